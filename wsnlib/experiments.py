@@ -1,0 +1,218 @@
+"""From a spec to objects to a result: the only module that knows description and science both."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from wsnlib import masks, models, specs, training
+from wsnlib.data import Dataset, load_data
+from wsnlib.store import Record
+
+
+def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
+    """The network of a spec, on the CPU; initialisation and mask derive from the seed.
+
+    Examples:
+        >>> wide = specs.StaticSparsity(specs.MLPSpec(width=5), width=80)
+        >>> masks.num_weights(build(wide, seed=0))
+        3970
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(specs.derive_seed(seed, "initialisation"))
+        model = _dense(spec if isinstance(spec, specs.MLPSpec) else replace(spec.base, width=spec.width))
+    if isinstance(spec, specs.StaticSparsity):
+        masks.sparsify(
+            model,
+            allocation=allocation(spec),
+            initialisation=spec.initialisation,
+            generator=torch.Generator().manual_seed(specs.derive_seed(seed, "mask")),
+        )
+    return model
+
+
+def _dense(spec: specs.MLPSpec) -> nn.Module:
+    return models.MLP(**asdict(spec))
+
+
+@lru_cache(maxsize=1024)
+def _layer_sizes(spec: specs.MLPSpec) -> dict[str, int]:
+    with torch.device("meta"):
+        layers = masks.weight_layers(_dense(spec))
+    return {name: layer.weight.numel() for name, layer in layers.items()}
+
+
+def allocation(spec: specs.ModelSpec) -> dict[str, int]:
+    """Weights that each layer of a spec's network keeps, by layer name.
+
+    Raises:
+        ValueError: If the base's number of weights cannot be had at that width and allocation.
+
+    Examples:
+        >>> base = specs.MLPSpec(width=5)
+        >>> half = specs.LastLayerDensity(density=0.5)
+        >>> allocation(specs.StaticSparsity(base, width=40, allocation=half))
+        {'hidden1': 3770, 'output': 200}
+    """
+    if isinstance(spec, specs.MLPSpec):
+        return dict(_layer_sizes(spec))
+    sizes = _layer_sizes(replace(spec.base, width=spec.width))
+    num_weights = sum(_layer_sizes(spec.base).values())
+    if isinstance(spec.allocation, specs.UniformDensity):
+        return masks.allocate_uniform(sizes, num_weights=num_weights)
+    if isinstance(spec.allocation, specs.LastLayerDensity):
+        fixed = {list(sizes)[-1]: spec.allocation.density}
+        return masks.allocate(sizes, num_weights=num_weights, density=fixed)
+    return masks.allocate(sizes, num_weights=num_weights)
+
+
+def is_reachable(spec: specs.ModelSpec) -> bool:
+    """Whether a network of that width and allocation can have the base's number of weights.
+
+    Examples:
+        >>> base = specs.MLPSpec(width=5)
+        >>> most = specs.LastLayerDensity(density=0.7)
+        >>> [is_reachable(specs.StaticSparsity(base, width=w, allocation=most)) for w in (5, 10, 640)]
+        [False, True, False]
+    """
+    try:
+        allocation(spec)
+    except ValueError:
+        return False
+    return True
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """`"auto"` is the first GPU if there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = torch.device(device)
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r} and there is no CUDA device; 'cpu' and 'auto' are allowed")
+    return resolved
+
+
+def run(
+    experiment: specs.Experiment, *, device: str = "auto", threads: int = 1, download: bool = False
+) -> Record:
+    """Train the network of an experiment and return its record (`wsn.run_missing` also keeps it).
+
+    Args:
+        experiment: What to run.
+        device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
+        threads: CPU threads while it runs; the same number gives the same bits on one machine.
+        download: Whether a missing data set may be fetched.
+
+    Raises:
+        ValueError: If the network does not fit the data.
+    """
+    target = resolve_device(device)
+    data = load_data(experiment.data, download=download)
+    check_fit(experiment, data)
+    start = time.perf_counter()
+    with cpu_threads(threads):
+        model = build(experiment.model, seed=experiment.seed).to(target)
+        outcome = training.train(model, data.to(target), experiment.training, seed=experiment.seed)
+    seconds = time.perf_counter() - start
+    return Record(
+        experiment=experiment,
+        status=outcome.status,
+        history=outcome.history,
+        reported_epoch=outcome.reported_epoch,
+        train_accuracy=outcome.train_accuracy,
+        predictions=None if outcome.predictions is None else outcome.predictions.numpy(),
+        network={
+            "num_weights": masks.num_weights(model),
+            "connectivity": masks.connectivity(model),
+            "weights_per_layer": allocation(experiment.model),
+        },
+        environment=environment(target) | {"threads": threads, "seconds": round(seconds, 2)},
+    )
+
+
+def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
+    """Raise ValueError if the network's inputs or outputs are not those of the data."""
+    spec = experiment.model
+    net = spec if isinstance(spec, specs.MLPSpec) else spec.base
+    if (net.inputs, net.outputs) != (data.num_inputs, data.num_classes):
+        raise ValueError(
+            f"the network has {net.inputs} inputs and {net.outputs} outputs; "
+            f"{data.num_inputs} and {data.num_classes} are allowed for {type(experiment.data).__name__}"
+        )
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Use that many CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions, commit and device name, for a record; no path and no host name."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "wsnlib": version("wsnlib"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.type}: {name}",
+        "cpu_count": str(os.cpu_count()),
+    }
+
+
+@lru_cache(maxsize=1)
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    """The commit of the working tree that the library lies in; "+" if the library was changed since."""
+    package = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(package)]
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True)
+        diff = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, check=True, text=True)
+        return head.stdout.strip() + ("+" if diff.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto", steps: int = 12) -> float:
+    """How long a run would take here, from timing that many steps of it on one CPU thread."""
+    target = resolve_device(device)
+    batch = experiment.training.batch_size
+    short = replace(experiment.training, epochs=1, augmentation=None)
+    index = torch.arange(steps * batch) % len(data.train.labels)
+    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0])).to(target)
+    sample = replace(sample, test=sample.train.take(index[:batch]))
+    with cpu_threads(1):
+        model = build(experiment.model).to(target)
+        protocol = replace(short, report="last")
+        training.train(model, sample, protocol, seed=0)
+        start = time.perf_counter()
+        training.train(model, sample, protocol, seed=0)
+    per_step = (time.perf_counter() - start) / steps
+    steps_in_all = experiment.training.epochs * -(-len(data.train.labels) // batch)
+    return per_step * steps_in_all

@@ -1,0 +1,266 @@
+"""Many runs: train what is missing, and read all of it as one table."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from wsnlib import experiments, specs
+from wsnlib.data import load_data
+from wsnlib.store import Record, Store
+
+Progress = Callable[[int, float], None]
+
+
+class BudgetError(RuntimeError):
+    """Records are missing and making them would take longer than allowed."""
+
+
+class SweepError(RuntimeError):
+    """Some runs of a sweep failed; the others are in the store."""
+
+
+def run_missing(
+    runs: Iterable[specs.Experiment],
+    *,
+    store: Store,
+    device: str = "auto",
+    workers: int | None = None,
+    budget_minutes: float | None = None,
+    download: bool = False,
+    progress: bool = True,
+) -> int:
+    """Train the runs that have no record yet, and return how many those were.
+
+    Each run is stored by the process that trained it, as soon as it is done: whatever stops the
+    sweep, the same call goes on where it was. Every run trains on one CPU thread, so that its
+    record does not depend on how many processes there are.
+
+    Args:
+        runs: Experiments; equal ones are run once.
+        store: Where records are looked for and written.
+        device: As in `wsn.run`.
+        workers: Processes; by default one per CPU core, as far as there is work for them to pay
+            for their start, and on a GPU one. A script that uses several must be guarded by
+            `if __name__ == "__main__":`.
+        budget_minutes: Refuse to start if a short measurement says that it would take longer.
+        download: Whether missing data sets may be fetched.
+        progress: Show one bar with the time left on standard error.
+
+    Raises:
+        BudgetError: If the runs would take longer than the budget; nothing is trained.
+        StoreError: If the store cannot be written, or a record that is there is damaged.
+        SweepError: If a run failed or a process died; what was finished is kept.
+
+    Examples:
+        >>> import tempfile
+        >>> run = specs.Experiment(
+        ...     model=specs.MLPSpec(width=5, inputs=64),
+        ...     data=specs.Digits(),
+        ...     training=specs.Training(epochs=1),
+        ... )
+        >>> store = Store(tempfile.mkdtemp())
+        >>> run_missing([run], store=store, progress=False), run_missing([run], store=store)
+        (1, 0)
+    """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers is {workers!r}; an integer of at least 1 is allowed")
+    unique = {specs.key(run): run for run in runs}
+    for run in unique.values():
+        if run in store:
+            store.load(run)  # a damaged record is reported before any work
+    missing = [run for run in unique.values() if run not in store]
+    if not missing:
+        return 0
+    store.check_writable()
+    target = experiments.resolve_device(device)
+    seconds = _estimates(missing, device, download)
+    if workers is None:
+        pays = math.ceil(sum(seconds) / 20)  # starting a process costs some seconds
+        workers = 1 if target.type == "cuda" else min(os.cpu_count() or 1, pays)
+    workers = min(workers, len(missing))
+    minutes = sum(seconds) / workers / 60
+    if budget_minutes is not None and minutes > budget_minutes:
+        raise BudgetError(
+            f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
+            f"{minutes:.2g} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
+            "chapter with a smaller profile"
+        )
+
+    done = 0
+    with tqdm(
+        total=sum(seconds),
+        desc=f"0/{len(missing)} runs",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
+        file=sys.stderr,
+        disable=not progress,
+    ) as bar:
+
+        def advance(count: int, estimate: float) -> None:
+            nonlocal done
+            done += count
+            bar.set_description_str(f"{done}/{len(missing)} runs", refresh=False)
+            bar.update(min(estimate, bar.total - bar.n))
+
+        work = list(zip(missing, seconds, strict=True))
+        if workers == 1:
+            failures = _here(work, store, device, advance)
+        else:
+            failures = _in_processes(work, store, device, workers, advance)
+    if failures:
+        run, error = failures[0]
+        raise SweepError(
+            f"{len(failures)} of {len(missing)} runs failed, the others are stored; the first is "
+            f"{specs.key(run)} with {type(error).__name__}: {error}"
+        ) from error
+    return len(missing)
+
+
+def _estimates(runs: Sequence[specs.Experiment], device: str, download: bool) -> list[float]:
+    """Seconds per run, timed once for each network shape, data set and batch size."""
+    timed: dict[str, float] = {}
+    seconds = []
+    for run in runs:
+        model = run.model
+        if isinstance(model, specs.StaticSparsity) and experiments.is_reachable(model):
+            dense = replace(model.base, width=model.width)
+        else:
+            dense = model if isinstance(model, specs.MLPSpec) else model.base
+        alike = replace(run, model=dense, seed=0)
+        key = specs.key(alike)
+        if key not in timed:
+            data = load_data(run.data, download=download)
+            experiments.check_fit(run, data)
+            timed[key] = experiments.seconds_per_run(run, data, device=device)
+        seconds.append(timed[key])
+    return seconds
+
+
+Failures = list[tuple[specs.Experiment, BaseException]]
+
+
+def _here(work: Sequence[tuple[specs.Experiment, float]], store: Store, device: str, advance: Progress) -> Failures:
+    failures: Failures = []
+    for run, estimate in work:
+        try:
+            store.save(experiments.run(run, device=device))
+        except Exception as error:  # one run of a hundred may fail; the others go on
+            failures.append((run, error))
+        advance(1, estimate)
+    return failures
+
+
+def _in_processes(
+    work: Sequence[tuple[specs.Experiment, float]],
+    store: Store,
+    device: str,
+    workers: int,
+    advance: Progress,
+) -> Failures:
+    failures: Failures = []
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
+    try:
+        futures: dict[Future[None], tuple[specs.Experiment, float]] = {
+            pool.submit(_work, run, store, device): (run, estimate) for run, estimate in work
+        }
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                run, estimate = futures[future]
+                if (error := future.exception()) is not None:
+                    if isinstance(error, BrokenProcessPool):
+                        raise SweepError(
+                            "a training process was ended from outside; finished runs are stored, "
+                            "call again to go on"
+                        ) from error
+                    failures.append((run, error))
+                advance(1, estimate)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # runs under way are still finished and stored
+    return failures
+
+
+def _work(run: specs.Experiment, store: Store, device: str) -> None:
+    store.save(experiments.run(run, device=device))
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, even if it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def table(
+    runs: Iterable[specs.Experiment], *, store: Store, environment: bool = False
+) -> pd.DataFrame:
+    """One row a run: every field of its spec under a dotted name, and what came of it.
+
+    A nested spec also gives a column with its class, such as `model.allocation`. Results are
+    `status`, `num_weights`, `connectivity`, `reported_epoch`, `test_accuracy` (at the reported
+    epoch), `test_accuracy_last`, `train_accuracy` (of the last weights) and `key`; accuracies lie
+    in [0, 1] and are NaN for a run that diverged.
+
+    Args:
+        runs: Experiments, in the order of the rows.
+        store: Holds a record of each.
+        environment: Whether to add where each was made (`seconds`, `device`, `commit`, …), which
+            differs from one making to the next.
+
+    Raises:
+        KeyError: If a record is missing.
+    """
+    rows = []
+    for run in runs:
+        record = store.load(run)
+        rows.append(
+            _flat(specs.to_dict(run))
+            | _results(record)
+            | ({f"environment.{k}": v for k, v in record.environment.items()} if environment else {})
+        )
+    return pd.DataFrame(rows)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if name == "class":
+            if prefix:
+                flat[prefix.removesuffix(".")] = value
+        elif isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _results(record: Record) -> dict[str, Any]:
+    finished = record.status == "finished"
+    return {
+        "status": record.status,
+        "num_weights": record.network["num_weights"],
+        "connectivity": record.network["connectivity"],
+        "reported_epoch": record.reported_epoch,
+        "test_accuracy": record.reported("test_accuracy"),
+        "test_accuracy_last": record.history["test_accuracy"][-1] if finished else math.nan,
+        "train_accuracy": record.train_accuracy if finished else math.nan,
+        "key": record.key,
+    }
