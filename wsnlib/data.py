@@ -48,6 +48,10 @@ class Split(NamedTuple):
         """The examples at these positions."""
         return Split(self.images[index], self.labels[index])
 
+    def to(self, device: torch.device | str) -> Split:
+        """The same examples on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -76,11 +80,14 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set on another device."""
-        moved = {
-            name: Split(*(tensor.to(device) for tensor in getattr(self, name)))
-            for name in ("train", "validation", "test")
-        }
-        return replace(self, **moved, mean=self.mean.to(device), std=self.std.to(device))
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+        )
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """(images / 255 − mean) / std as float32, per channel."""
@@ -231,7 +238,10 @@ def _channel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     """Mean and standard deviation per channel on the scale 0 to 1, exact from the histogram."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     share = torch.stack(
-        [images[:, c].flatten().bincount(minlength=256) / images[:, c].numel() for c in range(images.shape[1])]
+        [
+            images[:, c].flatten().bincount(minlength=256) / images[:, c].numel()
+            for c in range(images.shape[1])
+        ]
     ).double()
     mean = share @ levels
     std = (share @ levels**2 - mean**2).clamp(min=0).sqrt()
@@ -275,7 +285,7 @@ def _canonical(content: dict[str, Any], source: str) -> _Arrays:
     classes = tuple(map(str, range(num_classes) if names is None else names))
     if len(classes) < num_classes:
         raise DataError(f"{source} names {len(classes)} classes and has labels up to {num_classes - 1}")
-    return _Arrays(*parts, classes)
+    return _Arrays(parts[0], parts[1], parts[2], parts[3], classes)
 
 
 _TORCHVISION = {specs.MNIST: ("mnist", "MNIST"), specs.FashionMNIST: ("fashion_mnist", "FashionMNIST")}
@@ -291,7 +301,9 @@ def _read_cached(name: str, path: Path, stamp: tuple[int, int], expected: str) -
     except Exception as error:  # a cut-off or overwritten archive fails in many ways
         raise DataError(f"{path} cannot be read ({error}); delete it and fetch it again") from error
     if _checksum(arrays) != expected:
-        raise DataError(f"{path} is not the {name} data set (its checksum differs); delete it and fetch it again")
+        raise DataError(
+            f"{path} is not the {name} data set (its checksum differs); delete it and fetch it again"
+        )
     return arrays
 
 
@@ -305,7 +317,9 @@ def _read(spec: specs.DataSpec, root: Path, download: bool) -> _Arrays:
     path = root / f"{name}.npz"
     if not path.exists():
         if isinstance(spec, specs.PackedData):
-            raise DataError(f"{path} is not there; make it with wsn.pack_data(…, name={name!r}) or set WSN_DATA")
+            raise DataError(
+                f"{path} is not there; make it with wsn.pack_data(…, name={name!r}) or set WSN_DATA"
+            )
         _fetch(spec, path, download)
     state = path.stat()
     return _read_cached(name, path, (state.st_mtime_ns, state.st_size), expected)
@@ -322,7 +336,10 @@ def _digits() -> _Arrays:
     test = rank < 36
     arrays = _Arrays(x[~test], y[~test], x[test], y[test], tuple(map(str, range(10))))
     if _checksum(arrays) != CHECKSUMS["digits"]:
-        raise DataError("the digits of this scikit-learn are not the known ones (their checksum differs); install another release")
+        raise DataError(
+            "the digits of this scikit-learn are not the known ones (their checksum differs); "
+            "install another release"
+        )
     return arrays
 
 
@@ -455,9 +472,8 @@ def _images(folder: Path, classes: Sequence[str], size: tuple[int, int] | None) 
             if path.suffix.lower() not in _IMAGE_SUFFIXES:
                 continue
             try:
-                with Image.open(path) as image:
-                    grey = image.mode in ("1", "L", "I;16")
-                    image = image.convert("L" if grey else "RGB")
+                with Image.open(path) as file:
+                    image = file.convert("L" if file.mode in ("1", "L", "I;16") else "RGB")
                     if size is not None:
                         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
                     pixels = np.asarray(image, dtype=np.uint8)
@@ -474,3 +490,35 @@ def _images(folder: Path, classes: Sequence[str], size: tuple[int, int] | None) 
     if not images:
         raise DataError(f"{folder} has no image; {', '.join(sorted(_IMAGE_SUFFIXES))} are read")
     return np.stack(images), np.array(labels, dtype=np.uint8)
+
+
+# -- form, known without reading --------------------------------------------------------------
+
+_FORMS = {
+    specs.Digits: ((1, 8, 8), 10),
+    specs.MNIST: ((1, 28, 28), 10),
+    specs.FashionMNIST: ((1, 28, 28), 10),
+}
+
+
+def image_shape(spec: specs.DataSpec) -> tuple[int, int, int]:
+    """Channels, height and width of the images; only packed data are read for it.
+
+    Examples:
+        >>> image_shape(specs.MNIST())
+        (1, 28, 28)
+    """
+    if type(spec) in _FORMS:
+        return _FORMS[type(spec)][0]
+    channels, height, width = load_data(spec).train.images.shape[1:]
+    return channels, height, width
+
+
+def num_classes(spec: specs.DataSpec) -> int:
+    """Number of classes; only packed data are read for it.
+
+    Examples:
+        >>> num_classes(specs.Digits())
+        10
+    """
+    return _FORMS[type(spec)][1] if type(spec) in _FORMS else load_data(spec).num_classes

@@ -192,20 +192,28 @@ def _commit() -> str:
     package = Path(__file__).parent
     try:
         git = ["git", "-C", str(package)]
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True)
-        diff = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, check=True, text=True)
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True
+        )
+        diff = subprocess.run(
+            [*git, "status", "--porcelain", "."], capture_output=True, check=True, text=True
+        )
         return head.stdout.strip() + ("+" if diff.stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto", steps: int = 12) -> float:
+def seconds_per_run(
+    experiment: specs.Experiment, data: Dataset, *, device: str = "auto", steps: int = 12
+) -> float:
     """How long a run would take here, from timing that many steps of it on one CPU thread."""
     target = resolve_device(device)
     batch = experiment.training.batch_size
     short = replace(experiment.training, epochs=1, augmentation=None)
     index = torch.arange(steps * batch) % len(data.train.labels)
-    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0])).to(target)
+    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0])).to(
+        target
+    )
     sample = replace(sample, test=sample.train.take(index[:batch]))
     with cpu_threads(1):
         model = build(experiment.model).to(target)

@@ -305,7 +305,8 @@ def densify(model: M) -> M:
     for layer in weight_layers(model).values():
         if _static_mask(layer) is not None:
             weight = layer.weight.detach().clone()
-            trainable = layer.parametrizations["weight"].original.requires_grad
+            stored = layer.get_submodule("parametrizations.weight")
+            trainable = any(values.requires_grad for values in stored.parameters())
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
             layer.weight = nn.Parameter(weight, requires_grad=trainable)
     return model
@@ -321,7 +322,7 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv
 
 def _static_mask(layer: nn.Module) -> StaticMask | None:
     if parametrize.is_parametrized(layer, "weight"):
-        for parametrisation in layer.parametrizations["weight"]:  # type: ignore[union-attr,index]
+        for parametrisation in layer.parametrizations["weight"]:  # type: ignore[index]
             if isinstance(parametrisation, StaticMask):
                 return parametrisation
     return None

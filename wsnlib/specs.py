@@ -330,7 +330,7 @@ class Experiment:
 
 # -- keys -------------------------------------------------------------------------------------
 
-_CLASSES = {
+_CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         MLPSpec,
@@ -381,9 +381,7 @@ def from_dict(content: Mapping[str, Any]) -> Any:
 
 def canonical_json(content: Any) -> str:
     """JSON with sorted keys, no spaces, ASCII only; NaN and infinity are refused."""
-    return json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def key(spec: Any) -> str:

@@ -163,7 +163,9 @@ class Store:
 
     def __iter__(self) -> Iterator[Record]:
         """All records, in order of their keys."""
-        files = {file.stem: file for folder in (*reversed(self.also), self.path) for file in folder.glob("*.json")}
+        files = {
+            file.stem: file for folder in (*reversed(self.also), self.path) for file in folder.glob("*.json")
+        }
         for key in sorted(files):
             yield self._read(files[key])
 

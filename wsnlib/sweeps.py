@@ -10,13 +10,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
 from wsnlib import experiments, specs
+from wsnlib.claims import estimate
 from wsnlib.data import load_data
 from wsnlib.store import Record, Store
 
@@ -94,7 +95,7 @@ def run_missing(
     if budget_minutes is not None and minutes > budget_minutes:
         raise BudgetError(
             f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
-            f"{minutes:.2g} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
+            f"{minutes:.1f} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
             "chapter with a smaller profile"
         )
 
@@ -104,6 +105,7 @@ def run_missing(
         desc=f"0/{len(missing)} runs",
         bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
         file=sys.stderr,
+        mininterval=1,
         disable=not progress,
     ) as bar:
 
@@ -111,7 +113,7 @@ def run_missing(
             nonlocal done
             done += count
             bar.set_description_str(f"{done}/{len(missing)} runs", refresh=False)
-            bar.update(min(estimate, bar.total - bar.n))
+            bar.update(estimate)
 
         work = list(zip(missing, seconds, strict=True))
         if workers == 1:
@@ -150,14 +152,16 @@ def _estimates(runs: Sequence[specs.Experiment], device: str, download: bool) ->
 Failures = list[tuple[specs.Experiment, BaseException]]
 
 
-def _here(work: Sequence[tuple[specs.Experiment, float]], store: Store, device: str, advance: Progress) -> Failures:
+def _here(
+    work: Sequence[tuple[specs.Experiment, float]], store: Store, device: str, advance: Progress
+) -> Failures:
     failures: Failures = []
-    for run, estimate in work:
+    for run, seconds in work:
         try:
             store.save(experiments.run(run, device=device))
         except Exception as error:  # one run of a hundred may fail; the others go on
             failures.append((run, error))
-        advance(1, estimate)
+        advance(1, seconds)
     return failures
 
 
@@ -173,13 +177,13 @@ def _in_processes(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
     try:
         futures: dict[Future[None], tuple[specs.Experiment, float]] = {
-            pool.submit(_work, run, store, device): (run, estimate) for run, estimate in work
+            pool.submit(_work, run, store, device): (run, seconds) for run, seconds in work
         }
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
-                run, estimate = futures[future]
+                run, seconds = futures[future]
                 if (error := future.exception()) is not None:
                     if isinstance(error, BrokenProcessPool):
                         raise SweepError(
@@ -187,7 +191,7 @@ def _in_processes(
                             "call again to go on"
                         ) from error
                     failures.append((run, error))
-                advance(1, estimate)
+                advance(1, seconds)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # runs under way are still finished and stored
     return failures
@@ -209,15 +213,13 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def table(
-    runs: Iterable[specs.Experiment], *, store: Store, environment: bool = False
-) -> pd.DataFrame:
+def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool = False) -> pd.DataFrame:
     """One row a run: every field of its spec under a dotted name, and what came of it.
 
     A nested spec also gives a column with its class, such as `model.allocation`. Results are
-    `status`, `num_weights`, `connectivity`, `reported_epoch`, `test_accuracy` (at the reported
-    epoch), `test_accuracy_last`, `train_accuracy` (of the last weights) and `key`; accuracies lie
-    in [0, 1] and are NaN for a run that diverged.
+    `status`, `num_weights`, `connectivity`, `weights.<layer>`, `reported_epoch`, `test_accuracy` (at
+    the reported epoch), `test_accuracy_last`, `train_accuracy` (of the last weights) and `key`;
+    accuracies lie in [0, 1] and are NaN for a run that diverged.
 
     Args:
         runs: Experiments, in the order of the rows.
@@ -239,6 +241,36 @@ def table(
     return pd.DataFrame(rows)
 
 
+def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
+    """One row for each run and epoch: `key`, `epoch` (from 1) and the metrics of that epoch.
+
+    `history(…).merge(table(…), on="key")` adds what was run.
+
+    Raises:
+        KeyError: If a record is missing.
+    """
+    parts = []
+    for run in runs:
+        record = store.load(run)
+        part = pd.DataFrame(record.history)
+        part.insert(0, "epoch", range(1, len(part) + 1))
+        part.insert(0, "key", record.key)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_accuracy") -> pd.DataFrame:
+    """Mean, 95 % interval (`low`, `high`) and `n` of a column within each group, most often over seeds.
+
+    Examples:
+        >>> runs = pd.DataFrame({"width": [5, 5, 10], "test_accuracy": [0.5, 1.0, 0.25]})
+        >>> summarise(runs, by="width")[["mean", "n"]].to_dict("list")
+        {'mean': [0.75, 0.25], 'n': [2, 1]}
+    """
+    rows = {group: asdict(estimate(part.tolist())) for group, part in table.groupby(by)[value]}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in content.items():
@@ -258,6 +290,7 @@ def _results(record: Record) -> dict[str, Any]:
         "status": record.status,
         "num_weights": record.network["num_weights"],
         "connectivity": record.network["connectivity"],
+        **{f"weights.{k}": v for k, v in record.network["weights_per_layer"].items()},
         "reported_epoch": record.reported_epoch,
         "test_accuracy": record.reported("test_accuracy"),
         "test_accuracy_last": record.history["test_accuracy"][-1] if finished else math.nan,

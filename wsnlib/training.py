@@ -43,9 +43,7 @@ class Outcome:
     predictions: torch.Tensor | None = None
 
 
-def learning_rate_factor(
-    schedule: specs.Constant | specs.MultiStep | specs.Cosine, progress: float
-) -> float:
+def learning_rate_factor(schedule: specs.Constant | specs.MultiStep | specs.Cosine, progress: float) -> float:
     """Learning rate divided by its first value after a fraction `progress` in [0, 1) of the run.
 
     Examples:
@@ -188,9 +186,7 @@ def evaluate(model: nn.Module, data: Dataset, split: Split, *, batch_size: int =
     )
 
 
-def predict(
-    model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 2000
-) -> torch.Tensor:
+def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 2000) -> torch.Tensor:
     """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
     return _logits(model, data, images, batch_size).argmax(1)
 

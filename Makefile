@@ -1,0 +1,42 @@
+# make book      execute every chapter with the smoke profile and build the book, in _build/
+# make test      lint, types, import contract, unit tests, doctests, notebooks
+# make publish   execute the chapters in place from records/ (PROFILE=cpu), training what is missing
+# make env       only make the environment
+
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?= cpu
+BIN := $(VENV)/bin
+
+export WSN_STORE ?= $(CURDIR)/_build/store
+
+.PHONY: book test publish env clean
+
+env: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[book,test]"
+	touch $@
+
+book: env
+	$(BIN)/python book/build.py book --profile smoke
+
+publish: export WSN_STORE = records
+publish: env
+	$(BIN)/python book/build.py publish --profile $(PROFILE)
+
+test: env
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python book/build.py prepare --profile smoke
+	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
+		--nbval-lax --nbval-cell-timeout=300 _build/prepared
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf _build

@@ -1,0 +1,289 @@
+"""What the papers report, number by number, and the verdict on ours.
+
+Every claim says in which range a measured quantity must lie for the claim to hold. One rule gives
+every verdict: the claim is reproduced if the whole 95 % interval of our estimate lies in the
+range, partly if only some of it does, and not reproduced if none of it does. The ranges were
+chosen from the papers' text before anything was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean with its 95 % interval (low to high) over n independent values, most often seeds."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and Student's 95 % interval, mean ± t · s / √n; infinite where n is 1, NaN where a value is.
+
+    Examples:
+        >>> e = estimate([1.0, 2.0, 3.0])
+        >>> e.mean, round(e.high - e.mean, 3), e.n
+        (2.0, 2.484, 3)
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or len(sample) == 0:
+        raise ValueError(f"values has shape {sample.shape}; a sequence of at least one number is allowed")
+    n, mean = len(sample), float(sample.mean())
+    if n == 1:
+        return Estimate(mean=mean, low=-math.inf, high=math.inf, n=1)
+    half = float(stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / math.sqrt(n))
+    return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
+
+
+def spread(values: Sequence[float]) -> Estimate:
+    """Median, smallest and largest value: for choices, such as the best width of each seed.
+
+    Examples:
+        >>> spread([80, 160, 80])
+        Estimate(mean=80.0, low=80.0, high=160.0, n=3)
+    """
+    if len(values) == 0:
+        raise ValueError("values is empty; a sequence of at least one number is allowed")
+    median = float(np.median(values))
+    return Estimate(mean=median, low=float(min(values)), high=float(max(values)), n=len(values))
+
+
+class Verdict(StrEnum):
+    """What our measurement says about a claim."""
+
+    REPRODUCED = "reproduced"
+    PARTLY = "partly"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_TESTED = "not tested at this scale"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement of a paper about one number.
+
+    Args:
+        name: Short and unique.
+        source: Paper, section, figure.
+        statement: In our words, with the paper's number.
+        reported: The paper's number, in `unit`; `None` if it states only a direction.
+        low, high: The claim holds if the quantity lies in this range.
+        unit: Of all three.
+        full_protocol_only: Whether only the paper's data and its whole training can test it.
+    """
+
+    name: str
+    source: str
+    statement: str
+    reported: float | None
+    low: float
+    high: float
+    unit: str
+    full_protocol_only: bool = False
+
+
+def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: bool) -> Verdict:
+    """What our estimate says of a claim, by the one rule above.
+
+    Args:
+        claim: What the paper says.
+        ours: Our estimate, in the claim's unit.
+        same_data: Whether it was measured on the paper's data set.
+        full_protocol: Whether the paper's whole training was followed.
+
+    Examples:
+        >>> gain = SPARSE_MLP["relu-gain"]
+        >>> str(verdict(gain, estimate([1.0, 1.1, 0.9]), same_data=True, full_protocol=False))
+        'reproduced'
+        >>> str(verdict(gain, estimate([1.0, -1.0, 0.3]), same_data=True, full_protocol=False))
+        'partly'
+    """
+    if not same_data or (claim.full_protocol_only and not full_protocol):
+        return Verdict.NOT_TESTED
+    if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
+        return Verdict.NOT_TESTED
+    if claim.low <= ours.low and ours.high <= claim.high:
+        return Verdict.REPRODUCED
+    if ours.high < claim.low or ours.low > claim.high:
+        return Verdict.NOT_REPRODUCED
+    return Verdict.PARTLY
+
+
+def claims_table(
+    claims: Mapping[str, Claim],
+    ours: Mapping[str, Estimate],
+    *,
+    same_data: bool,
+    full_protocol: bool,
+) -> pd.DataFrame:
+    """One row a claim: what the paper says, what we measured, and the verdict.
+
+    Args:
+        claims: By name, such as `SPARSE_MLP`.
+        ours: Our estimates by the same names; a claim without one is not tested.
+        same_data, full_protocol: As in [`verdict`][wsnlib.claims.verdict].
+
+    Raises:
+        ValueError: If an estimate names no claim.
+    """
+    if unknown := set(ours) - set(claims):
+        raise ValueError(f"{sorted(unknown)[0]!r} is not a claim; one of {', '.join(claims)} is allowed")
+    rows = []
+    for name, claim in claims.items():
+        found = ours.get(name)
+        said = (
+            Verdict.NOT_TESTED
+            if found is None
+            else verdict(claim, found, same_data=same_data, full_protocol=full_protocol)
+        )
+        rows.append(
+            {
+                "claim": claim.statement,
+                "source": claim.source,
+                "holds in": _range(claim),
+                "ours": "" if found is None else _shown(found),
+                "n": 0 if found is None else found.n,
+                "verdict": str(said),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _range(claim: Claim) -> str:
+    if claim.low == math.nextafter(0, 1):
+        return f"above 0 {claim.unit}"
+    low, high = f"{claim.low:,g}", f"{claim.high:,g}"
+    return f"{low if low == high else f'{low} to {high}'} {claim.unit}"
+
+
+def _shown(found: Estimate) -> str:
+    if not math.isfinite(found.high):
+        return f"{found.mean:,.4g} (no interval)"
+    if found.low == found.high:
+        return f"{found.mean:,.4g}"
+    return f"{found.mean:,.4g} ({found.low:,.4g} to {found.high:,.4g})"
+
+
+def held_out_best(
+    table: pd.DataFrame, *, cell: Sequence[str], value: str = "test_accuracy", by: str = "seed"
+) -> pd.DataFrame:
+    """One row a seed: the run of that seed in the cell that is best on average over the other seeds.
+
+    The best of many noisy cells looks better than it is; choosing on some seeds and reporting on
+    another removes that bias. With a single seed there is nothing to hold out, and the row is the
+    best cell itself. Cells with a NaN are never chosen.
+
+    Args:
+        table: One row a run, with the columns named here.
+        cell: Columns that together say which cell a run belongs to.
+        value: What is to be large.
+        by: The column of the seeds.
+
+    Examples:
+        >>> runs = pd.DataFrame(
+        ...     {"width": [5, 9, 5, 9], "seed": [0, 0, 1, 1], "test_accuracy": [0.8, 0.7, 0.6, 0.9]}
+        ... )
+        >>> held_out_best(runs, cell=["width"])["test_accuracy"].tolist()
+        [0.7, 0.6]
+    """
+    rows = []
+    for seed in sorted(table[by].unique()):
+        here = table[by] == seed
+        others = table[~here] if (~here).any() else table
+        means = others.groupby(list(cell))[value].apply(lambda v: v.mean(skipna=False))
+        best = means.idxmax()
+        key = dict(zip(cell, best if isinstance(best, tuple) else (best,), strict=True))
+        match = here & (table[list(key)] == pd.Series(key)).all(axis=1)
+        rows.append(table[match].iloc[0])
+    return pd.DataFrame(rows)
+
+
+def _accuracy(name: str, statement: str, reported: float, tolerance: float) -> Claim:
+    return Claim(
+        name=name,
+        source="G21, Appendix A (Figure 5)",
+        statement=statement,
+        reported=reported,
+        low=reported - tolerance,
+        high=reported + tolerance,
+        unit="% test accuracy",
+        full_protocol_only=True,
+    )
+
+
+SPARSE_MLP: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        Claim(
+            name="num-weights",
+            source="G21, Section 2.3 and Figure 5",
+            statement="All networks have 3,970 weights, those of the dense one of width 5.",
+            reported=3970,
+            low=3970,
+            high=3970,
+            unit="weights",
+        ),
+        # The dense network and the best cells are read off one run or few, to 0.1 point; half a
+        # point covers the seed noise of a network this small, "approximately 90 %" gets one and a half.
+        _accuracy("relu-baseline", "ReLU: the dense network reaches approximately 90 %.", 90.0, 1.5),
+        _accuracy("linear-baseline", "Linear: the dense network reaches approximately 90 %.", 90.0, 1.5),
+        _accuracy("relu-best", "ReLU: the best sparse network reaches 96.3 %.", 96.3, 0.5),
+        _accuracy("linear-best", "Linear: the best sparse network reaches 92.7 %.", 92.7, 0.5),
+        Claim(
+            name="relu-gain",
+            source="G21, Section 2.3",
+            statement="ReLU: sparse, wide networks can outperform the dense one.",
+            reported=None,
+            low=math.nextafter(0, 1),
+            high=100,
+            unit="points above the dense network",
+        ),
+        Claim(
+            name="linear-gain",
+            source="G21, Section 2.3",
+            statement="Linear: sparse, wide networks can outperform the dense one.",
+            reported=None,
+            low=math.nextafter(0, 1),
+            high=100,
+            unit="points above the dense network",
+        ),
+        Claim(
+            name="relu-best-width",
+            source="G21, Section 2.3 and Appendix A",
+            statement="ReLU: the best width is 80 or 160 (widening factor 16 or 32).",
+            reported=80,
+            low=80,
+            high=160,
+            unit="width",
+        ),
+        Claim(
+            name="linear-best-width",
+            source="G21, Appendix A",
+            statement="Linear: the best width is 40 (connectivity 0.13).",
+            reported=40,
+            low=40,
+            high=40,
+            unit="width",
+        ),
+        Claim(
+            name="relu-best-density",
+            source="G21, Section 2.3",
+            statement="ReLU: at the best cell the last layer keeps more than 80 % of its weights.",
+            reported=0.8,
+            low=0.8,
+            high=1.0,
+            unit="density of the last layer",
+        ),
+    )
+}
+"""The numbers that G21 reports for its MLP experiment (Figure 5), by name."""

@@ -1,0 +1,166 @@
+"""The parameters of each chapter: one schema a chapter, checked before any work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsnlib import specs
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Density = Annotated[float, Field(gt=0, le=1)]
+
+_IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+class Parameters(BaseModel):
+    """Parameters of a chapter, checked strictly: no unknown name, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def read(cls, namespace: Mapping[str, Any]) -> Self:
+        """The parameters among the variables of a notebook, `read(globals())`.
+
+        Called first in a notebook, when its only plain variables are parameters, it refuses
+        unknown ones; called again later it reads those it knows.
+
+        Raises:
+            ValueError: In one sentence, with the value and what is allowed.
+
+        Examples:
+            >>> SparseMLPParameters.read({"epochs": 3, "widths": [5, 10]}).widths
+            [5, 10]
+            >>> SparseMLPParameters.read({"epoch": 3})
+            Traceback (most recent call last):
+            ValueError: 'epoch' is not a parameter of this chapter; did you mean 'epochs'?
+        """
+        again = any(isinstance(value, Parameters) for value in namespace.values())
+        given = {
+            name: value
+            for name, value in namespace.items()
+            if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _IPYTHON_NAMES
+        }
+        unknown = [name for name in given if name not in cls.model_fields]
+        if unknown and not again:
+            near = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(cls.model_fields)}"
+            )
+            raise ValueError(f"{unknown[0]!r} is not a parameter of this chapter; {hint}")
+        try:
+            return cls(**{name: value for name, value in given.items() if name in cls.model_fields})
+        except ValidationError as error:
+            raise ValueError(cls._sentence(error)) from None
+
+    @classmethod
+    def _sentence(cls, error: ValidationError) -> str:
+        first = error.errors()[0]
+        name, *place = first["loc"] or ("",)
+        allowed = cls.model_fields[str(name)].description if name else None
+        position = "".join(f"[{p}]" for p in place if isinstance(p, int))
+        hint = ""
+        if isinstance(first["input"], str) and _is_number(first["input"]):
+            hint = (
+                f" (it is text; in YAML write {float(first['input'])!r} without quotes, and 1.0e-3, not 1e-3)"
+            )
+        return f"{name}{position} is {first['input']!r}; {allowed or first['msg']} is allowed{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class SparseMLPParameters(Parameters):
+    """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
+
+    profile: Literal["smoke", "cpu", "gpu", "paper"] = Field(
+        "smoke", description="'smoke', 'cpu', 'gpu' or 'paper'"
+    )
+    preset: Literal["faithful", "clean"] = Field("faithful", description="'faithful' or 'clean'")
+    data: str = Field(
+        "digits", min_length=1, description="'digits', 'mnist', 'fashion_mnist' or a packed name"
+    )
+    data_sha256: str | None = Field(None, description="the checksum of data packed by wsn.pack_data, or null")
+    validation_size: NonNegativeInt = Field(0, description="an integer of at least 0")
+    base_width: PositiveInt = Field(5, description="an integer of at least 1")
+    widths: list[PositiveInt] = Field(
+        [5, 10, 20, 40], min_length=1, description="a list of integers of at least the base width"
+    )
+    last_layer_densities: list[Density] = Field(
+        [0.5, 1.0], min_length=1, description="a list of numbers above 0 and at most 1"
+    )
+    activations: list[Literal["relu", "linear"]] = Field(
+        ["relu", "linear"], min_length=1, description="a list of 'relu' and 'linear'"
+    )
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers of at least 0")
+    epochs: PositiveInt = Field(10, description="an integer of at least 1")
+    batch_size: PositiveInt = Field(100, description="an integer of at least 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
+    device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
+    budget_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        5.0, description="a number of minutes of at least 0"
+    )
+    download: bool = Field(False, description="true or false")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        if self.base_width not in self.widths:
+            raise ValueError(
+                f"widths is {self.widths}; a list that holds the base width {self.base_width} is allowed"
+            )
+        if min(self.widths) < self.base_width:
+            raise ValueError(
+                f"widths holds {min(self.widths)}; integers of at least the base width {self.base_width} "
+                "are allowed"
+            )
+        if 1.0 not in self.last_layer_densities:
+            raise ValueError(
+                f"last_layer_densities is {self.last_layer_densities}; a list that holds 1.0 is allowed"
+            )
+        if self.preset == "clean" and self.validation_size == 0:
+            raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; only the clean preset sets validation images aside."""
+        size = self.validation_size if self.preset == "clean" else 0
+        known = {"digits": specs.Digits, "mnist": specs.MNIST, "fashion_mnist": specs.FashionMNIST}
+        if self.data in known:
+            return known[self.data](validation_size=size)
+        if self.data_sha256 is None:
+            raise ValueError(
+                f"data is {self.data!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
+                "packed data together with data_sha256"
+            )
+        return specs.PackedData(name=self.data, sha256=self.data_sha256, validation_size=size)
+
+    @property
+    def training(self) -> specs.Training:
+        """The protocol; the presets differ in the epoch they report: best on test, or on validation."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            report="best_test" if self.preset == "faithful" else "best_validation",
+        )
+
+    @property
+    def same_data(self) -> bool:
+        """Whether networks and data are those of G21, Figure 5: MNIST, base width 5."""
+        return self.data == "mnist" and self.base_width == 5
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 100, rate 0.1."""
+        return self.epochs >= 300 and self.batch_size == 100 and self.learning_rate == 0.1
