@@ -36,8 +36,13 @@ def parameters_of(chapter: Path, profile: str) -> Path:
     """The parameter file of a chapter and profile, which must exist."""
     file = Path("params") / f"{chapter.stem}.{profile}.yml"
     if not file.exists():
-        there = sorted(p.name.split(".")[1] for p in file.parent.glob(f"{chapter.stem}.*.yml"))
-        sys.exit(f"there is no {file}; the profiles of {chapter.stem} are {', '.join(there)}")
+        there = sorted(
+            p.name.split(".")[1]
+            for p in file.parent.glob(f"{chapter.stem}.*.yml")
+        )
+        sys.exit(
+            f"there is no {file}; the profiles of {chapter.stem} are {', '.join(there)}"
+        )
     return file
 
 
@@ -71,7 +76,9 @@ def tidy(path: Path) -> None:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = [
+                o for o in cell.outputs if o.get("name") != "stderr"
+            ]
     nbformat.write(notebook, path)
 
 
@@ -79,7 +86,9 @@ def build_html(source: Path, output: Path) -> Path:
     """Build the book from a folder with jupyter-book 1, warnings being errors; the first page."""
     major = importlib.metadata.version("jupyter-book").split(".")[0]
     if major != "1":
-        sys.exit(f"jupyter-book {major} is installed; version 1 is needed (2 ignores _toc.yml)")
+        sys.exit(
+            f"jupyter-book {major} is installed; version 1 is needed (2 ignores _toc.yml)"
+        )
     start = time.time()
     command = [
         str(Path(sys.executable).with_name("jupyter-book")),
@@ -124,20 +133,27 @@ def prepare(profile: str) -> None:
         target = BUILD / "prepared" / chapter.name
         target.parent.mkdir(parents=True, exist_ok=True)
         values = yaml.safe_load(parameters_of(chapter, profile).read_text())
-        papermill.execute_notebook(chapter, target, parameters=values, prepare_only=True)
+        papermill.execute_notebook(
+            chapter, target, parameters=values, prepare_only=True
+        )
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["book", "publish", "prepare"])
     parser.add_argument("--profile", default="smoke")
     arguments = parser.parse_args()
     if not Path("_toc.yml").exists():
-        sys.exit(f"{os.path.relpath(__file__)} must be run from the repository root, where _toc.yml lies")
-    {"book": book, "publish": publish, "prepare": prepare}[arguments.command](arguments.profile)
+        sys.exit(
+            f"{os.path.relpath(__file__)} must be run from the repository root, where _toc.yml lies"
+        )
+    {"book": book, "publish": publish, "prepare": prepare}[arguments.command](
+        arguments.profile
+    )
 
 
 if __name__ == "__main__":

@@ -279,7 +279,7 @@ def _canonical(content: dict[str, Any], source: str) -> _Arrays:
                 f"{split}_y of {source} is {y.dtype} of shape {y.shape}; {len(x)} integers from 0 "
                 "to 255 are allowed"
             )
-        parts += _in_canonical_order(x.reshape(*x.shape[:3], -1), y.astype(np.uint8))
+        parts += _in_canonical_order(x if x.ndim == 4 else x[..., None], y.astype(np.uint8))
     num_classes = int(max(parts[1].max(initial=0), parts[3].max(initial=0))) + 1
     names = content.get("classes")
     classes = tuple(map(str, range(num_classes) if names is None else names))
@@ -294,7 +294,7 @@ _TORCHVISION = {specs.MNIST: ("mnist", "MNIST"), specs.FashionMNIST: ("fashion_m
 @lru_cache(maxsize=4)
 def _read_cached(name: str, path: Path, stamp: tuple[int, int], expected: str) -> _Arrays:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = _canonical(dict(content), path.name)
     except DataError:
         raise
@@ -359,10 +359,11 @@ def _fetch(spec: specs.DataSpec, path: Path, download: bool) -> None:
             files = kind(path.parent, train=split == "train", download=download)
             content[f"{split}_x"], content[f"{split}_y"] = files.data.numpy(), files.targets.numpy()
     except Exception as error:  # torchvision raises what the network or the file system raises
+        reason = " ".join(str(error).split())
         if (path.parent / class_name / "raw").exists() and not download:
-            problem = f"{class_name}/raw in {path.parent} is incomplete or damaged ({error}); delete it"
+            problem = f"{class_name}/raw in {path.parent} is incomplete or damaged ({reason}); delete it, or"
         elif download:
-            problem = f"{class_name} could not be downloaded ({error}); connect to the network, or"
+            problem = f"{class_name} could not be downloaded ({reason}); connect to the network, or"
         else:
             problem = f"{class_name} is not in {path.parent}; allow the download (download=True), or"
         raise DataError(f"{problem} {advice}") from error
@@ -418,7 +419,7 @@ def pack_data(
         content = _image_folder(source, size)
     elif source.suffix == ".npz" and source.exists():
         try:
-            with np.load(source, allow_pickle=False) as archive:
+            with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 content = dict(archive)
         except Exception as error:  # a cut-off archive fails in many ways
             raise DataError(f"{source} cannot be read ({error})") from error

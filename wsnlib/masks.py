@@ -307,6 +307,10 @@ def densify(model: M) -> M:
             weight = layer.weight.detach().clone()
             stored = layer.get_submodule("parametrizations.weight")
             trainable = any(values.requires_grad for values in stored.parameters())
+            # A deep copy shares the class that torch made for the layer, and removing a
+            # parametrisation edits that class: give this layer one of its own first.
+            shared = type(layer)
+            layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
             layer.weight = nn.Parameter(weight, requires_grad=trainable)
     return model

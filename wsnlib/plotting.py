@@ -96,6 +96,8 @@ def plot_connectivity_grid(
 def plot_widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: float | None = None) -> Axes:
     """Accuracy against width, one curve a method, with a band for the interval.
 
+    The vertical axis is chosen by the means; a wide band is cut off at the frame.
+
     Args:
         curves: By method; index: width; columns `mean`, `low`, `high`, in [0, 1].
         ax: Where to draw.
@@ -115,6 +117,9 @@ def plot_widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: flo
             alpha=0.2,
             linewidth=0,
         )
+    means = 100 * pd.concat([curve["mean"] for curve in curves.values()])
+    margin = 0.3 * (means.max() - means.min()) + 0.5
+    ax.set_ylim(max(0, means.min() - margin), min(100, means.max() + margin))
     widths = sorted({width for curve in curves.values() for width in curve.index})
     log_axis(ax, widths)
     ax.set_xlabel("width (hidden units)")

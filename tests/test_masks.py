@@ -1,0 +1,361 @@
+"""Static masks: golden allocations, exact counts, persistence, identity at density 1."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from wsnlib import masks
+from wsnlib.models import MLP
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def resnet18_layer_sizes(width: int, classes: int) -> dict[str, int]:
+    """Weights of each layer of the CIFAR ResNet-18 of G21, in order of the network."""
+    sizes, channels = {"conv1": 3 * 9 * width}, width
+    for stage, factor in enumerate((1, 2, 4, 8), start=1):
+        for block in (0, 1):
+            out = factor * width
+            sizes[f"layer{stage}.{block}.conv1"] = 9 * channels * out
+            sizes[f"layer{stage}.{block}.conv2"] = 9 * out * out
+            if channels != out:
+                sizes[f"layer{stage}.{block}.shortcut.0"] = channels * out
+            channels = out
+    return sizes | {"linear": channels * classes}
+
+
+# -- allocation: the numbers of G21 --
+
+
+@pytest.mark.parametrize(
+    ("width", "ten", "hundred"),
+    [
+        (8, 175_192, 180_952),
+        (12, 393_540, 402_180),
+        (18, 884_502, 897_462),
+        (40, 4_362_680, 4_391_480),
+        (64, 11_164_352, 11_210_432),
+    ],
+)
+def test_resnet18_has_the_published_number_of_weights(width, ten, hundred):
+    assert sum(resnet18_layer_sizes(width, 10).values()) == ten
+    assert sum(resnet18_layer_sizes(width, 100).values()) == hundred
+
+
+FIGURE_10 = {  # width: network and layers, sparsity in %
+    18: (79.84, 0, 0, 0, 45.5, 72.8, 86.4, 93.2, 0, 11.8),
+    27: (90.99, 0, 20.1, 60.1, 80.0, 90.0, 95.0, 97.5, 55.1, 51.5),
+    40: (95.88, 35.4, 67.7, 83.9, 91.9, 96.0, 98.0, 99.0, 81.8, 70.9),
+    60: (98.16, 72.0, 86.0, 93.0, 96.5, 98.3, 99.1, 99.6, 92.1, 81.1),
+    91: (99.20, 88.0, 94.0, 97.0, 98.5, 99.3, 99.6, 99.8, 96.6, 87.7),
+}
+FIGURE_10_LAYERS = (
+    "layer1.0.conv1",
+    "layer2.0.conv1",
+    "layer2.0.conv2",
+    "layer3.0.conv1",
+    "layer3.0.conv2",
+    "layer4.0.conv1",
+    "layer4.0.conv2",
+    "layer4.0.shortcut.0",
+    "linear",
+)
+
+
+@pytest.mark.parametrize("width", FIGURE_10)
+def test_allocation_equals_figure_10(width):
+    sizes = resnet18_layer_sizes(width, 100)
+    kept = masks.allocate(sizes, num_weights=180_952)
+    network, *layers = FIGURE_10[width]
+    assert round(100 * (1 - 180_952 / sum(sizes.values())), 2) == network
+    found = [100 * (1 - kept[name] / sizes[name]) for name in FIGURE_10_LAYERS]
+    assert found == pytest.approx(layers, abs=0.05 + 1e-9)
+    assert sum(kept.values()) == 180_952
+
+
+@pytest.mark.parametrize(
+    ("base", "width", "sparse", "level", "largest"),
+    [(8, 18, 8, 13_397, 13_391), (8, 64, 18, 8_898, 8_886), (18, 64, 13, 53_019, 53_010)],
+)
+def test_sparse_layers_end_with_the_same_number_of_weights(base, width, sparse, level, largest):
+    sizes = resnet18_layer_sizes(width, 10)
+    kept = masks.allocate(sizes, num_weights=sum(resnet18_layer_sizes(base, 10).values()))
+    given = {name: kept[name] for name in kept if kept[name] < sizes[name]}
+    assert len(sizes) == 21
+    assert len(given) == sparse
+    assert sorted(given.values()) == [largest] + [level] * (sparse - 1)
+    assert sizes[min(given, key=given.__getitem__)] == max(sizes.values())
+
+
+def test_every_budget_is_met_exactly_and_no_layer_is_emptied():
+    sizes = {"a": 7, "b": 31, "c": 31, "d": 2, "e": 13}
+    for rule in (masks.allocate, masks.allocate_uniform):
+        for budget in range(5, sum(sizes.values()) + 1):
+            try:
+                kept = rule(sizes, num_weights=budget)
+            except ValueError:
+                assert rule is masks.allocate_uniform
+                assert budget < -(-84 // 2)
+                continue
+            assert sum(kept.values()) == budget
+            assert all(1 <= kept[name] <= sizes[name] for name in sizes)
+            assert list(kept) == list(sizes)
+
+
+def test_uniform_allocation_is_within_one_weight_of_the_share():
+    sizes = {"hidden1": 784 * 80, "output": 800}
+    kept = masks.allocate_uniform(sizes, num_weights=3970)
+    assert all(abs(kept[name] - sizes[name] * 3970 / 63_520) < 1 for name in sizes)
+
+
+def test_a_given_density_is_kept_and_the_rest_shared():
+    sizes = {"a": 1000, "b": 600, "c": 100}
+    kept = masks.allocate(sizes, num_weights=900, density={"c": 0.37})
+    assert kept == {"a": 431, "b": 432, "c": 37}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_weights": 4000}, "num_weights is 4000; 2 to 3970 are allowed"),
+        ({"num_weights": 1}, "num_weights is 1; 2 to 3970 are allowed"),
+        (
+            {"num_weights": 100, "density": {"output": 1.5}},
+            "the density of output is 1.5; above 0 and at most 1",
+        ),
+        ({"num_weights": 100, "density": {"last": 0.5}}, "'last' is not a layer; one of hidden1, output"),
+        (
+            {"num_weights": 3970, "density": {"output": 0.9}},
+            "3970 weights with 45 in output leave 3925 for hidden1, where 1 to 3920 are allowed",
+        ),
+    ],
+)
+def test_impossible_allocations_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        masks.allocate({"hidden1": 3920, "output": 50}, **arguments)
+
+
+def test_a_fraction_of_a_weight_is_refused():
+    with pytest.raises(TypeError, match=r"num_weights is 3\.5; an integer is allowed"):
+        masks.allocate({"a": 7}, num_weights=3.5)
+    with pytest.raises(ValueError, match="leave none in b; at least 51 are allowed"):
+        masks.allocate_uniform({"a": 100, "b": 2}, num_weights=20)
+    with pytest.raises(ValueError, match="there is no Linear or Conv layer"):
+        masks.allocate({}, num_weights=1)
+
+
+# -- masks --
+
+
+def test_masks_have_exact_counts_and_are_pinned_by_the_seed():
+    mask = masks.draw_mask((3, 5, 7), num_weights=11, generator=generator(1))
+    assert mask.dtype == torch.bool
+    assert mask.sum() == 11
+    assert torch.equal(mask, masks.draw_mask((3, 5, 7), num_weights=11, generator=generator(1)))
+    assert not torch.equal(mask, masks.draw_mask((3, 5, 7), num_weights=11, generator=generator(2)))
+    assert mask.flatten().nonzero().squeeze(1).tolist() == [6, 9, 11, 17, 18, 36, 40, 44, 70, 78, 104]
+
+
+def test_masks_are_uniform_over_positions():
+    draws, rng = 4000, generator(3)
+    share = sum(masks.draw_mask((2, 3), num_weights=2, generator=rng).float() for _ in range(draws)) / draws
+    standard_error = (1 / 3 * 2 / 3 / draws) ** 0.5
+    assert (share - 1 / 3).abs().max() < 4 * standard_error
+
+
+def test_impossible_masks_are_named():
+    with pytest.raises(ValueError, match=r"num_weights is 7; 0 to 6 are allowed for shape \(2, 3\)"):
+        masks.draw_mask((2, 3), num_weights=7, generator=generator())
+
+
+# -- sparsify --
+
+
+class ConvNet(nn.Module):
+    """Every kind of layer that is counted, and some that are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(3, 5, 3, padding=1)
+        self.norm = nn.BatchNorm1d(5)
+        self.conv2 = nn.Conv2d(5, 7, (1, 3), bias=False)
+        self.conv3 = nn.Conv3d(7, 11, 1)
+        self.linear = nn.Linear(11, 13)
+
+    def forward(self, x):
+        x = self.norm(self.conv1(x)).relu()
+        x = self.conv2(x[:, :, None]).relu()
+        x = self.conv3(x[:, :, None]).relu()
+        return self.linear(x.mean((2, 3, 4)))
+
+
+def conv_net(seed: int = 0) -> ConvNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ConvNet()
+
+
+@pytest.mark.parametrize("num_weights", [4, 97, 300, 369])
+def test_any_module_keeps_exactly_the_weights_asked_for(num_weights):
+    net = masks.sparsify(conv_net(), num_weights=num_weights, generator=generator())
+    total = 3 * 5 * 3 + 5 * 7 * 3 + 7 * 11 + 11 * 13
+    assert total == 370
+    assert masks.num_weights(net) == num_weights
+    assert masks.connectivity(net) == num_weights / total
+    assert sum(int((layer.weight != 0).sum()) for layer in masks.weight_layers(net).values()) == num_weights
+    assert net(torch.randn(2, 3, 17)).shape == (2, 13)
+
+
+def test_density_one_is_the_dense_network_bit_for_bit():
+    dense, same = conv_net(), masks.sparsify(conv_net(), num_weights=370, generator=generator())
+    x = torch.randn(2, 3, 17)
+    assert list(same.state_dict()) == list(dense.state_dict())
+    assert torch.equal(same(x), dense(x))
+
+
+def test_the_same_seed_gives_the_same_network():
+    a, b = (masks.sparsify(conv_net(), num_weights=100, generator=generator(5)) for _ in range(2))
+    assert all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+    assert {n: int(m.sum()) for n, m in masks.layer_masks(a).items()} == masks.allocate(
+        {n: layer.weight.numel() for n, layer in masks.weight_layers(conv_net()).items()}, num_weights=100
+    )
+
+
+OPTIMISERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1, momentum=0.9),
+    "rprop": lambda p: torch.optim.Rprop(p, lr=0.1),
+}
+
+
+def train_steps(net: nn.Module, optimiser: torch.optim.Optimizer, steps: int = 3) -> None:
+    for seed in range(steps):
+        x = torch.randn(5, 3, 17, generator=generator(seed))
+        optimiser.zero_grad()
+        net(x).square().mean().backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_removed_weights_stay_zero_whatever_happens(name, tmp_path):
+    net = masks.sparsify(conv_net(), num_weights=100, generator=generator())
+    before = masks.layer_masks(net)
+    start = {n: layer.weight.clone() for n, layer in masks.weight_layers(net).items()}
+    train_steps(net, OPTIMISERS[name](net.parameters()))
+
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    other = masks.sparsify(conv_net(1), num_weights=100, generator=generator(1))
+    assert not torch.equal(masks.layer_masks(other)["linear"], before["linear"])
+    other.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
+    copied = copy.deepcopy(net)
+    train_steps(copied, OPTIMISERS[name](copied.parameters()))
+
+    for changed in (net, other, copied):
+        for layer_name, mask in masks.layer_masks(changed).items():
+            weight = changed.get_submodule(layer_name).weight
+            assert torch.equal(mask, before[layer_name])
+            assert (weight[~mask] == 0).all()
+            assert not torch.equal(weight[mask], start[layer_name][mask])
+    x = torch.randn(2, 3, 17)
+    net.eval(), other.eval()
+    assert torch.equal(net(x), other(x))
+
+
+def test_optimiser_state_follows_the_weights_present():
+    net = masks.sparsify(MLP(640), num_weights=3970, generator=generator())
+    optimiser = torch.optim.Adam(net.parameters())
+    net(torch.randn(2, 784)).sum().backward()
+    optimiser.step()
+    entries = sum(state["exp_avg"].numel() for state in optimiser.state.values())
+    assert entries == 3970 + 640 + 10
+    assert sum(p.numel() for p in net.parameters()) == entries
+
+
+def test_gradients_are_those_of_the_masked_dense_network():
+    sparse = masks.sparsify(conv_net().double(), num_weights=150, generator=generator())
+    dense = masks.densify(copy.deepcopy(sparse))
+    x = torch.randn(3, 3, 17, dtype=torch.float64)
+    assert torch.equal(sparse(x), dense(x))
+    sparse(x).square().sum().backward()
+    dense(x).square().sum().backward()
+    assert masks.layer_masks(dense) == {}
+    for name, mask in masks.layer_masks(sparse).items():
+        values = sparse.get_submodule(f"{name}.parametrizations.weight").original
+        torch.testing.assert_close(values.grad, dense.get_submodule(name).weight.grad[mask])
+
+
+def test_released_initialisation_divides_by_the_root_of_the_density():
+    net, dense = MLP(100), MLP(100)
+    dense.load_state_dict(net.state_dict())
+    masks.sparsify(net, allocation={"hidden1": 784 * 25}, generator=generator())
+    mask = masks.layer_masks(net)["hidden1"]
+    assert torch.equal(net.hidden1.weight[mask], dense.hidden1.weight[mask] * 2)
+    assert torch.equal(net.hidden1.bias, dense.hidden1.bias * 2)
+    assert torch.equal(net.output.weight, dense.output.weight)
+    assert net.hidden1.weight.abs().max().item() == pytest.approx((784 * 0.25) ** -0.5, rel=1e-3)
+
+
+def test_unscaled_initialisation_keeps_the_values():
+    net = MLP(11)
+    weight, bias = net.hidden1.weight.detach().clone(), net.hidden1.bias.detach().clone()
+    masks.sparsify(net, num_weights=500, initialisation="unscaled", generator=generator())
+    mask = masks.layer_masks(net)["hidden1"]
+    assert torch.equal(net.hidden1.weight[mask], weight[mask])
+    assert torch.equal(net.hidden1.bias, bias)
+
+
+def test_excluded_layers_stay_dense_and_count():
+    net = masks.sparsify(conv_net(), num_weights=200, exclude=["conv1", "linear"], generator=generator())
+    assert masks.num_weights(net) == 200
+    assert set(masks.layer_masks(net)) == {"conv2", "conv3"}
+    assert masks.density(net)["linear"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_weights": 371}, "num_weights is 371; 4 to 370 are allowed"),
+        (
+            {"num_weights": 100, "exclude": ["norm"]},
+            "norm is not a layer; one of conv1, conv2, conv3, linear",
+        ),
+        ({"num_weights": 140, "exclude": ["linear"]}, "the excluded layers hold 143; 146 to 370 are allowed"),
+        ({"allocation": {"conv1": 46}}, "conv1 is to keep 46 weights; 1 to 45 are allowed"),
+        ({"allocation": {"conv1": 0}}, "conv1 is to keep 0 weights; 1 to 45 are allowed"),
+        ({"allocation": {"conv1": 3}, "exclude": ["conv1"]}, "conv1 is both excluded and in the allocation"),
+        ({}, "give either num_weights or allocation"),
+    ],
+)
+def test_bad_requests_are_named_and_change_nothing(arguments, message):
+    net = conv_net()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=message):
+        masks.sparsify(net, **arguments, generator=generator())
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in before.items())
+
+
+def test_shared_and_parametrised_weights_are_refused():
+    tied = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
+    tied[1].weight = tied[0].weight
+    assert masks.num_weights(tied) == 25
+    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight are one tensor; exclude 0"):
+        masks.sparsify(tied, num_weights=20, generator=generator())
+    net = masks.sparsify(conv_net(), num_weights=100, generator=generator())
+    with pytest.raises(ValueError, match="the weight of conv1 is parametrised already"):
+        masks.sparsify(net, num_weights=50, generator=generator())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_same_seed_gives_the_same_mask_on_a_gpu():
+    cpu = masks.sparsify(conv_net(), num_weights=100, generator=generator())
+    gpu = masks.sparsify(conv_net().cuda(), num_weights=100, generator=generator())
+    for name, mask in masks.layer_masks(cpu).items():
+        assert torch.equal(mask, masks.layer_masks(gpu)[name].cpu())

@@ -1,0 +1,116 @@
+"""Specs: keys that hold everything, errors that say what is allowed."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+
+import wsnlib as wsn
+from wsnlib import specs
+
+RUN = wsn.Experiment(
+    model=wsn.StaticSparsity(wsn.MLPSpec(width=5), width=80, allocation=wsn.LastLayerDensity(density=0.8)),
+    data=wsn.MNIST(),
+    training=wsn.Training(epochs=300, report="best_test"),
+    seed=1,
+)
+
+
+def test_the_key_of_a_spec_never_changes():
+    assert wsn.key(RUN) == "0c544c0ab25231330869"
+
+
+def test_the_key_is_the_same_in_another_process():
+    code = "import sys; sys.path.insert(0, 'tests'); import test_specs as t; print(t.wsn.key(t.RUN))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == wsn.key(RUN)
+
+
+OTHER = {
+    "width": 81, "inputs": 64, "outputs": 9, "hidden_layers": 2, "activation": "linear", "bias": False,
+    "parametrisation": "ntk", "density": 0.5, "initialisation": "unscaled", "base": wsn.MLPSpec(width=6),
+    "allocation": wsn.UniformDensity(), "train_size": 100, "validation_size": 7, "split_seed": 3,
+    "normalisation": "unit", "epochs": 7, "batch_size": 7, "learning_rate": 0.3, "momentum": 0.9,
+    "weight_decay": 0.1, "schedule": wsn.Cosine(), "augmentation": wsn.CropAndFlip(), "precision": "bfloat16",
+    "report": "last", "model": wsn.MLPSpec(width=7), "data": wsn.Digits(), "training": wsn.Training(epochs=2),
+    "seed": 2, "padding": 3, "padding_mode": "reflect", "flip": False, "milestones": (0.1,), "factor": 0.3,
+    "name": "other", "sha256": "b" * 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        RUN,
+        RUN.model,
+        RUN.model.base,
+        RUN.model.allocation,
+        RUN.training,
+        RUN.data,
+        wsn.CropAndFlip(),
+        wsn.MultiStep(milestones=(0.3, 0.6)),
+        wsn.PackedData(name="mine", sha256="a" * 64),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def test_every_field_is_part_of_the_key_and_survives_json(spec):
+    assert specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec)))) == spec
+    keys = {wsn.key(replace(spec, **{f.name: OTHER[f.name]})) for f in fields(spec)} | {wsn.key(spec)}
+    assert len(keys) == len(fields(spec)) + 1
+
+
+def test_the_class_is_part_of_the_key():
+    assert wsn.key(wsn.MNIST()) != wsn.key(wsn.FashionMNIST())
+
+
+def test_equal_numbers_have_equal_keys():
+    assert wsn.key(wsn.Training(epochs=1, learning_rate=1)) == wsn.key(
+        wsn.Training(epochs=1, learning_rate=1.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: wsn.MLPSpec(width=0), "MLPSpec.width is 0; an integer of at least 1 is allowed"),
+        (lambda: wsn.MLPSpec(width=2.5), "MLPSpec.width is 2.5; an integer of at least 1"),
+        (lambda: wsn.MLPSpec(width=True), "MLPSpec.width is True; an integer"),
+        (lambda: wsn.MLPSpec(width=5, activation="tanh"), "activation is 'tanh'; one of 'relu', 'linear'"),
+        (lambda: wsn.MLPSpec(width=5, bias=1), "MLPSpec.bias is 1; True or False is allowed"),
+        (lambda: wsn.StaticSparsity(wsn.MLPSpec(width=5), width=4), "at least the base width 5 is allowed"),
+        (lambda: wsn.StaticSparsity(5, width=4), "StaticSparsity.base is 5; a MLPSpec is allowed"),
+        (lambda: wsn.LastLayerDensity(density=0), "density is 0; a number above 0 and at most 1"),
+        (lambda: wsn.LastLayerDensity(density=1.1), "density is 1.1; a number above 0 and at most 1"),
+        (lambda: wsn.Training(epochs=1, learning_rate="1e-3"), "learning_rate is '1e-3'; a number above 0"),
+        (lambda: wsn.Training(epochs=1, learning_rate=math.nan), "learning_rate is nan; a number above 0"),
+        (lambda: wsn.Training(epochs=1, momentum=1), "momentum is 1; a number of at least 0 and below 1"),
+        (lambda: wsn.MNIST(train_size=0), "MNIST.train_size is 0; an integer of at least 1"),
+        (lambda: wsn.MultiStep(milestones=(0.5, 0.2)), "milestones is .*; a rising sequence of fractions"),
+        (lambda: wsn.PackedData(name="../x", sha256="a" * 64), "name is '../x'; a word of letters"),
+        (lambda: wsn.PackedData(name="x", sha256="abc"), "sha256 is 'abc'; a checksum of 64"),
+        (lambda: replace(RUN, seed=-1), "Experiment.seed is -1; an integer of at least 0"),
+        (
+            lambda: replace(RUN, training=wsn.Training(epochs=1, report="best_validation")),
+            "report is 'best_validation' and the data has validation_size 0",
+        ),
+    ],
+)
+def test_bad_values_are_named_with_what_is_allowed(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_unknown_classes_and_fields_are_refused():
+    with pytest.raises(ValueError, match="'os.system' is not a spec class"):
+        specs.from_dict({"class": "os.system"})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'widht'"):
+        specs.from_dict({"class": "MLPSpec", "widht": 5})
+
+
+def test_purposes_have_their_own_seeds():
+    seeds = {specs.derive_seed(s, p) for s in range(50) for p in ("initialisation", "mask", "order", "split")}
+    assert len(seeds) == 200
+    assert all(0 <= s < 2**63 for s in seeds)
