@@ -1,0 +1,168 @@
+"""Training: it learns, it is reproducible, it reports what the protocol says."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import wsnlib as wsn
+from wsnlib import training
+
+
+@pytest.fixture(scope="module")
+def digits() -> wsn.Dataset:
+    return wsn.load_data(wsn.Digits(validation_size=200))
+
+
+def classifier(seed: int = 0) -> nn.Module:
+    return wsn.build(wsn.MLPSpec(width=16, inputs=64), seed=seed)
+
+
+def protocol(**changes) -> wsn.Training:
+    return wsn.Training(**({"epochs": 3} | changes))
+
+
+def test_one_step_of_a_whole_batch_is_gradient_descent(digits):
+    n = len(digits.train.labels)
+    net, reference = classifier(), classifier()
+    training.train(net, digits, protocol(epochs=1, batch_size=n, learning_rate=0.3), seed=0)
+    x, y = digits.normalise(digits.train.images), digits.train.labels
+    F.cross_entropy(reference(x), y).backward()
+    for trained, start in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(trained, start - 0.3 * start.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_every_image_is_seen_once_an_epoch_the_last_batch_too(digits):
+    seen = []
+
+    class Recorder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            if self.training:
+                seen.append(x.detach().clone())
+            return self.linear(x.flatten(1))
+
+    training.train(Recorder(), digits, protocol(epochs=1, batch_size=113), seed=0)
+    n = len(digits.train.labels)
+    assert [len(b) for b in seen] == [113] * (n // 113) + [n % 113]
+    expected = digits.normalise(digits.train.images).flatten(1)
+    found = torch.cat(seen).flatten(1)
+    assert torch.equal(found.sum(1).sort().values, expected.sum(1).sort().values)
+    assert not torch.equal(found, expected)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
+    a, b, c = (training.train(classifier(), digits, protocol(), seed=s) for s in (0, 0, 1))
+    assert a.history == b.history
+    assert torch.equal(a.predictions, b.predictions)
+    assert a.history != c.history
+
+
+def test_learning_improves_and_the_history_is_complete(digits):
+    epochs = []
+    outcome = training.train(
+        classifier(),
+        digits,
+        protocol(epochs=20),
+        seed=0,
+        on_epoch=lambda e, h: epochs.append((e, len(h["test_loss"]))),
+    )
+    assert epochs == [(e, e) for e in range(1, 21)]
+    assert set(outcome.history) == {
+        "train_loss", "train_accuracy", "validation_accuracy", "test_loss", "test_accuracy",
+    }  # fmt: skip
+    assert all(len(values) == 20 for values in outcome.history.values())
+    assert outcome.history["train_loss"][-1] < outcome.history["train_loss"][0] / 3
+    assert outcome.history["test_accuracy"][-1] > 0.9
+    assert outcome.train_accuracy > 0.95
+
+
+@pytest.mark.parametrize("report", ["last", "best_test", "best_validation"])
+def test_the_reported_epoch_and_its_predictions_belong_together(digits, report):
+    outcome = training.train(
+        classifier(), digits, protocol(epochs=12, learning_rate=1.5, report=report), seed=0
+    )
+    history = outcome.history
+    expected = {
+        "last": 12,
+        "best_test": 1 + history["test_accuracy"].index(max(history["test_accuracy"])),
+        "best_validation": 1 + history["validation_accuracy"].index(max(history["validation_accuracy"])),
+    }[report]
+    assert outcome.reported_epoch == expected
+    accuracy = (outcome.predictions == digits.test.labels).double().mean().item()
+    assert accuracy == history["test_accuracy"][expected - 1]
+    assert outcome.predictions.dtype == torch.uint8
+    if report != "last":
+        assert expected < 12, "choose a rate at which the last epoch is not the best one"
+
+
+def test_a_diverged_run_stops_and_says_so(digits):
+    outcome = training.train(classifier(), digits, protocol(epochs=9, learning_rate=1e20), seed=0)
+    assert outcome.status == "diverged"
+    assert outcome.reported_epoch is None
+    assert outcome.predictions is None
+    assert len(outcome.history["train_loss"]) < 9
+    assert not math.isfinite(outcome.history["train_loss"][-1])
+
+
+def test_validation_choice_needs_validation_images():
+    digits = wsn.load_data(wsn.Digits())
+    with pytest.raises(ValueError, match="there is no validation split"):
+        training.train(classifier(), digits, protocol(report="best_validation"), seed=0)
+
+
+def test_schedules_are_fractions_of_the_run():
+    factor = training.learning_rate_factor
+    steps = wsn.MultiStep(milestones=(0.5, 0.75), factor=0.1)
+    assert [factor(steps, t) for t in (0, 0.49, 0.5, 0.74, 0.75)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert [factor(wsn.Cosine(), t) for t in (0, 0.5)] == pytest.approx([1, 0.5])
+    assert factor(wsn.Cosine(), 0.999) < 1e-5
+    assert factor(wsn.Constant(), 0.7) == 1
+
+
+def test_the_schedule_changes_the_training(digits):
+    results = {
+        schedule: training.train(classifier(), digits, protocol(schedule=schedule), seed=0).history[
+            "train_loss"
+        ]
+        for schedule in (wsn.Constant(), wsn.Cosine(), wsn.MultiStep(milestones=(0.5,)))
+    }
+    assert len({losses[0] for losses in results.values()}) == 1
+    assert len({losses[-1] for losses in results.values()}) == 3
+
+
+def test_momentum_decay_augmentation_and_precision_take_effect(digits):
+    changes = [
+        {},
+        {"momentum": 0.9},
+        {"weight_decay": 0.01},
+        {"augmentation": wsn.CropAndFlip(padding=1)},
+        {"precision": "bfloat16"},
+    ]
+    losses = {
+        training.train(classifier(), digits, protocol(**c), seed=0).history["train_loss"][-1] for c in changes
+    }
+    assert len(losses) == len(changes)
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_evaluation_does_not_depend_on_the_batches_and_changes_nothing(digits):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    a, b = (training.evaluate(net, digits, digits.test, batch_size=s) for s in (17, 2000))
+    assert a.accuracy == b.accuracy
+    assert a.loss == pytest.approx(b.loss, rel=1e-5)
+    assert torch.equal(a.predictions, training.predict(net, digits, digits.test.images))
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in state.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_results_of_a_cpu_to_tolerance(digits):
+    cpu = training.train(classifier(), digits, protocol(), seed=0)
+    gpu = training.train(classifier().cuda(), digits.to("cuda"), protocol(), seed=0)
+    assert gpu.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=1e-3)
