@@ -10,8 +10,10 @@ Run from the repository root. Records are looked for and written where WSN_STORE
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,6 +81,10 @@ def tidy(path: Path) -> None:
             cell.outputs = [
                 o for o in cell.outputs if o.get("name") != "stderr"
             ]
+            for data in (o.data for o in cell.outputs if "data" in o):
+                data["text/plain"] = re.sub(
+                    " at 0x[0-9a-f]+", "", data.get("text/plain", "")
+                )
     nbformat.write(notebook, path)
 
 
@@ -122,9 +128,19 @@ def book(profile: str) -> None:
 
 
 def publish(profile: str) -> None:
-    """Execute the chapters in place."""
+    """Execute the chapters in place, and keep the picture that each shows in the README."""
     for chapter in chapters():
         execute(chapter, chapter, profile)
+        for cell in nbformat.read(chapter, as_version=4).cells:
+            if "picture" in cell.metadata.get("tags", []):
+                picture = BOOK / "images" / f"{chapter.stem}.png"
+                picture.parent.mkdir(exist_ok=True)
+                png = next(
+                    o.data["image/png"]
+                    for o in cell.outputs
+                    if "image/png" in o.get("data", {})
+                )
+                picture.write_bytes(base64.b64decode(png))
 
 
 def prepare(profile: str) -> None:

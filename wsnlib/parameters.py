@@ -62,15 +62,17 @@ class Parameters(BaseModel):
     @classmethod
     def _sentence(cls, error: ValidationError) -> str:
         first = error.errors()[0]
-        name, *place = first["loc"] or ("",)
-        allowed = cls.model_fields[str(name)].description if name else None
+        if not first["loc"]:  # raised below, as a sentence already
+            return str(first["ctx"]["error"])
+        name, *place = first["loc"]
+        allowed = cls.model_fields[str(name)].description
         position = "".join(f"[{p}]" for p in place if isinstance(p, int))
         hint = ""
         if isinstance(first["input"], str) and _is_number(first["input"]):
             hint = (
                 f" (it is text; in YAML write {float(first['input'])!r} without quotes, and 1.0e-3, not 1e-3)"
             )
-        return f"{name}{position} is {first['input']!r}; {allowed or first['msg']} is allowed{hint}"
+        return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
 
 
 def _is_number(text: str) -> bool:
@@ -130,6 +132,7 @@ class SparseMLPParameters(Parameters):
             )
         if self.preset == "clean" and self.validation_size == 0:
             raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
+        _ = self.data_spec
 
     @property
     def data_spec(self) -> specs.DataSpec:

@@ -1,0 +1,112 @@
+"""The commands of the README, run as a reader runs them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def tracked_changes() -> str:
+    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def outputs(path: Path) -> list[tuple[str, str]]:
+    """Type and text of every output except pictures, addresses in memory and standard error."""
+    cells = nbformat.read(path, as_version=4).cells
+    found = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    texts = [
+        (o.output_type, o.get("text") or o.data.get("text/plain", ""))
+        for o in found
+        if o.get("name") != "stderr"
+    ]
+    return [(kind, re.sub(" at 0x[0-9a-f]+", "", text)) for kind, text in texts]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_smoke_profile_runs_from_the_root_and_trains_once(chapter, tmp_path):
+    store, before = tmp_path / "store", tracked_changes()
+    words = (
+        "papermill",
+        f"book/{chapter}.ipynb",
+        str(tmp_path / "out.ipynb"),
+        "-f",
+        f"params/{chapter}.smoke.yml",
+    )
+    assert command(*words, WSN_STORE=str(store)).returncode == 0
+    stamps = {p: p.stat().st_mtime_ns for p in store.iterdir()}
+    assert len(stamps) > 50
+    first = outputs(tmp_path / "out.ipynb")
+    assert command(*words, WSN_STORE=str(store)).returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in store.iterdir()} == stamps
+    assert [o for o in outputs(tmp_path / "out.ipynb") if o[0] != "stream"] == [
+        o for o in first if o[0] != "stream"
+    ]
+    assert tracked_changes() == before
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_published_page_is_what_its_records_give(chapter, tmp_path):
+    """Executed again from records/ alone, without data and without training, it has the same outputs."""
+    words = (f"book/{chapter}.ipynb", str(tmp_path / "out.ipynb"), "-f", f"params/{chapter}.cpu.yml")
+    done = command(
+        "papermill",
+        *words,
+        "-p",
+        "budget_minutes",
+        "0",
+        WSN_STORE=str(tmp_path / "empty"),
+        WSN_DATA=str(tmp_path / "no data"),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (tmp_path / "empty").exists()
+    assert outputs(tmp_path / "out.ipynb") == outputs(ROOT / "book" / f"{chapter}.ipynb")
+
+
+def test_the_published_book_builds_without_flags(tmp_path):
+    before = tracked_changes()
+    done = command(
+        "jupyter-book", "build", "book/", "--path-output", str(tmp_path), "-n", "-W", "--keep-going"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    html = tmp_path / "_build" / "html"
+    for page in ("index", *CHAPTERS):
+        assert (html / f"{page}.html").stat().st_size > 10_000
+    for chapter in CHAPTERS:
+        page = (html / f"{chapter}.html").read_text()
+        assert "<img alt=" in page
+        assert not re.findall(r'<img alt="[^"]*/[^"]*\.png"', page)
+    assert tracked_changes() == before
+
+
+def test_the_readme_s_code_runs(small_mnist, tmp_path, monkeypatch):
+    import numpy as np
+
+    np.savez(tmp_path / "mnist.npz", **small_mnist)
+    monkeypatch.setenv("WSN_DATA", str(tmp_path))
+    monkeypatch.setenv("WSN_STORE", str(tmp_path / "store"))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    wsn = names["wsn"]
+    assert (wsn.num_weights(wsn.build(names["wide"])), wsn.num_weights(names["model"])) == (3970, 5000)
+    assert len(list(names["store"])) == 3

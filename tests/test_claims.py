@@ -1,0 +1,109 @@
+"""Estimates and verdicts."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import wsnlib as wsn
+from wsnlib import claims
+
+RANGE = wsn.Claim(name="x", source="s", statement="t", reported=5, low=4, high=6, unit="points")
+
+
+def test_the_interval_is_students():
+    values = np.random.default_rng(0).normal(size=7)
+    interval = stats.t.interval(0.95, 6, loc=values.mean(), scale=stats.sem(values))
+    found = wsn.estimate(values)
+    assert (found.low, found.high) == pytest.approx(interval)
+    assert found.n == 7
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    rng, tries = np.random.default_rng(1), 4000
+    hits = sum(e.low <= 3 <= e.high for e in (wsn.estimate(rng.normal(3, 2, 4)) for _ in range(tries)))
+    assert abs(hits / tries - 0.95) < 4 * math.sqrt(0.95 * 0.05 / tries)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (4.5, 5.5, "reproduced"),
+        (4, 6, "reproduced"),
+        (3.9, 5, "partly"),
+        (3, 9, "partly"),
+        (6.1, 7, "not reproduced"),
+        (1, 3.9, "not reproduced"),
+        (-math.inf, math.inf, "not tested at this scale"),
+        (math.nan, math.nan, "not tested at this scale"),
+    ],
+)
+def test_one_rule_gives_every_verdict(low, high, expected):
+    ours = wsn.Estimate(mean=(low + high) / 2, low=low, high=high, n=3)
+    assert wsn.verdict(RANGE, ours, same_data=True, full_protocol=False) == expected
+    assert wsn.verdict(RANGE, ours, same_data=False, full_protocol=True) == "not tested at this scale"
+
+
+def test_numbers_of_the_whole_training_are_not_judged_by_a_shorter_one():
+    claim, ours = wsn.SPARSE_MLP["relu-best"], wsn.Estimate(mean=96.3, low=96.2, high=96.4, n=3)
+    assert wsn.verdict(claim, ours, same_data=True, full_protocol=False) == "not tested at this scale"
+    assert wsn.verdict(claim, ours, same_data=True, full_protocol=True) == "reproduced"
+
+
+def test_the_papers_numbers():
+    reported = {name: claim.reported for name, claim in wsn.SPARSE_MLP.items() if claim.reported is not None}
+    assert reported == {
+        "num-weights": 3970, "relu-baseline": 90.0, "linear-baseline": 90.0, "relu-best": 96.3,
+        "linear-best": 92.7, "relu-best-width": 80, "linear-best-width": 40, "relu-best-density": 0.8,
+    }  # fmt: skip
+    assert all(c.low <= c.high for c in wsn.SPARSE_MLP.values())
+    assert all(c.source.startswith("G21") for c in wsn.SPARSE_MLP.values())
+
+
+def test_the_table_has_every_claim_and_its_verdict():
+    ours = {"relu-gain": wsn.estimate([5.0, 5.1, 4.9]), "relu-best-width": wsn.spread([80, 80, 320])}
+    table = wsn.claims_table(wsn.SPARSE_MLP, ours, same_data=True, full_protocol=False)
+    assert len(table) == len(wsn.SPARSE_MLP)
+    by_claim = table.set_index("claim")["verdict"]
+    assert by_claim[wsn.SPARSE_MLP["relu-gain"].statement] == "reproduced"
+    assert by_claim[wsn.SPARSE_MLP["relu-best-width"].statement] == "partly"
+    assert (by_claim == "not tested at this scale").sum() == len(table) - 2
+    with pytest.raises(ValueError, match="'relu-gian' is not a claim; one of num-weights"):
+        wsn.claims_table(
+            wsn.SPARSE_MLP, {"relu-gian": ours["relu-gain"]}, same_data=True, full_protocol=False
+        )
+
+
+def noise(cells: int, seeds: int, rng: np.random.Generator) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([range(cells), range(seeds)], names=["width", "seed"])
+    return pd.DataFrame({"test_accuracy": rng.normal(size=len(index))}, index=index).reset_index()
+
+
+def test_the_held_out_best_of_pure_noise_is_not_above_its_mean():
+    rng, tries = np.random.default_rng(2), 300
+    held, best = [], []
+    for _ in range(tries):
+        table = noise(30, 3, rng)
+        held.append(claims.held_out_best(table, cell=["width"])["test_accuracy"].mean())
+        best.append(table.groupby("width")["test_accuracy"].mean().max())
+    assert abs(np.mean(held)) < 4 * np.std(held) / math.sqrt(tries)
+    assert np.mean(best) > 0.8
+
+
+def test_a_cell_with_a_diverged_run_is_never_chosen():
+    table = pd.DataFrame(
+        {"width": [5, 9] * 3, "seed": [0, 0, 1, 1, 2, 2], "test_accuracy": [0.5, 0.9, 0.5, np.nan, 0.5, 0.9]}
+    )
+    assert claims.held_out_best(table, cell=["width"])["width"].tolist() == [5, 9, 5]
+
+
+def test_a_single_seed_gives_the_best_cell():
+    table = pd.DataFrame({"width": [5, 9], "seed": [0, 0], "test_accuracy": [0.5, 0.9]})
+    assert claims.held_out_best(table, cell=["width"])["width"].tolist() == [9]
+    assert wsn.estimate([0.9]).high == math.inf
+    with pytest.raises(ValueError, match="values has shape"):
+        wsn.estimate([])
+    with pytest.raises(ValueError, match="values is empty"):
+        wsn.spread([])

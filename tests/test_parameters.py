@@ -1,0 +1,111 @@
+"""Chapter parameters: one sentence for each mistake, in the library and through papermill."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import wsnlib as wsn
+from wsnlib.parameters import SparseMLPParameters
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "params").glob("sparse_mlp.*.yml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_parameter_file_is_valid(file):
+    values = yaml.safe_load(file.read_text())
+    parameters = SparseMLPParameters.read(values)
+    assert parameters.profile == file.stem.split(".")[1]
+    assert parameters.training.report == "best_test"
+    assert [f.stem for f in FILES] == [f"sparse_mlp.{p}" for p in ("cpu", "gpu", "paper", "smoke")]
+
+
+def test_the_paper_profile_is_the_papers_protocol():
+    p = SparseMLPParameters.read(yaml.safe_load((ROOT / "params" / "sparse_mlp.paper.yml").read_text()))
+    assert p.full_protocol
+    assert p.same_data
+    assert p.training == wsn.Training(epochs=300, batch_size=100, learning_rate=0.1, report="best_test")
+    assert p.data_spec == wsn.MNIST()
+    smaller = SparseMLPParameters.read({"data": "digits", "epochs": 25})
+    assert not smaller.full_protocol
+    assert not smaller.same_data
+
+
+MISTAKES = [
+    ({"epoch": 5}, "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
+    ({"zzz": 5}, "'zzz' is not a parameter of this chapter; the parameters are profile, preset, data"),
+    (
+        {"learning_rate": "1e-3"},
+        "learning_rate is '1e-3'; a number above 0 is allowed (it is text; in YAML write 0.001",
+    ),
+    ({"learning_rate": 0.0}, "learning_rate is 0.0; a number above 0 is allowed"),
+    ({"learning_rate": float("inf")}, "learning_rate is inf; a number above 0 is allowed"),
+    ({"epochs": 2.5}, "epochs is 2.5; an integer of at least 1 is allowed"),
+    ({"epochs": True}, "epochs is True; an integer of at least 1 is allowed"),
+    ({"widths": [5, 0]}, "widths[1] is 0; a list of integers of at least the base width is allowed"),
+    ({"widths": 5}, "widths is 5; a list of integers of at least the base width is allowed"),
+    ({"widths": [10]}, "widths is [10]; a list that holds the base width 5 is allowed"),
+    ({"widths": [5, 3]}, "widths holds 3; integers of at least the base width 5 are allowed"),
+    (
+        {"last_layer_densities": [1.0, 1.5]},
+        "last_layer_densities[1] is 1.5; a list of numbers above 0 and at most 1",
+    ),
+    ({"last_layer_densities": [0.5]}, "last_layer_densities is [0.5]; a list that holds 1.0 is allowed"),
+    ({"activations": ["tanh"]}, "activations[0] is 'tanh'; a list of 'relu' and 'linear' is allowed"),
+    ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+    (
+        {"data": "cifar"},
+        "data is 'cifar'; one of 'digits', 'mnist', 'fashion_mnist' is allowed, or the name of packed",
+    ),
+    ({"seeds": []}, "seeds is []; a list of integers of at least 0 is allowed"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), MISTAKES, ids=lambda v: str(v)[:30])
+def test_mistakes_are_named_in_one_sentence(values, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        SparseMLPParameters.read(values)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_notebook_s_own_variables_are_not_parameters():
+    namespace = {"In": [], "Out": {}, "_": 3, "wsn": wsn, "epochs": 7}
+    first = SparseMLPParameters.read(namespace)
+    again = SparseMLPParameters.read(namespace | {"p": first, "rules": [1], "epochs": 8})
+    assert (first.epochs, again.epochs) == (7, 8)
+
+
+def test_the_clean_preset_chooses_on_validation_images():
+    p = SparseMLPParameters.read({"preset": "clean", "validation_size": 100})
+    assert p.data_spec == wsn.Digits(validation_size=100)
+    assert p.training.report == "best_validation"
+    p = SparseMLPParameters.read({"data": "mine", "data_sha256": "a" * 64})
+    assert p.data_spec == wsn.PackedData(name="mine", sha256="a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", "'1e-3'", "learning_rate is '1e-3'; a number above 0 is allowed"),
+        ("epoch", "5", "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
+    ],
+)
+def test_papermill_stops_with_the_same_sentence_before_any_work(name, value, message, tmp_path):
+    papermill = str(Path(sys.executable).with_name("papermill"))
+    command = [
+        papermill,
+        "book/sparse_mlp.ipynb",
+        str(tmp_path / "out.ipynb"),
+        "-f",
+        "params/sparse_mlp.smoke.yml",
+    ]
+    done = subprocess.run(
+        [*command, "-y", f"{name}: {value}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"ValueError: {message}" in done.stderr
+    assert "Executing:   7" not in done.stderr

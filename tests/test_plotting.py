@@ -1,0 +1,80 @@
+"""Figures say what they are given."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import wsnlib as wsn
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(ax) -> dict[tuple[float, float], str]:
+    return {(t.get_position()[0] - 0.5, t.get_position()[1] - 0.5): t.get_text() for t in ax.texts}
+
+
+def test_the_grid_shows_every_value_star_and_gap():
+    grid = pd.DataFrame(
+        {10: [0.75, 0.9634], 5: [np.nan, 0.9], 20: [0.9631, 0.5]}, index=pd.Index([0.5, 1.0], name="density")
+    )
+    fig, ax = plt.subplots()
+    assert wsn.plot_connectivity_grid(grid, baseline=0.9, ax=ax) is ax
+    assert texts(ax) == {
+        (0, 1): "90.0", (1, 0): "75.0", (1, 1): "★\n96.3", (2, 0): "★\n96.3", (2, 1): "50.0",
+    }  # fmt: skip
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["5\n1", "10\n0.5", "20\n0.25"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0.5", "1"]
+    (mesh,) = ax.collections
+    colors = mesh.cmap(mesh.norm([90.0, 96.34, 50.0]))
+    assert colors[0][:3] == pytest.approx(
+        [0.966, 0.968, 0.969], abs=0.01
+    )  # white where it equals the dense network
+    assert colors[1][2] > 2 * colors[1][0]  # blue is better
+    assert colors[2][0] > 2 * colors[2][2]  # red is worse
+    assert "dense 90.0" in [t.get_text() for t in fig.axes[1].get_yticklabels()]
+    assert ax.get_xlabel() and ax.get_ylabel()
+
+
+def test_a_grid_where_nothing_beats_the_baseline_can_be_drawn():
+    grid = pd.DataFrame({5: [0.9], 10: [0.8]}, index=pd.Index([1.0], name="density"))
+    wsn.plot_connectivity_grid(grid, baseline=0.9, ax=plt.subplots()[1])
+    flat = pd.DataFrame({5: [0.9]}, index=pd.Index([1.0], name="density"))
+    wsn.plot_connectivity_grid(flat, baseline=0.9, ax=plt.subplots()[1])
+
+
+def test_widening_curves_have_means_bands_and_a_baseline():
+    curve = pd.DataFrame({"mean": [0.9, 0.95], "low": [0.85, 0.94], "high": [0.95, 0.96]}, index=[5, 10])
+    ax = wsn.plot_widening(
+        {"uniform density": curve, "something": curve - 0.1}, ax=plt.subplots()[1], baseline=0.9
+    )
+    assert [line.get_label() for line in ax.lines] == ["dense network", "uniform density", "something"]
+    assert ax.lines[1].get_ydata().tolist() == pytest.approx([90, 95])
+    assert len(ax.collections) == 2
+    assert ax.get_xscale() == "log"
+    low, high = ax.get_ylim()
+    assert low < 80
+    assert 95 < high <= 100
+
+
+def test_curves_are_coloured_by_width_everywhere_alike():
+    curves = {40: pd.Series([0.5, 0.6], index=[2, 1]), 10: pd.Series([0.1, 0.2], index=[1, 2])}
+    ax = wsn.plot_curves(curves, ax=plt.subplots()[1], label="width")
+    assert [line.get_color() for line in ax.lines] == [wsn.width_color(10), wsn.width_color(40)]
+    assert ax.lines[1].get_xdata().tolist() == [1, 2]
+    assert ax.lines[1].get_ydata().tolist() == [60, 50]
+    assert len({wsn.width_color(w) for w in (4, 8, 16, 32, 64, 128, 256, 512, 1024)}) == 9
+
+
+def test_a_mask_is_drawn_as_it_is():
+    mask = np.array([[True, False, True], [False, False, True]])
+    ax = wsn.plot_mask(mask, ax=plt.subplots()[1])
+    assert np.array_equal(ax.images[0].get_array(), mask)

@@ -1,0 +1,105 @@
+"""The project's files agree with one another."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {"torch": "pytorch", "lazy-loader": "lazy_loader", "types-PyYAML": "types-pyyaml"}
+
+
+def requirement(text: str) -> tuple[str, str]:
+    name, limits = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*(.*)", text).groups()
+    return name, limits.replace(" ", "")
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def required() -> dict[str, str]:
+    project = pyproject()
+    extras = [r for group in project["optional-dependencies"].values() for r in group]
+    return dict(map(requirement, project["dependencies"] + extras))
+
+
+def test_conda_and_pip_users_get_the_same():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = dict(requirement(e) for e in entries if isinstance(e, str))
+    assert conda.pop("python") == pyproject()["requires-python"]
+    assert conda.pop("pip") == ""
+    assert conda == {CONDA_NAMES.get(name, name): limits for name, limits in required().items()}
+    assert [e for e in entries if isinstance(e, dict)] == [{"pip": ["--no-deps --editable ."]}]
+
+
+def test_every_requirement_is_pinned_without_an_address():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9_.]*", line) for line in lines)
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in required()} <= pinned
+
+
+def test_the_library_opens_without_torch_or_pandas():
+    code = "import sys, wsnlib; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "set()\n"
+    )
+
+
+def test_every_public_name_exists_and_is_explained():
+    import wsnlib as wsn
+
+    for name in wsn.__all__:
+        value = getattr(wsn, name)
+        if callable(value):
+            assert value.__doc__, name
+    assert len(wsn.__all__) == len(set(wsn.__all__))
+    with pytest.raises(AttributeError, match="No wsnlib attribute nothing"):
+        _ = wsn.nothing
+
+
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_published_whole_and_clean(path):
+    text = path.read_text()
+    notebook = json.loads(text)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert "papermill" not in notebook["metadata"]
+    assert not re.search(r"/(home|root|tmp|work|Users)/", text)
+    tags = [tag for cell in code for tag in cell["metadata"].get("tags", [])]
+    assert tags.count("parameters") == 1
+    for cell in code:
+        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+            alt = cell["metadata"]["mystnb"]["image"]["alt"]
+            assert len(alt.split()) >= 10
+    source = "".join("".join(cell["source"]) for cell in code)
+    assert "import wsnlib as wsn" in source
+    assert not re.search(r"wsnlib\.\w|from wsnlib|sys\.path|!pip|except", source)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_chapter_is_in_the_book_and_has_its_profiles(path):
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    assert path.stem in [chapter["file"] for chapter in toc["chapters"]]
+    profiles = {file.name.split(".")[1] for file in (ROOT / "params").glob(f"{path.stem}.*.yml")}
+    assert profiles == {"smoke", "cpu", "gpu", "paper"}
+    assert path.stem in (ROOT / "README.md").read_text()
+    assert f"{path.stem}.ipynb" in (ROOT / "book" / "index.md").read_text()
+
+
+def test_versions_agree():
+    version = pyproject()["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
