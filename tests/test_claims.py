@@ -34,9 +34,12 @@ def test_the_interval_covers_as_often_as_it_says():
         (4, 6, "reproduced"),
         (3.9, 5, "partly"),
         (3, 9, "partly"),
+        (3, 4, "partly"),
+        (6, 7, "partly"),
         (6.1, 7, "not reproduced"),
         (1, 3.9, "not reproduced"),
         (-math.inf, math.inf, "not tested at this scale"),
+        (4.5, math.inf, "not tested at this scale"),
         (math.nan, math.nan, "not tested at this scale"),
     ],
 )
@@ -60,6 +63,19 @@ def test_the_papers_numbers():
     }  # fmt: skip
     assert all(c.low <= c.high for c in wsn.SPARSE_MLP.values())
     assert all(c.source.startswith("G21") for c in wsn.SPARSE_MLP.values())
+    ranges = {name: (claim.low, claim.high) for name, claim in wsn.SPARSE_MLP.items() if "gain" not in name}
+    assert ranges == {
+        "num-weights": (3970, 3970), "relu-baseline": (88.5, 91.5), "linear-baseline": (88.5, 91.5),
+        "relu-best": (95.8, 96.8), "linear-best": (92.2, 93.2), "relu-best-width": (80, 160),
+        "linear-best-width": (40, 40), "relu-best-density": (0.8, 1.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["relu-gain", "linear-gain"])
+def test_no_gain_is_not_a_gain(name):
+    for gain, expected in ((0.0, "not reproduced"), (1e-9, "reproduced")):
+        ours = wsn.Estimate(mean=gain, low=gain, high=gain, n=3)
+        assert wsn.verdict(wsn.SPARSE_MLP[name], ours, same_data=True, full_protocol=False) == expected
 
 
 def test_the_table_has_every_claim_and_its_verdict():
@@ -90,6 +106,14 @@ def test_the_held_out_best_of_pure_noise_is_not_above_its_mean():
         best.append(table.groupby("width")["test_accuracy"].mean().max())
     assert abs(np.mean(held)) < 4 * np.std(held) / math.sqrt(tries)
     assert np.mean(best) > 0.8
+
+
+def test_a_cell_is_known_by_all_its_columns():
+    index = pd.MultiIndex.from_product([(0, 1), (5, 9), (0.5, 1.0)], names=["seed", "width", "density"])
+    table = pd.DataFrame({"test_accuracy": [0.1, 0.2, 0.7, 0.3] * 2}, index=index).reset_index()
+    found = claims.held_out_best(table, cell=["width", "density"])
+    assert found["test_accuracy"].tolist() == [0.7, 0.7]
+    assert found[["width", "density"]].to_numpy().tolist() == [[9, 0.5]] * 2
 
 
 def test_a_cell_with_a_diverged_run_is_never_chosen():

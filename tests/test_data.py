@@ -91,6 +91,12 @@ def test_a_cut_off_or_changed_file_is_never_used(small_mnist, tmp_path):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
 
 
+def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
+    monkeypatch.setitem(data.CHECKSUMS, "digits", "0" * 64)
+    with pytest.raises(wsn.DataError, match="the digits of this scikit-learn are not the known ones"):
+        data._digits.__wrapped__()
+
+
 def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(wsn.DataError, match=r"MNIST is not in .*; allow the download .* or set WSN_DATA"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
@@ -165,6 +171,27 @@ def test_standardised_training_images_have_mean_0_and_deviation_1():
     assert (x.min(), x.max()) == (0, 1)
 
 
+def test_each_channel_is_standardised_and_a_constant_one_is_0(tmp_path):
+    images = np.random.default_rng(0).integers(0, 100, (23, 5, 7, 3), dtype=np.uint8)
+    images[..., 1] += 100
+    images[..., 2] = 17
+    labels = np.arange(23) % 2
+    np.savez(tmp_path / "raw.npz", train_x=images, train_y=labels, test_x=images[:3], test_y=labels[:3])
+    loaded = wsn.load_data(wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path), root=tmp_path)
+    x = loaded.normalise(loaded.train.images)
+    assert x.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert x.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 0], abs=1e-5)
+
+
+def test_subsets_are_sorted_and_chance_says_which_classes_have_one_more():
+    labels = torch.arange(70) % 7
+    subsets = [
+        data.balanced_subset(labels, 10, generator=torch.Generator().manual_seed(s)) for s in range(50)
+    ]
+    assert all(torch.equal(subset, subset.unique(sorted=True)) for subset in subsets)
+    assert all(0 < sum(labels[subset].bincount()[c] - 1 for subset in subsets) < 50 for c in range(7))
+
+
 def test_forms_known_without_reading_are_right():
     loaded = wsn.load_data(wsn.Digits())
     assert loaded.train.images.shape[1:] == wsn.image_shape(wsn.Digits())
@@ -198,6 +225,16 @@ def test_crops_are_those_of_the_padded_image(mode):
     assert len(seen) > 30
 
 
+def test_every_crop_is_equally_likely_and_half_are_mirrored():
+    draws = 5000
+    images = torch.arange(35).view(1, 1, 5, 7).expand(draws, -1, -1, -1)
+    out = data.augment(images, wsn.CropAndFlip(padding=2), generator=torch.Generator().manual_seed(0))
+    share = out[:, 0, 2, 3].bincount(minlength=35).view(5, 7)[:, 1:6] / draws
+    assert (share - 1 / 25).abs().max() < 4 * (1 / 25 * 24 / 25 / draws) ** 0.5
+    mirrored = (out[:, 0, 2, 2] > out[:, 0, 2, 4]).double().mean()
+    assert abs(mirrored - 1 / 2) < 4 * (1 / 4 / draws) ** 0.5
+
+
 def test_augmentation_keeps_bytes_and_is_fixed_by_the_seed():
     images = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
     a, b, c = (
@@ -222,12 +259,29 @@ def test_an_archive_of_ones_own_is_packed_once_and_known_by_its_checksum(tmp_pat
         wsn.load_data(spec, root=tmp_path)
 
 
+def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path, monkeypatch):
+    np.savez(tmp_path / "raw.npz", **small_arrays(3))
+    wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path / "root")
+    before = (tmp_path / "root" / "mine.npz").read_bytes()
+    np.savez(tmp_path / "raw.npz", **small_arrays(4))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data.os, "replace", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path / "root")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "root").iterdir()} == {"mine.npz": before}
+
+
 def test_without_a_test_split_a_balanced_part_is_set_aside(tmp_path):
     arrays = {k: v for k, v in small_arrays().items() if k.startswith("train")}
     np.savez(tmp_path / "raw.npz", **arrays)
     loaded = wsn.load_data(wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path), root=tmp_path)
     assert loaded.test.labels.bincount().tolist() == [1] * 10
     assert len(loaded.train.labels) == 50
+    larger = wsn.pack_data(tmp_path / "raw.npz", name="larger", test_fraction=0.3, root=tmp_path)
+    assert wsn.load_data(larger, root=tmp_path).test.labels.bincount().tolist() == [2] * 10
 
 
 def test_a_folder_of_images_is_packed(tmp_path):

@@ -118,6 +118,16 @@ def test_a_given_density_is_kept_and_the_rest_shared():
     assert kept == {"a": 431, "b": 432, "c": 37}
 
 
+@pytest.mark.parametrize(("density", "weights"), [(0.01, 1), (0.14, 1), (0.5, 4), (0.79, 6), (1, 7)])
+def test_a_given_density_is_rounded_and_keeps_at_least_one_weight(density, weights):
+    kept = masks.allocate({"a": 31, "b": 7}, num_weights=20, density={"b": density})
+    assert kept == {"a": 20 - weights, "b": weights}
+
+
+def test_of_equally_large_layers_the_first_gives_what_is_left_over():
+    assert masks.allocate({"a": 2, "b": 31, "c": 31}, num_weights=43) == {"a": 2, "b": 20, "c": 21}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -291,6 +301,11 @@ def test_gradients_are_those_of_the_masked_dense_network():
         torch.testing.assert_close(values.grad, dense.get_submodule(name).weight.grad[mask])
 
 
+def test_a_frozen_layer_stays_frozen_when_made_dense():
+    net = masks.sparsify(conv_net(), num_weights=100, generator=generator()).requires_grad_(False)
+    assert not any(p.requires_grad for p in masks.densify(net).parameters())
+
+
 def test_released_initialisation_divides_by_the_root_of_the_density():
     net, dense = MLP(100), MLP(100)
     dense.load_state_dict(net.state_dict())
@@ -329,6 +344,8 @@ def test_excluded_layers_stay_dense_and_count():
         ({"num_weights": 140, "exclude": ["linear"]}, "the excluded layers hold 143; 146 to 370 are allowed"),
         ({"allocation": {"conv1": 46}}, "conv1 is to keep 46 weights; 1 to 45 are allowed"),
         ({"allocation": {"conv1": 0}}, "conv1 is to keep 0 weights; 1 to 45 are allowed"),
+        ({"allocation": {"conv1": 7.0}}, r"conv1 is to keep 7\.0 weights; 1 to 45 are allowed"),
+        ({"allocation": {"conv1": True}}, "conv1 is to keep True weights; 1 to 45 are allowed"),
         ({"allocation": {"conv1": 3}, "exclude": ["conv1"]}, "conv1 is both excluded and in the allocation"),
         ({}, "give either num_weights or allocation"),
     ],

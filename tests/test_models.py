@@ -32,6 +32,19 @@ def test_linear_activation_is_the_product_of_the_matrices():
     assert not torch.allclose(relu(x), product)
 
 
+def test_relu_follows_every_hidden_layer_and_no_other():
+    net = MLP(7, inputs=11, outputs=5, hidden_layers=3).double()
+    x = torch.randn(13, 11, dtype=torch.float64)
+    expected = net.output(net.hidden3(net.hidden2(net.hidden1(x).relu()).relu()).relu())
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_every_layer_has_the_parametrisation_asked_for():
+    for parametrisation, kind in (("standard", nn.Linear), ("ntk", NTKLinear)):
+        net = MLP(7, inputs=11, outputs=5, hidden_layers=2, parametrisation=parametrisation)
+        assert [type(m) for m in (net.hidden1, net.hidden2, net.output)] == [kind] * 3
+
+
 def test_standard_parametrisation_is_pytorchs():
     torch.manual_seed(0)
     net = MLP(7, inputs=12, outputs=5)
@@ -51,5 +64,6 @@ def test_ntk_layers_keep_the_second_moment_at_every_width():
 def test_ntk_equals_a_scaled_standard_layer():
     layer = NTKLinear(9, 4).double()
     x = torch.randn(5, 9, dtype=torch.float64)
-    torch.testing.assert_close(layer(x), x @ layer.weight.T / 3 + layer.bias)
     assert (layer.bias == 0).all()
+    nn.init.normal_(layer.bias)
+    torch.testing.assert_close(layer(x), x @ layer.weight.T / 3 + layer.bias)

@@ -34,6 +34,28 @@ def test_the_paper_profile_is_the_papers_protocol():
     assert not smaller.same_data
 
 
+@pytest.mark.parametrize(
+    ("change", "whole", "same"),
+    [
+        ({"epochs": 301}, True, True),
+        ({"epochs": 299}, False, True),
+        ({"batch_size": 101}, False, True),
+        ({"learning_rate": 0.2}, False, True),
+        ({"base_width": 7, "widths": [7]}, True, False),
+        ({"data": "fashion_mnist"}, True, False),
+    ],
+    ids=str,
+)
+def test_another_protocol_or_other_data_are_not_the_papers(change, whole, same):
+    p = SparseMLPParameters.read({"data": "mnist", "epochs": 300} | change)
+    assert (p.full_protocol, p.same_data) == (whole, same)
+
+
+def test_every_number_of_the_protocol_is_passed_on():
+    p = SparseMLPParameters.read({"epochs": 7, "batch_size": 13, "learning_rate": 0.3})
+    assert p.training == wsn.Training(epochs=7, batch_size=13, learning_rate=0.3, report="best_test")
+
+
 MISTAKES = [
     ({"epoch": 5}, "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
     ({"zzz": 5}, "'zzz' is not a parameter of this chapter; the parameters are profile, preset, data"),
@@ -61,6 +83,9 @@ MISTAKES = [
         "data is 'cifar'; one of 'digits', 'mnist', 'fashion_mnist' is allowed, or the name of packed",
     ),
     ({"seeds": []}, "seeds is []; a list of integers of at least 0 is allowed"),
+    ({"seeds": [0, -1]}, "seeds[1] is -1; a list of integers of at least 0 is allowed"),
+    ({"last_layer_densities": [1.0, 0.0]}, "last_layer_densities[1] is 0.0; a list of numbers above 0"),
+    ({"budget_minutes": -1.0}, "budget_minutes is -1.0; a number of minutes of at least 0 is allowed"),
 ]
 
 
@@ -83,8 +108,12 @@ def test_the_clean_preset_chooses_on_validation_images():
     p = SparseMLPParameters.read({"preset": "clean", "validation_size": 100})
     assert p.data_spec == wsn.Digits(validation_size=100)
     assert p.training.report == "best_validation"
-    p = SparseMLPParameters.read({"data": "mine", "data_sha256": "a" * 64})
+    packed = {"data": "mine", "data_sha256": "a" * 64, "validation_size": 100}
+    p = SparseMLPParameters.read(packed | {"preset": "clean"})
+    assert p.data_spec == wsn.PackedData(name="mine", sha256="a" * 64, validation_size=100)
+    p = SparseMLPParameters.read(packed | {"preset": "faithful"})
     assert p.data_spec == wsn.PackedData(name="mine", sha256="a" * 64)
+    assert SparseMLPParameters.read({"data": "fashion_mnist"}).data_spec == wsn.FashionMNIST()
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,15 @@ def test_equal_numbers_have_equal_keys():
         (lambda: wsn.LastLayerDensity(density=1.1), "density is 1.1; a number above 0 and at most 1"),
         (lambda: wsn.Training(epochs=1, learning_rate="1e-3"), "learning_rate is '1e-3'; a number above 0"),
         (lambda: wsn.Training(epochs=1, learning_rate=math.nan), "learning_rate is nan; a number above 0"),
+        (lambda: wsn.Training(epochs=1, learning_rate=math.inf), "learning_rate is inf; a number above 0"),
+        (lambda: wsn.Training(epochs=1, weight_decay=-0.1), "weight_decay is -0.1; a number of at least 0"),
         (lambda: wsn.Training(epochs=1, momentum=1), "momentum is 1; a number of at least 0 and below 1"),
         (lambda: wsn.MNIST(train_size=0), "MNIST.train_size is 0; an integer of at least 1"),
+        (lambda: wsn.MNIST(validation_size=-1), "MNIST.validation_size is -1; an integer of at least 0"),
         (lambda: wsn.MultiStep(milestones=(0.5, 0.2)), "milestones is .*; a rising sequence of fractions"),
+        (lambda: wsn.MultiStep(milestones=(0.5, 0.5)), "milestones is .*; a rising sequence of fractions"),
+        (lambda: wsn.MultiStep(milestones=(0, 0.5)), "milestones is .*; a rising sequence of fractions"),
+        (lambda: wsn.MultiStep(milestones=(0.5, 1)), "milestones is .*; a rising sequence of fractions"),
         (lambda: wsn.PackedData(name="../x", sha256="a" * 64), "name is '../x'; a word of letters"),
         (lambda: wsn.PackedData(name="x", sha256="abc"), "sha256 is 'abc'; a checksum of 64"),
         (lambda: replace(RUN, seed=-1), "Experiment.seed is -1; an integer of at least 0"),
@@ -114,3 +120,18 @@ def test_purposes_have_their_own_seeds():
     seeds = {specs.derive_seed(s, p) for s in range(50) for p in ("initialisation", "mask", "order", "split")}
     assert len(seeds) == 200
     assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_derived_seeds_never_change():
+    assert specs.derive_seed(0, "mask") == 377496160807532760
+    assert specs.derive_seed(7, "order") == 5359426343381712087
+
+
+def test_the_base_width_is_allowed():
+    assert wsn.StaticSparsity(wsn.MLPSpec(width=5), width=5).width == 5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_has_no_numbers_that_json_does_not_know(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        specs.canonical_json({"a": value})

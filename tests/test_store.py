@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import wsnlib as wsn
+from wsnlib import specs
 
 RUN = wsn.Experiment(model=wsn.MLPSpec(width=5), data=wsn.MNIST(), training=wsn.Training(epochs=3))
 
@@ -49,6 +50,24 @@ def test_a_record_survives_the_store(tmp_path):
     assert [r.key for r in store] == [wsn.key(RUN)]
 
 
+def test_numbers_are_kept_to_a_millionth_and_predictions_whole(tmp_path):
+    store, values = wsn.Store(tmp_path), [1 / 3, 2 / 3, 2 / 7]
+    predictions = np.array([0, 255, 256, 307], dtype=np.int16)
+    store.save(replace(record(), history={"test_accuracy": values}, predictions=predictions))
+    loaded = store.load(RUN)
+    assert loaded.history["test_accuracy"] == pytest.approx(values, rel=0, abs=5.1e-7)
+    assert loaded.predictions.dtype == np.int16
+    assert loaded.predictions.tolist() == [0, 255, 256, 307]
+    assert loaded.predictions.flags.writeable
+
+
+def test_records_come_in_order_of_their_keys(tmp_path):
+    store, runs = wsn.Store(tmp_path), [replace(RUN, seed=s) for s in range(13)]
+    for run in runs:
+        store.save(record(run))
+    assert [r.key for r in store] == sorted(map(wsn.key, runs))
+
+
 def test_a_missing_record_is_named(tmp_path):
     with pytest.raises(KeyError, match=f"no record {wsn.key(RUN)} in .*; wsn.run_missing makes it"):
         wsn.Store(tmp_path).load(RUN)
@@ -74,6 +93,14 @@ def test_a_damaged_record_is_named_and_never_used(damage, message, tmp_path):
     assert file.exists()
 
 
+def test_a_record_of_another_spec_version_is_refused(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(specs, "SPEC_VERSION", 7)
+        text = record().to_json()
+    with pytest.raises(ValueError, match="it is of spec version 7; 1 is read here"):
+        wsn.Record.from_json(text)
+
+
 def test_a_record_under_another_key_is_refused(tmp_path):
     store = wsn.Store(tmp_path)
     store.save(record())
@@ -83,14 +110,15 @@ def test_a_record_under_another_key_is_refused(tmp_path):
         store.load(other)
 
 
-def test_a_failed_write_leaves_the_old_record_and_no_remains(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_record_and_no_remains(step, tmp_path, monkeypatch):
     store = wsn.Store(tmp_path)
     store.save(record())
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(
         wsn.StoreError, match="cannot be written \\(No space left on device\\); set WSN_STORE"
     ):
@@ -140,6 +168,14 @@ def test_published_records_are_read_and_never_written(tmp_path):
     assert store.load(RUN).experiment == RUN
     assert len(list(store)) == 2
     assert sorted((tmp_path / "published").iterdir()) == before
+
+
+def test_a_record_of_ones_own_goes_before_a_published_one(tmp_path):
+    wsn.Store(tmp_path / "published").save(record())
+    store = wsn.Store(tmp_path / "mine", also=[tmp_path / "published"])
+    store.save(replace(record(), status="diverged"))
+    assert store.load(RUN).status == "diverged"
+    assert [r.status for r in store] == ["diverged"]
 
 
 def test_the_default_store_is_set_by_the_environment_and_finds_the_book(tmp_path, monkeypatch):

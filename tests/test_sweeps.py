@@ -8,11 +8,12 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, sweeps
+from wsnlib import experiments, masks, specs, sweeps, training
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -86,6 +87,26 @@ def test_building_leaves_the_global_generator_alone():
     assert not torch.equal(a.hidden1.weight, c.hidden1.weight)
 
 
+@pytest.mark.parametrize(
+    ("rule", "hidden1", "output"), [(RULES[0], 185, 185), (RULES[1], 320, 50), (RULES[2], 310, 60)], ids=str
+)
+def test_each_rule_allocates_in_its_own_way(rule, hidden1, output):
+    spec = wsn.StaticSparsity(BASE, width=20, allocation=rule)
+    assert wsn.allocation(spec) == {"hidden1": hidden1, "output": output}
+
+
+def test_initialisation_and_mask_each_have_a_seed_of_their_own():
+    wide, dense = wsn.StaticSparsity(BASE, width=20, initialisation="unscaled"), replace(BASE, width=20)
+    initialised = set()
+    for seed in (1, 2):
+        rng = torch.Generator().manual_seed(specs.derive_seed(seed, "mask"))
+        mask = masks.draw_mask((20, 64), num_weights=185, generator=rng)
+        weight = wsn.build(dense, seed=seed).hidden1.weight
+        assert torch.equal(wsn.build(wide, seed=seed).hidden1.weight, weight * mask)
+        initialised.add(weight[0, 0].item())
+    assert len(initialised) == 2
+
+
 # -- running --
 
 
@@ -109,6 +130,33 @@ def test_a_record_says_where_it_was_made():
     assert record.network["weights_per_layer"] == {"hidden1": 185, "output": 185}
     assert set(record.environment) >= {"wsnlib", "commit", "python", "torch", "device", "threads", "seconds"}
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
+
+
+def test_a_run_is_its_network_trained_with_its_seed():
+    run = experiment(width=20, seed=3)
+    net = wsn.build(run.model, seed=3)
+    outcome = training.train(net, wsn.load_data(run.data), run.training, seed=3)
+    record = wsn.run(run, device="cpu")
+    assert record.history == outcome.history
+    assert record.predictions.tolist() == outcome.predictions.tolist()
+    assert record.train_accuracy == outcome.train_accuracy
+
+
+def test_threads_are_set_inside_the_block_only():
+    before = torch.get_num_threads()
+    with experiments.cpu_threads(before + 2):
+        assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before
+
+
+def test_the_estimate_counts_every_step_of_every_epoch(monkeypatch):
+    clock = iter([100.0, 117.0])
+    monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(training, "train", lambda *_, **__: None)
+    digits = wsn.load_data(wsn.Digits())
+    seconds = experiments.seconds_per_run(experiment(epochs=7), digits, device="cpu", steps=17)
+    assert seconds == 7 * 15
+    assert len(digits.train.labels) == 1437
 
 
 def test_what_is_there_is_not_trained_again(tmp_path, monkeypatch):
@@ -140,6 +188,34 @@ def test_too_long_a_sweep_is_refused_before_it_starts(tmp_path):
     ):
         wsn.run_missing(runs, store=wsn.Store(tmp_path), budget_minutes=0.1, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_workers_need_a_smaller_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [60.0] * len(runs))
+    runs = [experiment(seed=s) for s in range(7)]
+    for workers, minutes in ((1, "7.0"), (2, "3.5"), (11, "1.0")):
+        with pytest.raises(wsn.BudgetError, match=f"7 of 7 runs .* about {minutes} minutes here"):
+            wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=workers, budget_minutes=0.9)
+
+
+def test_runs_go_to_the_device_asked_for(tmp_path, monkeypatch):
+    run, devices = experiments.run, []
+    monkeypatch.setattr(
+        experiments, "run", lambda x, *, device: devices.append(device) or run(x, device=device)
+    )
+    wsn.run_missing([experiment()], store=wsn.Store(tmp_path), device="cpu", progress=False)
+    assert devices == ["cpu"]
+
+
+def end_at_once(*_) -> None:
+    os._exit(9)
+
+
+def test_a_process_ended_from_outside_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_work", end_at_once)
+    runs = [experiment(seed=s) for s in range(3)]
+    with pytest.raises(wsn.SweepError, match="a training process was ended from outside; .* call again"):
+        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=2, progress=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -266,9 +342,48 @@ def test_the_table_has_every_field_and_result(tmp_path):
         wsn.table([experiment(seed=9)], store=store)
 
 
+def test_the_table_has_the_reported_epoch_and_the_last_one(tmp_path):
+    store, run = wsn.Store(tmp_path), experiment(report="best_test")
+    history = {"train_accuracy": [0.1, 0.2, 0.3], "test_accuracy": [0.5, 0.7, 0.6]}
+    network = {"num_weights": 370, "connectivity": 1.0, "weights_per_layer": {"hidden1": 320, "output": 50}}
+    store.save(
+        wsn.Record(
+            experiment=run,
+            status="finished",
+            history=history,
+            reported_epoch=2,
+            train_accuracy=0.8,
+            network=network,
+        )
+    )
+    row = wsn.table([run], store=store).iloc[0]
+    assert row[["reported_epoch", "test_accuracy", "test_accuracy_last", "train_accuracy"]].tolist() == [
+        2, 0.7, 0.6, 0.8,
+    ]  # fmt: skip
+
+
 def test_estimates_are_made_once_for_each_shape(monkeypatch):
     calls = []
     monkeypatch.setattr(experiments, "seconds_per_run", lambda run, *_, **__: calls.append(run) or 1.0)
     runs = [experiment(width=w, seed=s) for w in (5, 10, 20) for s in range(4)]
     assert sweeps._estimates(runs, "cpu", False) == [1.0] * 12
     assert len(calls) == 3
+    rules = [replace(r, model=replace(r.model, allocation=rule)) for r in runs[:1] for rule in RULES[:2]]
+    assert sweeps._estimates(rules, "cpu", False) == [1.0, 1.0]
+    assert len(calls) == 4
+
+
+def test_any_column_is_summarised_in_any_groups():
+    runs = pd.DataFrame(
+        {
+            "width": [5, 5, 5, 9],
+            "rule": list("aaba"),
+            "train_accuracy": [0.25, 0.75, 0.7, 0.8],
+            "test_accuracy": 0.1,
+        }
+    )
+    found = wsn.summarise(runs, by=["width", "rule"], value="train_accuracy")
+    assert found["mean"].to_dict() == {(5, "a"): 0.5, (5, "b"): 0.7, (9, "a"): 0.8}
+    assert found["n"].tolist() == [2, 1, 1]
+    assert found.index.names == ["width", "rule"]
+    assert found["high"].iloc[0] == wsn.estimate([0.25, 0.75]).high

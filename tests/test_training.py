@@ -1,6 +1,7 @@
 """Training: it learns, it is reproducible, it reports what the protocol says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,6 +35,23 @@ def test_one_step_of_a_whole_batch_is_gradient_descent(digits):
         torch.testing.assert_close(trained, start - 0.3 * start.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_momentum_and_weight_decay_are_those_of_plain_sgd(digits):
+    n = len(digits.train.labels)
+    net, reference = classifier(), classifier()
+    changes = {"batch_size": n, "momentum": 0.7, "weight_decay": 0.03}
+    training.train(net, digits, protocol(**changes), seed=0)
+    x, y = digits.normalise(digits.train.images), digits.train.labels
+    velocity = [torch.zeros_like(p) for p in reference.parameters()]
+    for _ in range(3):
+        gradients = torch.autograd.grad(F.cross_entropy(reference(x), y), list(reference.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(reference.parameters(), velocity, gradients, strict=True):
+                v.mul_(0.7).add_(g + 0.03 * p)
+                p -= 0.1 * v
+    for trained, expected in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(trained, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_every_image_is_seen_once_an_epoch_the_last_batch_too(digits):
     seen = []
 
@@ -54,6 +72,35 @@ def test_every_image_is_seen_once_an_epoch_the_last_batch_too(digits):
     found = torch.cat(seen).flatten(1)
     assert torch.equal(found.sum(1).sort().values, expected.sum(1).sort().values)
     assert not torch.equal(found, expected)
+
+
+def inputs_of_whole_epochs(data: wsn.Dataset, seed: int, **changes) -> list[torch.Tensor]:
+    """What the network sees in training, one batch an epoch."""
+    seen, net = [], classifier()
+    net.register_forward_pre_hook(lambda net, x: seen.append(x[0]) if net.training else None)
+    training.train(net, data, protocol(batch_size=len(data.train.labels), **changes), seed=seed)
+    return seen
+
+
+def test_every_epoch_has_its_own_order(digits):
+    a, b, c = (x.flatten(1).sum(1) for x in inputs_of_whole_epochs(digits, seed=0))
+    assert torch.equal(a.sort().values, b.sort().values)
+    assert len({tuple(x.tolist()) for x in (a, b, c)}) == 3
+
+
+def test_every_epoch_and_seed_has_its_own_augmentation(digits):
+    one_image = replace(digits, train=digits.train.take(torch.zeros(101, dtype=torch.int64)))
+    changes = {"augmentation": wsn.CropAndFlip(padding=2)}
+    batches = [x for seed in (0, 1) for x in inputs_of_whole_epochs(one_image, seed=seed, **changes)]
+    assert len({tuple(x.flatten().tolist()) for x in batches}) == 6
+
+
+def test_training_mode_and_gradients_are_for_training_only(digits):
+    modes, net = [], classifier()
+    net.register_forward_pre_hook(lambda net, _: modes.append((net.training, torch.is_grad_enabled())))
+    training.train(net, digits, protocol(epochs=2, batch_size=len(digits.train.labels)), seed=0)
+    epoch = [(True, True), (False, False), (False, False)]
+    assert modes == [*epoch, *epoch, (False, False)]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
@@ -99,6 +146,43 @@ def test_the_reported_epoch_and_its_predictions_belong_together(digits, report):
     assert outcome.predictions.dtype == torch.uint8
     if report != "last":
         assert expected < 12, "choose a rate at which the last epoch is not the best one"
+
+
+@pytest.mark.parametrize("report", ["best_test", "best_validation"])
+def test_of_equally_good_epochs_the_first_is_reported_even_if_all_is_wrong(digits, report):
+    net = classifier()
+    wrong = {
+        name: split._replace(labels=(training.predict(net, digits, split.images) + 1) % 10)
+        for name, split in (("validation", digits.validation), ("test", digits.test))
+    }
+    outcome = training.train(
+        net, replace(digits, **wrong), protocol(learning_rate=1e-9, report=report), seed=0
+    )
+    assert outcome.history["test_accuracy"] == outcome.history["validation_accuracy"] == [0, 0, 0]
+    assert outcome.reported_epoch == 1
+
+
+def test_the_last_metrics_are_those_of_the_trained_network_on_each_split(digits):
+    net = classifier()
+    outcome = training.train(net, digits, protocol(), seed=0)
+    train, validation, test = (
+        training.evaluate(net, digits, split) for split in (digits.train, digits.validation, digits.test)
+    )
+    assert len({train.accuracy, validation.accuracy, test.accuracy}) == 3
+    assert outcome.train_accuracy == train.accuracy
+    assert outcome.history["validation_accuracy"][-1] == validation.accuracy
+    assert outcome.history["test_accuracy"][-1] == test.accuracy
+    assert outcome.history["test_loss"][-1] == test.loss
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(256, torch.uint8), (257, torch.int16)])
+def test_the_last_of_many_classes_can_be_predicted(digits, classes, dtype):
+    many = replace(digits, classes=tuple(map(str, range(classes))))
+    net = wsn.build(wsn.MLPSpec(width=7, inputs=64, outputs=classes))
+    nn.init.constant_(net.output.bias[-1:], 100.0)
+    outcome = training.train(net, many, protocol(epochs=1, learning_rate=1e-9), seed=0)
+    assert outcome.predictions.dtype == dtype
+    assert (outcome.predictions == classes - 1).all()
 
 
 def test_a_diverged_run_stops_and_says_so(digits):

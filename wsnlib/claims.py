@@ -46,6 +46,27 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
+def correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Pearson's correlation of n pairs with Fisher's 95 % interval, tanh(atanh r ± 1.96/√(n − 3)).
+
+    Examples:
+        >>> e = correlation([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 5.0, 4.0])
+        >>> round(e.mean, 2), round(e.low, 2), round(e.high, 2), e.n
+        (0.9, 0.09, 0.99, 5)
+    """
+    x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
+        raise ValueError(
+            f"the values have shapes {x.shape} and {y.shape}; as many of both, at least 3, are allowed"
+        )
+    r, n = float(np.corrcoef(x, y)[0, 1]), len(x)
+    if n == 3:
+        return Estimate(mean=r, low=-1.0, high=1.0, n=3)
+    half = float(stats.norm.ppf(0.975)) / math.sqrt(n - 3)
+    centre = math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12))
+    return Estimate(mean=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
+
+
 def spread(values: Sequence[float]) -> Estimate:
     """Median, smallest and largest value: for choices, such as the best width of each seed.
 
@@ -287,3 +308,76 @@ SPARSE_MLP: dict[str, Claim] = {
     )
 }
 """The numbers that G21 reports for its MLP experiment (Figure 5), by name."""
+
+
+def _kernel(
+    name: str, source: str, statement: str, low: float, high: float, unit: str, reported: float | None = None
+) -> Claim:
+    return Claim(
+        name=name,
+        source=f"G21, {source}",
+        statement=statement,
+        reported=reported,
+        low=low,
+        high=high,
+        unit=unit,
+    )
+
+
+GP_KERNEL: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        # "Exact" statements get 10 % for the noise of simulation, "good agreement" 25 %, a minimum a
+        # factor of 2 on either side ("similar width"), a "strong" correlation 0.7.
+        _kernel(
+            "theorem-1",
+            "Theorem 1",
+            "Theorem 1 gives the mean-square distance of masked networks' kernels.",
+            0.9,
+            1.1,
+            "simulated / Theorem 1",
+        ),
+        _kernel(
+            "approximation",
+            "Section 3, eq. (4)",
+            "For independent Gaussian inputs eq. (4) agrees with Theorem 1 where dp ≫ 1.",
+            0.8,
+            1.25,
+            "eq. (4) / Theorem 1 at the paper's p*",
+        ),
+        _kernel(
+            "minimiser",
+            "Section 3, eq. (25)",
+            "At 6,352 weights the distance is smallest at p* ≈ √(np/4d) = 0.05, width 158.",
+            79,
+            317,
+            "width of the smallest distance",
+            reported=158,
+        ),
+        _kernel(
+            "sparse-gain",
+            "Section 3, Figure 8(a)",
+            "Sparse, wide networks outperform the dense one with as many weights.",
+            math.nextafter(0, 1),
+            100,
+            "points above the dense network",
+        ),
+        _kernel(
+            "similar-width",
+            "Section 3, Figure 8(b)",
+            "The smallest distance and the best test accuracy lie at a similar width.",
+            -1,
+            1,
+            "octaves between the two widths",
+        ),
+        _kernel(
+            "correlation",
+            "Section 4",
+            "Test error and kernel distance are strongly correlated over width.",
+            0.7,
+            1,
+            "Pearson correlation",
+        ),
+    )
+}
+"""What G21 claims of the Gaussian-process kernel (Section 3, Figure 8), by name."""

@@ -13,12 +13,16 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from wsnlib import masks, models, specs, training
+from wsnlib import kernels, masks, models, specs, training
 from wsnlib.data import Dataset, load_data
 from wsnlib.store import Record
+
+Array = NDArray[np.float64]
 
 
 def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
@@ -103,13 +107,11 @@ def resolve_device(device: str = "auto") -> torch.device:
     return resolved
 
 
-def run(
-    experiment: specs.Experiment, *, device: str = "auto", threads: int = 1, download: bool = False
-) -> Record:
-    """Train the network of an experiment and return its record (`wsn.run_missing` also keeps it).
+def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, download: bool = False) -> Record:
+    """Train the network of an experiment, or measure kernels; the record (`wsn.run_missing` keeps it).
 
     Args:
-        experiment: What to run.
+        experiment: What to run; kernels are measured on the CPU.
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: CPU threads while it runs; the same number gives the same bits on one machine.
         download: Whether a missing data set may be fetched.
@@ -117,6 +119,8 @@ def run(
     Raises:
         ValueError: If the network does not fit the data.
     """
+    if not isinstance(experiment, specs.Experiment):
+        return _measure(experiment, download=download)
     target = resolve_device(device)
     data = load_data(experiment.data, download=download)
     check_fit(experiment, data)
@@ -139,6 +143,75 @@ def run(
         },
         environment=environment(target) | {"threads": threads, "seconds": round(seconds, 2)},
     )
+
+
+def _measure(spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False) -> Record:
+    start = time.perf_counter()
+    x, y = _pairs(spec, download=download)
+    columns = _distances(spec, x, y) if isinstance(spec, specs.KernelDistances) else _simulated(spec, x, y)
+    seconds = round(time.perf_counter() - start, 2)
+    return Record(
+        experiment=spec,
+        status="finished",
+        history={name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()},
+        environment=environment(torch.device("cpu")) | {"seconds": seconds},
+    )
+
+
+def _pairs(
+    spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False
+) -> tuple[Array, Array]:
+    if isinstance(spec.inputs, specs.GaussianInputs):
+        rng = np.random.default_rng(specs.derive_seed(spec.seed, "inputs"))
+        x, y = rng.standard_normal((2, spec.num_pairs, spec.inputs.dimension))
+        return x, y
+    data = load_data(spec.inputs, download=download)
+    images = data.normalise(data.test.images).double().numpy()
+    return kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=specs.derive_seed(spec.seed, "inputs"))
+
+
+def _distances(spec: specs.KernelDistances, x: Array, y: Array) -> dict[str, Array]:
+    """Means over pairs; the distance at width n is squared_bias + spread / n."""
+    p = np.array(spec.densities)
+    d2 = x.shape[1] ** 2
+    found = kernels.masked_kernels(x, y, density=p)
+    dense = kernels.arc_cosine(x, y, order=1)[:, None]
+    spread = (found.second - found.first**2) / d2
+    corrected_bias = kernels.corrected_distance(x, y, width=np.inf, density=p)
+    corrected_spread = kernels.corrected_distance(x, y, width=1, density=p) - corrected_bias
+    per_pair = {
+        "squared_bias": found.first_bias**2 / d2,
+        "spread": spread,
+        "bias_times_kernel": found.first_bias * dense / d2,
+        "squared_kernel": np.broadcast_to(dense**2 / d2, spread.shape),
+        "corrected_squared_bias": corrected_bias,
+        "corrected_spread": corrected_spread,
+        "relative_error": found.first_error / np.maximum(dense, 1e-300),
+    }
+    return {"density": p} | {name: values.mean(axis=0) for name, values in per_pair.items()}
+
+
+def _simulated(spec: specs.KernelSimulation, x: Array, y: Array) -> dict[str, Array]:
+    """Mean-square distances over pairs, one row a network, on the scale of variance 1."""
+    found = kernels.simulate_kernels(
+        x,
+        y,
+        widths=spec.widths,
+        density=spec.densities,
+        scaled_by=spec.scaled_by,
+        distribution=spec.distribution,
+        exact_count=spec.exact_count,
+        num_networks=spec.num_networks,
+        seed=specs.derive_seed(spec.seed, "initialisation"),
+    )
+    depth = len(spec.widths)
+    scale = 3.0**depth if spec.distribution == "uniform" else 1.0  # U(±1) has variance 1/3 in each layer
+    infinite = kernels.infinite_kernels(x, y, hidden_layers=depth)
+    columns = {}
+    for name, kernel, limit in zip(("gp", "ntk"), found, infinite, strict=True):
+        columns[name] = np.mean((scale * kernel - limit) ** 2, axis=1)
+        columns[f"{name}_infinite"] = np.full(len(kernel), np.mean(limit**2))
+    return columns
 
 
 def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
@@ -221,6 +294,21 @@ def seconds_per_run(
         training.train(model, sample, protocol, seed=0)
         start = time.perf_counter()
         training.train(model, sample, protocol, seed=0)
-    per_step = (time.perf_counter() - start) / steps
-    steps_in_all = experiment.training.epochs * -(-len(data.train.labels) // batch)
-    return per_step * steps_in_all
+        per_step = (time.perf_counter() - start) / steps
+        images = data.test.images[:1000].to(target)
+        start = time.perf_counter()
+        training.predict(model, sample, images)
+        per_image = (time.perf_counter() - start) / len(images)
+    steps_per_epoch = -(-len(data.train.labels) // batch)
+    evaluated = len(data.test.labels) + len(data.validation.labels)
+    return experiment.training.epochs * (per_step * steps_per_epoch + per_image * evaluated)
+
+
+def seconds_per_measurement(spec: specs.KernelDistances | specs.KernelSimulation) -> float:
+    """How long a measurement would take here, from timing two pairs or one network of it."""
+    start = time.perf_counter()
+    if isinstance(spec, specs.KernelDistances):
+        _measure(replace(spec, num_pairs=2))
+        return (time.perf_counter() - start) * spec.num_pairs / 2
+    _measure(replace(spec, num_networks=1))
+    return (time.perf_counter() - start) * spec.num_networks

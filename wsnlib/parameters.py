@@ -20,9 +20,24 @@ _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
 class Parameters(BaseModel):
-    """Parameters of a chapter, checked strictly: no unknown name, no silent conversion."""
+    """What all chapters share; checked strictly: no unknown name, no silent conversion."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: Literal["smoke", "cpu", "gpu", "paper"] = Field(
+        "smoke", description="'smoke', 'cpu', 'gpu' or 'paper'"
+    )
+    preset: Literal["faithful", "clean"] = Field("faithful", description="'faithful' or 'clean'")
+    data: str = Field(
+        "digits", min_length=1, description="'digits', 'mnist', 'fashion_mnist' or a packed name"
+    )
+    data_sha256: str | None = Field(None, description="the checksum of data packed by wsn.pack_data, or null")
+    validation_size: NonNegativeInt = Field(0, description="an integer of at least 0")
+    device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
+    budget_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        5.0, description="a number of minutes of at least 0"
+    )
+    download: bool = Field(False, description="true or false")
 
     @classmethod
     def read(cls, namespace: Mapping[str, Any]) -> Self:
@@ -55,7 +70,7 @@ class Parameters(BaseModel):
             )
             raise ValueError(f"{unknown[0]!r} is not a parameter of this chapter; {hint}")
         try:
-            return cls(**{name: value for name, value in given.items() if name in cls.model_fields})
+            return cls.model_validate({name: given[name] for name in given if name in cls.model_fields})
         except ValidationError as error:
             raise ValueError(cls._sentence(error)) from None
 
@@ -74,6 +89,34 @@ class Parameters(BaseModel):
             )
         return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
 
+    def _data_spec(self, **size: int | None) -> specs.DataSpec:
+        """The data set; only the clean preset sets validation images aside."""
+        if self.preset == "clean" and self.validation_size == 0:
+            raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
+        size["validation_size"] = self.validation_size if self.preset == "clean" else 0
+        known = {"digits": specs.Digits, "mnist": specs.MNIST, "fashion_mnist": specs.FashionMNIST}
+        if self.data in known:
+            return known[self.data](**size)  # type: ignore[arg-type]
+        if self.data_sha256 is None:
+            raise ValueError(
+                f"data is {self.data!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
+                "packed data together with data_sha256"
+            )
+        return specs.PackedData(name=self.data, sha256=self.data_sha256, **size)  # type: ignore[arg-type]
+
+    @property
+    def _report(self) -> Literal["best_test", "best_validation"]:
+        """The epoch whose accuracy counts, which is what the presets differ in."""
+        return "best_test" if self.preset == "faithful" else "best_validation"
+
+    def _check_widths(self, widths: list[int], base_width: int) -> None:
+        if base_width not in widths:
+            raise ValueError(f"widths is {widths}; a list that holds the base width {base_width} is allowed")
+        if min(widths) < base_width:
+            raise ValueError(
+                f"widths holds {min(widths)}; integers of at least the base width {base_width} are allowed"
+            )
+
 
 def _is_number(text: str) -> bool:
     try:
@@ -86,15 +129,6 @@ def _is_number(text: str) -> bool:
 class SparseMLPParameters(Parameters):
     """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
 
-    profile: Literal["smoke", "cpu", "gpu", "paper"] = Field(
-        "smoke", description="'smoke', 'cpu', 'gpu' or 'paper'"
-    )
-    preset: Literal["faithful", "clean"] = Field("faithful", description="'faithful' or 'clean'")
-    data: str = Field(
-        "digits", min_length=1, description="'digits', 'mnist', 'fashion_mnist' or a packed name"
-    )
-    data_sha256: str | None = Field(None, description="the checksum of data packed by wsn.pack_data, or null")
-    validation_size: NonNegativeInt = Field(0, description="an integer of at least 0")
     base_width: PositiveInt = Field(5, description="an integer of at least 1")
     widths: list[PositiveInt] = Field(
         [5, 10, 20, 40], min_length=1, description="a list of integers of at least the base width"
@@ -109,44 +143,20 @@ class SparseMLPParameters(Parameters):
     epochs: PositiveInt = Field(10, description="an integer of at least 1")
     batch_size: PositiveInt = Field(100, description="an integer of at least 1")
     learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
-    device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
-    budget_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        5.0, description="a number of minutes of at least 0"
-    )
-    download: bool = Field(False, description="true or false")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
-        if self.base_width not in self.widths:
-            raise ValueError(
-                f"widths is {self.widths}; a list that holds the base width {self.base_width} is allowed"
-            )
-        if min(self.widths) < self.base_width:
-            raise ValueError(
-                f"widths holds {min(self.widths)}; integers of at least the base width {self.base_width} "
-                "are allowed"
-            )
+        self._check_widths(self.widths, self.base_width)
         if 1.0 not in self.last_layer_densities:
             raise ValueError(
                 f"last_layer_densities is {self.last_layer_densities}; a list that holds 1.0 is allowed"
             )
-        if self.preset == "clean" and self.validation_size == 0:
-            raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
         _ = self.data_spec
 
     @property
     def data_spec(self) -> specs.DataSpec:
         """The data set; only the clean preset sets validation images aside."""
-        size = self.validation_size if self.preset == "clean" else 0
-        known = {"digits": specs.Digits, "mnist": specs.MNIST, "fashion_mnist": specs.FashionMNIST}
-        if self.data in known:
-            return known[self.data](validation_size=size)
-        if self.data_sha256 is None:
-            raise ValueError(
-                f"data is {self.data!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
-                "packed data together with data_sha256"
-            )
-        return specs.PackedData(name=self.data, sha256=self.data_sha256, validation_size=size)
+        return self._data_spec()
 
     @property
     def training(self) -> specs.Training:
@@ -155,7 +165,7 @@ class SparseMLPParameters(Parameters):
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            report="best_test" if self.preset == "faithful" else "best_validation",
+            report=self._report,
         )
 
     @property
@@ -167,3 +177,53 @@ class SparseMLPParameters(Parameters):
     def full_protocol(self) -> bool:
         """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 100, rate 0.1."""
         return self.epochs >= 300 and self.batch_size == 100 and self.learning_rate == 0.1
+
+
+class GPKernelParameters(Parameters):
+    """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
+
+    train_size: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null for all training images"
+    )
+    base_width: PositiveInt = Field(8, description="an integer of at least 1")
+    widths: list[PositiveInt] = Field(
+        [8, 16, 32, 64], min_length=2, description="a list of at least 2 integers of at least the base width"
+    )
+    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers above 0")
+    tuning_seeds: list[NonNegativeInt] = Field(
+        [0], min_length=1, description="a list of integers of at least 0"
+    )
+    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers of at least 0")
+    epochs: PositiveInt = Field(10, description="an integer of at least 1")
+    batch_size: PositiveInt = Field(256, description="an integer of at least 1")
+    num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer of at least 2")
+    num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer of at least 2")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        self._check_widths(self.widths, self.base_width)
+        _ = self.data_spec
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; only the clean preset sets validation images aside."""
+        return self._data_spec(train_size=self.train_size)
+
+    def training(self, learning_rate: float) -> specs.Training:
+        """The protocol at one learning rate."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate,
+            report=self._report,
+        )
+
+    @property
+    def same_data(self) -> bool:
+        """Whether networks and data are those of G21, Figure 8: 2,048 images of MNIST, base width 8."""
+        return self.data == "mnist" and self.train_size == 2048 and self.base_width == 8
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 256, 10 seeds."""
+        return self.epochs >= 300 and self.batch_size == 256 and len(self.seeds) >= 10

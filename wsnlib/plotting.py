@@ -19,8 +19,18 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
     "uniform density": {"color": "#D55E00", "marker": "s"},
     "last layer thinned most": {"color": "#009E73", "marker": "^"},
     "dense network": {"color": "#444444", "marker": "x"},
+    "dense, as wide": {"color": "#CC79A7", "marker": "D"},
 }
 """Colour (safe for colour-blind readers) and marker of each method, the same in all chapters."""
+
+
+KERNEL_STYLES: dict[str, dict[str, Any]] = {
+    "Theorem 1": {"color": "#0072B2", "linestyle": "-"},
+    "corrected closed form": {"color": "#009E73", "linestyle": "-."},
+    "eq. (4)": {"color": "#D55E00", "linestyle": "--"},
+    "simulated networks": {"color": "#000000", "linestyle": "none", "marker": "o", "markersize": 4},
+}
+"""Colour, line and marker of each way to a kernel distance."""
 
 
 def width_color(width: float) -> tuple[float, float, float, float]:
@@ -159,6 +169,41 @@ def plot_curves(
         ax.plot(curve.index, curve * 100, marker="o", markersize=4, color=color, label=f"{number:g}")
     ax.set_ylabel("test accuracy (%)")
     ax.legend(title=label, frameon=False, fontsize=8, title_fontsize=8)
+    return ax
+
+
+def plot_distance(
+    curves: Mapping[str, pd.DataFrame],
+    *,
+    ax: Axes,
+    styles: Mapping[str, Mapping[str, Any]] = KERNEL_STYLES,
+    minima: bool = True,
+) -> Axes:
+    """Kernel distance against width, both logarithmic, with each line's lowest point marked.
+
+    Args:
+        curves: By name; index: width; columns `mean` and, where there is an interval, `low` and
+            `high`, drawn as bars. A name that starts with "_" stays out of the legend.
+        ax: Where to draw.
+        styles: By name, for `ax.plot`.
+        minima: Whether to mark minima; one at the end of a line is where it stops, and is not marked.
+    """
+    for name, curve in curves.items():
+        curve = curve.sort_index()
+        style = {"marker": "", **styles.get(name, {})}
+        if "low" in curve:
+            below, above = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
+            ax.errorbar(curve.index, curve["mean"], yerr=[below, above], label=name, elinewidth=1, **style)
+        else:
+            (line,) = ax.plot(curve.index, curve["mean"], label=name, **style)
+            lowest = int(curve["mean"].argmin())
+            if minima and 0 < lowest < len(curve) - 1:
+                ax.plot(
+                    curve.index[lowest], curve["mean"].iloc[lowest], "v", color=line.get_color(), markersize=8
+                )
+    ax.set(xscale="log", yscale="log", xlabel="width (hidden units)", ylabel="mean-square kernel distance")
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False, fontsize=8)
     return ax
 
 

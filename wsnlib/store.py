@@ -32,12 +32,13 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The result of one experiment.
+    """The result of one run.
 
     Args:
-        experiment: What was run; its key names the record.
+        experiment: What was run, a training or a measurement; its key names the record.
         status: `"finished"`, or `"diverged"` if the loss was not finite.
-        history: One number per epoch under each name (see `wsnlib.training.Outcome`).
+        history: One number per epoch under each name (see `wsnlib.training.Outcome`); for a
+            measurement, one number per row. Kept to 7 digits.
         reported_epoch: The epoch that the protocol reports, from 1; `None` if diverged.
         train_accuracy: Of the last weights on the training images, in [0, 1].
         predictions: Predicted class of each test image at the reported epoch, (n,) uint8 or int16.
@@ -45,7 +46,7 @@ class Record:
         environment: Versions, commit, device, threads, seconds.
     """
 
-    experiment: specs.Experiment
+    experiment: specs.Run
     status: str
     history: dict[str, list[float]]
     reported_epoch: int | None = None
@@ -70,7 +71,7 @@ class Record:
             "spec": specs.to_dict(self.experiment),
             "status": self.status,
             "history": {
-                name: [round(v, 6) if math.isfinite(v) else None for v in values]
+                name: [float(f"{v:.7g}") if math.isfinite(v) else None for v in values]
                 for name, values in self.history.items()
             },
             "reported_epoch": self.reported_epoch,
@@ -158,7 +159,7 @@ class Store:
                 return file
         return None
 
-    def __contains__(self, experiment: specs.Experiment) -> bool:
+    def __contains__(self, experiment: specs.Run) -> bool:
         return self._find(specs.key(experiment)) is not None
 
     def __iter__(self) -> Iterator[Record]:
@@ -169,7 +170,7 @@ class Store:
         for key in sorted(files):
             yield self._read(files[key])
 
-    def load(self, experiment: specs.Experiment) -> Record:
+    def load(self, experiment: specs.Run) -> Record:
         """The record of an experiment.
 
         Raises:

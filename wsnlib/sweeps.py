@@ -33,7 +33,7 @@ class SweepError(RuntimeError):
 
 
 def run_missing(
-    runs: Iterable[specs.Experiment],
+    runs: Iterable[specs.Run],
     *,
     store: Store,
     device: str = "auto",
@@ -49,7 +49,7 @@ def run_missing(
     record does not depend on how many processes there are.
 
     Args:
-        runs: Experiments; equal ones are run once.
+        runs: Trainings and measurements; equal ones are run once.
         store: Where records are looked for and written.
         device: As in `wsn.run`.
         workers: Processes; by default one per CPU core, as far as there is work for them to pay
@@ -129,11 +129,14 @@ def run_missing(
     return len(missing)
 
 
-def _estimates(runs: Sequence[specs.Experiment], device: str, download: bool) -> list[float]:
+def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
     """Seconds per run, timed once for each network shape, data set and batch size."""
     timed: dict[str, float] = {}
     seconds = []
     for run in runs:
+        if not isinstance(run, specs.Experiment):
+            seconds.append(experiments.seconds_per_measurement(run))
+            continue
         model = run.model
         if isinstance(model, specs.StaticSparsity) and experiments.is_reachable(model):
             dense = replace(model.base, width=model.width)
@@ -149,12 +152,10 @@ def _estimates(runs: Sequence[specs.Experiment], device: str, download: bool) ->
     return seconds
 
 
-Failures = list[tuple[specs.Experiment, BaseException]]
+Failures = list[tuple[specs.Run, BaseException]]
 
 
-def _here(
-    work: Sequence[tuple[specs.Experiment, float]], store: Store, device: str, advance: Progress
-) -> Failures:
+def _here(work: Sequence[tuple[specs.Run, float]], store: Store, device: str, advance: Progress) -> Failures:
     failures: Failures = []
     for run, seconds in work:
         try:
@@ -166,7 +167,7 @@ def _here(
 
 
 def _in_processes(
-    work: Sequence[tuple[specs.Experiment, float]],
+    work: Sequence[tuple[specs.Run, float]],
     store: Store,
     device: str,
     workers: int,
@@ -176,7 +177,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
     try:
-        futures: dict[Future[None], tuple[specs.Experiment, float]] = {
+        futures: dict[Future[None], tuple[specs.Run, float]] = {
             pool.submit(_work, run, store, device): (run, seconds) for run, seconds in work
         }
         waiting = set(futures)
@@ -197,7 +198,7 @@ def _in_processes(
     return failures
 
 
-def _work(run: specs.Experiment, store: Store, device: str) -> None:
+def _work(run: specs.Run, store: Store, device: str) -> None:
     store.save(experiments.run(run, device=device))
 
 
@@ -217,9 +218,10 @@ def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool =
     """One row a run: every field of its spec under a dotted name, and what came of it.
 
     A nested spec also gives a column with its class, such as `model.allocation`. Results are
-    `status`, `num_weights`, `connectivity`, `weights.<layer>`, `reported_epoch`, `test_accuracy` (at
-    the reported epoch), `test_accuracy_last`, `train_accuracy` (of the last weights) and `key`;
-    accuracies lie in [0, 1] and are NaN for a run that diverged.
+    `status`, `num_weights`, `connectivity`, `weights.<layer>`, `reported_epoch`, `test_accuracy` and
+    `validation_accuracy` (at the reported epoch), `test_accuracy_last`, `train_accuracy` (of the last
+    weights) and `key`; accuracies lie in [0, 1] and are NaN for a run that diverged, or where there
+    are no validation images.
 
     Args:
         runs: Experiments, in the order of the rows.
@@ -259,6 +261,22 @@ def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def measured(runs: Iterable[specs.KernelDistances | specs.KernelSimulation], *, store: Store) -> pd.DataFrame:
+    """One row for each run and row of its measurement: every field of its spec that is one value, and
+    the measured columns.
+
+    Raises:
+        KeyError: If a record is missing.
+    """
+    parts = []
+    for run in runs:
+        record = store.load(run)
+        part = pd.DataFrame(record.history)
+        spec = {k: v for k, v in _flat(specs.to_dict(run)).items() if not isinstance(v, list)}
+        parts.append(pd.concat([pd.DataFrame([spec] * len(part)), part], axis=1))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
 def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_accuracy") -> pd.DataFrame:
     """Mean, 95 % interval (`low`, `high`) and `n` of a column within each group, most often over seeds.
 
@@ -286,6 +304,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _results(record: Record) -> dict[str, Any]:
     finished = record.status == "finished"
+    has_validation = "validation_accuracy" in record.history
     return {
         "status": record.status,
         "num_weights": record.network["num_weights"],
@@ -293,6 +312,7 @@ def _results(record: Record) -> dict[str, Any]:
         **{f"weights.{k}": v for k, v in record.network["weights_per_layer"].items()},
         "reported_epoch": record.reported_epoch,
         "test_accuracy": record.reported("test_accuracy"),
+        "validation_accuracy": record.reported("validation_accuracy") if has_validation else math.nan,
         "test_accuracy_last": record.history["test_accuracy"][-1] if finished else math.nan,
         "train_accuracy": record.train_accuracy if finished else math.nan,
         "key": record.key,

@@ -1,0 +1,333 @@
+"""Theorem 1 by four routes, its limits, and the closed forms."""
+
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+import wsnlib as wsn
+from wsnlib.kernels import numeric, simulation, theory
+
+RNG = np.random.default_rng(0)
+
+
+def gaussian_pairs(pairs: int, d: int, seed: int = 0):
+    return np.random.default_rng(seed).normal(size=(2, pairs, d))
+
+
+def image_pairs(pairs: int, d: int, seed: int = 0):
+    """Like digits after standardisation: most coordinates are one negative constant."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random((2, pairs, d)) < 0.25, rng.uniform(0.5, 2.8, (2, pairs, d)), -0.42)
+
+
+# -- dense kernels ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("cosine", [-0.7, 0.0, 0.3, 0.95])
+def test_arc_cosine_is_its_integral(order, cosine):
+    x, y = np.array([1.3, 0.0]), 0.7 * np.array([cosine, np.sqrt(1 - cosine**2)])
+
+    def angular(t):  # polar coordinates; the radial integral of r^(2l+1) exp(−r²/2) is 2^l l!
+        ux, uy = x @ [np.cos(t), np.sin(t)], y @ [np.cos(t), np.sin(t)]
+        return (ux * uy) ** order * (ux > 0) * (uy > 0)
+
+    corners = np.sort(
+        [(np.arctan2(v[1], v[0]) + s * np.pi / 2) % (2 * np.pi) for v in (x, y) for s in (-1, 1)]
+    )
+    whole, _ = integrate.quad(angular, 0, 2 * np.pi, points=corners, epsabs=1e-12)
+    radial = 2**order * {0: 1, 1: 1, 2: 2}[order]
+    assert wsn.arc_cosine(x, y, order=order) == pytest.approx(whole * radial / (2 * np.pi), rel=1e-9)
+
+
+def test_the_kernel_of_a_zero_vector_is_zero():
+    x = RNG.normal(size=7)
+    assert [float(wsn.arc_cosine(np.zeros(7), x, order=order)) for order in (0, 1, 2)] == [0, 0, 0]
+    found = wsn.kernel_distance(np.zeros(7), x, width=5, density=0.3)
+    assert (float(found.squared_bias), float(found.variance)) == (0, 0)
+
+
+# -- Theorem 1 --------------------------------------------------------------------------------
+
+
+def test_enumeration_is_the_sum_over_masks():
+    x, y, p = *RNG.normal(size=(2, 5)), 0.3
+    found = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    for order, value in ((1, found.first), (2, found.second)):
+        total = sum(
+            p ** sum(s)
+            * (1 - p) ** (5 - sum(s))
+            * wsn.arc_cosine(np.array(s) * x, np.array(s) * y, order=order)
+            for s in product((0, 1), repeat=5)
+        )
+        assert value.item() == pytest.approx(total / p**order, rel=1e-12)
+
+
+@pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
+@pytest.mark.parametrize("d", [5, 11, 14])
+def test_quadrature_is_enumeration_within_its_stated_error(pairs, d):
+    x, y = pairs(5, d)
+    p = np.array([1.0, 0.7, 0.3, 0.1, 0.02])
+    exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    for directions in (64, 512):
+        found = wsn.masked_kernels(x, y, density=p, directions=directions)
+        assert np.all(abs(found.first - exact.first) <= 2 * found.first_error + 1e-12)
+        assert np.all(abs(found.second - exact.second) <= 2 * found.second_error + 1e-12)
+        assert np.all(abs(found.first_bias - exact.first_bias) <= 2 * found.first_error + 1e-12)
+    scale = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    assert (found.first_error / scale[:, None]).max() < 1e-3
+    assert np.all(found.first_error[:, 0] == 0)
+
+
+@pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
+def test_quadrature_is_sampling_within_its_standard_error(pairs):
+    x, y = pairs(7, 97)
+    p = np.array([0.4, 0.1, 0.03])
+    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=5000)
+    found = wsn.masked_kernels(x, y, density=p)
+    for a, b, error in (
+        (found.first, sampled.first, sampled.first_error),
+        (found.second, sampled.second, sampled.second_error),
+    ):
+        z = (a - b) / error
+        assert abs(z).max() < 4.5
+        assert 0.3 < np.sqrt(np.mean(z**2)) < 2
+
+
+def test_near_parallel_and_parallel_inputs():
+    x = np.abs(gaussian_pairs(1, 11)[0])
+    p = np.array([0.6, 0.1])
+    for y in (x * 2, x + 1e-3 * gaussian_pairs(1, 11, seed=3)[1], x + 0.1 * gaussian_pairs(1, 11, seed=4)[1]):
+        exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
+        found = wsn.masked_kernels(x, y, density=p)
+        assert np.all(abs(found.first - exact.first) <= 2 * found.first_error + 1e-12)
+        assert np.allclose(found.first, exact.first, rtol=3e-4)
+        assert np.allclose(found.second, exact.second, rtol=3e-4)
+    opposite = wsn.masked_kernels(x, -x, density=p)
+    assert np.allclose(opposite.first, 0, atol=1e-12)
+    assert np.allclose(opposite.second, 0, atol=1e-12)
+
+
+def test_at_density_1_the_distance_is_the_dense_variance():
+    x, y = gaussian_pairs(3, 13)
+    found = wsn.kernel_distance(x, y, width=29, density=1.0)
+    k1, k2 = (wsn.arc_cosine(x, y, order=order) for order in (1, 2))
+    assert np.all(found.squared_bias == 0)
+    assert np.allclose(found.variance, (k2 - k1**2) / (13**2 * 29))
+    assert np.array_equal(found.total, found.variance)
+
+
+@pytest.mark.parametrize(("density", "scaled_by"), [(1.0, None), (0.3, None), (0.05, None), (0.3, 0.4)])
+def test_simulated_networks_have_the_distance_of_theorem_1(density, scaled_by):
+    x, y = image_pairs(40, 47)
+    width, n = 11, 3000
+    kernels, _ = wsn.simulate_kernels(
+        x,
+        y,
+        widths=[width],
+        density=[density],
+        num_networks=n,
+        scaled_by=None if scaled_by is None else [scaled_by],
+    )
+    squared = ((kernels - wsn.arc_cosine(x, y, order=1) / 47) ** 2).mean(axis=1)
+    expected = wsn.kernel_distance(x, y, width=width, density=density, scaled_by=scaled_by).total.mean()
+    assert abs(squared.mean() - expected) < 4 * squared.std() / np.sqrt(n)
+    assert squared.std() / np.sqrt(n) < 0.05 * expected
+
+
+def test_shapes_follow_the_arguments():
+    x, y = gaussian_pairs(3, 7)
+    assert wsn.kernel_distance(x[0], y[0], width=5, density=0.5).total.shape == ()
+    assert wsn.kernel_distance(x, y, width=5, density=0.5).total.shape == (3,)
+    assert wsn.kernel_distance(x[0], y[0], width=[5, 10], density=[0.5, 0.25]).total.shape == (2,)
+    assert wsn.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25], scaled_by=0.5).total.shape == (3, 2)
+    one = wsn.kernel_distance(x[1], y[1], width=10, density=0.25).total
+    assert one == pytest.approx(wsn.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25]).total[1, 1])
+
+
+# -- closed forms -----------------------------------------------------------------------------
+
+
+def test_eq_4_and_24_by_hand():
+    assert wsn.paper_distance(width=100, density=0.25, dimension=784) == pytest.approx(
+        (0.25 + 7.84 * (1 - 1 / np.pi**2)) / 3136
+    )
+    assert wsn.paper_distance(width=100, density=0.25, dimension=784, same_input=True) == pytest.approx(
+        (1.25 + 3 / 196) / 100
+    )
+    assert wsn.paper_minimiser(base_width=8, dimension=784) == pytest.approx(np.sqrt(8 / 3136))
+
+
+@pytest.mark.parametrize(("base_width", "dimension"), [(1, 17), (8, 784), (64, 3072)])
+def test_the_minimiser_of_eq_4(base_width, dimension):
+    best = wsn.paper_distance_minimiser(base_width=base_width, dimension=dimension)
+
+    def distance(p):
+        return wsn.paper_distance(width=base_width / p, density=p, dimension=dimension)
+
+    assert distance(best) < min(distance(best * 1.01), distance(best * 0.99))
+    grid = np.geomspace(0.001, 1, 400)
+    assert wsn.minimum(grid, distance(grid))[0] == pytest.approx(best, rel=1e-2)
+
+
+@pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
+def test_corrections_are_the_first_order_in_the_odds_of_absence(pairs):
+    x, y = pairs(4, 1999)
+    p = 0.5
+    exact = wsn.masked_kernels(x, y, density=p)
+    first, second = theory.corrections(x, y)
+    scale = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1) / 1999
+    difference = exact.second[:, 0] - wsn.arc_cosine(x, y, order=2)
+    assert np.allclose(exact.first_bias[:, 0] / scale, first / scale, rtol=0.03, atol=2e-3)
+    assert np.allclose(difference, second, rtol=0.01)
+    parallel, _ = theory.corrections(x, 3 * x)
+    assert np.array_equal(parallel, np.zeros(4))
+
+
+def test_the_corrected_distance_is_good_while_many_inputs_are_left():
+    x, y = image_pairs(20, 499)
+    p = np.array([0.5, 0.1])
+    exact = wsn.kernel_distance(x, y, width=8 / p, density=p).total
+    assert np.allclose(wsn.corrected_distance(x, y, width=8 / p, density=p), exact, rtol=0.05)
+
+
+def test_the_bias_of_gaussian_inputs_vanishes_to_first_order():
+    """The paper's squared bias, (p^(−1/2) − 1)²/16d, is larger by far more than a factor of 100."""
+    d, p = 784, 0.1
+    x, y = gaussian_pairs(20, d)
+    exact = wsn.kernel_distance(x, y, width=80, density=p).squared_bias.mean()
+    assert 100 * exact < (p**-0.5 - 1) ** 2 / (16 * d)
+
+
+def test_the_corrected_minimiser_scales_with_the_cube_root():
+    x, y = image_pairs(20, 97)
+    one, eight = (wsn.corrected_minimiser(x, y, base_width=m) for m in (1, 8))
+    assert eight / one == pytest.approx(2)
+    twice = wsn.corrected_minimiser(np.tile(x, 8), np.tile(y, 8), base_width=1)
+    assert one / twice == pytest.approx(8 ** (2 / 3))
+
+
+def test_the_exact_minimiser_is_found():
+    x, y = image_pairs(9, 11)
+    p = np.linspace(0.03, 1, 300)
+    exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    for m in (300, 3000):
+        curve = (exact.first_bias**2 + p / m * (exact.second - exact.first**2)).mean(axis=0)
+        found = wsn.exact_minimiser(x, y, base_width=m, lowest=0.03)
+        assert 0.03 < found < 1
+        assert found == pytest.approx(p[curve.argmin()], abs=0.01)
+
+
+# -- infinite and simulated networks ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden_layers", [1, 2, 3])
+def test_wide_networks_approach_the_infinite_kernels(hidden_layers):
+    x, y = gaussian_pairs(7, 13)
+    gp, ntk = wsn.infinite_kernels(x, y, hidden_layers=hidden_layers)
+    density = [1.0, 0.5, 0.5][:hidden_layers]
+    found = wsn.simulate_kernels(
+        x, y, widths=[900] * hidden_layers, density=density, num_networks=12, rescaled_tangent=True
+    )
+    for values, expected in zip(found, (gp, ntk), strict=True):
+        error = values.std(axis=0, ddof=1) / np.sqrt(12)
+        assert np.all(abs(values.mean(axis=0) - expected) < 5 * error + 0.01 * expected)
+
+
+def test_kernels_of_one_network_are_products_of_gradients():
+    import torch
+
+    rng = np.random.default_rng(0)
+    shapes = [(7, 5), (11, 7), (3, 11)]
+    masks = [(rng.random(shape) < 0.6).astype(float) for shape in shapes]
+    weights = [rng.normal(size=shape) * mask for shape, mask in zip(shapes, masks, strict=True)]
+    v, rates = rng.normal(size=3), np.array([1.0, 2.0, 0.5])
+    x, y = rng.normal(size=(2, 2, 5))
+    gradients = []
+    for batch in (x, y):
+        parameters = [torch.tensor(w, requires_grad=True) for w in weights] + [
+            torch.tensor(v, requires_grad=True)
+        ]
+        rows = []
+        for example in torch.tensor(batch):
+            h = example
+            for u in parameters[:-1]:
+                h = torch.relu(u @ h / u.shape[1] ** 0.5)
+            rows.append(torch.autograd.grad(parameters[-1] @ h / 3**0.5, parameters))
+        gradients.append(rows)
+    gp, ntk = simulation.network_kernels(
+        x, y, layers=list(zip(weights, masks, strict=True)), output=v, rates=rates
+    )
+    for i, (one, other) in enumerate(zip(*gradients, strict=True)):
+        parts = [(a * b) for a, b in zip(one, other, strict=True)]
+        assert gp[i] == pytest.approx(parts[-1].sum().item())
+        tangent = sum(
+            r * (part * torch.tensor(m)).sum().item()
+            for r, part, m in zip(rates, parts[:-1], masks, strict=True)
+        )
+        assert ntk[i] == pytest.approx(gp[i] + tangent)
+
+
+def test_uniform_weights_have_a_third_of_the_variance_and_exact_counts_the_same_kernel():
+    x, y = gaussian_pairs(11, 31)
+    options = {"widths": [400], "density": [0.5], "num_networks": 40}
+    dense = wsn.arc_cosine(x, y, order=1) / 31
+    for extra, factor in (({"distribution": "uniform"}, 1 / 3), ({"exact_count": True}, 1)):
+        kernels, _ = wsn.simulate_kernels(x, y, **options, **extra)
+        error = kernels.std(axis=0) / np.sqrt(40)
+        assert np.all(abs(kernels.mean(axis=0) - factor * dense) < 5 * error + 0.01 * dense)
+
+
+def test_pairs_are_of_different_inputs():
+    images = np.arange(6 * 4).reshape(6, 2, 2)
+    x, y = wsn.take_pairs(images, num_pairs=200)
+    assert x.shape == y.shape == (200, 4)
+    assert not np.any(np.all(x == y, axis=1))
+    assert np.array_equal(x, wsn.take_pairs(images, num_pairs=200)[0])
+    assert not np.array_equal(x, wsn.take_pairs(images, num_pairs=200, seed=1)[0])
+
+
+# -- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: wsn.kernel_distance(x, x[:3], width=5, density=0.5), r"x has shape \(7,\) and y \(3,\); the same last axis"),
+        (lambda x: wsn.kernel_distance(x, x, width=0, density=0.5), "width is 0; at least 1 is allowed"),
+        (lambda x: wsn.kernel_distance(x, x, width=5, density=0.0), "density is 0; above 0 and at most 1 is allowed"),
+        (lambda x: wsn.kernel_distance(x, x, width=5, density=[0.5, 1.5]), "density is 1.5; above 0 and at most 1 is allowed"),
+        (lambda x: wsn.kernel_distance(x * np.nan, x, width=5, density=0.5), "x or y holds a value that is not finite"),
+        (lambda x: wsn.masked_kernels(np.ones(21), np.ones(21), density=0.5, method="enumeration"), r"21 inputs have 2\^21 masks; at most 20 .* use 'quadrature' or 'sampling'"),
+        (lambda x: wsn.masked_kernels(x, x, density=0.5, method="guess"), "method is 'guess'; 'quadrature', 'enumeration' and 'sampling' are allowed"),
+        (lambda x: wsn.masked_kernels(x, x, density=0.5, method="sampling", num_masks=1), "num_masks is 1; at least 2"),
+        (lambda x: wsn.masked_kernels(x, x, density=0.5, directions=30), "directions is 30; a multiple of 16"),
+        (lambda x: wsn.arc_cosine(x, x, order=3), "order is 3; 0, 1 and 2 are allowed"),
+        (lambda x: wsn.paper_minimiser(base_width=0, dimension=5), "the width is 0; at least 1"),
+        (lambda x: wsn.paper_distance(width=5, density=0.5, dimension=0), "dimension is 0; at least 1"),
+        (lambda x: wsn.infinite_kernels(x, x, hidden_layers=0), "hidden_layers is 0; at least 1"),
+        (lambda x: wsn.simulate_kernels(x, x, widths=[3, 4], density=[0.5], num_networks=1), "there are 2 widths and 1 densities"),
+        (lambda x: wsn.simulate_kernels(x, x, widths=[0], density=[0.5], num_networks=1), r"widths is \[0\]; at least 1 hidden layer of at least 1 unit"),
+        (lambda x: wsn.take_pairs(x[None], num_pairs=1), "there are 1 inputs; at least 2 are allowed"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(RNG.normal(size=7))
+
+
+def test_the_numeric_half_needs_neither_torch_nor_sympy():
+    code = (
+        "import sys; from wsnlib.kernels import kernel_distance; "
+        "print({'torch', 'sympy', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_numeric_names_are_the_public_ones():
+    assert wsn.kernel_distance is numeric.kernel_distance

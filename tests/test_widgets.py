@@ -1,0 +1,358 @@
+"""The explorers show Theorem 1 and eq. (4), in Python and in a browser alike."""
+
+import importlib.util
+import io
+import json
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import wsnlib.widgets as widgets
+from wsnlib.kernels import kernel_distance
+from wsnlib.kernels.theory import exact_minimiser, paper_distance, paper_distance_minimiser
+
+DIMENSIONS = (7, 61)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    rng = np.random.default_rng(0)
+    return {
+        "Gaussian": [tuple(rng.normal(size=(2, 3, d))) for d in DIMENSIONS],
+        'Uniform, </script><b class="x">': tuple(rng.uniform(size=(2, 5, 31))),
+    }
+
+
+@pytest.fixture(scope="module")
+def table(pairs):
+    return widgets.distance_table(pairs)
+
+
+@pytest.fixture(scope="module")
+def page(table):
+    return widgets.distance_explorer_page(table)
+
+
+def data_of(page) -> dict:
+    (text,) = re.findall(r'<script type="application/json">(.*?)</script>', page.html, flags=re.DOTALL)
+    return json.loads(text)
+
+
+# -- the table --------------------------------------------------------------------------------
+
+
+def test_the_table_holds_the_two_parts_of_theorem_1(pairs, table):
+    x, y = pairs["Gaussian"][0]
+    rows = table.query("inputs == 'Gaussian' and dimension == 7")
+    assert rows["density"].min() == pytest.approx(0.05 / 7) and rows["density"].max() == 1
+    exact = kernel_distance(x, y, width=13, density=rows["density"].to_numpy())
+    assert rows["squared_bias"].to_numpy() == pytest.approx(exact.squared_bias.mean(axis=0))
+    assert rows["spread"].to_numpy() == pytest.approx(13 * exact.variance.mean(axis=0))
+    assert list(table.groupby(["inputs", "dimension"]).size()) == [25, 25, 25]
+
+
+def test_a_dimension_given_twice_is_refused(pairs):
+    with pytest.raises(ValueError, match="the inputs 'A' hold dimension 7 twice; once is allowed"):
+        widgets.distance_table({"A": [pairs["Gaussian"][0]] * 2})
+    with pytest.raises(ValueError, match="pairs is empty; at least one pair of inputs is allowed"):
+        widgets.distance_table({})
+
+
+# -- minimisers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [32, 128])
+def test_minimisers_agree_with_the_theory(pairs, m):
+    x, y = pairs["Gaussian"][1]
+    theorem = widgets._Theorem(widgets.distance_table({"Gaussian": (x, y)}))
+    widths = np.geomspace(m, m / theorem.density[0], 241)
+    exact = widgets._minimum(widths, lambda n: theorem(n, m / n).total)
+    expected = exact_minimiser(x, y, base_width=m, lowest=0.05 / 61, points=65)
+    assert exact.place == "inside"
+    assert m / exact.width == pytest.approx(expected, rel=0.01)
+    paper = widgets._minimum(widths, lambda n: widgets._paper(61, n, m / n).total)
+    assert m / paper.width == pytest.approx(paper_distance_minimiser(base_width=m, dimension=61), rel=1e-6)
+
+
+def test_a_minimum_at_the_edge_is_said_to_be_one():
+    widths = np.geomspace(8, 64, 31)
+    falling = widgets._minimum(widths, lambda n: 1 / n)
+    rising = widgets._minimum(widths, lambda n: n)
+    assert (falling.place, falling.width, rising.place, rising.width) == ("right", 64, "left", 8)
+    assert widgets._in_words(falling, 4) == "is still falling at width 64 (p = 0.0625), the widest shown"
+    assert widgets._in_words(rising, 4) == "is already rising at width 8 (p = 0.5), the narrowest shown"
+    assert widgets._in_words(rising, 8) == "is smallest at width 8, p* = 1, the dense network"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1, "1"), (90.51, "90.5"), (1234.5, "1,230"), (99.96, "100"), (0.00006378, "0.0000638")],
+)
+def test_numbers_have_three_digits(value, text):
+    assert widgets._number(value) == text
+
+
+# -- the page ---------------------------------------------------------------------------------
+
+
+def test_the_same_table_gives_the_same_bytes(table, page):
+    again = widgets.distance_explorer_page(
+        table.sample(frac=1, random_state=0).sort_values("inputs", kind="stable")
+    )
+    assert page == widgets.distance_explorer_page(table.copy())
+    assert data_of(page) == data_of(again)
+    assert page._repr_html_() == page.html and repr(page) == "DistanceExplorerPage()"
+
+
+def test_the_page_holds_the_table_to_five_digits(table, page):
+    for (name, d), rows in table.groupby(["inputs", "dimension"]):
+        kernels = data_of(page)["inputs"][name][str(d)]
+        assert kernels["density"] == pytest.approx(rows["density"].to_list(), rel=1e-4)
+        assert np.square(kernels["root_bias"]) == pytest.approx(rows["squared_bias"].to_list(), rel=2e-4)
+        assert np.exp(kernels["log_spread"]) == pytest.approx(rows["spread"].to_list(), rel=3e-4)
+    assert len(page.html) < 30_000
+
+
+def test_names_cannot_end_the_script(page):
+    assert page.html.count("</script>") == 2
+    assert "<b class=" not in page.html.split('<script type="application/json">')[1].split("</script>")[0]
+    assert 'Uniform, </script><b class="x">' in data_of(page)["inputs"]
+
+
+def test_the_page_loads_nothing(page):
+    assert not re.search(r"https?:|src=|href=|@import|url\(| id=", page.html)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="spread"), "the table lacks spread; the columns inputs, dimension"),
+        (lambda t: t[:0], "the table has no rows; at least two densities are needed"),
+        (
+            lambda t: t[:1],
+            "Gaussian, dimension 7, has 1 rows and 1 densities; at least two densities, each once",
+        ),
+        (lambda t: t.assign(density=1.5), "density in row 0 is 1.5; above 0 and at most 1 is allowed"),
+        (lambda t: t.assign(spread=0.0), "spread in row 0 is 0; a finite number above 0 is allowed"),
+        (
+            lambda t: t.assign(squared_bias=np.nan),
+            "squared_bias in row 0 is nan; a finite number of at least 0",
+        ),
+    ],
+)
+def test_wrong_tables_are_refused(table, change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        widgets.distance_explorer_page(change(table))
+
+
+# -- the live explorer ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer(pairs):
+    pytest.importorskip("ipywidgets", reason="the live explorer needs ipywidgets")
+    return widgets.distance_explorer(pairs)
+
+
+def lines_of(explorer) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {line.get_label(): line.get_data() for line in explorer.figure.axes[0].lines}
+
+
+@pytest.mark.parametrize("m", [2, 48])
+def test_the_live_curves_are_theorem_1_and_eq_4(pairs, explorer, m):
+    before = explorer.children[-1].value
+    explorer.controls["base_width"].value = m
+    assert explorer.children[-1].value != before
+    x, y = pairs["Gaussian"][1]
+    lines = lines_of(explorer)
+    widths, total = lines["total, Theorem 1"]
+    exact = kernel_distance(x, y, width=widths, density=m / widths)
+    assert total == pytest.approx(exact.total.mean(axis=0), rel=2e-3)
+    assert lines["variance, Theorem 1"][1] == pytest.approx(exact.variance.mean(axis=0), rel=2e-3)
+    assert lines["squared bias, Theorem 1"][1] == pytest.approx(
+        exact.squared_bias.mean(axis=0), rel=0.02, abs=1e-9
+    )
+    paper = paper_distance(width=widths, density=m / widths, dimension=61)
+    assert lines["total, eq. (4)"][1] == pytest.approx(paper)
+    assert lines["squared bias, eq. (4)"][1] == pytest.approx(((widths / m) ** 0.5 - 1) ** 2 / (16 * 61))
+    assert lines["variance, eq. (4)"][1] == pytest.approx((1 - np.pi**-2) / (4 * widths))
+    (point,) = (data for label, data in lines.items() if label.startswith("minimum, eq. (4)"))
+    assert m / point[0][0] == pytest.approx(paper_distance_minimiser(base_width=m, dimension=61), rel=1e-6)
+
+
+def test_the_live_controls_are_all_heard(explorer):
+    controls = explorer.controls
+    assert "Gaussian inputs, d = 61, m = 8 (488 weights)" in explorer.readout.value
+    controls["dimension"].value = 7
+    assert "d = 7" in explorer.readout.value
+    controls["inputs"].value = controls["inputs"].options[1]
+    assert "Uniform, &lt;/script&gt;" in explorer.readout.value and "d = 31" in explorer.readout.value
+    controls["narrowest"].value, controls["widest"].value = 16, 32
+    assert lines_of(explorer)["total, Theorem 1"][0][[0, -1]] == pytest.approx([16, 32])
+    assert explorer.figure.axes[0].get_yscale() == "log"
+    controls["logarithmic"].value = False
+    assert explorer.figure.axes[0].get_yscale() == "linear"
+
+
+def test_one_end_of_the_live_range_pushes_the_other(explorer):
+    narrowest, widest = explorer.controls["narrowest"], explorer.controls["widest"]
+    widest.value = 64
+    narrowest.value = 256
+    assert (narrowest.value, widest.value) == (256, 512)
+    widest.value = 16
+    assert (narrowest.value, widest.value) == (8, 16)
+    assert "the widest shown" in explorer.readout.value
+
+
+def test_a_live_range_without_widths_is_said_to_be_one(explorer):
+    explorer.controls["base_width"].value = 128
+    explorer.controls["widest"].value = 64
+    assert "no width from 1 to 64 can be shown; the table holds widths 128 to" in explorer.readout.value
+    assert not explorer.figure.axes
+
+
+def test_the_live_figure_is_a_picture(explorer):
+    with Image.open(io.BytesIO(explorer.children[-1].value)) as picture:
+        assert picture.format == "PNG" and picture.width > 600
+
+
+def test_without_ipywidgets_the_live_explorer_says_so(pairs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(ImportError, match="ipywidgets is not installed; `pip install ipywidgets` brings it"):
+        widgets.distance_explorer(pairs)
+
+
+# -- the page in a browser --------------------------------------------------------------------
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None or importlib.util.find_spec("playwright") is None,
+    reason="the page is tried with playwright and an installed Chromium or Chrome",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, page, tmp_path):
+    """The fragment, twice, in a bare page; afterwards: no error, and nothing else was loaded."""
+    file = tmp_path / "page.html"
+    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorer</title></head>'
+    file.write_text(f"{head}<body>{page.html}{page.html}</body></html>", encoding="utf-8")
+    problems, requests = [], []
+    tab = browser.new_page(viewport={"width": 900, "height": 900})
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(file.as_uri())
+    yield tab
+    tab.close()
+    assert problems == []
+    assert requests == [file.as_uri()]
+
+
+def control(tab, name):
+    return tab.locator(f"[data-control={name}]").first
+
+
+def readout(tab) -> str:
+    return tab.locator(".readout").first.text_content().replace("\xa0", " ")
+
+
+def curve(tab, which: str) -> str:
+    return tab.locator(f"svg.plot path.{which}").first.get_attribute("d")
+
+
+def press_until(tab, name: str, value: str) -> None:
+    """Move a slider by keyboard until it shows a value."""
+    slider = control(tab, name)
+    slider.press("Home")
+    for _ in range(30):
+        if slider.get_attribute("aria-valuetext").split(" ")[0] == value:
+            return
+        slider.press("ArrowRight")
+    raise AssertionError(f"{name} never shows {value}")
+
+
+def split(sentence: str) -> tuple[str, list[float]]:
+    """A sentence without its numbers, and the numbers."""
+    number = r"\d[\d,]*\.?\d*(?<![,.])"
+    return re.sub(number, "#", sentence), [float(n.replace(",", "")) for n in re.findall(number, sentence)]
+
+
+@needs_browser
+def test_the_keyboard_moves_curves_and_words(opened):
+    paths = [f"{source}.{part}" for source in ("exact", "paper") for part in ("bias", "variance", "total")]
+    before = [curve(opened, path) for path in paths], readout(opened)
+    assert all("NaN" not in d and len(d) > 1000 for d in before[0])
+    assert "m = 8 (488 weights)" in before[1]
+    control(opened, "base").press("ArrowRight")
+    after = [curve(opened, path) for path in paths], readout(opened)
+    assert "m = 12 (732 weights)" in after[1]
+    assert control(opened, "base").get_attribute("aria-valuetext") == "12 (732 weights)"
+    assert all(a != b for a, b in zip(before[0], after[0], strict=True))
+    assert after[1] in opened.locator("svg.plot").first.get_attribute("aria-label")
+    second = opened.locator(".readout").nth(1).text_content()  # explorers on one page are independent
+    assert "m\xa0=\xa08 " in second
+
+
+@needs_browser
+@pytest.mark.parametrize(("m", "d"), [(1, 61), (8, 7), (48, 61), (128, 7)])
+def test_the_browser_says_what_python_says(opened, explorer, m, d):
+    control(opened, "dimension").select_option(str(d))
+    press_until(opened, "base", str(m))
+    explorer.controls["dimension"].value, explorer.controls["base_width"].value = d, m
+    words, numbers = split(readout(opened))
+    expected_words, expected = split(explorer.readout.value)
+    assert words == expected_words
+    assert numbers == pytest.approx(expected, rel=5e-3)
+
+
+@needs_browser
+def test_other_inputs_bring_their_dimensions(opened):
+    control(opened, "inputs").select_option(index=1)
+    assert readout(opened).startswith('Uniform, </script><b class="x"> inputs, d = 31, m = 8')
+    assert control(opened, "dimension").locator("option").all_text_contents() == ["31"]
+    control(opened, "inputs").select_option("Gaussian")
+    assert control(opened, "dimension").locator("option").all_text_contents() == ["7", "61"]
+
+
+@needs_browser
+def test_one_end_of_the_range_pushes_the_other(opened):
+    press_until(opened, "widest", "64")
+    press_until(opened, "narrowest", "256")
+    assert control(opened, "widest").get_attribute("aria-valuetext") == "512"
+    words = readout(opened)
+    assert "still falling at width 512" in words and "already rising at width 256" in words
+    press_until(opened, "base", "128")
+    control(opened, "widest").press("Home")
+    assert "no width from 1 to 2 can be shown; the table holds widths 128 to" in readout(opened)
+    assert opened.locator("svg.plot").first.locator("path").count() == 0
+    control(opened, "widest").press("End")
+    assert opened.locator("svg.plot").first.locator("path").count() == 8
+
+
+@needs_browser
+def test_the_axis_can_be_linear(opened):
+    before = curve(opened, "exact.total")
+    control(opened, "log").press("Space")
+    assert curve(opened, "exact.total") != before
+
+
+@needs_browser
+def test_the_page_fits_a_phone(opened):
+    opened.set_viewport_size({"width": 380, "height": 800})
+    opened.wait_for_function("document.querySelector('svg.plot').viewBox.baseVal.width < 400")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 380
