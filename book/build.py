@@ -78,6 +78,7 @@ def tidy(path: Path) -> None:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
+            cell.source = cell.source.rstrip()  # of the parameters that papermill adds
             cell.outputs = [
                 o for o in cell.outputs if o.get("name") != "stderr"
             ]
