@@ -78,7 +78,7 @@ def tidy(path: Path) -> None:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
-            cell.source = cell.source.rstrip()  # of the parameters that papermill adds
+            cell.source = cell.source.rstrip()
             cell.outputs = [
                 o for o in cell.outputs if o.get("name") != "stderr"
             ]
