@@ -150,13 +150,13 @@ def test_threads_are_set_inside_the_block_only():
 
 
 def test_the_estimate_counts_every_step_of_every_epoch(monkeypatch):
-    clock = iter([100.0, 117.0])
+    clock = iter([100.0, 117.0, 200.0, 203.6])  # 1 s a step, 10 ms a test image
     monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(training, "train", lambda *_, **__: None)
     digits = wsn.load_data(wsn.Digits())
     seconds = experiments.seconds_per_run(experiment(epochs=7), digits, device="cpu", steps=17)
-    assert seconds == 7 * 15
-    assert len(digits.train.labels) == 1437
+    assert seconds == pytest.approx(7 * (15 + 3.6))
+    assert (len(digits.train.labels), len(digits.test.labels)) == (1437, 360)
 
 
 def test_what_is_there_is_not_trained_again(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from .kernels.simulation import simulate_kernels as simulate_kernels
 from .kernels.theory import corrected_distance as corrected_distance
 from .kernels.theory import corrected_minimiser as corrected_minimiser
 from .kernels.theory import exact_minimiser as exact_minimiser
+from .kernels.theory import measured_distance as measured_distance
 from .kernels.theory import minimum as minimum
 from .kernels.theory import paper_distance as paper_distance
 from .kernels.theory import paper_distance_minimiser as paper_distance_minimiser

@@ -10,6 +10,7 @@ from .simulation import simulate_kernels as simulate_kernels
 from .theory import corrected_distance as corrected_distance
 from .theory import corrected_minimiser as corrected_minimiser
 from .theory import exact_minimiser as exact_minimiser
+from .theory import measured_distance as measured_distance
 from .theory import minimum as minimum
 from .theory import paper_distance as paper_distance
 from .theory import paper_distance_minimiser as paper_distance_minimiser

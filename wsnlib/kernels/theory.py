@@ -6,6 +6,8 @@ is the base width, the mean number of weights of the first layer per input.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -185,6 +187,33 @@ def exact_minimiser(
     squared_bias = np.mean(estimates.first_bias**2, axis=0)
     spread = np.mean(estimates.second - estimates.first**2, axis=0)
     return minimum(p, squared_bias + spread * p / base_width)[0]
+
+
+def measured_distance(
+    measured: Mapping[str, ArrayLike], width: ArrayLike, *, ratio: ArrayLike = 1.0, corrected: bool = False
+) -> Array:
+    """Mean distance at a width, from the columns of a `KernelDistances` measurement.
+
+    Args:
+        measured: Columns `squared_bias`, `spread`, `bias_times_kernel`, `squared_kernel`, or the
+            corrected ones, such as `wsn.measured` gives.
+        width: n, one for each row, or one number.
+        ratio: Density divided by the density that the variance of the weights is read from.
+        corrected: Take the corrected closed form in place of Theorem 1.
+
+    Examples:
+        >>> rows = {"squared_bias": 0.1, "spread": 4.0, "bias_times_kernel": 0.0, "squared_kernel": 1.0}
+        >>> float(measured_distance(rows, 10)), float(measured_distance(rows, 10, ratio=0.5))
+        (0.5, 0.375)
+    """
+    kind = "corrected_" if corrected else ""
+    squared, spread, cross, kernel = (
+        np.asarray(measured[name], dtype=float)
+        for name in (f"{kind}squared_bias", f"{kind}spread", "bias_times_kernel", "squared_kernel")
+    )
+    r, n = np.asarray(ratio, dtype=float), np.asarray(width, dtype=float)
+    bias = r**2 * squared + 2 * r * (r - 1) * cross + (r - 1) ** 2 * kernel
+    return np.asarray(bias + r**2 * spread / n)
 
 
 def minimum(density: ArrayLike, distance: ArrayLike) -> tuple[float, float]:
