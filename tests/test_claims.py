@@ -131,3 +131,26 @@ def test_a_single_seed_gives_the_best_cell():
         wsn.estimate([])
     with pytest.raises(ValueError, match="values is empty"):
         wsn.spread([])
+
+
+def test_the_interval_of_a_correlation_is_fishers():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=11)
+    y = x + rng.normal(size=11)
+    found, expected = wsn.correlation(x, y), stats.pearsonr(x, y)
+    interval = expected.confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((expected.statistic, *interval))
+    assert found.n == 11
+    assert (wsn.correlation(x[:3], y[:3]).low, wsn.correlation(x[:3], y[:3]).high) == (-1, 1)
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(2,\); as many of both, at least 3"):
+        wsn.correlation(x[:2], y[:2])
+
+
+def test_the_ranges_of_the_kernel_s_claims():
+    ranges = {name: (claim.low, claim.high) for name, claim in wsn.GP_KERNEL.items()}
+    assert ranges == {
+        "theorem-1": (0.9, 1.1), "approximation": (0.8, 1.25), "minimiser": (79, 317),
+        "sparse-gain": (math.nextafter(0, 1), 100), "similar-width": (-1, 1), "correlation": (0.7, 1),
+    }  # fmt: skip
+    p_star = wsn.paper_minimiser(base_width=8, dimension=784)
+    assert wsn.GP_KERNEL["minimiser"].reported == round(8 / p_star)

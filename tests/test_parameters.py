@@ -138,3 +138,38 @@ def test_papermill_stops_with_the_same_sentence_before_any_work(name, value, mes
     assert done.returncode != 0
     assert f"ValueError: {message}" in done.stderr
     assert "Executing:   7" not in done.stderr
+
+
+def test_the_kernel_s_parameters_are_its_protocol():
+    p = wsn.GPKernelParameters.read(
+        {"data": "mnist", "train_size": 2048, "validation_size": 512, "preset": "clean", "epochs": 300}
+    )
+    assert p.data_spec == wsn.MNIST(train_size=2048, validation_size=512)
+    assert p.training(3.0) == wsn.Training(
+        epochs=300, batch_size=256, learning_rate=3.0, report="best_validation"
+    )
+    assert (p.same_data, p.full_protocol) == (True, False)
+    assert p.model_copy(update={"seeds": list(range(10))}).full_protocol
+    assert not p.model_copy(update={"train_size": 1000}).same_data
+    faithful = wsn.GPKernelParameters.read({"train_size": 700, "validation_size": 5})
+    assert faithful.data_spec == wsn.Digits(train_size=700)
+    assert faithful.training(1.0).report == "best_test"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"widths": [16, 32]}, r"widths is \[16, 32\]; a list that holds the base width 8 is allowed"),
+        ({"widths": [8, 4]}, "widths holds 4; integers of at least the base width 8 are allowed"),
+        ({"widths": [8]}, "widths is .* at least 2 integers"),
+        (
+            {"learning_rates": ["1e-3"]},
+            r"learning_rates\[0\] is '1e-3'; a list of numbers above 0 is allowed",
+        ),
+        ({"num_pairs": 1}, "num_pairs is 1; an integer of at least 2 is allowed"),
+        ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+    ],
+)
+def test_mistakes_in_the_kernel_s_parameters_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.GPKernelParameters.read(given)

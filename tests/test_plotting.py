@@ -78,3 +78,19 @@ def test_a_mask_is_drawn_as_it_is():
     mask = np.array([[True, False, True], [False, False, True]])
     ax = wsn.plot_mask(mask, ax=plt.subplots()[1])
     assert np.array_equal(ax.images[0].get_array(), mask)
+
+
+def test_the_lowest_point_of_a_distance_is_marked_unless_it_is_an_end():
+    valley = pd.DataFrame({"mean": [3.0, 1.0, 2.0]}, index=[8, 16, 32])
+    falling = pd.DataFrame({"mean": [3.0, 2.0, 1.0]}, index=[32, 16, 8]).sort_index(ascending=False)
+    points = valley.assign(low=valley["mean"] - 0.5, high=valley["mean"] + 0.25)
+    ax = wsn.plot_distance(
+        {"eq. (4)": valley, "_Theorem 1": falling, "simulated networks": points}, ax=plt.subplots()[1]
+    )
+    marks = [line for line in ax.lines if line.get_marker() == "v"]
+    assert [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks] == [(16, 1.0)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["eq. (4)", "simulated networks"]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    (bars,) = ax.containers
+    heights = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+    assert heights[0] == [2.5, 3.25]

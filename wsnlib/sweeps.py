@@ -130,12 +130,15 @@ def run_missing(
 
 
 def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
-    """Seconds per run, timed once for each network shape, data set and batch size."""
+    """Seconds per run, timed once for each network shape, data set and batch size, or measurement."""
     timed: dict[str, float] = {}
     seconds = []
     for run in runs:
         if not isinstance(run, specs.Experiment):
-            seconds.append(experiments.seconds_per_measurement(run))
+            key = specs.key(replace(run, seed=0))
+            if key not in timed:
+                timed[key] = experiments.seconds_per_measurement(run)
+            seconds.append(timed[key])
             continue
         model = run.model
         if isinstance(model, specs.StaticSparsity) and experiments.is_reachable(model):

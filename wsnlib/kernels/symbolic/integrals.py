@@ -61,8 +61,12 @@ class Step:
         return bool(self.difference == 0)
 
 
+LONGEST = 240
+"""Characters of LaTeX that still fit into a cell of a table."""
+
+
 def steps_table(steps: Sequence[Step]) -> str:
-    """Steps as a Markdown table with LaTeX formulas.
+    """Steps as a Markdown table with LaTeX formulas; a formula too long for a page is only named so.
 
     Examples:
         >>> print(steps_table([Step("half", p / 2, p / 2, "exact", "by hand")]))
@@ -72,7 +76,8 @@ def steps_table(steps: Sequence[Step]) -> str:
     """
     rows = ["| step | derived | in the paper | | note |", "|---|---|---|---|---|"]
     for step in steps:
-        formulas = [f"${latex(_shortest(side))}$" for side in (step.derived, step.printed)]
+        formulas = [latex(_shortest(side)) for side in (step.derived, step.printed)]
+        formulas = [f"${f}$" if len(f) <= LONGEST else "(long)" for f in formulas]
         cells = (step.name, *formulas, step.kind, step.note)
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows)
