@@ -98,6 +98,18 @@ def test_quadrature_is_sampling_within_its_standard_error(pairs):
         assert 0.3 < np.sqrt(np.mean(z**2)) < 2
 
 
+def test_the_standard_error_of_sampling_is_that_of_a_mean_over_masks():
+    x, y = image_pairs(1, 7)
+    p, n = 0.4, 20_000
+    masks = np.array(list(product((0, 1), repeat=7)))
+    weights = p ** masks.sum(1) * (1 - p) ** (7 - masks.sum(1))
+    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=n)
+    for order, error in ((1, sampled.first_error), (2, sampled.second_error)):
+        values = wsn.arc_cosine(masks * x, masks * y, order=order) / p**order
+        deviation = np.sqrt(weights @ values**2 - (weights @ values) ** 2)
+        assert error.item() == pytest.approx(deviation / np.sqrt(n), rel=0.05)
+
+
 def test_near_parallel_and_parallel_inputs():
     x = np.abs(gaussian_pairs(1, 11)[0])
     p = np.array([0.6, 0.1])
@@ -193,6 +205,15 @@ def test_the_corrected_distance_is_good_while_many_inputs_are_left():
     p = np.array([0.5, 0.1])
     exact = wsn.kernel_distance(x, y, width=8 / p, density=p).total
     assert np.allclose(wsn.corrected_distance(x, y, width=8 / p, density=p), exact, rtol=0.05)
+
+
+def test_the_corrected_variance_is_right_to_first_order():
+    x, y = image_pairs(20, 97)
+    exact = wsn.kernel_distance(x, y, width=1, density=0.8).variance
+    bias = wsn.corrected_distance(x, y, width=np.inf, density=0.8)[:, 0]
+    corrected = wsn.corrected_distance(x, y, width=1, density=0.8)[:, 0] - bias
+    dense = wsn.kernel_distance(x, y, width=1, density=1.0).variance
+    assert np.allclose(corrected / dense, exact / dense, rtol=0, atol=2e-4)
 
 
 def test_the_bias_of_gaussian_inputs_vanishes_to_first_order():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import wsnlib as wsn
+from wsnlib import experiments, sweeps
 from wsnlib.specs import derive_seed
 
 GAUSSIAN = wsn.GaussianInputs(dimension=13)
@@ -19,15 +20,11 @@ def test_a_measured_distance_is_kernel_distance_averaged(tmp_path):
         expected = wsn.kernel_distance(
             x, y, width=11, density=[0.5, 0.2], scaled_by=[0.5 / ratio, 0.2 / ratio]
         )
-        bias = (
-            ratio**2 * rows["squared_bias"]
-            + 2 * ratio * (ratio - 1) * rows["bias_times_kernel"]
-            + (ratio - 1) ** 2 * rows["squared_kernel"]
-        )
+        total, bias = (wsn.measured_distance(rows, n, ratio=ratio) for n in (11, np.inf))
+        assert np.allclose(total, expected.total.mean(axis=0), rtol=1e-5)
         assert np.allclose(bias, expected.squared_bias.mean(axis=0), rtol=1e-5)
-        assert np.allclose(ratio**2 * rows["spread"] / 11, expected.variance.mean(axis=0), rtol=1e-5)
     corrected = wsn.corrected_distance(x, y, width=11, density=[0.5, 0.2]).mean(axis=0)
-    assert np.allclose(rows["corrected_squared_bias"] + rows["corrected_spread"] / 11, corrected, rtol=1e-5)
+    assert np.allclose(wsn.measured_distance(rows, 11, corrected=True), corrected, rtol=1e-5)
     assert rows["density"].tolist() == [0.5, 0.2]
     assert rows["inputs.dimension"].tolist() == [13, 13]
 
@@ -91,3 +88,25 @@ def test_bad_specs_are_named(change, message):
     else:
         with pytest.raises(ValueError, match=message):
             wsn.KernelDistances(**(good | change))
+
+
+def test_a_measurement_is_timed_once_whatever_its_seed(monkeypatch):
+    timed = []
+    monkeypatch.setattr(experiments, "seconds_per_measurement", lambda run: timed.append(run) or 17.0)
+    runs = [
+        wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=pairs, seed=seed)
+        for pairs in (3, 5)
+        for seed in (0, 1)
+    ]
+    assert sweeps._estimates(runs, "cpu", False) == [17.0] * 4
+    assert [run.num_pairs for run in timed] == [3, 5]
+
+
+def test_the_time_of_a_measurement_grows_with_it():
+    small = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=2)
+    large = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=2_000_000)
+    assert experiments.seconds_per_measurement(large) > 1000 * experiments.seconds_per_measurement(small)
+    networks = wsn.KernelSimulation(
+        inputs=GAUSSIAN, widths=(3,), densities=(0.5,), num_pairs=2, num_networks=10_000_000
+    )
+    assert experiments.seconds_per_measurement(networks) > 10
