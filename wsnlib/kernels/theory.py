@@ -32,6 +32,8 @@ def paper_distance(
         dimension: d ≥ 1.
         same_input: x = y.
 
+    At a fixed number of weights, n p = m, the form for x = y only falls as p does: it has no minimiser.
+
     References:
         G21, eqs. (4) = (23) and (24). The first term of (4) is not the squared bias of Theorem 1;
         see [`corrected_distance`][wsnlib.kernels.theory.corrected_distance].
