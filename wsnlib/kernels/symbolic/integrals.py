@@ -306,7 +306,7 @@ def theorem_1_steps() -> list[Step]:
         exact(f"(7) at p = 1, order {k}", mask_average(k, x, y, sp.S.One), _kernel_of(k, x, y), "dense")
 
     # mean and variance of the average of n independent neurons, K̃_1 and K̃_2 their moments
-    K1p, K2p = sp.symbols("K1p K2p", positive=True)
+    K1p, K2p = sp.symbols(r"\tilde{K}_1 \tilde{K}_2", positive=True)
     mean = sp.summation(K1p, (sp.Symbol("i"), 1, n)) / (n * d)
     square = over_pairs(K2p, K1p**2, n) / (n * d) ** 2
     variance = (K2p - K1p**2) / (d**2 * n)
