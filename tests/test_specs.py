@@ -207,7 +207,7 @@ def test_the_widths_of_the_paper():
     assert wsn.widths(wsn.ResNet18Spec(width=64), widening_factors=[2 ** (k / 2) for k in range(5)]) == [
         64, 90, 128, 181, 256,
     ]  # fmt: skip
-    assert wsn.widths(wsn.MLPSpec(width=10), widening_factors=[1, 1.1, 2.3]) == [10, 11, 23]
+    assert wsn.widths(wsn.MLPSpec(width=100), widening_factors=[1, 1.1, 2.3]) == [100, 110, 230]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

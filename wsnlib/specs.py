@@ -142,7 +142,7 @@ def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
     for factor in widening_factors:
         if not factor >= 1 or math.isinf(factor):
             raise ValueError(f"a widening factor is {factor!r}; a number of at least 1 is allowed")
-        found.append(math.floor(base.width * factor * (1 + 1e-12)))  # 10 * 1.1 is 11, not 10.999…
+        found.append(math.floor(base.width * factor * (1 + 1e-12)))  # 100 * 2.3 is 230, not 229.99…
     return found
 
 
