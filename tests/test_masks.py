@@ -7,25 +7,18 @@ import torch
 from torch import nn
 
 from wsnlib import masks
-from wsnlib.models import MLP
+from wsnlib.models import MLP, ResNet18
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def resnet18_layer_sizes(width: int, classes: int) -> dict[str, int]:
-    """Weights of each layer of the CIFAR ResNet-18 of G21, in order of the network."""
-    sizes, channels = {"conv1": 3 * 9 * width}, width
-    for stage, factor in enumerate((1, 2, 4, 8), start=1):
-        for block in (0, 1):
-            out = factor * width
-            sizes[f"layer{stage}.{block}.conv1"] = 9 * channels * out
-            sizes[f"layer{stage}.{block}.conv2"] = 9 * out * out
-            if channels != out:
-                sizes[f"layer{stage}.{block}.shortcut.0"] = channels * out
-            channels = out
-    return sizes | {"linear": channels * classes}
+def layer_sizes(width: int, classes: int) -> dict[str, int]:
+    """Weights of each layer of the ResNet-18 of G21, without making them."""
+    with torch.device("meta"):
+        net = ResNet18(width, num_classes=classes)
+    return {name: layer.weight.numel() for name, layer in masks.weight_layers(net).items()}
 
 
 # -- allocation: the numbers of G21 --
@@ -42,8 +35,8 @@ def resnet18_layer_sizes(width: int, classes: int) -> dict[str, int]:
     ],
 )
 def test_resnet18_has_the_published_number_of_weights(width, ten, hundred):
-    assert sum(resnet18_layer_sizes(width, 10).values()) == ten
-    assert sum(resnet18_layer_sizes(width, 100).values()) == hundred
+    assert sum(layer_sizes(width, 10).values()) == ten
+    assert sum(layer_sizes(width, 100).values()) == hundred
 
 
 FIGURE_10 = {  # width: network and layers, sparsity in %
@@ -68,12 +61,14 @@ FIGURE_10_LAYERS = (
 
 @pytest.mark.parametrize("width", FIGURE_10)
 def test_allocation_equals_figure_10(width):
-    sizes = resnet18_layer_sizes(width, 100)
+    sizes = layer_sizes(width, 100)
     kept = masks.allocate(sizes, num_weights=180_952)
     network, *layers = FIGURE_10[width]
     assert round(100 * (1 - 180_952 / sum(sizes.values())), 2) == network
-    found = [100 * (1 - kept[name] / sizes[name]) for name in FIGURE_10_LAYERS]
-    assert found == pytest.approx(layers, abs=0.05 + 1e-9)
+    found = [f"{100 * (1 - kept[name] / sizes[name]):.1f}" for name in FIGURE_10_LAYERS]
+    assert found == [f"{sparsity:.1f}" for sparsity in layers]
+    first_stage = {f"{kept[name] / sizes[name]:.3f}" for name in sizes if name.startswith("layer1.")}
+    assert len(first_stage) == 1
     assert sum(kept.values()) == 180_952
 
 
@@ -82,8 +77,8 @@ def test_allocation_equals_figure_10(width):
     [(8, 18, 8, 13_397, 13_391), (8, 64, 18, 8_898, 8_886), (18, 64, 13, 53_019, 53_010)],
 )
 def test_sparse_layers_end_with_the_same_number_of_weights(base, width, sparse, level, largest):
-    sizes = resnet18_layer_sizes(width, 10)
-    kept = masks.allocate(sizes, num_weights=sum(resnet18_layer_sizes(base, 10).values()))
+    sizes = layer_sizes(width, 10)
+    kept = masks.allocate(sizes, num_weights=sum(layer_sizes(base, 10).values()))
     given = {name: kept[name] for name in kept if kept[name] < sizes[name]}
     assert len(sizes) == 21
     assert len(given) == sparse
@@ -180,6 +175,73 @@ def test_masks_are_uniform_over_positions():
 def test_impossible_masks_are_named():
     with pytest.raises(ValueError, match=r"num_weights is 7; 0 to 6 are allowed for shape \(2, 3\)"):
         masks.draw_mask((2, 3), num_weights=7, generator=generator())
+
+
+# -- masks over channels (G21, Appendix C) --
+
+
+def test_channel_masks_are_whole_kernels_with_exact_counts():
+    shape = (7, 5, 3, 2)
+    mask = masks.draw_mask(shape, num_weights=66, dimensions="channels", generator=generator(1))
+    assert mask.sum() == 66
+    assert mask.flatten(2).all(2).sum() == mask.flatten(2).any(2).sum() == 11
+    mask[0, 0, 0, 0] ^= True  # a tensor of its own, not a view of one channel pair
+    assert mask.sum() in (65, 67)
+    with pytest.raises(ValueError, match=r"num_weights is 64; a multiple of 6 is allowed for whole kernels"):
+        masks.draw_mask(shape, num_weights=64, dimensions="channels", generator=generator())
+
+
+def test_channel_masks_are_uniform_over_channel_pairs():
+    draws, rng = 4000, generator(3)
+    options = {"num_weights": 8, "dimensions": "channels", "generator": rng}
+    share = sum(masks.draw_mask((2, 3, 4), **options).float() for _ in range(draws)) / draws
+    assert (share - 1 / 3).abs().max() < 4 * (1 / 3 * 2 / 3 / draws) ** 0.5
+
+
+def test_for_linear_layers_channel_masks_are_the_usual_ones():
+    one, other = (
+        masks.draw_mask((5, 7), num_weights=11, dimensions=d, generator=generator(2))
+        for d in ("all", "channels")
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("num_weights", [30, 97, 200, 301, 369])
+def test_channel_sparsity_keeps_exactly_the_weights_asked_for(num_weights):
+    net = masks.sparsify(conv_net(), num_weights=num_weights, dimensions="channels", generator=generator())
+    assert masks.num_weights(net) == num_weights
+    for mask in masks.layer_masks(net).values():
+        kernels = mask.flatten(2) if mask.ndim > 2 else mask[:, :, None]
+        assert torch.equal(kernels.all(2), kernels.any(2))
+    assert net(torch.randn(2, 3, 17)).shape == (2, 13)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "rounded"),
+    [
+        ({"a": 100, "b": 50, "c": 10}, {"a": 99, "b": 54, "c": 7}),  # c is full and gives
+        ({"a": 94, "b": 50, "c": 5}, {"a": 90, "b": 54, "c": 5}),
+        ({"a": 92, "b": 46, "c": 5}, {"a": 90, "b": 45, "c": 8}),  # c takes what is less than a kernel
+        ({"a": 90, "b": 4, "c": 3}, {"a": 81, "b": 9, "c": 7}),  # b keeps a kernel at least, a gives
+        ({"a": 108, "b": 54, "c": 10}, {"a": 108, "b": 54, "c": 10}),
+    ],
+)
+def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
+    shapes = {"a": (4, 3, 3, 3), "b": (2, 3, 3, 3), "c": (2, 5)}
+    assert sum(allocation.values()) == sum(rounded.values())
+    assert masks.whole_kernels(allocation, layer_shapes=shapes) == rounded
+
+
+def test_whole_kernels_that_cannot_be_had_are_named():
+    shapes = {"a": (4, 3, 3, 3), "c": (2, 5)}
+    with pytest.raises(ValueError, match="whole kernels do not add up to 97 weights; a layer with kernels"):
+        masks.whole_kernels({"a": 96, "c": 1}, layer_shapes=shapes, fixed=["c"])
+    with pytest.raises(ValueError, match="a is to keep 95 weights; a multiple of 9 is allowed"):
+        masks.whole_kernels({"a": 95, "c": 5}, layer_shapes=shapes, fixed=["a"])
+    net = nn.Sequential(nn.Conv1d(5, 7, 3), nn.Linear(11, 13))
+    with pytest.raises(ValueError, match="0 is to keep 10 weights; a multiple of 3 is allowed"):
+        masks.sparsify(net, allocation={"0": 10}, dimensions="channels", generator=generator())
+    assert masks.layer_masks(net) == {}
 
 
 # -- sparsify --

@@ -19,8 +19,30 @@ RUN = wsn.Experiment(
 )
 
 
+RESNET = wsn.ResNet18Spec(width=8)
+WIDENED = [
+    wsn.StaticSparsity(RESNET, width=18),
+    wsn.ChannelSparsity(RESNET, width=18),
+    wsn.LinearBottleneck(RESNET, width=18),
+    wsn.NonlinearBottleneck(RESNET, width=18),
+]
+KEYS = [
+    "2be5d6b35edc14bf5160",
+    "9744eb9c352a466e8f3e",
+    "6fed0d8ee11ae83a6c26",
+    "55489a0b69ba2649b6e2",
+    "4bdd9aac4e514474ede7",
+]
+
+
 def test_the_key_of_a_spec_never_changes():
     assert wsn.key(RUN) == "0c544c0ab25231330869"
+
+
+def test_every_way_to_widen_has_a_key_of_its_own():
+    keys = [wsn.key(replace(RUN, model=spec)) for spec in [RESNET, *WIDENED]]
+    assert keys == KEYS
+    assert len(set(keys)) == len(keys)
 
 
 def test_the_key_is_the_same_in_another_process():
@@ -37,7 +59,8 @@ OTHER = {
     "weight_decay": 0.1, "schedule": wsn.Cosine(), "augmentation": wsn.CropAndFlip(), "precision": "bfloat16",
     "report": "last", "model": wsn.MLPSpec(width=7), "data": wsn.Digits(), "training": wsn.Training(epochs=2),
     "seed": 2, "padding": 3, "padding_mode": "reflect", "flip": False, "milestones": (0.1,), "factor": 0.3,
-    "name": "other", "sha256": "b" * 64,
+    "name": "other", "sha256": "b" * 64, "num_classes": 9, "stem": "imagenet", "input_channels": 1,
+    "keeps": "factorised_base",
 }  # fmt: skip
 
 
@@ -53,12 +76,15 @@ OTHER = {
         wsn.CropAndFlip(),
         wsn.MultiStep(milestones=(0.3, 0.6)),
         wsn.PackedData(name="mine", sha256="a" * 64),
+        RESNET,
+        *WIDENED,
     ],
     ids=lambda spec: type(spec).__name__,
 )
 def test_every_field_is_part_of_the_key_and_survives_json(spec):
     assert specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec)))) == spec
-    keys = {wsn.key(replace(spec, **{f.name: OTHER[f.name]})) for f in fields(spec)} | {wsn.key(spec)}
+    other = OTHER | ({"initialisation": "fan_out"} if isinstance(spec, wsn.ResNet18Spec) else {})
+    keys = {wsn.key(replace(spec, **{f.name: other[f.name]})) for f in fields(spec)} | {wsn.key(spec)}
     assert len(keys) == len(fields(spec)) + 1
 
 
@@ -81,7 +107,53 @@ def test_equal_numbers_have_equal_keys():
         (lambda: wsn.MLPSpec(width=5, activation="tanh"), "activation is 'tanh'; one of 'relu', 'linear'"),
         (lambda: wsn.MLPSpec(width=5, bias=1), "MLPSpec.bias is 1; True or False is allowed"),
         (lambda: wsn.StaticSparsity(wsn.MLPSpec(width=5), width=4), "at least the base width 5 is allowed"),
-        (lambda: wsn.StaticSparsity(5, width=4), "StaticSparsity.base is 5; a MLPSpec is allowed"),
+        (
+            lambda: wsn.StaticSparsity(5, width=4),
+            "StaticSparsity.base is 5; a MLPSpec or ResNet18Spec is allowed",
+        ),
+        (
+            lambda: wsn.StaticSparsity(RUN.model, width=90),
+            "StaticSparsity.base is StaticSparsity.*; a MLPSpec or",
+        ),
+        (lambda: wsn.ChannelSparsity(RESNET, width=7), "ChannelSparsity.width is 7; .* the base width 8"),
+        (lambda: wsn.LinearBottleneck(RESNET, width=7), "LinearBottleneck.width is 7; .* the base width 8"),
+        (
+            lambda: wsn.NonlinearBottleneck(RESNET, width=7),
+            "NonlinearBottleneck.width is 7; .* the base width 8",
+        ),
+        (
+            lambda: wsn.LinearBottleneck(RESNET, width=9.0),
+            "width is 9.0; an integer of at least 1 is allowed",
+        ),
+        (lambda: wsn.NonlinearBottleneck("base", width=9), "base is 'base'; a MLPSpec or ResNet18Spec"),
+        (
+            lambda: wsn.LinearBottleneck(RESNET, width=9, keeps="all"),
+            "keeps is 'all'; one of 'base', 'factorised_base'",
+        ),
+        (lambda: wsn.ResNet18Spec(width=0), "ResNet18Spec.width is 0; an integer of at least 1"),
+        (lambda: wsn.ResNet18Spec(width=8, num_classes=0), "num_classes is 0; an integer of at least 1"),
+        (lambda: wsn.ResNet18Spec(width=8, input_channels=1.5), "input_channels is 1.5; an integer"),
+        (lambda: wsn.ResNet18Spec(width=8, stem="cifar10"), "stem is 'cifar10'; one of 'cifar', 'imagenet'"),
+        (
+            lambda: wsn.ResNet18Spec(width=8, initialisation="he"),
+            "initialisation is 'he'; one of 'default', 'fan_out'",
+        ),
+        (
+            lambda: replace(RUN, model="mlp"),
+            "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or StaticSparsity or",
+        ),
+        (
+            lambda: wsn.widths(RESNET, widening_factors=[2, 0.5]),
+            "a widening factor is 0.5; a number of at least 1",
+        ),
+        (
+            lambda: wsn.widths(RESNET, widening_factors=[math.nan]),
+            "a widening factor is nan; a number of at least 1",
+        ),
+        (
+            lambda: wsn.widths(RESNET, widening_factors=[math.inf]),
+            "a widening factor is inf; a number of at least 1",
+        ),
         (lambda: wsn.LastLayerDensity(density=0), "density is 0; a number above 0 and at most 1"),
         (lambda: wsn.LastLayerDensity(density=1.1), "density is 1.1; a number above 0 and at most 1"),
         (lambda: wsn.Training(epochs=1, learning_rate="1e-3"), "learning_rate is '1e-3'; a number above 0"),
@@ -129,6 +201,13 @@ def test_derived_seeds_never_change():
 
 def test_the_base_width_is_allowed():
     assert wsn.StaticSparsity(wsn.MLPSpec(width=5), width=5).width == 5
+
+
+def test_the_widths_of_the_paper():
+    assert wsn.widths(wsn.ResNet18Spec(width=64), widening_factors=[2 ** (k / 2) for k in range(5)]) == [
+        64, 90, 128, 181, 256,
+    ]  # fmt: skip
+    assert wsn.widths(wsn.MLPSpec(width=100), widening_factors=[1, 1.1, 2.3]) == [100, 110, 230]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

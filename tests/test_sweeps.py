@@ -118,6 +118,70 @@ def test_a_run_that_does_not_fit_its_data_is_named():
         wsn.run_missing([wrong], store=wsn.Store("unused"), progress=False)
 
 
+RESNET = wsn.ResNet18Spec(width=2, input_channels=1)
+
+
+def test_a_resnet_that_does_not_fit_its_data_is_named():
+    for channels, classes in ((3, 10), (1, 7)):
+        net = wsn.ResNet18Spec(width=2, num_classes=classes, input_channels=channels)
+        for model in (net, wsn.StaticSparsity(net, width=3), wsn.NonlinearBottleneck(net, width=3)):
+            with pytest.raises(
+                ValueError,
+                match=f"has {channels} input channels and {classes} classes; 1 and 10 are allowed for Digits",
+            ):
+                wsn.run(replace(experiment(), model=model))
+
+
+WIDENED = [
+    wsn.StaticSparsity(RESNET, width=4),
+    wsn.ChannelSparsity(RESNET, width=4),
+    wsn.LinearBottleneck(RESNET, width=4),
+    wsn.NonlinearBottleneck(RESNET, width=4),
+]
+
+
+@pytest.mark.parametrize("model", WIDENED, ids=lambda m: type(m).__name__)
+def test_every_way_to_widen_trains_and_says_what_it_kept(model):
+    record = wsn.run(replace(experiment(epochs=3, momentum=0.9), model=model), device="cpu")
+    assert record.history["train_loss"][-1] < record.history["train_loss"][0] - 0.1
+    assert record.network["weights_per_layer"] == wsn.allocation(model)
+    assert record.network["num_weights"] == sum(wsn.allocation(model).values())
+
+
+def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):
+    timed = []
+
+    def seconds(run, *_, **__):
+        wsn.build(run.model)
+        timed.append(run.model)
+        return float(len(timed))
+
+    monkeypatch.setattr(experiments, "seconds_per_run", seconds)
+    unreachable = wsn.NonlinearBottleneck(RESNET, width=400)
+    models = [*WIDENED, unreachable, RESNET, wsn.NonlinearBottleneck(RESNET, width=4)]
+    runs = [replace(experiment(seed=seed), model=model) for seed in (0, 1) for model in models]
+    assert sweeps._estimates(runs, "cpu", False) == [1, 1, 2, 3, 4, 4, 3] * 2
+    assert timed == [WIDENED[0], WIDENED[2], WIDENED[3], RESNET]
+
+
+def test_a_width_that_cannot_be_reached_makes_no_large_network(monkeypatch):
+    monkeypatch.setattr(experiments.models, "ResNet18", small_or_meta(experiments.models.ResNet18))
+    for method in (wsn.LinearBottleneck, wsn.NonlinearBottleneck, wsn.StaticSparsity):
+        spec = method(RESNET, width=10_000)
+        if method is wsn.StaticSparsity:
+            spec = replace(spec, allocation=wsn.LastLayerDensity(density=1))
+        with pytest.raises(ValueError, match="allowed"):
+            wsn.build(spec)
+
+
+def small_or_meta(kind):
+    def make(**options):
+        assert options["width"] < 100 or torch.get_default_device().type == "meta", "a large network is made"
+        return kind(**options)
+
+    return make
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_missing_gpu_is_named():
     with pytest.raises(ValueError, match="device is 'cuda' and there is no CUDA device; 'cpu' and 'auto'"):

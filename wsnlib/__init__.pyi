@@ -18,6 +18,7 @@ from .data import load_data as load_data
 from .data import num_classes as num_classes
 from .data import pack_data as pack_data
 from .experiments import allocation as allocation
+from .experiments import bottleneck_sizes as bottleneck_sizes
 from .experiments import build as build
 from .experiments import is_reachable as is_reachable
 from .experiments import run as run
@@ -46,6 +47,7 @@ from .masks import draw_mask as draw_mask
 from .masks import layer_masks as layer_masks
 from .masks import num_weights as num_weights
 from .masks import sparsify as sparsify
+from .masks import whole_kernels as whole_kernels
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
 from .plotting import log_axis as log_axis
@@ -57,6 +59,7 @@ from .plotting import plot_widening as plot_widening
 from .plotting import set_style as set_style
 from .plotting import width_color as width_color
 from .specs import MNIST as MNIST
+from .specs import ChannelSparsity as ChannelSparsity
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
@@ -68,13 +71,17 @@ from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
+from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import MultiStep as MultiStep
+from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import PackedData as PackedData
+from .specs import ResNet18Spec as ResNet18Spec
 from .specs import StaticSparsity as StaticSparsity
 from .specs import Training as Training
 from .specs import UniformDensity as UniformDensity
 from .specs import key as key
+from .specs import widths as widths
 from .store import Record as Record
 from .store import Store as Store
 from .store import StoreError as StoreError
@@ -89,6 +96,12 @@ from .sweeps import table as table
 from .training import evaluate as evaluate
 from .training import predict as predict
 from .training import train as train
+from .widening import LayerPair as LayerPair
+from .widening import layer_pairs as layer_pairs
+from .widening import linear_bottleneck as linear_bottleneck
+from .widening import linear_bottleneck_sizes as linear_bottleneck_sizes
+from .widening import nonlinear_bottleneck as nonlinear_bottleneck
+from .widening import nonlinear_bottleneck_sizes as nonlinear_bottleneck_sizes
 from .widgets import DistanceExplorerPage as DistanceExplorerPage
 from .widgets import distance_explorer as distance_explorer
 from .widgets import distance_explorer_page as distance_explorer_page

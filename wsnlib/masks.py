@@ -24,6 +24,9 @@ M = TypeVar("M", bound=nn.Module)
 LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The layers whose weights are counted and may be made sparse."""
 
+Dimensions = Literal["all", "channels"]
+"""What a mask is drawn over: every entry of a weight, or pairs of input and output channel."""
+
 
 # -- allocation -------------------------------------------------------------------------------
 
@@ -128,6 +131,81 @@ def allocate_uniform(layer_sizes: Mapping[str, int], *, num_weights: int) -> dic
     return kept
 
 
+def whole_kernels(
+    allocation: Mapping[str, int],
+    *,
+    layer_shapes: Mapping[str, tuple[int, ...]],
+    fixed: Iterable[str] = (),
+) -> dict[str, int]:
+    """An allocation changed as little as it takes for every layer to keep whole kernels.
+
+    A kernel is all weights between one input and one output channel: 9 in a 3x3 convolution, 1 in
+    a Linear layer or a 1x1 convolution. Layers keep the whole kernels of their share, the largest
+    kernels first get one back where that fits, and layers whose kernel is one weight take the rest.
+
+    Args:
+        allocation: Weights kept per layer.
+        layer_shapes: Of the weights, (output channels, input channels, …).
+        fixed: Layers whose number of weights is not to change.
+
+    Returns:
+        Weights kept, multiples of each layer's kernel, with the sum of `allocation`.
+
+    Raises:
+        ValueError: If whole kernels cannot have that sum, or a fixed layer keeps a part of one.
+
+    References:
+        G21, Appendix C, which does not say how counts are rounded; the released code leaves the sum
+        wrong by up to a kernel.
+
+    Examples:
+        >>> shapes = {"conv": (16, 3, 3, 3), "linear": (10, 16)}
+        >>> whole_kernels({"conv": 85, "linear": 85}, layer_shapes=shapes)
+        {'conv': 81, 'linear': 89}
+    """
+    kernels = {name: torch.Size(layer_shapes[name][2:]).numel() for name in allocation}
+    sizes = {name: torch.Size(layer_shapes[name]).numel() for name in allocation}
+    held = set(fixed)
+    for name in allocation:
+        if name in held and allocation[name] % kernels[name]:
+            raise ValueError(
+                f"{name} is to keep {allocation[name]} weights; "
+                f"a multiple of {kernels[name]} is allowed for whole kernels"
+            )
+    kept = {name: max(kernels[name], n - n % kernels[name]) for name, n in allocation.items()}
+    rest = sum(allocation.values()) - sum(kept.values())
+    free = sorted((name for name in kept if name not in held), key=lambda n: (-kernels[n], -kept[n]))
+    lost = {name: n - kept[name] for name, n in allocation.items()}
+    coarse = [name for name in free if kernels[name] > 1]
+    fine = [name for name in free if kernels[name] == 1]
+
+    # a layer with less than a kernel was given one: the largest give
+    while rest < 0 and (givers := [name for name in coarse if kept[name] > kernels[name]]):
+        name = max(givers, key=kept.__getitem__)
+        kept[name] -= kernels[name]
+        rest += kernels[name]
+    # what rounding took away comes back, the largest kernels first, and where most was lost
+    for name in sorted(coarse, key=lambda n: (-kernels[n], -lost[n])):
+        if kept[name] < allocation[name] and kernels[name] <= rest:
+            kept[name] += kernels[name]
+            rest -= kernels[name]
+    room = sum(sizes[name] - kept[name] for name in fine)
+    for name in reversed(coarse):  # no layer has room for the rest: a kernel more, and fine layers give
+        if room < rest and kept[name] < sizes[name]:
+            kept[name] += kernels[name]
+            rest -= kernels[name]
+    for name in fine:
+        change = max(1 - kept[name], min(rest, sizes[name] - kept[name]))
+        kept[name] += change
+        rest -= change
+    if rest:
+        raise ValueError(
+            f"whole kernels do not add up to {sum(allocation.values())} weights; "
+            "a layer with kernels of one weight is needed to take the rest"
+        )
+    return kept
+
+
 def _listed(names: Iterable[str], most: int = 6) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -147,22 +225,42 @@ def _check_budget(layer_sizes: Mapping[str, int], num_weights: int) -> None:
 
 
 def draw_mask(
-    shape: tuple[int, ...] | torch.Size, *, num_weights: int, generator: torch.Generator
+    shape: tuple[int, ...] | torch.Size,
+    *,
+    num_weights: int,
+    dimensions: Dimensions = "all",
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """A bool tensor with exactly `num_weights` True entries, uniform over all such tensors.
 
     Args:
         shape: Of the weight.
         num_weights: 0 to the number of entries.
+        dimensions: `"all"`, or `"channels"` for masks over the first two dimensions only: all
+            positions of a kernel are present or absent together.
         generator: On the CPU, so that one seed gives one mask on every device.
+
+    References:
+        G21, Section 2.3 (all dimensions) and Appendix C (channels).
 
     Examples:
         >>> int(draw_mask((3, 5), num_weights=7, generator=torch.Generator()).sum())
         7
+        >>> mask = draw_mask((3, 5, 2), num_weights=14, dimensions="channels", generator=torch.Generator())
+        >>> torch.equal(mask[..., 0], mask[..., 1]), int(mask.sum())
+        (True, 14)
     """
     size = torch.Size(shape).numel()
     if not 0 <= num_weights <= size:
         raise ValueError(f"num_weights is {num_weights}; 0 to {size} are allowed for shape {tuple(shape)}")
+    if dimensions == "channels" and (kernel := torch.Size(shape[2:]).numel()) > 1:
+        if num_weights % kernel:
+            raise ValueError(
+                f"num_weights is {num_weights}; a multiple of {kernel} is allowed "
+                f"for whole kernels of shape {tuple(shape)}"
+            )
+        pairs = draw_mask(shape[:2], num_weights=num_weights // kernel, generator=generator)
+        return pairs.view(*shape[:2], *[1] * len(shape[2:])).expand(shape).clone()
     if generator.device.type != "cpu":
         raise ValueError(f"the generator is on {generator.device}; one on the CPU is allowed")
     mask = torch.zeros(size, dtype=torch.bool)
@@ -211,6 +309,7 @@ def sparsify(
     allocation: Mapping[str, int] | None = None,
     exclude: Iterable[str] = (),
     initialisation: Literal["released", "unscaled"] = "released",
+    dimensions: Dimensions = "all",
     generator: torch.Generator,
 ) -> M:
     """Make a model sparse in place by static random masks, and return it.
@@ -227,6 +326,8 @@ def sparsify(
         initialisation: `"released"` divides the remaining weights and the bias of a sparse layer
             by √density, which for PyTorch's default layers is in distribution what the authors'
             code draws, U(±1/√(fan_in · density)); `"unscaled"` leaves the values as they are.
+        dimensions: `"all"`, or `"channels"` for masks over input and output channels only; then
+            [`whole_kernels`][wsnlib.masks.whole_kernels] rounds what `num_weights` gives each layer.
         generator: On the CPU; one seed gives one mask on every device.
 
     Raises:
@@ -234,7 +335,7 @@ def sparsify(
             sparse already or shares its weight with another. The model is then unchanged.
 
     References:
-        G21, Section 2.3 and Appendix B.
+        G21, Section 2.3 and Appendices B and C.
 
     Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
@@ -259,17 +360,26 @@ def sparsify(
                 f"{kept + len(free)} to {sum(sizes.values())} are allowed"
             )
         allocation = allocate(free, num_weights=num_weights - kept) if free else {}
+        if dimensions == "channels":
+            shapes = {name: tuple(layers[name].weight.shape) for name in free}
+            allocation = whole_kernels(allocation, layer_shapes=shapes)
     elif both := excluded & set(allocation):
         raise ValueError(f"{_listed(sorted(both))} is both excluded and in the allocation")
     sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
     for name, count in allocation.items():
         if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= sizes[name]:
             raise ValueError(f"{name} is to keep {count!r} weights; 1 to {sizes[name]} are allowed")
-    _check_maskable(model, sparse)
+        kernel = layers[name].weight.shape[2:].numel()
+        if dimensions == "channels" and count % kernel:
+            raise ValueError(
+                f"{name} is to keep {count} weights; a multiple of {kernel} is allowed for whole kernels"
+            )
+    check_maskable(model, sparse)
 
     for name, count in sparse.items():
         layer = layers[name]
-        mask = draw_mask(layer.weight.shape, num_weights=count, generator=generator)
+        shape = layer.weight.shape
+        mask = draw_mask(shape, num_weights=count, dimensions=dimensions, generator=generator)
         if initialisation == "released":
             with torch.no_grad():
                 scale = (count / sizes[name]) ** -0.5
@@ -281,7 +391,8 @@ def sparsify(
     return model
 
 
-def _check_maskable(model: nn.Module, names: Iterable[str]) -> None:
+def check_maskable(model: nn.Module, names: Iterable[str]) -> None:
+    """Raise ValueError if the weight of a layer is parametrised already or shared with another's."""
     owners: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)

@@ -105,6 +105,55 @@ parametrisation='standard')
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResNet18Spec:
+    """A ResNet-18; `wsnlib.models.ResNet18` says what each field does.
+
+    Examples:
+        >>> ResNet18Spec(width=8)
+        ResNet18Spec(width=8, num_classes=10, stem='cifar', input_channels=3, initialisation='default')
+    """
+
+    width: int
+    num_classes: int = 10
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    input_channels: int = 3
+    initialisation: Literal["default", "fan_out"] = "default"
+
+    def __post_init__(self) -> None:
+        _integer(self, "width", "num_classes", "input_channels", at_least=1)
+        _choice(self, "stem", ("cifar", "imagenet"))
+        _choice(self, "initialisation", ("default", "fan_out"))
+
+
+DenseSpec = MLPSpec | ResNet18Spec
+"""A dense network, which can be the base of a wider one."""
+
+_DENSE = (MLPSpec, ResNet18Spec)
+
+
+def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
+    """The width for each widening factor, width / base width, rounded down as G21 does.
+
+    Examples:
+        >>> widths(ResNet18Spec(width=8), widening_factors=[1.5**k for k in range(7)])  # Figure 10
+        [8, 12, 18, 27, 40, 60, 91]
+    """
+    found = []
+    for factor in widening_factors:
+        if not factor >= 1 or math.isinf(factor):
+            raise ValueError(f"a widening factor is {factor!r}; a number of at least 1 is allowed")
+        found.append(math.floor(base.width * factor * (1 + 1e-12)))  # 100 * 2.3 is 230, not 229.99…
+    return found
+
+
+def _check_widened(spec: Any) -> None:
+    _instance(spec, "base", _DENSE)
+    _integer(spec, "width", at_least=1)
+    if spec.width < spec.base.width:
+        raise _refuse(spec, "width", f"an integer of at least the base width {spec.base.width}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LargestFirst:
     """Take weights from the largest layer until it equals the next, and so on (G21, Appendix B)."""
 
@@ -144,21 +193,81 @@ class StaticSparsity:
         40
     """
 
-    base: MLPSpec = field(kw_only=False)
+    base: DenseSpec = field(kw_only=False)
     width: int
     allocation: LargestFirst | UniformDensity | LastLayerDensity = LargestFirst()
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
-        _instance(self, "base", (MLPSpec,))
-        _integer(self, "width", at_least=1)
-        if self.width < self.base.width:
-            raise _refuse(self, "width", f"an integer of at least the base width {self.base.width}")
+        _check_widened(self)
         _instance(self, "allocation", (LargestFirst, UniformDensity, LastLayerDensity))
         _choice(self, "initialisation", ("released", "unscaled"))
 
 
-ModelSpec = MLPSpec | StaticSparsity
+@dataclass(frozen=True, kw_only=True)
+class ChannelSparsity(StaticSparsity):
+    """Static sparsity over input and output channels only: a kernel is whole or absent (G21, Appendix C).
+
+    The fields are those of `StaticSparsity`. Each layer keeps what the allocation gives it, rounded
+    to whole kernels so that the network keeps the base's number of weights exactly.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearBottleneck:
+    """A network of another `width` whose weights are products of two, of limited rank (G21, 2.2).
+
+    Every layer of an MLP and every convolution of a ResNet-18 is split; the ResNet's classifier stays
+    dense (G21, footnote 2, speaks of convolutions; split, it would have rank 1 at a widening of 10).
+
+    Args:
+        base: The dense network that is widened.
+        width: At least the base width. At the base width the network is not the dense one.
+        keeps: The number of weights that is kept, to the nearest that bottlenecks reach: that of the
+            dense `"base"`, or of the `"factorised_base"`, the base with each weight replaced by a
+            product of full rank, which has more weights and is exact at the base width. G21,
+            Figure 3(a) labels its curves with the first and starts them from the second.
+
+    Examples:
+        >>> LinearBottleneck(ResNet18Spec(width=8), width=16).keeps
+        'base'
+    """
+
+    base: DenseSpec = field(kw_only=False)
+    width: int
+    keeps: Literal["base", "factorised_base"] = "base"
+
+    def __post_init__(self) -> None:
+        _check_widened(self)
+        _choice(self, "keeps", ("base", "factorised_base"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonlinearBottleneck:
+    """A network of another `width` that is narrowed between pairs of layers (G21, 2.2).
+
+    Args:
+        base: The dense network whose number of weights is kept, to the nearest that whole units reach.
+        width: At least the base width; at the base width the network is the dense one.
+
+    Examples:
+        >>> NonlinearBottleneck(ResNet18Spec(width=8), width=16).width
+        16
+    """
+
+    base: DenseSpec = field(kw_only=False)
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_widened(self)
+
+
+WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
+"""A network widened at a fixed number of weights."""
+
+ModelSpec = DenseSpec | WidenedSpec
+
+_MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck)
 
 
 # -- data -------------------------------------------------------------------------------------
@@ -317,7 +426,7 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _instance(self, "model", (MLPSpec, StaticSparsity))
+        _instance(self, "model", _MODELS)
         _instance(self, "data", (DataSpec,))
         _instance(self, "training", (Training,))
         _integer(self, "seed", at_least=0)
@@ -424,10 +533,14 @@ _CLASSES: dict[str, Any] = {
     c.__name__: c
     for c in (
         MLPSpec,
+        ResNet18Spec,
         LargestFirst,
         UniformDensity,
         LastLayerDensity,
         StaticSparsity,
+        ChannelSparsity,
+        LinearBottleneck,
+        NonlinearBottleneck,
         Digits,
         MNIST,
         FashionMNIST,

@@ -140,17 +140,13 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
                 timed[key] = experiments.seconds_per_measurement(run)
             seconds.append(timed[key])
             continue
-        model = run.model
-        if isinstance(model, specs.StaticSparsity) and experiments.is_reachable(model):
-            dense = replace(model.base, width=model.width)
-        else:
-            dense = model if isinstance(model, specs.MLPSpec) else model.base
-        alike = replace(run, model=dense, seed=0)
+        alike = replace(run, model=experiments.timed_as(run.model), seed=0)
         key = specs.key(alike)
         if key not in timed:
             data = load_data(run.data, download=download)
             experiments.check_fit(run, data)
-            timed[key] = experiments.seconds_per_run(run, data, device=device)
+            sample = run if experiments.is_reachable(run.model) else alike
+            timed[key] = experiments.seconds_per_run(sample, data, device=device)
         seconds.append(timed[key])
     return seconds
 

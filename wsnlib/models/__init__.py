@@ -1,5 +1,6 @@
 """Networks as plain `torch.nn.Module`s: width and depth are arguments, sparsity is unknown here."""
 
 from wsnlib.models.mlp import MLP
+from wsnlib.models.resnet18 import ResNet18, from_torchvision, initialise_fan_out
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ResNet18", "from_torchvision", "initialise_fan_out"]
