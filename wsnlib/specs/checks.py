@@ -1,0 +1,67 @@
+"""Checks of the fields of a spec: a refusal names the field, its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+
+def refuse(spec: object, name: str, allowed: str) -> ValueError:
+    value = getattr(spec, name)
+    return ValueError(f"{type(spec).__name__}.{name} is {value!r}; {allowed} is allowed")
+
+
+def integer(spec: object, *names: str, at_least: int) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise refuse(spec, name, f"an integer of at least {at_least}")
+
+
+def number(
+    spec: object,
+    name: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Check a real number and store it as a float, so that 1 and 1.0 have the same key."""
+    limits = {"above": above, "of at least": at_least, "at most": at_most, "below": below}
+    allowed = "a number " + " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
+    value = getattr(spec, name)
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if (
+        not fits
+        or (above is not None and not value > above)
+        or (at_least is not None and not value >= at_least)
+        or (at_most is not None and not value <= at_most)
+        or (below is not None and not value < below)
+    ):
+        raise refuse(spec, name, allowed)
+    object.__setattr__(spec, name, float(value))
+
+
+def choice(spec: object, name: str, choices: Iterable[object]) -> None:
+    options = tuple(choices)
+    if not any(getattr(spec, name) is c or getattr(spec, name) == c for c in options):
+        raise refuse(spec, name, "one of " + ", ".join(map(repr, options)))
+
+
+def flag(spec: object, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(spec, name), bool):
+            raise refuse(spec, name, "True or False")
+
+
+def instance(spec: object, name: str, classes: tuple[type, ...]) -> None:
+    if not isinstance(getattr(spec, name), classes):
+        raise refuse(spec, name, "a " + " or ".join(c.__name__ for c in classes))
+
+
+def densities(spec: object, name: str) -> None:
+    values = tuple(float(v) for v in getattr(spec, name))
+    object.__setattr__(spec, name, values)
+    if not values or not all(0 < v <= 1 for v in values):
+        raise refuse(spec, name, "a sequence of numbers above 0 and at most 1")
