@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 from scipy.stats import binom
 
-from wsnlib.kernels import symbolic
+from wsnlib.kernels import numeric, symbolic, theory
 from wsnlib.kernels.symbolic import B1, B2, K1, K2, a, b, c, d, m, n, p, theta, xi
 
 X = np.array([1.3, 0.4, -0.7, 0.2, 0.9])
@@ -339,3 +339,69 @@ def test_scaling_of_the_best_connectivity():
     wider, heavier = steps()["p* when d grows"], steps()["p* when m grows"]
     assert (wider.derived, wider.printed) == (t ** sp.Rational(-2, 3), t ** sp.Rational(-1, 2))
     assert (heavier.derived, heavier.printed) == (t ** sp.Rational(1, 3), t ** sp.Rational(1, 2))
+
+
+# -- against the numeric half -----------------------------------------------------------------
+
+
+def _products(x, y):
+    names = (
+        symbolic.a,
+        symbolic.b,
+        symbolic.c,
+        symbolic.S40,
+        symbolic.S04,
+        symbolic.S22,
+        symbolic.S31,
+        symbolic.S13,
+    )
+    values = (
+        x @ x,
+        y @ y,
+        x @ y,
+        (x**4).sum(),
+        (y**4).sum(),
+        (x**2 * y**2).sum(),
+        (x**3 * y).sum(),
+        (x * y**3).sum(),
+    )
+    return dict(zip(names, values, strict=True))
+
+
+def test_symbols_and_numbers_agree():
+    rng = np.random.default_rng(11)
+    for x, y in rng.normal(size=(5, 2, 7)):
+        values = _products(x, y)
+        for order, correction in zip((1, 2), theory.corrections(x, y), strict=True):
+            kernel = float(symbolic.K(order).subs(values))
+            assert kernel == pytest.approx(float(numeric.arc_cosine(x, y, order=order)))
+            derived = float(symbolic.delta_correction(order).subs(values))
+            assert derived == pytest.approx(float(correction))
+
+
+def test_the_sum_over_masks_is_enumeration():
+    x, y, density = (2, -1, 3), (1, 4, 1), sp.Rational(1, 3)
+    found = numeric.masked_kernels(x, y, density=1 / 3, method="enumeration")
+    for order, value in ((1, found.first), (2, found.second)):
+        assert float(symbolic.mask_average(order, x, y, density)) == pytest.approx(value.item())
+
+
+def test_closed_forms_are_the_numeric_ones():
+    at = {symbolic.p: 0.2, symbolic.n: 40, symbolic.d: 784, symbolic.m: 8}
+    assert float(symbolic.paper_distance().subs(at)) == pytest.approx(
+        float(theory.paper_distance(width=40, density=0.2, dimension=784))
+    )
+    root = theory.paper_distance_minimiser(base_width=8, dimension=784)
+    balance = symbolic.paper_stationarity().subs({symbolic.m: 8, symbolic.d: 784})
+    assert float(balance.lhs.subs(symbolic.p, root)) == pytest.approx(float(balance.rhs))
+    x, y = np.random.default_rng(12).normal(size=(2, 17))
+    first, second = theory.corrections(x, y)
+    k1, k2 = (float(numeric.arc_cosine(x, y, order=order)) for order in (1, 2))
+    pair = {symbolic.K1: k1, symbolic.K2: k2, symbolic.B1: float(first), symbolic.B2: float(second)}
+    pair |= {symbolic.m: 8, symbolic.d: 17}
+    assert float(symbolic.corrected_distance().subs(pair | {symbolic.p: 0.2})) == pytest.approx(
+        float(theory.corrected_distance(x, y, width=40, density=0.2)[0, 0])
+    )
+    assert float(symbolic.corrected_minimiser().subs(pair)) == pytest.approx(
+        theory.corrected_minimiser(x, y, base_width=8)
+    )
