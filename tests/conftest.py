@@ -1,5 +1,8 @@
 """What several tests share."""
 
+import importlib.util
+import shutil
+
 import numpy as np
 import pytest
 
@@ -22,3 +25,18 @@ def small_mnist(monkeypatch):
     arrays = small_arrays()
     monkeypatch.setitem(data.CHECKSUMS, "mnist", data._checksum(data._canonical(arrays, "")))
     return arrays
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; where it or playwright is missing, the test is skipped."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None or importlib.util.find_spec("playwright") is None:
+        pytest.skip("pages are tried with playwright and an installed Chromium or Chrome")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()

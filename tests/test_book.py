@@ -82,20 +82,39 @@ def test_the_published_page_is_what_its_records_give(chapter, tmp_path):
     assert outputs(tmp_path / "out.ipynb") == outputs(ROOT / "book" / f"{chapter}.ipynb")
 
 
-def test_the_published_book_builds_without_flags(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The published book, built from the root without flags except for where and how strictly."""
+    folder = tmp_path_factory.mktemp("book")
     before = tracked_changes()
-    done = command(
-        "jupyter-book", "build", "book/", "--path-output", str(tmp_path), "-n", "-W", "--keep-going"
-    )
+    done = command("jupyter-book", "build", "book/", "--path-output", str(folder), "-n", "-W", "--keep-going")
     assert done.returncode == 0, done.stderr[-3000:]
-    html = tmp_path / "_build" / "html"
+    assert tracked_changes() == before
+    return folder / "_build" / "html"
+
+
+def test_the_published_book_has_its_pages(built):
     for page in ("index", *CHAPTERS):
-        assert (html / f"{page}.html").stat().st_size > 10_000
+        assert (built / f"{page}.html").stat().st_size > 10_000
     for chapter in CHAPTERS:
-        page = (html / f"{chapter}.html").read_text()
+        page = (built / f"{chapter}.html").read_text()
         assert "<img alt=" in page
         assert not re.findall(r'<img alt="[^"]*/[^"]*\.png"', page)
-    assert tracked_changes() == before
+
+
+def test_the_explorer_lives_in_the_built_page_without_a_kernel_or_a_network(built, browser):
+    page = browser.new_page()
+    page.route(re.compile("^https?:"), lambda route: route.abort())
+    page.goto((built / "gp_kernel.html").as_uri(), wait_until="domcontentloaded")
+    explorer = page.locator(".wsn-distance")
+    total = explorer.locator("svg.plot path.total").first
+    slider, readout = explorer.locator('[data-control="base"]'), explorer.locator(".readout")
+    seen = {(total.get_attribute("d"), readout.inner_text())}
+    for _ in range(3):
+        slider.press("ArrowRight")
+        seen.add((total.get_attribute("d"), readout.inner_text()))
+    page.close()
+    assert len({path for path, _ in seen}) == len({text for _, text in seen}) == 4
 
 
 def test_the_readme_s_code_runs(small_mnist, tmp_path, monkeypatch):

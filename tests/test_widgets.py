@@ -1,10 +1,8 @@
 """The explorers show Theorem 1 and eq. (4), in Python and in a browser alike."""
 
-import importlib.util
 import io
 import json
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -228,22 +226,6 @@ def test_without_ipywidgets_the_live_explorer_says_so(pairs, monkeypatch):
 
 # -- the page in a browser --------------------------------------------------------------------
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(
-    BROWSER is None or importlib.util.find_spec("playwright") is None,
-    reason="the page is tried with playwright and an installed Chromium or Chrome",
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
 def opened(browser, page, tmp_path):
@@ -292,7 +274,6 @@ def split(sentence: str) -> tuple[str, list[float]]:
     return re.sub(number, "#", sentence), [float(n.replace(",", "")) for n in re.findall(number, sentence)]
 
 
-@needs_browser
 def test_the_keyboard_moves_curves_and_words(opened):
     paths = [f"{source}.{part}" for source in ("exact", "paper") for part in ("bias", "variance", "total")]
     before = [curve(opened, path) for path in paths], readout(opened)
@@ -308,7 +289,6 @@ def test_the_keyboard_moves_curves_and_words(opened):
     assert "m\xa0=\xa08 " in second
 
 
-@needs_browser
 @pytest.mark.parametrize(("m", "d"), [(1, 61), (8, 7), (48, 61), (128, 7)])
 def test_the_browser_says_what_python_says(opened, explorer, m, d):
     control(opened, "dimension").select_option(str(d))
@@ -320,7 +300,6 @@ def test_the_browser_says_what_python_says(opened, explorer, m, d):
     assert numbers == pytest.approx(expected, rel=5e-3)
 
 
-@needs_browser
 def test_other_inputs_bring_their_dimensions(opened):
     control(opened, "inputs").select_option(index=1)
     assert readout(opened).startswith('Uniform, </script><b class="x"> inputs, d = 31, m = 8')
@@ -329,7 +308,6 @@ def test_other_inputs_bring_their_dimensions(opened):
     assert control(opened, "dimension").locator("option").all_text_contents() == ["7", "61"]
 
 
-@needs_browser
 def test_one_end_of_the_range_pushes_the_other(opened):
     press_until(opened, "widest", "64")
     press_until(opened, "narrowest", "256")
@@ -344,14 +322,12 @@ def test_one_end_of_the_range_pushes_the_other(opened):
     assert opened.locator("svg.plot").first.locator("path").count() == 8
 
 
-@needs_browser
 def test_the_axis_can_be_linear(opened):
     before = curve(opened, "exact.total")
     control(opened, "log").press("Space")
     assert curve(opened, "exact.total") != before
 
 
-@needs_browser
 def test_the_page_fits_a_phone(opened):
     opened.set_viewport_size({"width": 380, "height": 800})
     opened.wait_for_function("document.querySelector('svg.plot').viewBox.baseVal.width < 400")
