@@ -110,12 +110,12 @@ def test_initialisation_and_mask_each_have_a_seed_of_their_own():
 # -- running --
 
 
-def test_a_run_that_does_not_fit_its_data_is_named():
+def test_a_run_that_does_not_fit_its_data_is_named(tmp_path):
     wrong = replace(experiment(), model=wsn.MLPSpec(width=5))
     with pytest.raises(ValueError, match="784 inputs and 10 outputs; 64 and 10 are allowed for Digits"):
         wsn.run(wrong)
     with pytest.raises(ValueError, match="784 inputs"):
-        wsn.run_missing([wrong], store=wsn.Store("unused"), progress=False)
+        wsn.run_missing([wrong], store=wsn.Store(tmp_path), progress=False)
 
 
 RESNET = wsn.ResNet18Spec(width=2, input_channels=1)
