@@ -98,6 +98,31 @@ def test_quadrature_is_sampling_within_its_standard_error(pairs):
         assert 0.3 < np.sqrt(np.mean(z**2)) < 2
 
 
+def digit_pairs(pairs: int, d: int):
+    data = wsn.load_data(wsn.Digits())
+    return wsn.take_pairs(data.normalise(data.test.images).numpy(), num_pairs=pairs)
+
+
+@pytest.mark.parametrize(("pairs", "d"), [(gaussian_pairs, 784), (image_pairs, 784), (digit_pairs, 64)])
+def test_quadrature_sampling_and_simulation_agree_down_to_a_few_weights_a_unit(pairs, d):
+    """Densities from 1 to 0.004; Theorem 1's mean and distance against masks and against networks."""
+    x, y = pairs(3, d)
+    p = np.array([1.0, 0.25, 0.06, 0.015, 0.004])
+    found = wsn.masked_kernels(x, y, density=p)
+    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=4000)
+    for name in ("first", "second"):
+        stated = getattr(found, f"{name}_error") + 4.5 * getattr(sampled, f"{name}_error")
+        value = getattr(found, name)
+        assert np.all(abs(value - getattr(sampled, name)) <= stated + 1e-9 * abs(value))
+    dense = wsn.arc_cosine(x, y, order=1) / d
+    for density in p:
+        width, n = 16, 300
+        kernels, _ = wsn.simulate_kernels(x, y, widths=[width], density=[density], num_networks=n)
+        squared = ((kernels - dense) ** 2).mean(axis=1)
+        expected = wsn.kernel_distance(x, y, width=width, density=density).total.mean()
+        assert abs(squared.mean() - expected) < 4.5 * squared.std() / np.sqrt(n)
+
+
 def test_the_standard_error_of_sampling_is_that_of_a_mean_over_masks():
     x, y = image_pairs(1, 7)
     p, n = 0.4, 20_000
