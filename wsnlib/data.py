@@ -381,8 +381,8 @@ def _write(arrays: _Arrays, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
     try:
-        content = dict(zip(_Arrays._fields, arrays, strict=True))
-        np.savez_compressed(part, **content)  # type: ignore[arg-type]
+        content: dict[str, Any] = arrays._asdict()
+        np.savez_compressed(part, **content)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ normalisation layers are neither counted nor masked (G21, Appendix A).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -437,7 +437,7 @@ def weight_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv
 
 def _static_mask(layer: nn.Module) -> StaticMask | None:
     if parametrize.is_parametrized(layer, "weight"):
-        for parametrisation in layer.parametrizations["weight"]:  # type: ignore[index]
+        for parametrisation in cast(nn.ModuleDict, layer.parametrizations)["weight"].children():
             if isinstance(parametrisation, StaticMask):
                 return parametrisation
     return None

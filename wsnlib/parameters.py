@@ -89,20 +89,20 @@ class Parameters(BaseModel):
             )
         return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
 
-    def _data_spec(self, **size: int | None) -> specs.DataSpec:
+    def _data_spec(self, **size: Any) -> specs.DataSpec:
         """The data set; only the clean preset sets validation images aside."""
         if self.preset == "clean" and self.validation_size == 0:
             raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
         size["validation_size"] = self.validation_size if self.preset == "clean" else 0
         known = {"digits": specs.Digits, "mnist": specs.MNIST, "fashion_mnist": specs.FashionMNIST}
         if self.data in known:
-            return known[self.data](**size)  # type: ignore[arg-type]
+            return known[self.data](**size)
         if self.data_sha256 is None:
             raise ValueError(
                 f"data is {self.data!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
                 "packed data together with data_sha256"
             )
-        return specs.PackedData(name=self.data, sha256=self.data_sha256, **size)  # type: ignore[arg-type]
+        return specs.PackedData(name=self.data, sha256=self.data_sha256, **size)
 
     @property
     def _report(self) -> Literal["best_test", "best_validation"]:

@@ -146,11 +146,13 @@ def _minimum(widths: Array, total: Callable[[float], float]) -> _Minimum:
     found = minimize_scalar(
         lambda u: total(np.exp(u)), bounds=bounds, method="bounded", options={"xatol": 1e-9}
     )
-    width, place = float(np.exp(found.x)), "inside"
-    for edge, name in ((widths[0], "left"), (widths[-1], "right")):
+    width = float(np.exp(found.x))
+    place: Literal["left", "inside", "right"] = "inside"
+    edges: tuple[tuple[float, Literal["left", "right"]], ...] = ((widths[0], "left"), (widths[-1], "right"))
+    for edge, name in edges:
         if abs(np.log(width / edge)) < 1e-3:
             width, place = float(edge), name
-    return _Minimum(width=width, distance=total(width), place=place)  # type: ignore[arg-type]
+    return _Minimum(width=width, distance=total(width), place=place)
 
 
 # -- words ------------------------------------------------------------------------------------
