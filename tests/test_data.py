@@ -330,3 +330,35 @@ def test_archives_with_code_in_them_are_refused(tmp_path):
         wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
     with pytest.raises(wsn.DataError, match="nothing is not there; an .npz file or a folder of images"):
         wsn.pack_data(tmp_path / "nothing", name="mine", root=tmp_path)
+
+
+def test_imagenets_statistics_are_taken_for_colour_images_only(tmp_path):
+    pixels = np.arange(40 * 5 * 7 * 3, dtype=np.uint8).reshape(40, 5, 7, 3)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", train_x=pixels, train_y=labels)
+    spec = replace(wsn.pack_data(tmp_path / "a.npz", name="colour", root=tmp_path), normalisation="imagenet")
+    loaded = wsn.load_data(spec, root=tmp_path)
+    found = loaded.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten()
+    assert found.tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], rel=1e-5)
+    with pytest.raises(wsn.DataError, match="normalisation is 'imagenet' and the images have 1 channel"):
+        wsn.load_data(wsn.Digits(normalisation="imagenet"))
+
+
+def test_batches_follow_the_order_and_draw_an_augmentation_each():
+    split = wsn.load_data(wsn.Digits(train_size=53)).train
+    order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(1))
+    batches = list(split.batches(order, batch_size=7))
+    assert torch.equal(torch.cat([b.images for b in batches]), split.images[order])
+    assert torch.equal(torch.cat([b.labels for b in batches]), split.labels[order])
+    crop = wsn.CropAndFlip(padding=3)
+    found = torch.cat(
+        [
+            b.images
+            for b in split.batches(
+                order, batch_size=7, augmentation=crop, generator=torch.Generator().manual_seed(2)
+            )
+        ]
+    )
+    generator = torch.Generator().manual_seed(2)
+    expected = [data.augment(split.images[i], crop, generator=generator) for i in order.split(7)]
+    assert torch.equal(found, torch.cat(expected))

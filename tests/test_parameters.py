@@ -80,7 +80,7 @@ MISTAKES = [
     ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
     (
         {"data": "cifar"},
-        "data is 'cifar'; one of 'digits', 'mnist', 'fashion_mnist' is allowed, or the name of packed",
+        "data is 'cifar'; one of 'digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'svhn',",
     ),
     ({"seeds": []}, "seeds is []; a list of integers of at least 0 is allowed"),
     ({"seeds": [0, -1]}, "seeds[1] is -1; a list of integers of at least 0 is allowed"),

@@ -27,16 +27,16 @@ WIDENED = [
     wsn.NonlinearBottleneck(RESNET, width=18),
 ]
 KEYS = [
-    "2be5d6b35edc14bf5160",
-    "9744eb9c352a466e8f3e",
-    "6fed0d8ee11ae83a6c26",
-    "55489a0b69ba2649b6e2",
-    "4bdd9aac4e514474ede7",
+    "07f2659ce66544ff3193",
+    "99057490f8dac27f3b3b",
+    "dc0b5bd78086f2a8a208",
+    "6aaf9bd91e564733dc7c",
+    "e9ceb32971146c3fc150",
 ]
 
 
 def test_the_key_of_a_spec_never_changes():
-    assert wsn.key(RUN) == "0c544c0ab25231330869"
+    assert wsn.key(RUN) == "922a7e14755321a456e5"
 
 
 def test_every_way_to_widen_has_a_key_of_its_own():
@@ -60,7 +60,8 @@ OTHER = {
     "report": "last", "model": wsn.MLPSpec(width=7), "data": wsn.Digits(), "training": wsn.Training(epochs=2),
     "seed": 2, "padding": 3, "padding_mode": "reflect", "flip": False, "milestones": (0.1,), "factor": 0.3,
     "name": "other", "sha256": "b" * 64, "num_classes": 9, "stem": "imagenet", "input_channels": 1,
-    "keeps": "factorised_base",
+    "keeps": "factorised_base", "decayed": "weights", "evaluate_every": 3, "warmup": 0.1, "start": 0.1,
+    "end": 0.1, "scale": (0.3, 0.9), "image_size": 64,
 }  # fmt: skip
 
 
@@ -75,6 +76,9 @@ OTHER = {
         RUN.data,
         wsn.CropAndFlip(),
         wsn.MultiStep(milestones=(0.3, 0.6)),
+        wsn.OneCycle(),
+        wsn.ResizedCropAndFlip(),
+        wsn.ImageNet(),
         wsn.PackedData(name="mine", sha256="a" * 64),
         RESNET,
         *WIDENED,

@@ -1,5 +1,6 @@
 """Records: whole or not there, checked on reading, never run."""
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -97,8 +98,18 @@ def test_a_record_of_another_spec_version_is_refused(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(specs, "SPEC_VERSION", 7)
         text = record().to_json()
-    with pytest.raises(ValueError, match="it is of spec version 7; 1 is read here"):
+    with pytest.raises(ValueError, match="it is of spec version 7; 1, 2 are read here"):
         wsn.Record.from_json(text)
+
+
+def test_a_record_made_before_a_field_was_added_means_its_default():
+    content = json.loads(record().to_json())["content"]
+    content["spec_version"] = 1
+    del content["spec"]["training"]["decayed"], content["spec"]["training"]["evaluate_every"]
+    checksum = hashlib.sha256(specs.canonical_json(content).encode()).hexdigest()
+    old = wsn.Record.from_json(json.dumps({"sha256": checksum, "content": content}))
+    assert old.experiment == record().experiment
+    assert np.array_equal(old.predictions, record().predictions)
 
 
 def test_a_record_under_another_key_is_refused(tmp_path):

@@ -99,8 +99,10 @@ def test_training_mode_and_gradients_are_for_training_only(digits):
     modes, net = [], classifier()
     net.register_forward_pre_hook(lambda net, _: modes.append((net.training, torch.is_grad_enabled())))
     training.train(net, digits, protocol(epochs=2, batch_size=len(digits.train.labels)), seed=0)
-    epoch = [(True, True), (False, False), (False, False)]
-    assert modes == [*epoch, *epoch, (False, False)]
+    splits = (digits.validation, digits.test, digits.train)
+    validation, test, train = ([(False, False)] * -(-len(split.labels) // 500) for split in splits)
+    epoch = [(True, True), *validation, *test]
+    assert modes == [*epoch, *epoch, *train]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(digits):
@@ -207,6 +209,61 @@ def test_schedules_are_fractions_of_the_run():
     assert [factor(wsn.Cosine(), t) for t in (0, 0.5)] == pytest.approx([1, 0.5])
     assert factor(wsn.Cosine(), 0.999) < 1e-5
     assert factor(wsn.Constant(), 0.7) == 1
+
+
+@pytest.mark.parametrize("warmup", [0.3, 0.1])
+def test_one_cycle_is_that_of_torch(warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    steps = 1009
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, pct_start=warmup)
+    expected = []
+    for _ in range(steps):
+        expected.append(cycle.get_last_lr()[0])
+        optimizer.step()
+        cycle.step() if len(expected) < steps else None
+    schedule = wsn.OneCycle(warmup=warmup)
+    found = [training.learning_rate_factor(schedule, step / steps) for step in range(steps)]
+    assert found == pytest.approx(expected, abs=0.01)
+    assert training.learning_rate_factor(schedule, 1) == pytest.approx(4e-6)
+
+
+def test_one_cycle_moves_within_an_epoch_and_cosine_between_epochs(digits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "learning_rate_factor", lambda schedule, t: asked.append(t) or 1.0)
+    n = len(digits.train.labels)
+    halves = {"epochs": 2, "batch_size": -(-n // 2)}
+    training.train(classifier(), digits, protocol(schedule=wsn.OneCycle(), **halves), seed=0)
+    training.train(classifier(), digits, protocol(schedule=wsn.Cosine(), **halves), seed=0)
+    assert asked == [0, 0.25, 0.5, 0.75, 0, 0, 0.5, 0.5]
+
+
+def test_what_is_not_decayed_does_not_shrink(digits):
+    nets = {}
+    for decayed in ("all", "weights"):
+        nets[decayed] = net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+        torch.manual_seed(0)
+        nn.init.normal_(net[1].weight), nn.init.normal_(net[2].weight), nn.init.ones_(net[2].bias)
+        before = {name: p.detach().clone() for name, p in net.named_parameters()}
+        changes = {"learning_rate": 1e-9, "weight_decay": 1e8, "epochs": 1, "batch_size": 10**4}
+        training.train(net, digits, protocol(decayed=decayed, **changes), seed=0)
+        ratio = {name: (p / before[name]).mean().item() for name, p in net.named_parameters()}
+        assert ratio["2.weight"] == pytest.approx(0.9, abs=1e-4)
+        left = 0.9 if decayed == "all" else 1.0
+        assert ratio["1.weight"] == pytest.approx(left, abs=1e-4)
+        assert ratio["2.bias"] == pytest.approx(left, abs=1e-4)
+
+
+def test_epochs_without_evaluation_are_nan_and_the_last_is_evaluated(digits):
+    always = training.train(classifier(), digits, protocol(epochs=5), seed=0)
+    seldom = training.train(classifier(), digits, protocol(epochs=5, evaluate_every=2), seed=0)
+    assert always.history["train_loss"] == seldom.history["train_loss"]
+    for name in ("test_loss", "test_accuracy", "validation_accuracy"):
+        expected = [math.nan, always.history[name][1], math.nan, *always.history[name][3:]]
+        assert seldom.history[name] == pytest.approx(expected, nan_ok=True)
+    best = training.train(
+        classifier(), digits, protocol(epochs=5, evaluate_every=2, report="best_test"), seed=0
+    )
+    assert best.reported_epoch in (2, 4, 5)
 
 
 def test_the_schedule_changes_the_training(digits):

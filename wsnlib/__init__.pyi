@@ -58,7 +58,10 @@ from .plotting import plot_mask as plot_mask
 from .plotting import plot_widening as plot_widening
 from .plotting import set_style as set_style
 from .plotting import width_color as width_color
+from .specs import CIFAR10 as CIFAR10
+from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
+from .specs import SVHN as SVHN
 from .specs import ChannelSparsity as ChannelSparsity
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
@@ -67,6 +70,7 @@ from .specs import Digits as Digits
 from .specs import Experiment as Experiment
 from .specs import FashionMNIST as FashionMNIST
 from .specs import GaussianInputs as GaussianInputs
+from .specs import ImageNet as ImageNet
 from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
@@ -75,7 +79,9 @@ from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import MultiStep as MultiStep
 from .specs import NonlinearBottleneck as NonlinearBottleneck
+from .specs import OneCycle as OneCycle
 from .specs import PackedData as PackedData
+from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec
 from .specs import StaticSparsity as StaticSparsity
 from .specs import Training as Training

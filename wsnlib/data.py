@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -29,9 +29,14 @@ Bytes = npt.NDArray[np.uint8]
 CHECKSUMS = {
     "digits": "69d19798978653be5b7861115d4d77797678c3c5c340002141993dfe99e9a424",
     "mnist": "0ec1104c26b8903d7393213598eefd2c33f2fa9995ed72cf9e8261dc7650ef93",
+    "cifar10": "90070c6b0844cc54cc10a04a7aae402ba33bc2e86ee0e083782ec4c7221b3a2e",
     "fashion_mnist": "f2dbd6250a0e3a3e3fdb04b5c43c9e4d99ac9f132147cfc167d98eeac002a253",
 }
 """SHA-256 of each known data set's arrays in canonical order."""
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per channel (red, green, blue) on the scale 0 to 1."""
 
 
 class DataError(RuntimeError):
@@ -51,6 +56,26 @@ class Split(NamedTuple):
     def to(self, device: torch.device | str) -> Split:
         """The same examples on another device."""
         return Split(self.images.to(device), self.labels.to(device))
+
+    def batches(
+        self,
+        order: torch.Tensor,
+        *,
+        batch_size: int,
+        augmentation: specs.CropAndFlip | specs.ResizedCropAndFlip | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Split]:
+        """The examples at these positions batch by batch, augmented; the last batch may be smaller.
+
+        Nothing waits for the device: the order is moved there once, and batches are gathered there.
+        """
+        order = order.to(self.labels.device, non_blocking=True)
+        for index in order.split(batch_size):
+            images, labels = self.take(index)
+            if isinstance(augmentation, specs.CropAndFlip):
+                assert generator is not None
+                images = augment(images, augmentation, generator=generator)
+            yield Split(images, labels)
 
 
 @dataclass(frozen=True)
@@ -142,6 +167,12 @@ def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download:
     channels = used.images.shape[1]
     if spec.normalisation == "unit":
         mean, std = torch.zeros(channels), torch.ones(channels)
+    elif spec.normalisation == "imagenet":
+        if channels != 3:
+            raise DataError(
+                f"normalisation is 'imagenet' and the images have {channels} channel(s); 3 are allowed"
+            )
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     else:
         mean, std = _channel_statistics(used.images)
     return Dataset(used, pool.take(validation), test, arrays.classes, mean, std)
@@ -288,7 +319,11 @@ def _canonical(content: dict[str, Any], source: str) -> _Arrays:
     return _Arrays(parts[0], parts[1], parts[2], parts[3], classes)
 
 
-_TORCHVISION = {specs.MNIST: ("mnist", "MNIST"), specs.FashionMNIST: ("fashion_mnist", "FashionMNIST")}
+_TORCHVISION = {
+    specs.MNIST: ("mnist", "MNIST"),
+    specs.FashionMNIST: ("fashion_mnist", "FashionMNIST"),
+    specs.CIFAR10: ("cifar10", "CIFAR10"),
+}
 
 
 @lru_cache(maxsize=4)
@@ -499,6 +534,7 @@ _FORMS = {
     specs.Digits: ((1, 8, 8), 10),
     specs.MNIST: ((1, 28, 28), 10),
     specs.FashionMNIST: ((1, 28, 28), 10),
+    specs.CIFAR10: ((3, 32, 32), 10),
 }
 
 

@@ -94,7 +94,15 @@ class Parameters(BaseModel):
         if self.preset == "clean" and self.validation_size == 0:
             raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
         size["validation_size"] = self.validation_size if self.preset == "clean" else 0
-        known = {"digits": specs.Digits, "mnist": specs.MNIST, "fashion_mnist": specs.FashionMNIST}
+        known = {
+            "digits": specs.Digits,
+            "mnist": specs.MNIST,
+            "fashion_mnist": specs.FashionMNIST,
+            "cifar10": specs.CIFAR10,
+            "cifar100": specs.CIFAR100,
+            "svhn": specs.SVHN,
+            "imagenet": specs.ImageNet,
+        }
         if self.data in known:
             return known[self.data](**size)
         if self.data_sha256 is None:

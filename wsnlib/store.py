@@ -98,9 +98,10 @@ class Record:
             raise ValueError("it is cut off or is no record") from error
         if not intact:
             raise ValueError("its content does not match its checksum")
-        if content["spec_version"] != specs.SPEC_VERSION:
+        if content["spec_version"] not in specs.READABLE_VERSIONS:
             raise ValueError(
-                f"it is of spec version {content['spec_version']}; {specs.SPEC_VERSION} is read here"
+                f"it is of spec version {content['spec_version']}; "
+                f"{', '.join(map(str, specs.READABLE_VERSIONS))} are read here"
             )
         history = {
             name: [math.nan if v is None else v for v in values]

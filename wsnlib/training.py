@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset, Split, augment
+from wsnlib.data import Dataset, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Outcome:
             stops there, and there is no reported epoch.
         history: One number per epoch under each name: `train_loss` and `train_accuracy` (means
             over the epoch, while the weights change), `test_loss`, `test_accuracy`, and
-            `validation_accuracy` if there is a validation split. Accuracies lie in [0, 1].
+            `validation_accuracy` if there is a validation split, NaN where an epoch was not
+            evaluated. Accuracies lie in [0, 1].
         reported_epoch: The epoch, counted from 1, that the protocol reports.
         train_accuracy: Of the last weights on all training images, without augmentation.
         predictions: Predicted class of every test image at the reported epoch, (n,) uint8 (int16
@@ -43,21 +44,31 @@ class Outcome:
     predictions: torch.Tensor | None = None
 
 
-def learning_rate_factor(schedule: specs.Constant | specs.MultiStep | specs.Cosine, progress: float) -> float:
-    """Learning rate divided by its first value after a fraction `progress` in [0, 1) of the run.
+def learning_rate_factor(schedule: specs.Schedule, progress: float) -> float:
+    """Learning rate divided by its greatest value after a fraction `progress` in [0, 1] of the run.
 
     Examples:
         >>> learning_rate_factor(specs.Cosine(), 0.5)
         0.5
         >>> learning_rate_factor(specs.MultiStep(milestones=(0.5, 0.75)), 0.5)
         0.1
+        >>> learning_rate_factor(specs.OneCycle(warmup=0.25), 0.25)
+        1.0
     """
     if isinstance(schedule, specs.Cosine):
-        return (1 + math.cos(math.pi * progress)) / 2
+        return _half_cosine(1, 0, progress)
+    if isinstance(schedule, specs.OneCycle):
+        if progress < schedule.warmup:
+            return _half_cosine(schedule.start, 1, progress / schedule.warmup)
+        return _half_cosine(1, schedule.end, (progress - schedule.warmup) / (1 - schedule.warmup))
     if isinstance(schedule, specs.MultiStep):
         passed = sum(progress >= milestone for milestone in schedule.milestones)
         return float(schedule.factor**passed)
     return 1.0
+
+
+def _half_cosine(first: float, last: float, progress: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def train(
@@ -91,12 +102,9 @@ def train(
     has_validation = len(data.validation.labels) > 0
     if protocol.report == "best_validation" and not has_validation:
         raise ValueError("Training.report is 'best_validation' and there is no validation split")
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=protocol.learning_rate,
-        momentum=protocol.momentum,
-        weight_decay=protocol.weight_decay,
-    )
+    if any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+        model.to(memory_format=torch.channels_last)
+    optimizer = _optimizer(model, protocol)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
     history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
     history |= {"validation_accuracy": []} if has_validation else {}
@@ -104,17 +112,19 @@ def train(
     reported, best, predictions = 0, -1.0, None
 
     for epoch in range(1, protocol.epochs + 1):
-        factor = learning_rate_factor(protocol.schedule, (epoch - 1) / protocol.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = protocol.learning_rate * factor
-        loss, accuracy = _train_epoch(model, data, protocol, optimizer, order)
+        loss, accuracy = _train_epoch(model, data, protocol, optimizer, order, epoch=epoch)
         history["train_loss"].append(loss)
         history["train_accuracy"].append(accuracy)
         if not math.isfinite(loss):
             return Outcome(status="diverged", history=history)
+        if epoch % protocol.evaluate_every and epoch < protocol.epochs:
+            for name in history.keys() - {"train_loss", "train_accuracy"}:
+                history[name].append(math.nan)
+            continue
         if has_validation:
-            history["validation_accuracy"].append(evaluate(model, data, data.validation).accuracy)
-        test = evaluate(model, data, data.test)
+            validation = evaluate(model, data, data.validation, precision=protocol.precision)
+            history["validation_accuracy"].append(validation.accuracy)
+        test = evaluate(model, data, data.test, precision=protocol.precision)
         history["test_loss"].append(test.loss)
         history["test_accuracy"].append(test.accuracy)
         score = {
@@ -132,8 +142,24 @@ def train(
         status="finished",
         history=history,
         reported_epoch=reported,
-        train_accuracy=evaluate(model, data, data.train).accuracy,
+        train_accuracy=evaluate(model, data, data.train, precision=protocol.precision).accuracy,
         predictions=predictions.to("cpu", torch.uint8 if len(data.classes) <= 256 else torch.int16),
+    )
+
+
+def _optimizer(model: nn.Module, protocol: specs.Training) -> torch.optim.Optimizer:
+    weights: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        (weights if protocol.decayed == "all" or parameter.ndim > 1 else rest).append(parameter)
+    groups = [
+        {"params": weights, "weight_decay": protocol.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=protocol.learning_rate,
+        momentum=protocol.momentum,
     )
 
 
@@ -143,27 +169,35 @@ def _train_epoch(
     protocol: specs.Training,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    *,
+    epoch: int,
 ) -> tuple[float, float]:
     """One pass in a new order; mean loss and accuracy over it."""
     device = data.train.labels.device
     n = len(data.train.labels)
-    images, labels = data.train.take(torch.randperm(n, generator=generator).to(device))
+    steps = -(-n // protocol.batch_size)
+    order = torch.randperm(n, generator=generator)
     outputs = torch.empty(n, data.num_classes, device=device)
+    batches = data.train.batches(
+        order, batch_size=protocol.batch_size, augmentation=protocol.augmentation, generator=generator
+    )
     model.train()
-    for start in range(0, n, protocol.batch_size):
-        batch = slice(start, start + protocol.batch_size)
-        x = images[batch]
-        if protocol.augmentation is not None:
-            x = augment(x, protocol.augmentation, generator=generator)
+    done = 0
+    for step, (images, labels) in enumerate(batches):
+        by_step = isinstance(protocol.schedule, specs.OneCycle)
+        progress = (epoch - 1 + (step / steps if by_step else 0)) / protocol.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = protocol.learning_rate * learning_rate_factor(protocol.schedule, progress)
         with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
-            logits = model(data.normalise(x))
-        loss = F.cross_entropy(logits.float(), labels[batch])
+            logits = model(data.normalise(images))
+        loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        outputs[batch] = logits.detach()
-    accuracy = (outputs.argmax(1) == labels).double().mean()
-    return F.cross_entropy(outputs, labels).item(), accuracy.item()
+        outputs[done : done + len(labels)] = logits.detach()
+        done += len(labels)
+    seen = data.train.labels[order.to(device)]
+    return F.cross_entropy(outputs, seen).item(), (outputs.argmax(1) == seen).double().mean().item()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +209,16 @@ class Evaluation:
     predictions: torch.Tensor
 
 
-def evaluate(model: nn.Module, data: Dataset, split: Split, *, batch_size: int = 2000) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    data: Dataset,
+    split: Split,
+    *,
+    batch_size: int = 500,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Evaluation:
     """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
-    outputs = _logits(model, data, split.images, batch_size)
+    outputs = _logits(model, data, split.images, batch_size, precision)
     predictions = outputs.argmax(1)
     return Evaluation(
         loss=F.cross_entropy(outputs, split.labels).item(),
@@ -186,12 +227,16 @@ def evaluate(model: nn.Module, data: Dataset, split: Split, *, batch_size: int =
     )
 
 
-def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 2000) -> torch.Tensor:
+def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
     """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
-    return _logits(model, data, images, batch_size).argmax(1)
+    return _logits(model, data, images, batch_size, "float32").argmax(1)
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, data: Dataset, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+def _logits(
+    model: nn.Module, data: Dataset, images: torch.Tensor, batch_size: int, precision: str
+) -> torch.Tensor:
     model.eval()
-    return torch.cat([model(data.normalise(batch)) for batch in images.split(batch_size)])
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        outputs = [model(data.normalise(batch)) for batch in images.split(batch_size)]
+    return torch.cat(outputs).float()

@@ -6,9 +6,20 @@ and [`SPEC_VERSION`][wsnlib.specs.experiments.SPEC_VERSION]. Device, paths and w
 a spec. This module needs the standard library only.
 """
 
-from wsnlib.specs.data import MNIST, DataSpec, Digits, FashionMNIST, PackedData
+from wsnlib.specs.data import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    SVHN,
+    DataSpec,
+    Digits,
+    FashionMNIST,
+    ImageNet,
+    PackedData,
+)
 from wsnlib.specs.experiments import (
     KEY_LENGTH,
+    READABLE_VERSIONS,
     SPEC_VERSION,
     Experiment,
     Run,
@@ -34,12 +45,25 @@ from wsnlib.specs.networks import (
     WidenedSpec,
     widths,
 )
-from wsnlib.specs.training import Constant, Cosine, CropAndFlip, MultiStep, Training
+from wsnlib.specs.training import (
+    Constant,
+    Cosine,
+    CropAndFlip,
+    MultiStep,
+    OneCycle,
+    ResizedCropAndFlip,
+    Schedule,
+    Training,
+)
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR100",
     "KEY_LENGTH",
     "MNIST",
+    "READABLE_VERSIONS",
     "SPEC_VERSION",
+    "SVHN",
     "ChannelSparsity",
     "Constant",
     "Cosine",
@@ -50,6 +74,7 @@ __all__ = [
     "Experiment",
     "FashionMNIST",
     "GaussianInputs",
+    "ImageNet",
     "KernelDistances",
     "KernelSimulation",
     "LargestFirst",
@@ -59,9 +84,12 @@ __all__ = [
     "ModelSpec",
     "MultiStep",
     "NonlinearBottleneck",
+    "OneCycle",
     "PackedData",
     "ResNet18Spec",
+    "ResizedCropAndFlip",
     "Run",
+    "Schedule",
     "StaticSparsity",
     "Training",
     "UniformDensity",

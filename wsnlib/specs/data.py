@@ -17,19 +17,20 @@ class DataSpec:
         validation_size: Images set aside from the training images, class-balanced.
         split_seed: Draws both.
         normalisation: `"standardise"` subtracts the mean and divides by the standard deviation
-            per channel over the training images used; `"unit"` scales to [0, 1].
+            per channel over the training images used; `"unit"` scales to [0, 1]; `"imagenet"` takes
+            ImageNet's mean and standard deviation whatever the images are, as G21's code does.
     """
 
     train_size: int | None = None
     validation_size: int = 0
     split_seed: int = 0
-    normalisation: Literal["standardise", "unit"] = "standardise"
+    normalisation: Literal["standardise", "unit", "imagenet"] = "standardise"
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
             integer(self, "train_size", at_least=1)
         integer(self, "validation_size", "split_seed", at_least=0)
-        choice(self, "normalisation", ("standardise", "unit"))
+        choice(self, "normalisation", ("standardise", "unit", "imagenet"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,39 @@ class MNIST(DataSpec):
 @dataclass(frozen=True, kw_only=True)
 class FashionMNIST(DataSpec):
     """Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR10(DataSpec):
+    """CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 10 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR100(DataSpec):
+    """CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 100 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVHN(DataSpec):
+    """SVHN: 73,257 training and 26,032 test images of 32 x 32 pixels in colour, 10 digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(DataSpec):
+    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test images in colour, 1,000 classes.
+
+    The images stay on the disk and are read as they are needed. Test images are resized to 8/7 of
+    `image_size` at their smaller side, and their centre is taken.
+
+    Args:
+        image_size: Height and width of the images that the network sees.
+    """
+
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer(self, "image_size", at_least=8)
 
 
 @dataclass(frozen=True, kw_only=True)

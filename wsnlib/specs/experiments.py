@@ -9,7 +9,17 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from wsnlib.specs.checks import instance, integer
-from wsnlib.specs.data import MNIST, DataSpec, Digits, FashionMNIST, PackedData
+from wsnlib.specs.data import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    SVHN,
+    DataSpec,
+    Digits,
+    FashionMNIST,
+    ImageNet,
+    PackedData,
+)
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
 from wsnlib.specs.networks import (
     MODELS,
@@ -24,10 +34,21 @@ from wsnlib.specs.networks import (
     StaticSparsity,
     UniformDensity,
 )
-from wsnlib.specs.training import Constant, Cosine, CropAndFlip, MultiStep, Training
+from wsnlib.specs.training import (
+    Constant,
+    Cosine,
+    CropAndFlip,
+    MultiStep,
+    OneCycle,
+    ResizedCropAndFlip,
+    Training,
+)
 
-SPEC_VERSION = 1
-"""Raised whenever the meaning of a spec changes; part of every key."""
+SPEC_VERSION = 2
+"""Raised whenever a spec gets a new field or a new meaning; part of every key."""
+
+READABLE_VERSIONS = (1, 2)
+"""Versions whose specs mean today what they meant then: fields that were added have their defaults."""
 
 KEY_LENGTH = 20
 """Hexadecimal digits in a key (80 bits)."""
@@ -82,11 +103,17 @@ _CLASSES: dict[str, Any] = {
         Digits,
         MNIST,
         FashionMNIST,
+        CIFAR10,
+        CIFAR100,
+        SVHN,
+        ImageNet,
         PackedData,
         Constant,
         MultiStep,
         Cosine,
+        OneCycle,
         CropAndFlip,
+        ResizedCropAndFlip,
         Training,
         Experiment,
         GaussianInputs,
