@@ -8,7 +8,7 @@ sees the same batches as a CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -218,7 +218,8 @@ def evaluate(
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Evaluation:
     """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
-    outputs = _logits(model, data, split.images, batch_size, precision)
+    batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
+    outputs = _logits(model, data, (batch.images for batch in batches), precision)
     predictions = outputs.argmax(1)
     return Evaluation(
         loss=F.cross_entropy(outputs, split.labels).item(),
@@ -229,14 +230,14 @@ def evaluate(
 
 def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
     """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
-    return _logits(model, data, images, batch_size, "float32").argmax(1)
+    return _logits(model, data, images.split(batch_size), "float32").argmax(1)
 
 
 @torch.no_grad()
-def _logits(
-    model: nn.Module, data: Dataset, images: torch.Tensor, batch_size: int, precision: str
-) -> torch.Tensor:
+def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
     model.eval()
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        outputs = [model(data.normalise(batch)) for batch in images.split(batch_size)]
-    return torch.cat(outputs).float()
+    outputs = []
+    for images in batches:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs.append(model(data.normalise(images)).float())
+    return torch.cat(outputs)
