@@ -48,7 +48,9 @@ from .masks import layer_masks as layer_masks
 from .masks import num_weights as num_weights
 from .masks import sparsify as sparsify
 from .masks import whole_kernels as whole_kernels
+from .parameters import BottlenecksParameters as BottlenecksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
+from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
 from .plotting import log_axis as log_axis
 from .plotting import plot_connectivity_grid as plot_connectivity_grid
