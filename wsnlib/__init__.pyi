@@ -1,5 +1,9 @@
+from .claims import BOTTLENECKS as BOTTLENECKS
+from .claims import FIGURE_10 as FIGURE_10
 from .claims import GP_KERNEL as GP_KERNEL
+from .claims import RESNET_SWEEP as RESNET_SWEEP
 from .claims import SPARSE_MLP as SPARSE_MLP
+from .claims import TABLE_1 as TABLE_1
 from .claims import Claim as Claim
 from .claims import Estimate as Estimate
 from .claims import Verdict as Verdict

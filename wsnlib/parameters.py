@@ -89,8 +89,9 @@ class Parameters(BaseModel):
             )
         return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
 
-    def _data_spec(self, **size: Any) -> specs.DataSpec:
+    def _data_spec(self, *, name: str | None = None, **size: Any) -> specs.DataSpec:
         """The data set; only the clean preset sets validation images aside."""
+        name = self.data if name is None else name
         if self.preset == "clean" and self.validation_size == 0:
             raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
         size["validation_size"] = self.validation_size if self.preset == "clean" else 0
@@ -103,14 +104,14 @@ class Parameters(BaseModel):
             "svhn": specs.SVHN,
             "imagenet": specs.ImageNet,
         }
-        if self.data in known:
-            return known[self.data](**size)
+        if name in known:
+            return known[name](**size)
         if self.data_sha256 is None:
             raise ValueError(
-                f"data is {self.data!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
+                f"data is {name!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
                 "packed data together with data_sha256"
             )
-        return specs.PackedData(name=self.data, sha256=self.data_sha256, **size)
+        return specs.PackedData(name=name, sha256=self.data_sha256, **size)
 
     @property
     def _report(self) -> Literal["best_test", "best_validation"]:
@@ -240,6 +241,7 @@ class GPKernelParameters(Parameters):
 class ResNetParameters(Parameters):
     """What the chapters that train ResNet-18 share: data, families of widths and the protocol."""
 
+    more_data: list[str] = Field([], description="a list of names of further data sets")
     train_size: PositiveInt | None = Field(
         None, description="an integer of at least 1, or null for all training images"
     )
@@ -273,15 +275,18 @@ class ResNetParameters(Parameters):
                 f"largest_width is {self.largest_width}; an integer of at least the greatest base width "
                 f"{max(self.base_widths)} is allowed, or null"
             )
-        _ = self.data_spec
+        _ = self.data_specs
 
     @property
-    def data_spec(self) -> specs.DataSpec:
-        """The data set; the faithful preset takes ImageNet's mean and deviation, as G21's code does."""
-        size: dict[str, Any] = {"train_size": self.train_size}
-        if self.preset == "faithful" and self.data in ("cifar10", "cifar100", "svhn"):
-            size["normalisation"] = "imagenet"
-        return self._data_spec(**size)
+    def data_specs(self) -> dict[str, specs.DataSpec]:
+        """The data sets by name; the faithful preset takes ImageNet's statistics, as G21's code does."""
+        found = {}
+        for name in (self.data, *self.more_data):
+            size: dict[str, Any] = {"train_size": self.train_size}
+            if self.preset == "faithful" and name in ("cifar10", "cifar100", "svhn"):
+                size["normalisation"] = "imagenet"
+            found[name] = self._data_spec(name=name, **size)
+        return found
 
     @property
     def training(self) -> specs.Training:
@@ -313,7 +318,7 @@ class ResNetParameters(Parameters):
     @property
     def same_data(self) -> bool:
         """Whether the images are those of a data set of G21, all of them or a part."""
-        return self.data in ("cifar10", "cifar100", "svhn")
+        return {self.data, *self.more_data} <= {"cifar10", "cifar100", "svhn"}
 
     @property
     def full_protocol(self) -> bool:
@@ -340,3 +345,29 @@ class ResNetSweepParameters(ResNetParameters):
     channel_base_widths: list[PositiveInt] = Field(
         [8], description="a list of base widths, for masks over channels only"
     )
+    imagenet_widths: list[PositiveInt] = Field(
+        [], description="a list of widths of at least the first, which is the base's, or []"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        super().model_post_init(context)
+        if self.imagenet_widths and min(self.imagenet_widths) < self.imagenet_widths[0]:
+            raise ValueError(
+                f"imagenet_widths is {self.imagenet_widths}; widths of at least the first are allowed"
+            )
+
+    @property
+    def imagenet_training(self) -> specs.Training:
+        """G21's protocol for ImageNet (Appendix A and A.1); its batch size is unsaid, ours 256."""
+        return specs.Training(
+            epochs=150,
+            batch_size=256,
+            learning_rate=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            schedule=specs.Cosine(),
+            augmentation=specs.ResizedCropAndFlip(),
+            precision=self.precision,
+            report=self._report,
+        )

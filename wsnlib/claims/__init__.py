@@ -1,0 +1,41 @@
+"""What the papers report, number by number, and the verdict on ours.
+
+Every claim says in which range a measured quantity must lie for the claim to hold. One rule gives
+every verdict: the claim is reproduced if the whole 95 % interval of our estimate lies in the
+range, partly if only some of it does, and not reproduced if none of it does. The ranges were
+chosen from the papers' text before anything was measured.
+"""
+
+from wsnlib.claims.bottlenecks import BOTTLENECKS
+from wsnlib.claims.gp_kernel import GP_KERNEL
+from wsnlib.claims.resnet_sweep import FIGURE_10, RESNET_SWEEP, TABLE_1
+from wsnlib.claims.rule import (
+    Claim,
+    Estimate,
+    Verdict,
+    claims_table,
+    correlation,
+    estimate,
+    held_out_best,
+    spread,
+    verdict,
+)
+from wsnlib.claims.sparse_mlp import SPARSE_MLP
+
+__all__ = [
+    "BOTTLENECKS",
+    "FIGURE_10",
+    "GP_KERNEL",
+    "RESNET_SWEEP",
+    "SPARSE_MLP",
+    "TABLE_1",
+    "Claim",
+    "Estimate",
+    "Verdict",
+    "claims_table",
+    "correlation",
+    "estimate",
+    "held_out_best",
+    "spread",
+    "verdict",
+]

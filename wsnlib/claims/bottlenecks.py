@@ -1,0 +1,66 @@
+"""What G21 claims of linear and nonlinear bottlenecks (Section 2.2, Figure 3)."""
+
+from __future__ import annotations
+
+import math
+
+from wsnlib.claims.rule import Claim
+
+
+def _claim(name: str, statement: str, low: float, high: float, unit: str) -> Claim:
+    return Claim(
+        name=name,
+        source="G21, Section 2.2 and Figure 3",
+        statement=statement,
+        reported=None,
+        low=low,
+        high=high,
+        unit=unit,
+    )
+
+
+_ABOVE_0 = math.nextafter(0, 1)
+_BELOW_0 = -_ABOVE_0
+
+# Figure 3 prints no numbers; "mild" is given 2 points, "no improvement" none.
+BOTTLENECKS: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        _claim(
+            "linear-gain",
+            "Linear bottleneck: accuracy rises with width, from the narrowest transformed network on.",
+            _ABOVE_0,
+            100,
+            "points above the narrowest",
+        ),
+        _claim(
+            "reparametrisation",
+            "Replacing each weight by a product of two harms by itself, before any widening.",
+            -100,
+            _BELOW_0,
+            "points against the original",
+        ),
+        _claim(
+            "linear-against-original",
+            "Linear bottleneck: even the best width typically stays below the original network.",
+            -100,
+            _BELOW_0,
+            "points against the original",
+        ),
+        _claim(
+            "nonlinear-smallest",
+            "Nonlinear bottleneck: widening mildly improves the smallest network (1.8e5 weights).",
+            _ABOVE_0,
+            2,
+            "points above the original",
+        ),
+        _claim(
+            "nonlinear-larger",
+            "Nonlinear bottleneck: widening does not improve larger networks (4.0e5 weights or more).",
+            -100,
+            0,
+            "points above the original",
+        ),
+    )
+}
+"""What G21 claims of bottlenecks, by name."""
