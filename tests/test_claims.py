@@ -154,3 +154,31 @@ def test_the_ranges_of_the_kernel_s_claims():
     }  # fmt: skip
     p_star = wsn.paper_minimiser(base_width=8, dimension=784)
     assert wsn.GP_KERNEL["minimiser"].reported == round(8 / p_star)
+
+
+def test_the_ends_of_fiellers_interval_are_where_students_test_turns():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(1.3, 0.4, 7), rng.normal(2.1, 0.3, 7)
+    found = wsn.ratio(a, b)
+    for end in (found.low, found.high):
+        assert stats.ttest_1samp(a - end * b, 0).pvalue == pytest.approx(0.05, rel=1e-6)
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(a.mean() / b.mean())
+
+
+def test_fiellers_interval_covers_the_true_ratio_nineteen_times_in_twenty():
+    rng = np.random.default_rng(5)
+    hits = 0
+    for _ in range(2000):
+        common = rng.normal(0, 0.5, 5)
+        found = wsn.ratio(rng.normal(1.5, 0.3, 5) + common, rng.normal(3.0, 0.3, 5) + common)
+        hits += found.low <= 0.5 <= found.high
+    assert hits / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_ratio_without_a_denominator_has_no_bounds():
+    for a, b in (([1.0], [2.0]), ([1.0, 2.0, 3.0], [0.1, -0.1, 0.05])):
+        found = wsn.ratio(a, b)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\); as many of both, at least 1"):
+        wsn.ratio([1.0, 2.0], [1.0, 2.0, 3.0])

@@ -11,6 +11,7 @@ from .claims import claims_table as claims_table
 from .claims import correlation as correlation
 from .claims import estimate as estimate
 from .claims import held_out_best as held_out_best
+from .claims import ratio as ratio
 from .claims import spread as spread
 from .claims import verdict as verdict
 from .data import DataError as DataError
@@ -60,6 +61,7 @@ from .plotting import log_axis as log_axis
 from .plotting import plot_connectivity_grid as plot_connectivity_grid
 from .plotting import plot_curves as plot_curves
 from .plotting import plot_distance as plot_distance
+from .plotting import plot_families as plot_families
 from .plotting import plot_mask as plot_mask
 from .plotting import plot_widening as plot_widening
 from .plotting import set_style as set_style
@@ -72,6 +74,7 @@ from .specs import ChannelSparsity as ChannelSparsity
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
+from .specs import DataSpec as DataSpec
 from .specs import Digits as Digits
 from .specs import Experiment as Experiment
 from .specs import FashionMNIST as FashionMNIST
@@ -83,6 +86,7 @@ from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
 from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
+from .specs import ModelSpec as ModelSpec
 from .specs import MultiStep as MultiStep
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle

@@ -33,6 +33,10 @@ KERNEL_STYLES: dict[str, dict[str, Any]] = {
 """Colour, line and marker of each way to a kernel distance."""
 
 
+FAMILY_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Colours (safe for colour-blind readers) of the families of networks with one number of weights."""
+
+
 def width_color(width: float) -> tuple[float, float, float, float]:
     """The colour of a width, the same in all chapters: log₂ from 4 (dark) to 1024 (light).
 
@@ -135,6 +139,52 @@ def plot_widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: flo
     ax.set_xlabel("width (hidden units)")
     ax.set_ylabel("test accuracy (%)")
     ax.legend(frameon=False, fontsize=8)
+    return ax
+
+
+def plot_families(
+    families: Mapping[int, pd.DataFrame],
+    *,
+    ax: Axes,
+    baselines: Mapping[int, float] | None = None,
+    percent: bool = True,
+) -> Axes:
+    """One line for each base width over its wider networks, with bars for the interval.
+
+    Colours go by the order of the base widths; a filled circle is the dense network the family
+    starts from, crosses are the wider ones (G21, Figures 6 and 12). The vertical axis is chosen by
+    the means; a long bar is cut off at the frame.
+
+    Args:
+        families: By base width; index: the horizontal quantity (width, widening factor or
+            connectivity), the first row the base's; columns `mean`, `low`, `high`.
+        ax: Where to draw.
+        baselines: By base width: a value that is drawn as a dashed line over the family's range, and
+            then the first row is a cross as well.
+        percent: Whether the values are in [0, 1] and shown as percentages.
+    """
+    scale = 100 if percent else 1
+    levels = []
+    for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
+        mean = scale * family["mean"]
+        below, above = mean - scale * family["low"], scale * family["high"] - mean
+        bars = [below.where(np.isfinite(below), 0), above.where(np.isfinite(above), 0)]
+        ax.errorbar(
+            family.index, mean, yerr=bars, color=color, marker="x", elinewidth=1, label=f"{base_width}"
+        )
+        levels += mean.dropna().tolist()
+        if baselines is None:
+            ax.plot(family.index[0], mean.iloc[0], "o", color=color, markersize=7)
+        else:
+            level = scale * baselines[base_width]
+            ends = [family.index.min(), family.index.max()]
+            ax.plot(ends, [level, level], linestyle="--", linewidth=1, color=color)
+            levels.append(level)
+    margin = 0.3 * (max(levels) - min(levels)) + 0.005 * scale
+    ax.set_ylim(min(levels) - margin, max(levels) + margin)
+    if len(families) > 1:
+        ax.legend(title="base width", frameon=False, fontsize=8, title_fontsize=8)
+    ax.set_ylabel("test accuracy (%)")
     return ax
 
 

@@ -17,6 +17,7 @@ from wsnlib.claims.rule import (
     correlation,
     estimate,
     held_out_best,
+    ratio,
     spread,
     verdict,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "correlation",
     "estimate",
     "held_out_best",
+    "ratio",
     "spread",
     "verdict",
 ]

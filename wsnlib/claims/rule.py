@@ -40,6 +40,45 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """Mean over mean of n pairs with Fieller's 95 % interval.
+
+    The interval holds every r for which Student's test does not tell the mean of a − r b from 0. It
+    is unbounded where the mean of the denominators cannot be told from 0.
+
+    Args:
+        numerators, denominators: a and b, one pair a seed.
+
+    References:
+        Fieller, *Some problems in interval estimation* (1954).
+
+    Examples:
+        >>> e = ratio([1.0, 1.2, 0.8], [2.0, 2.3, 1.8])
+        >>> round(e.mean, 3), round(e.low, 2), round(e.high, 2), e.n
+        (0.492, 0.36, 0.57, 3)
+        >>> ratio([1.0, 1.2, 0.8], [2.0, -2.3, 0.5]).high
+        inf
+    """
+    a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
+        raise ValueError(
+            f"the values have shapes {a.shape} and {b.shape}; as many of both, at least 1, are allowed"
+        )
+    n, mean = len(a), float(a.mean() / b.mean())
+    everything = Estimate(mean=mean, low=-math.inf, high=math.inf, n=n)
+    if n == 1:
+        return everything
+    (aa, ab), (_, bb) = np.cov(a, b) * float(stats.t.ppf(0.975, n - 1)) ** 2 / n
+    # (mean a − r mean b)² ≤ aa − 2 r ab + r² bb
+    leading, middle, last = b.mean() ** 2 - bb, a.mean() * b.mean() - ab, a.mean() ** 2 - aa
+    if leading <= 0:
+        return everything
+    root = math.sqrt(max(middle**2 - leading * last, 0))
+    return Estimate(
+        mean=mean, low=float((middle - root) / leading), high=float((middle + root) / leading), n=n
+    )
+
+
 def correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Pearson's correlation of n pairs with Fisher's 95 % interval, tanh(atanh r ± 1.96/√(n − 3)).
 
