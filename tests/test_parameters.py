@@ -173,3 +173,75 @@ def test_the_kernel_s_parameters_are_its_protocol():
 def test_mistakes_in_the_kernel_s_parameters_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         wsn.GPKernelParameters.read(given)
+
+
+RESNET_CHAPTERS = {"bottlenecks": wsn.BottlenecksParameters, "resnet_sweep": wsn.ResNetSweepParameters}
+RESNET_FILES = [f for chapter in RESNET_CHAPTERS for f in sorted((ROOT / "params").glob(f"{chapter}.*.yml"))]
+
+
+@pytest.mark.parametrize("file", RESNET_FILES, ids=lambda f: f.stem)
+def test_every_parameter_file_of_the_resnet_chapters_is_valid(file):
+    chapter, profile = file.stem.split(".")
+    p = RESNET_CHAPTERS[chapter].read(yaml.safe_load(file.read_text()))
+    assert p.profile == profile
+    assert p.full_protocol == (profile == "paper")
+    assert p.same_data == (profile != "smoke")
+    for base_width in p.base_widths:
+        assert p.widths(base_width)[0] == base_width
+        assert len(p.widths(base_width)) > 1
+
+
+def test_the_paper_profile_of_the_resnet_chapters_is_the_papers_protocol():
+    p = wsn.ResNetSweepParameters.read(
+        yaml.safe_load((ROOT / "params" / "resnet_sweep.paper.yml").read_text())
+    )
+    assert p.training == wsn.Training(
+        epochs=300,
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule=wsn.MultiStep(milestones=(50 / 300, 120 / 300, 200 / 300)),
+        augmentation=wsn.CropAndFlip(),
+        report="best_test",
+    )
+    assert p.data_specs == {
+        "cifar10": wsn.CIFAR10(normalisation="imagenet"),
+        "cifar100": wsn.CIFAR100(normalisation="imagenet"),
+        "svhn": wsn.SVHN(normalisation="imagenet"),
+    }
+    assert p.base_widths == [8, 12, 18, 40, 64]
+    assert p.widths(8) == [8, 12, 18, 27, 40, 60, 91]
+    assert p.imagenet_widths == list(wsn.TABLE_1)
+    large = p.imagenet_training
+    assert (large.epochs, large.weight_decay, large.schedule) == (150, 1e-4, wsn.Cosine())
+    assert large.augmentation == wsn.ResizedCropAndFlip(scale=(0.2, 1.0))
+
+
+def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
+    values = {"data": "cifar10", "preset": "clean", "validation_size": 100, "train_size": 900}
+    families = {"base_widths": [8, 12], "widening_factors": [1.0, 1.5, 4.0], "largest_width": 32}
+    p = wsn.ResNetSweepParameters.read(values | families)
+    assert (p.widths(8), p.widths(12)) == ([8, 12, 32], [12, 18])
+    assert p.data_specs == {"cifar10": wsn.CIFAR10(train_size=900, validation_size=100)}
+    assert p.training.report == "best_validation"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"widening_factors": [2.0, 3.0]}, "widening_factors is [2.0, 3.0]; a list that holds 1.0 is"),
+        ({"widening_factors": [1.0, 0.5]}, "widening_factors[1] is 0.5; a list of at least 2 numbers of"),
+        ({"largest_width": 7}, "largest_width is 7; an integer of at least the greatest base width 8"),
+        ({"schedule": "step"}, "schedule is 'step'; 'multi_step', 'cosine' or 'one_cycle' is allowed"),
+        ({"more_data": ["cifar"]}, "data is 'cifar'; one of 'digits', 'mnist'"),
+        ({"imagenet_widths": [90, 64]}, "imagenet_widths is [90, 64]; widths of at least the first"),
+        ({"learning_rate": "1e-1"}, "learning_rate is '1e-1'; a number above 0 is allowed (it is text"),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_resnet_chapters_are_named_in_one_sentence(values, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        wsn.ResNetSweepParameters.read(values)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Figures say what they are given."""
 
+import math
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 import wsnlib as wsn
 
@@ -94,3 +97,32 @@ def test_the_lowest_point_of_a_distance_is_marked_unless_it_is_an_end():
     (bars,) = ax.containers
     heights = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
     assert heights[0] == [2.5, 3.25]
+
+
+def test_a_family_starts_at_its_dense_network_and_infinite_intervals_have_no_bar():
+    _, ax = plt.subplots()
+    rows = {"mean": [0.5, 0.75], "low": [0.25, -math.inf], "high": [0.625, math.inf]}
+    families = {8: pd.DataFrame(rows, index=[8, 16]), 12: pd.DataFrame(rows, index=[12, 24])}
+    wsn.plot_families(families, ax=ax)
+    bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    assert [list(c.lines[0].get_xdata()) for c in bars] == [[8, 16], [12, 24]]
+    assert list(bars[0].lines[0].get_ydata()) == [50, 75]
+    assert bars[0].lines[2][0].get_segments()[0].tolist() == [[8, 25], [8, 62.5]]
+    assert bars[0].lines[2][0].get_segments()[1].tolist() == [[16, 75], [16, 75]]
+    starts = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in starts] == [8, 12]
+    assert starts[0].get_color() != starts[1].get_color()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["8", "12"]
+    assert ax.get_ylim()[0] < 50
+    assert ax.get_ylim()[1] > 75
+
+
+def test_a_baseline_is_drawn_over_the_range_of_its_family():
+    _, ax = plt.subplots()
+    family = pd.DataFrame({"mean": [0.5, 0.75], "low": [0.5, 0.75], "high": [0.5, 0.75]}, index=[1, 2])
+    wsn.plot_families({8: family}, ax=ax, baselines={8: 0.9})
+    (level,) = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert (list(level.get_xdata()), list(level.get_ydata())) == ([1, 2], [90, 90])
+    assert not [line for line in ax.lines if line.get_marker() == "o"]
+    assert ax.get_legend() is None
+    assert ax.get_ylim()[1] > 90

@@ -339,6 +339,9 @@ class BottlenecksParameters(ResNetParameters):
 class ResNetSweepParameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
 
+    largest_dense_width: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null, up to which widths are trained dense, too"
+    )
     channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
         [2.0], description="a list of widening factors, for masks over channels only"
     )
