@@ -122,7 +122,7 @@ def _train(
 
     for epoch in range(1, protocol.epochs + 1):
         model.train()
-        loss, accuracy = _train_epoch(step, data, protocol, optimizer, order, epoch=epoch)
+        loss, accuracy = train_epoch(step, data, protocol, optimizer, order, epoch=epoch)
         history["train_loss"].append(loss)
         history["train_accuracy"].append(accuracy)
         if not math.isfinite(loss):
@@ -157,7 +157,7 @@ def _train(
     )
 
 
-def _train_epoch(
+def train_epoch(
     step: Step,
     data: Dataset,
     protocol: specs.Training,
