@@ -198,6 +198,22 @@ def test_a_record_says_where_it_was_made():
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, deterministic):
+    seen = set()
+
+    def build(spec, *, seed):
+        net = wsn.build(spec, seed=seed)
+        net.register_forward_pre_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+        return net
+
+    monkeypatch.setattr(experiments, "build", build)
+    options = {"deterministic": True} if deterministic else {}
+    record = wsn.run(experiment(), device="cpu", **options)
+    assert seen == {deterministic}
+    assert record.environment["deterministic"] is deterministic
+
+
 def test_a_run_is_its_network_trained_with_its_seed():
     run = experiment(width=20, seed=3)
     net = wsn.build(run.model, seed=3)

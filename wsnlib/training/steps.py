@@ -91,7 +91,9 @@ def sgd_step(
 def record_cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
     """Record what a function does on the current stream, which must not be the default one."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+    stream = torch.cuda.current_stream()
+    # other threads go on meanwhile, for instance one that pins memory for the next batches
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         function()
     replay: Callable[[], None] = graph.replay
     return replay
