@@ -200,14 +200,14 @@ def test_a_record_says_where_it_was_made():
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, deterministic):
-    seen = set()
+    seen, build = set(), experiments.build
 
-    def build(spec, *, seed):
-        net = wsn.build(spec, seed=seed)
+    def watched(spec, *, seed):
+        net = build(spec, seed=seed)
         net.register_forward_pre_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
         return net
 
-    monkeypatch.setattr(experiments, "build", build)
+    monkeypatch.setattr(experiments, "build", watched)
     options = {"deterministic": True} if deterministic else {}
     record = wsn.run(experiment(), device="cpu", **options)
     assert seen == {deterministic}
