@@ -1,10 +1,12 @@
 """Experiments and sweeps: equal weights, resuming, faults, one table."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -196,6 +198,22 @@ def test_a_record_says_where_it_was_made():
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, deterministic):
+    seen, build = set(), experiments.build
+
+    def watched(spec, *, seed):
+        net = build(spec, seed=seed)
+        net.register_forward_pre_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+        return net
+
+    monkeypatch.setattr(experiments, "build", watched)
+    options = {"deterministic": True} if deterministic else {}
+    record = wsn.run(experiment(), device="cpu", **options)
+    assert seen == {deterministic}
+    assert record.environment["deterministic"] is deterministic
+
+
 def test_a_run_is_its_network_trained_with_its_seed():
     run = experiment(width=20, seed=3)
     net = wsn.build(run.model, seed=3)
@@ -310,6 +328,174 @@ def test_a_diverged_run_is_recorded_as_such(tmp_path):
     assert np.isnan(table["test_accuracy_last"][0])
     assert table["test_accuracy"][1] > 0.3
     assert wsn.run_missing(runs, store=store, progress=False) == 0
+
+
+# -- out of memory --
+
+
+def limited(monkeypatch, most: int) -> None:
+    """From now on more than `most` images in a training step are too many for a network."""
+    build = experiments.build
+
+    def check(net, inputs):
+        if net.training and len(inputs[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def build_limited(spec, *, seed=0):
+        net = build(spec, seed=seed)
+        net.register_forward_pre_hook(check)
+        return net
+
+    monkeypatch.setattr(experiments, "build", build_limited)
+
+
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [(99, "a batch_size of 50 fits"), (30, "a batch_size of 25 fits"), (0, "no batch_size fits")],
+)
+def test_a_batch_too_large_for_the_memory_is_named_with_one_that_fits(monkeypatch, most, advice):
+    limited(monkeypatch, most)
+    sentence = f"^training with a batch_size of 100 needs more memory than cpu has free; {advice}$"
+    with pytest.raises(torch.OutOfMemoryError, match=sentence) as caught:
+        wsn.run(experiment(), device="cpu")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_what_ran_out_of_memory_is_let_go_before_less_is_tried(monkeypatch):
+    limited(monkeypatch, 3)
+    build, alive = experiments.build, weakref.WeakSet()
+
+    def counted(spec, *, seed=0):
+        assert len(alive) == 0
+        net = build(spec, seed=seed)
+        alive.add(net)
+        return net
+
+    monkeypatch.setattr(experiments, "build", counted)
+    with pytest.raises(torch.OutOfMemoryError, match="a batch_size of 3 fits"):
+        wsn.run(experiment(), device="cpu")
+
+
+def test_a_run_without_memory_does_not_stop_the_others(tmp_path, monkeypatch):
+    limited(monkeypatch, 60)
+    store, large = wsn.Store(tmp_path), experiment(batch_size=101)
+    runs = [experiment(batch_size=60), large, experiment(batch_size=50)]
+    with pytest.raises(
+        wsn.SweepError,
+        match=f"1 of 3 runs failed, .* {wsn.key(large)} with OutOfMemoryError: .* batch_size of 50 fits",
+    ):
+        wsn.run_missing(runs, store=store, workers=1, progress=False)
+    assert [run in store for run in runs] == [True, False, True]
+
+
+def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypatch):
+    alive, counts = weakref.WeakSet(), []
+
+    def fail(run, *, device):
+        net = wsn.build(run.model)
+        alive.add(net)
+        raise ValueError("no")
+
+    def run_or_fail(run, *, device):
+        counts.append(len(alive))
+        return fail(run, device=device)
+
+    monkeypatch.setattr(experiments, "run", run_or_fail)
+    with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
+        wsn.run_missing(
+            [experiment(seed=s) for s in range(3)], store=wsn.Store(tmp_path), workers=1, progress=False
+        )
+    assert counts == [0, 0, 0]
+
+
+# -- processes and their devices --
+
+
+def note_place(run, store, device) -> None:
+    with open(store.path / f"{os.getpid()}.{run.seed}", "w") as file:
+        file.write(device)
+    time.sleep(0.05)
+
+
+def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_work", note_place)
+    work = [(experiment(seed=seed), 1.0) for seed in range(7)]
+    advanced = []
+    failures = sweeps._in_processes(
+        work, wsn.Store(tmp_path), ["a", "b"], lambda count, seconds: advanced.append((count, seconds))
+    )
+    assert failures == []
+    assert advanced == [(1, 1.0)] * 7
+    notes = [(*path.name.split("."), path.read_text()) for path in tmp_path.iterdir()]
+    assert sorted(int(seed) for _, seed, _ in notes) == list(range(7))
+    processes = {(process, device) for process, _, device in notes}
+    assert sorted(device for _, device in processes) == ["a", "b"]
+    assert len({process for process, _ in processes}) == 2
+
+
+GIB = 2**30
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with GPUs, as far as a sweep sees one: where the runs of a sweep go."""
+
+    def sweep(tmp_path, *, free, peak=GIB, cores=64, seconds=100.0, runs=40, **options):
+        places = []
+
+        def note(kind):
+            return lambda work, store, where, advance: places.append((kind, where)) or []
+
+        cuda = {
+            "init": lambda: None,
+            "reset_peak_memory_stats": lambda device: None,
+            "max_memory_reserved": lambda device: peak,
+            "mem_get_info": lambda device: (free[int(device.removeprefix("cuda:"))], 141 * GIB),
+            "device_count": lambda: len(free),
+            "is_available": lambda: True,
+        }
+        for name, fake in cuda.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [seconds] * len(runs))
+        monkeypatch.setattr(sweeps, "_here", note("here"))
+        monkeypatch.setattr(sweeps, "_in_processes", note("processes"))
+        work = [experiment(seed=seed) for seed in range(runs)]
+        wsn.run_missing(work, store=wsn.Store(tmp_path), progress=False, **options)
+        return places[0]
+
+    return sweep
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({"free": [7 * GIB]}, ["cuda:0"] * 3),  # 1 GiB of tensors and 1 of the process each
+        ({"free": [80 * GIB]}, ["cuda:0"] * 4),
+        ({"free": [80 * GIB, 5 * GIB]}, ["cuda:0", "cuda:1"] * 2),
+        ({"free": [80 * GIB, 5 * GIB], "device": "cuda"}, ["cuda:0", "cuda:1"] * 2),
+        ({"free": [80 * GIB] * 3, "cores": 5}, ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]),
+        ({"free": [80 * GIB] * 2, "runs": 3}, ["cuda:0", "cuda:1", "cuda:0"]),
+        ({"free": [80 * GIB] * 2, "seconds": 1.0}, ["cuda:0", "cuda:1"]),  # 40 s pay for two processes
+        ({"free": [5 * GIB] * 2, "workers": 5}, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]),
+        ({"free": [80 * GIB] * 2, "device": "cuda:1"}, ["cuda:1"] * 4),
+        ({"free": [80 * GIB], "device": "cpu", "cores": 6}, ["cpu"] * 6),
+    ],
+    ids=str,
+)
+def test_trainings_share_gpus_by_their_memory(tmp_path, machine, options, places):
+    assert machine(tmp_path, **options) == ("processes", places)
+
+
+@pytest.mark.parametrize("options", [{"free": [GIB]}, {"free": [80 * GIB] * 2, "workers": 1}], ids=str)
+def test_a_training_alone_runs_in_this_process_on_the_first_gpu(tmp_path, machine, options):
+    assert machine(tmp_path, **options) == ("here", "cuda:0")
+
+
+@pytest.mark.parametrize(("free", "minutes"), [([80 * GIB], "12.0"), ([80 * GIB] * 3, "4.0")])
+def test_a_budget_counts_gpus_not_the_processes_on_them(tmp_path, machine, free, minutes):
+    with pytest.raises(wsn.BudgetError, match=f"about {minutes} minutes here"):
+        machine(tmp_path, free=free, seconds=18.0, budget_minutes=1)
 
 
 # -- kill -9 --

@@ -1,15 +1,22 @@
 """Training: it learns, it is reproducible, it reports what the protocol says."""
 
+import copy
 import math
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import wsnlib as wsn
 from wsnlib import training
+from wsnlib.training import loop, steps
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +236,7 @@ def test_one_cycle_is_that_of_torch(warmup):
 
 def test_one_cycle_moves_within_an_epoch_and_cosine_between_epochs(digits, monkeypatch):
     asked = []
-    monkeypatch.setattr(training, "learning_rate_factor", lambda schedule, t: asked.append(t) or 1.0)
+    monkeypatch.setattr(loop, "learning_rate_factor", lambda schedule, t: asked.append(t) or 1.0)
     n = len(digits.train.labels)
     halves = {"epochs": 2, "batch_size": -(-n // 2)}
     training.train(classifier(), digits, protocol(schedule=wsn.OneCycle(), **halves), seed=0)
@@ -302,8 +309,351 @@ def test_evaluation_does_not_depend_on_the_batches_and_changes_nothing(digits):
     assert all(torch.equal(net.state_dict()[k], v) for k, v in state.items())
 
 
+# -- the recorded step --
+
+
+class CPUGraph(TorchDispatchMode):
+    """A CUDA graph's semantics on a CPU: operations with the tensors and numbers that they had.
+
+    While it records nothing is done (what was changed is put back) and no value may be read; a replay
+    does every operation on the same memory, whatever Python has changed since.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.before = [], {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.before.setdefault(storage._cdata, (storage, storage.clone()))
+        result = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for function, args, kwargs, result in self.calls:
+                again = function(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+def record_on_cpu(function: Callable[[], None]) -> Callable[[], None]:
+    graph = CPUGraph()
+    with torch.random.fork_rng(devices=[]):
+        with graph:
+            function()
+        for storage, content in graph.before.values():
+            storage.copy_(content)
+    return graph.replay
+
+
+def network_of_every_kind() -> nn.Module:
+    """Convolution, batch norm, dropout, a mask."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 5, 3),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(180, 10),
+        )
+    return wsn.sparsify(net, num_weights=301, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_recorded_training_is_the_eager_one_bit_for_bit(digits, monkeypatch, precision, momentum):
+    monkeypatch.setattr(loop, "sgd", partial(steps.sgd, rate_on_device=True))
+    recorded = []
+
+    def record(function):
+        recorded.append(function)
+        return record_on_cpu(function)
+
+    monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record))
+    train = protocol(
+        batch_size=113, momentum=momentum, weight_decay=0.01, precision=precision, schedule=wsn.OneCycle(),
+        decayed="weights", augmentation=wsn.CropAndFlip(padding=1), learning_rate=0.03,
+    )  # fmt: skip
+    nets, outcomes, after = [], [], []
+    for as_graph in (False, True):
+        nets.append(network_of_every_kind())
+        torch.manual_seed(7)  # of dropout
+        outcomes.append(loop._train(nets[-1], digits, train, 0, None, recorded=as_graph))
+        after.append(torch.rand(3))
+    assert len(recorded) == 1
+    assert outcomes[0].history == outcomes[1].history
+    assert torch.equal(outcomes[0].predictions, outcomes[1].predictions)
+    assert torch.equal(*after)
+    for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert nets[1][1].num_batches_tracked == 3 * -(-len(digits.train.labels) // 113)
+    for name, mask in wsn.layer_masks(nets[1]).items():
+        assert (nets[1].get_submodule(name).weight[~mask] == 0).all()
+
+
+def test_only_whole_batches_are_replayed_and_the_first_ones_run_eagerly():
+    calls = []
+
+    def step(images, labels):
+        calls.append(len(labels))
+        return images + 1
+
+    def record(function):
+        function()
+        calls.append("recorded")
+        return lambda: calls.append("replayed")
+
+    recorded = steps.RecordedStep(step, batch_size=5, record=record)
+    for n in (5, 3, 5, 5, 5, 3, 5):
+        assert len(recorded(torch.zeros(n), torch.zeros(n))) == n
+    assert calls == [5, 3, 5, 5, 5, "recorded", "replayed", 3, "replayed"]
+
+
+def test_a_batch_is_copied_and_stays_what_it_was():
+    recorded = steps.RecordedStep(lambda images, labels: images + labels, batch_size=2, record=record_on_cpu)
+    batches = [(torch.full((2,), float(i)), torch.full((2,), 10 * i)) for i in range(7)]
+    before = copy.deepcopy(batches)
+    assert [recorded(*batch)[0].item() for batch in batches] == [11.0 * i for i in range(7)]
+    assert all(
+        torch.equal(a, b) for x, y in zip(batches, before, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_a_network_that_reads_values_cannot_be_recorded_and_is_told_how_to_train(digits, monkeypatch):
+    class Reader(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)) * (1 + self.bias[0].item())
+
+    monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record_on_cpu))
+    with pytest.raises(
+        RuntimeError,
+        match=r"cannot be recorded as a CUDA graph \(operation not permitted when stream is capturing\): the "
+        "network must not read values on the host or branch on them; cuda_graph=False trains it",
+    ):
+        loop._train(Reader(64, 10), digits, protocol(), 0, None, recorded=True)
+    assert loop._train(Reader(64, 10), digits, protocol(), 0, None, recorded=False).status == "finished"
+
+
+def test_memory_that_ends_while_recording_is_reported_as_such():
+    def record(function):
+        raise torch.OutOfMemoryError("full")
+
+    recorded = steps.RecordedStep(lambda images, labels: images, batch_size=2, record=record)
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        [recorded(torch.zeros(2), torch.zeros(2)) for _ in range(9)]
+
+
+def test_the_host_reads_as_often_in_an_epoch_of_many_batches_as_of_few(digits):
+    class Reads(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten._local_scalar_dense.default
+            return function(*args, **(kwargs or {}))
+
+    counts = []
+    for batch_size in (500, 50, 5):
+        with Reads() as reads:
+            train = protocol(epochs=1, batch_size=batch_size, momentum=0.9, schedule=wsn.OneCycle())
+            training.train(network_of_every_kind(), digits, train, seed=0)
+        counts.append(reads.count)
+    assert counts[0] > 0
+    assert len(set(counts)) == 1
+
+
+def test_the_update_that_reads_the_learning_rate_on_the_device_is_the_same(digits):
+    train = protocol(momentum=0.9, weight_decay=0.1, decayed="weights")
+    nets = [classifier(), classifier()]
+    for net, on_device in zip(nets, (False, True), strict=True):
+        optimizer = steps.sgd(net, train, rate_on_device=on_device)
+        step = steps.sgd_step(net, optimizer, normalise=digits.normalise, precision="float32")
+        for rate in (0.1, 0.3, 0.05):
+            steps.set_learning_rate(optimizer, rate)
+            step(digits.train.images, digits.train.labels)
+    for a, b in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
+    for given, on_device in ((None, False), (True, True), (False, False)):
+        optimizer = steps.sgd(classifier(), protocol(decayed="weights"), rate_on_device=given)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
+
+
+# -- deterministic on demand --
+
+
+def settings() -> tuple[bool, bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
+
+
+@pytest.mark.parametrize("before", [(False, False, True), (True, True, False), (True, False, True)])
+def test_deterministic_algorithms_are_used_in_training_only(digits, before):
+    net, seen = classifier(), set()
+    net.register_forward_pre_hook(lambda *_: seen.add(settings()))
+    outside = settings()
+    try:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = before[2]
+        training.train(net, digits, protocol(epochs=1), seed=0, deterministic=True)
+        assert seen == {(True, False, False)}
+        assert settings() == before
+        net.register_forward_pre_hook(lambda *_: pytest.fail("stopped"))
+        with pytest.raises(pytest.fail.Exception, match="stopped"):
+            training.train(net, digits, protocol(epochs=1), seed=0, deterministic=True)
+        assert settings() == before
+    finally:
+        torch.use_deterministic_algorithms(outside[0], warn_only=outside[1])
+        torch.backends.cudnn.benchmark = outside[2]
+
+
+def test_a_training_is_not_deterministic_on_a_gpu_unless_asked_for(digits):
+    net, seen = classifier(), set()
+    net.register_forward_pre_hook(lambda *_: seen.add(settings()[0]))
+    training.train(net, digits, protocol(epochs=1), seed=0)
+    assert seen == {torch.are_deterministic_algorithms_enabled()} == {False}
+
+
+def test_on_a_gpu_the_libraries_have_to_be_deterministic_too(monkeypatch):
+    gpu, before = torch.device("cuda"), settings()
+    for value in (None, ":4096:2"):
+        if value is None:
+            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        else:
+            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", value)
+        with (
+            pytest.raises(ValueError, match=f"CONFIG is {value!r}; :4096:8 or :16:8 is allowed for determ"),
+            steps.deterministic_algorithms(gpu),
+        ):
+            pass
+        assert settings() == before
+    for value in (":4096:8", ":16:8"):
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", value)
+        with steps.deterministic_algorithms(gpu):
+            assert settings()[0]
+
+
+# -- memory --
+
+
+class Limited(nn.Module):
+    """A network for which more than `most` images in training are too many, and in evaluation `evaluated`."""
+
+    def __init__(self, most: int, evaluated: int = 500) -> None:
+        super().__init__()
+        self.linear, self.most, self.evaluated = nn.Linear(64, 10), most, evaluated
+
+    def forward(self, x):
+        if len(x) > (self.most if self.training else self.evaluated):
+            raise torch.OutOfMemoryError(f"{len(x)} images")
+        return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize(("most", "found"), [(99, 50), (50, 50), (49, 25), (12, 12), (1, 1), (0, 0)])
+def test_the_largest_half_of_the_batch_that_fits_is_found(digits, most, found):
+    fitting = partial(training.fitting_batch_size, data=digits, device=torch.device("cpu"))
+    assert fitting(lambda: Limited(most), protocol=protocol(batch_size=100)) == found
+    assert fitting(lambda: Limited(most, evaluated=359), protocol=protocol(batch_size=100)) == 0
+
+
+def test_a_batch_fits_only_if_recording_it_does(digits, monkeypatch):
+    sizes = []
+    train = training.memory.train
+
+    def seen(model, data, protocol, *, seed):
+        model.register_forward_pre_hook(lambda net, x: sizes.append(len(x[0])) if net.training else None)
+        return train(model, data, protocol, seed=seed)
+
+    monkeypatch.setattr(training.memory, "train", seen)
+    training.fitting_batch_size(
+        classifier, digits, protocol(batch_size=15, report="best_validation"), device=torch.device("cpu")
+    )
+    assert sizes == [7] * (steps.EAGER_STEPS + 2) + [1]
+
+
+def test_a_network_that_did_not_fit_is_gone_when_the_next_is_tried(digits):
+    alive = weakref.WeakSet()
+
+    def make():
+        assert len(alive) == 0
+        net = Limited(6)
+        alive.add(net)
+        return net
+
+    assert training.fitting_batch_size(make, digits, protocol(), device=torch.device("cpu")) == 6
+
+
+# -- on a GPU --
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_results_of_a_cpu_to_tolerance(digits):
     cpu = training.train(classifier(), digits, protocol(), seed=0)
     gpu = training.train(classifier().cuda(), digits.to("cuda"), protocol(), seed=0)
     assert gpu.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_cuda_graph_gives_the_results_of_single_steps(digits, precision):
+    train = protocol(batch_size=113, momentum=0.9, precision=precision, schedule=wsn.OneCycle())
+    nets = [network_of_every_kind().cuda() for _ in range(2)]
+    for net in nets:
+        net[4].p = 0.0
+    outcomes = [
+        training.train(net, digits.to("cuda"), train, seed=0, cuda_graph=graph)
+        for net, graph in zip(nets, (False, True), strict=True)
+    ]
+    a, b = (outcome.history["train_loss"] for outcome in outcomes)
+    assert a == pytest.approx(b, rel=1e-2 if precision == "bfloat16" else 1e-4)
+    for name, mask in wsn.layer_masks(nets[1]).items():
+        assert (nets[1].get_submodule(name).weight[~mask] == 0).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("recorded", [False, True])
+def test_no_step_waits_for_the_gpu(digits, recorded):
+    data, train = digits.to("cuda"), protocol(epochs=1, batch_size=53, momentum=0.9, schedule=wsn.OneCycle())
+    net = network_of_every_kind().cuda()
+    optimizer = steps.sgd(net, train)
+    step = steps.sgd_step(net, optimizer, normalise=data.normalise, precision="float32")
+    if recorded:
+        step = steps.RecordedStep(step, batch_size=53)
+    with steps.training_stream(torch.device("cuda")):
+        for index in range(steps.EAGER_STEPS + 1):  # recording itself waits
+            step(*data.train.take(torch.arange(53, device="cuda") + index))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for index in range(7):
+                steps.set_learning_rate(optimizer, 0.1 / (1 + index))
+                step(*data.train.take(torch.arange(53, device="cuda") + index))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_deterministic_training_on_a_gpu_gives_the_same_bits(digits, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    a, b = (
+        training.train(
+            wsn.build(wsn.ResNet18Spec(width=3, input_channels=1)).cuda(),
+            digits.to("cuda"), protocol(momentum=0.9), seed=0, deterministic=True,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    assert a.history == b.history
+    assert torch.equal(a.predictions, b.predictions)

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -214,7 +214,14 @@ def resolve_device(device: str = "auto") -> torch.device:
     return resolved
 
 
-def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, download: bool = False) -> Record:
+def run(
+    experiment: specs.Run,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    download: bool = False,
+    deterministic: bool = False,
+) -> Record:
     """Train the network of an experiment, or measure kernels; the record (`wsn.run_missing` keeps it).
 
     Args:
@@ -222,9 +229,12 @@ def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, downlo
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
         threads: CPU threads while it runs; the same number gives the same bits on one machine.
         download: Whether a missing data set may be fetched.
+        deterministic: Whether a GPU, too, is to give the same bits each time (see `wsn.train`).
 
     Raises:
-        ValueError: If the network does not fit the data.
+        ValueError: If the network does not fit the data, or `deterministic` cannot be had.
+        torch.OutOfMemoryError: If the GPU's memory does not suffice; the message says for which batch
+            size it does.
     """
     if not isinstance(experiment, specs.Experiment):
         return _measure(experiment, download=download)
@@ -232,9 +242,13 @@ def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, downlo
     data = load_data(experiment.data, download=download)
     check_fit(experiment, data)
     start = time.perf_counter()
+    trained = None
     with cpu_threads(threads):
-        model = build(experiment.model, seed=experiment.seed).to(target)
-        outcome = training.train(model, data.to(target), experiment.training, seed=experiment.seed)
+        with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
+            trained = _trained(experiment, data, target, deterministic=deterministic)
+        if trained is None:
+            raise torch.OutOfMemoryError(_what_fits(experiment, data, target))
+    model, outcome = trained
     seconds = time.perf_counter() - start
     return Record(
         experiment=experiment,
@@ -248,8 +262,28 @@ def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, downlo
             "connectivity": masks.connectivity(model),
             "weights_per_layer": allocation(experiment.model),
         },
-        environment=environment(target) | {"threads": threads, "seconds": round(seconds, 2)},
+        environment=environment(target)
+        | {"threads": threads, "deterministic": deterministic, "seconds": round(seconds, 2)},
     )
+
+
+def _trained(
+    experiment: specs.Experiment, data: Dataset, device: torch.device, *, deterministic: bool
+) -> tuple[nn.Module, training.Outcome]:
+    model = build(experiment.model, seed=experiment.seed).to(device)
+    outcome = training.train(
+        model, data.to(device), experiment.training, seed=experiment.seed, deterministic=deterministic
+    )
+    return model, outcome
+
+
+def _what_fits(experiment: specs.Experiment, data: Dataset, device: torch.device) -> str:
+    found = training.fitting_batch_size(
+        lambda: build(experiment.model), data, experiment.training, device=device
+    )
+    fits = f"a batch_size of {found} fits" if found else "no batch_size fits"
+    asked = experiment.training.batch_size
+    return f"training with a batch_size of {asked} needs more memory than {device} has free; {fits}"
 
 
 def _measure(spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False) -> Record:
@@ -414,9 +448,8 @@ def seconds_per_run(
     batch = experiment.training.batch_size
     short = replace(experiment.training, epochs=1, augmentation=None)
     index = torch.arange(steps * batch) % len(data.train.labels)
-    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0])).to(
-        target
-    )
+    data = data.to(target)  # all of it, so that the memory used is that of a run
+    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]))
     sample = replace(sample, test=sample.train.take(index[:batch]))
     with cpu_threads(1):
         model = build(experiment.model).to(target)
@@ -425,9 +458,9 @@ def seconds_per_run(
         start = time.perf_counter()
         training.train(model, sample, protocol, seed=0)
         per_step = (time.perf_counter() - start) / steps
-        images = data.test.images[:1000].to(target)
+        images = data.test.images[:1000]
         start = time.perf_counter()
-        training.predict(model, sample, images)
+        training.predict(model, sample, images).cpu()  # until the last is there
         per_image = (time.perf_counter() - start) / len(images)
     steps_per_epoch = -(-len(data.train.labels) // batch)
     evaluated = len(data.test.labels) + len(data.validation.labels)

@@ -7,13 +7,16 @@ import multiprocessing
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from wsnlib import experiments, specs
@@ -22,6 +25,12 @@ from wsnlib.data import load_data
 from wsnlib.store import Record, Store
 
 Progress = Callable[[int, float], None]
+
+MOST_PER_GPU = 4
+"""Trainings that share a GPU at most, unless told otherwise: more wait for one another."""
+
+PROCESS_BYTES = 2**30
+"""Memory of a GPU set aside for each process beside its tensors: context, kernels, workspaces."""
 
 
 class BudgetError(RuntimeError):
@@ -48,12 +57,17 @@ def run_missing(
     sweep, the same call goes on where it was. Every run trains on one CPU thread, so that its
     record does not depend on how many processes there are.
 
+    Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
+    the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
+    turns, which still fills the gaps that a small network leaves.
+
     Args:
         runs: Trainings and measurements; equal ones are run once.
         store: Where records are looked for and written.
-        device: As in `wsn.run`.
+        device: As in `wsn.run`; `"auto"` and `"cuda"` are all GPUs that there are.
         workers: Processes; by default one per CPU core, as far as there is work for them to pay
-            for their start, and on a GPU one. A script that uses several must be guarded by
+            for their start, and on GPUs not more than the memory holds of the largest training and
+            `MOST_PER_GPU` on each. A script that uses several must be guarded by
             `if __name__ == "__main__":`.
         budget_minutes: Refuse to start if a short measurement says that it would take longer.
         download: Whether missing data sets may be fetched.
@@ -85,13 +99,21 @@ def run_missing(
     if not missing:
         return 0
     store.check_writable()
-    target = experiments.resolve_device(device)
-    seconds = _estimates(missing, device, download)
+    devices = _devices(device)
+    on_gpu = devices[0].startswith("cuda")
+    if on_gpu:
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(devices[0])
+    seconds = _estimates(missing, devices[0], download)
     if workers is None:
         pays = math.ceil(sum(seconds) / 20)  # starting a process costs some seconds
-        workers = 1 if target.type == "cuda" else min(os.cpu_count() or 1, pays)
+        workers = max(1, min(os.cpu_count() or 1, pays))
+        if on_gpu:
+            workers = min(workers, _trainings_on(devices))
     workers = min(workers, len(missing))
-    minutes = sum(seconds) / workers / 60
+    places = [devices[i % len(devices)] for i in range(workers)]
+    at_once = len(set(places)) if on_gpu else workers  # what sharing a GPU saves is not counted on
+    minutes = sum(seconds) / at_once / 60
     if budget_minutes is not None and minutes > budget_minutes:
         raise BudgetError(
             f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
@@ -117,9 +139,9 @@ def run_missing(
 
         work = list(zip(missing, seconds, strict=True))
         if workers == 1:
-            failures = _here(work, store, device, advance)
+            failures = _here(work, store, places[0], advance)
         else:
-            failures = _in_processes(work, store, device, workers, advance)
+            failures = _in_processes(work, store, places, advance)
     if failures:
         run, error = failures[0]
         raise SweepError(
@@ -127,6 +149,20 @@ def run_missing(
             f"{specs.key(run)} with {type(error).__name__}: {error}"
         ) from error
     return len(missing)
+
+
+def _devices(device: str) -> list[str]:
+    """The devices that a sweep may use: for a GPU without a number, all GPUs."""
+    target = str(experiments.resolve_device(device))
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if target == "cuda" else [target]
+
+
+def _trainings_on(gpus: Sequence[str]) -> int:
+    """How many trainings run at once, by the memory that the largest took when it was timed on the first."""
+    needed = torch.cuda.max_memory_reserved(gpus[0]) + PROCESS_BYTES
+    torch.cuda.empty_cache()  # what the timing left is free for the others
+    least = min(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
+    return len(gpus) * max(1, min(MOST_PER_GPU, least // needed))
 
 
 def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
@@ -146,7 +182,10 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
             data = load_data(run.data, download=download)
             experiments.check_fit(run, data)
             sample = run if experiments.is_reachable(run.model) else alike
-            timed[key] = experiments.seconds_per_run(sample, data, device=device)
+            try:
+                timed[key] = experiments.seconds_per_run(sample, data, device=device)
+            except torch.OutOfMemoryError:  # as the run will, which then says what fits
+                timed[key] = 0.0
         seconds.append(timed[key])
     return seconds
 
@@ -158,47 +197,56 @@ def _here(work: Sequence[tuple[specs.Run, float]], store: Store, device: str, ad
     failures: Failures = []
     for run, seconds in work:
         try:
-            store.save(experiments.run(run, device=device))
+            _work(run, store, device)
         except Exception as error:  # one run of a hundred may fail; the others go on
+            traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
             failures.append((run, error))
         advance(1, seconds)
     return failures
 
 
 def _in_processes(
-    work: Sequence[tuple[specs.Run, float]],
-    store: Store,
-    device: str,
-    workers: int,
-    advance: Progress,
+    work: Sequence[tuple[specs.Run, float]], store: Store, places: Sequence[str], advance: Progress
 ) -> Failures:
+    """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: Failures = []
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
+    processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
+    left = iter(work)
+    under_way: dict[Future[None], tuple[int, specs.Run, float]] = {}
+
+    def start(place: int) -> None:
+        for run, seconds in islice(left, 1):
+            future = processes[place].submit(_work, run, store, places[place])
+            under_way[future] = (place, run, seconds)
+
     try:
-        futures: dict[Future[None], tuple[specs.Run, float]] = {
-            pool.submit(_work, run, store, device): (run, seconds) for run, seconds in work
-        }
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                run, seconds = futures[future]
-                if (error := future.exception()) is not None:
-                    if isinstance(error, BrokenProcessPool):
-                        raise SweepError(
-                            "a training process was ended from outside; finished runs are stored, "
-                            "call again to go on"
-                        ) from error
+        for place in range(len(places)):
+            start(place)
+        while under_way:
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                place, run, seconds = under_way.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise SweepError(
+                        "a training process was ended from outside; finished runs are stored, "
+                        "call again to go on"
+                    ) from error
+                if error is not None:
                     failures.append((run, error))
+                start(place)
                 advance(1, seconds)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # runs under way are still finished and stored
+        for process in processes:  # runs under way are still finished and stored
+            process.shutdown(wait=False)
     return failures
 
 
 def _work(run: specs.Run, store: Store, device: str) -> None:
-    store.save(experiments.run(run, device=device))
+    try:
+        store.save(experiments.run(run, device=device))
+    finally:
+        torch.cuda.empty_cache()  # another process may need what this one would keep
 
 
 def _die_with_parent() -> None:

@@ -1,14 +1,10 @@
-"""Train, evaluate, predict: one loop, for a CPU and a GPU.
-
-The data lie on the device; the loop has no loader, no worker and no host synchronisation within
-an epoch. Everything random (order, augmentation) is drawn on the CPU from the seed, so that a GPU
-sees the same batches as a CPU.
-"""
+"""The loop over epochs, and what comes of it: outcome, evaluation, predictions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +14,16 @@ from torch import nn
 
 from wsnlib import specs
 from wsnlib.data import Dataset, Split
+from wsnlib.training.schedules import learning_rate_factor
+from wsnlib.training.steps import (
+    RecordedStep,
+    Step,
+    deterministic_algorithms,
+    set_learning_rate,
+    sgd,
+    sgd_step,
+    training_stream,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,33 +50,6 @@ class Outcome:
     predictions: torch.Tensor | None = None
 
 
-def learning_rate_factor(schedule: specs.Schedule, progress: float) -> float:
-    """Learning rate divided by its greatest value after a fraction `progress` in [0, 1] of the run.
-
-    Examples:
-        >>> learning_rate_factor(specs.Cosine(), 0.5)
-        0.5
-        >>> learning_rate_factor(specs.MultiStep(milestones=(0.5, 0.75)), 0.5)
-        0.1
-        >>> learning_rate_factor(specs.OneCycle(warmup=0.25), 0.25)
-        1.0
-    """
-    if isinstance(schedule, specs.Cosine):
-        return _half_cosine(1, 0, progress)
-    if isinstance(schedule, specs.OneCycle):
-        if progress < schedule.warmup:
-            return _half_cosine(schedule.start, 1, progress / schedule.warmup)
-        return _half_cosine(1, schedule.end, (progress - schedule.warmup) / (1 - schedule.warmup))
-    if isinstance(schedule, specs.MultiStep):
-        passed = sum(progress >= milestone for milestone in schedule.milestones)
-        return float(schedule.factor**passed)
-    return 1.0
-
-
-def _half_cosine(first: float, last: float, progress: float) -> float:
-    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
-
-
 def train(
     model: nn.Module,
     data: Dataset,
@@ -78,6 +57,8 @@ def train(
     *,
     seed: int,
     on_epoch: Callable[[int, dict[str, list[float]]], None] | None = None,
+    deterministic: bool = False,
+    cuda_graph: bool = True,
 ) -> Outcome:
     """Train a model in place by the protocol, and say how it went.
 
@@ -86,10 +67,18 @@ def train(
         data: Where `data.train` lies is where everything is computed.
         protocol: Epochs, batch size, optimiser, schedule, augmentation, what to report.
         seed: Draws the order of the images and their augmentation.
-        on_epoch: Called after each epoch with its number, from 1, and the history so far.
+        on_epoch: Called after each evaluated epoch with its number, from 1, and the history so far.
+        deterministic: Use only operations that give the same bits each time on one device. On a GPU
+            this needs the environment variable CUBLAS_WORKSPACE_CONFIG, and costs some time. On a CPU
+            the same number of threads gives the same bits anyway.
+        cuda_graph: On a GPU, record the step once and replay it. `False` is for a network of one's own
+            whose forward pass reads values on the host, branches on them, or has hooks that are to run
+            in every step.
 
     Raises:
-        ValueError: If the protocol reports by validation accuracy and there is no validation split.
+        ValueError: If the protocol reports by validation accuracy and there is no validation split, or
+            if `deterministic` cannot be had.
+        RuntimeError: If the step cannot be recorded, or an operation is not deterministic.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -99,20 +88,41 @@ def train(
         >>> outcome.status, outcome.reported_epoch, outcome.history["test_accuracy"][-1] > 0.8
         ('finished', 5, True)
     """
-    has_validation = len(data.validation.labels) > 0
-    if protocol.report == "best_validation" and not has_validation:
+    if protocol.report == "best_validation" and len(data.validation.labels) == 0:
         raise ValueError("Training.report is 'best_validation' and there is no validation split")
+    device = data.train.labels.device
+    with ExitStack() as stack:
+        if deterministic:
+            stack.enter_context(deterministic_algorithms(device))
+        stack.enter_context(training_stream(device))
+        return _train(model, data, protocol, seed, on_epoch, recorded=cuda_graph and device.type == "cuda")
+
+
+def _train(
+    model: nn.Module,
+    data: Dataset,
+    protocol: specs.Training,
+    seed: int,
+    on_epoch: Callable[[int, dict[str, list[float]]], None] | None,
+    *,
+    recorded: bool,
+) -> Outcome:
     if any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
         model.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(model, protocol)
+    optimizer = sgd(model, protocol)
+    step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
+    if recorded:
+        step = RecordedStep(step, batch_size=protocol.batch_size)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
+    has_validation = len(data.validation.labels) > 0
     history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
     history |= {"validation_accuracy": []} if has_validation else {}
     history |= {"test_loss": [], "test_accuracy": []}
     reported, best, predictions = 0, -1.0, None
 
     for epoch in range(1, protocol.epochs + 1):
-        loss, accuracy = _train_epoch(model, data, protocol, optimizer, order, epoch=epoch)
+        model.train()
+        loss, accuracy = train_epoch(step, data, protocol, optimizer, order, epoch=epoch)
         history["train_loss"].append(loss)
         history["train_accuracy"].append(accuracy)
         if not math.isfinite(loss):
@@ -147,24 +157,8 @@ def train(
     )
 
 
-def _optimizer(model: nn.Module, protocol: specs.Training) -> torch.optim.Optimizer:
-    weights: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (weights if protocol.decayed == "all" or parameter.ndim > 1 else rest).append(parameter)
-    groups = [
-        {"params": weights, "weight_decay": protocol.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=protocol.learning_rate,
-        momentum=protocol.momentum,
-    )
-
-
-def _train_epoch(
-    model: nn.Module,
+def train_epoch(
+    step: Step,
     data: Dataset,
     protocol: specs.Training,
     optimizer: torch.optim.Optimizer,
@@ -172,7 +166,7 @@ def _train_epoch(
     *,
     epoch: int,
 ) -> tuple[float, float]:
-    """One pass in a new order; mean loss and accuracy over it."""
+    """One pass in a new order; mean loss and accuracy over it, which the host reads at its end."""
     device = data.train.labels.device
     n = len(data.train.labels)
     steps = -(-n // protocol.batch_size)
@@ -181,23 +175,18 @@ def _train_epoch(
     batches = data.train.batches(
         order, batch_size=protocol.batch_size, augmentation=protocol.augmentation, generator=generator
     )
-    model.train()
+    by_step = isinstance(protocol.schedule, specs.OneCycle)
     done = 0
-    for step, (images, labels) in enumerate(batches):
-        by_step = isinstance(protocol.schedule, specs.OneCycle)
-        progress = (epoch - 1 + (step / steps if by_step else 0)) / protocol.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = protocol.learning_rate * learning_rate_factor(protocol.schedule, progress)
-        with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
-            logits = model(data.normalise(images))
-        loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        outputs[done : done + len(labels)] = logits.detach()
+    for index, (images, labels) in enumerate(batches):
+        progress = (epoch - 1 + (index / steps if by_step else 0)) / protocol.epochs
+        rate = protocol.learning_rate * learning_rate_factor(protocol.schedule, progress)
+        set_learning_rate(optimizer, rate)
+        outputs[done : done + len(labels)] = step(images, labels)
         done += len(labels)
     seen = data.train.labels[order.to(device)]
-    return F.cross_entropy(outputs, seen).item(), (outputs.argmax(1) == seen).double().mean().item()
+    loss, correct = F.cross_entropy(outputs, seen), outputs.argmax(1) == seen
+    mean_loss, accuracy = torch.stack([loss.double(), correct.double().mean()]).tolist()
+    return mean_loss, accuracy
 
 
 @dataclass(frozen=True, kw_only=True)

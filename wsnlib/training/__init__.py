@@ -1,0 +1,20 @@
+"""Train, evaluate, predict: one loop, for a CPU and a GPU.
+
+The data lie on the device; the loop has no loader, no worker and no host synchronisation within
+an epoch. On a GPU the step is recorded once as a CUDA graph and replayed. Everything random (order,
+augmentation) is drawn on the CPU from the seed, so that a GPU sees the same batches as a CPU.
+"""
+
+from wsnlib.training.loop import Evaluation, Outcome, evaluate, predict, train
+from wsnlib.training.memory import fitting_batch_size
+from wsnlib.training.schedules import learning_rate_factor
+
+__all__ = [
+    "Evaluation",
+    "Outcome",
+    "evaluate",
+    "fitting_batch_size",
+    "learning_rate_factor",
+    "predict",
+    "train",
+]
