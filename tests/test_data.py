@@ -17,6 +17,7 @@ from torchvision import datasets
 
 import wsnlib as wsn
 from wsnlib import data
+from wsnlib.data import archives, sources
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -87,14 +88,14 @@ def test_a_cut_off_or_changed_file_is_never_used(small_mnist, tmp_path):
     with pytest.raises(wsn.DataError, match=r"mnist\.npz cannot be read .* delete it and fetch it again"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
     np.savez(packed, **(small_mnist | {"train_y": small_mnist["train_y"][::-1]}))
-    with pytest.raises(wsn.DataError, match="is not the mnist data set"):
+    with pytest.raises(wsn.DataError, match="is not the MNIST data set"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
 
 
 def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
     monkeypatch.setitem(data.CHECKSUMS, "digits", "0" * 64)
     with pytest.raises(wsn.DataError, match="the digits of this scikit-learn are not the known ones"):
-        data._digits.__wrapped__()
+        sources._digits.__wrapped__()
 
 
 def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
@@ -268,7 +269,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.os, "replace", full)
+    monkeypatch.setattr(archives.os, "replace", full)
     with pytest.raises(OSError, match="No space left on device"):
         wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path / "root")
     assert {p.name: p.read_bytes() for p in (tmp_path / "root").iterdir()} == {"mine.npz": before}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsnlib import kernels, masks, models, specs, training, widening
-from wsnlib.data import Dataset, load_data
+from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.store import Record
 
 Array = NDArray[np.float64]
@@ -248,33 +248,42 @@ def run(experiment: specs.Run, *, device: str = "auto", threads: int = 1, downlo
             "connectivity": masks.connectivity(model),
             "weights_per_layer": allocation(experiment.model),
         },
-        environment=environment(target) | {"threads": threads, "seconds": round(seconds, 2)},
+        environment=environment(target)
+        | {"threads": threads, "seconds": round(seconds, 2), "data_sha256": data.sha256},
     )
 
 
 def _measure(spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False) -> Record:
     start = time.perf_counter()
-    x, y = _pairs(spec, download=download)
+    x, y, data_sha256 = _pairs(spec, download=download)
     columns = _distances(spec, x, y) if isinstance(spec, specs.KernelDistances) else _simulated(spec, x, y)
     seconds = round(time.perf_counter() - start, 2)
     return Record(
         experiment=spec,
         status="finished",
         history={name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()},
-        environment=environment(torch.device("cpu")) | {"seconds": seconds},
+        environment=environment(torch.device("cpu")) | {"seconds": seconds} | data_sha256,
     )
 
 
 def _pairs(
     spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, dict[str, str]]:
+    """Two sets of inputs and, of images, the checksum of the data set they are from."""
     if isinstance(spec.inputs, specs.GaussianInputs):
         rng = np.random.default_rng(specs.derive_seed(spec.seed, "inputs"))
         x, y = rng.standard_normal((2, spec.num_pairs, spec.inputs.dimension))
-        return x, y
+        return x, y, {}
     data = load_data(spec.inputs, download=download)
+    if isinstance(data.test, StreamedSplit):
+        raise ValueError(
+            f"{type(spec).__name__}.inputs is {type(spec.inputs).__name__}; data sets that lie in memory and "
+            "GaussianInputs are allowed"
+        )
     images = data.normalise(data.test.images).double().numpy()
-    return kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=specs.derive_seed(spec.seed, "inputs"))
+    seed = specs.derive_seed(spec.seed, "inputs")
+    x, y = kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=seed)
+    return x, y, {"data_sha256": data.sha256}
 
 
 def _distances(spec: specs.KernelDistances, x: Array, y: Array) -> dict[str, Array]:
@@ -327,7 +336,7 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
     name = type(experiment.data).__name__
     if isinstance(net, specs.ResNet18Spec):
-        channels = data.train.images.shape[1]
+        channels = data.image_shape[0]
         if (net.input_channels, net.num_classes) != (channels, data.num_classes):
             raise ValueError(
                 f"the network has {net.input_channels} input channels and {net.num_classes} classes; "
@@ -425,10 +434,10 @@ def seconds_per_run(
         start = time.perf_counter()
         training.train(model, sample, protocol, seed=0)
         per_step = (time.perf_counter() - start) / steps
-        images = data.test.images[:1000].to(target)
+        few = data.test.take(torch.arange(min(1000, len(data.test.labels)))).to(target)
         start = time.perf_counter()
-        training.predict(model, sample, images)
-        per_image = (time.perf_counter() - start) / len(images)
+        training.evaluate(model, sample, few)
+        per_image = (time.perf_counter() - start) / len(few.labels)
     steps_per_epoch = -(-len(data.train.labels) // batch)
     evaluated = len(data.test.labels) + len(data.validation.labels)
     return experiment.training.epochs * (per_step * steps_per_epoch + per_image * evaluated)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset, Split
+from wsnlib.data import Dataset, Split, StreamedSplit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     data: Dataset,
-    split: Split,
+    split: Split | StreamedSplit,
     *,
     batch_size: int = 500,
     precision: Literal["float32", "bfloat16"] = "float32",
