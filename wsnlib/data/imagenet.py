@@ -127,7 +127,7 @@ def check_complete(folder: Path, found: Folder, known: Known) -> None:
     """
     report = folder / DAMAGED
     if report.exists():
-        damaged = report.read_text().splitlines()
+        damaged = os.fsdecode(report.read_bytes()).splitlines()
         name, _, reason = damaged[0].partition("\t")
         raise DataError(
             f"{len(damaged)} image(s) of {folder} could not be read when it was prepared and are missing, "
