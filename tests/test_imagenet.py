@@ -15,6 +15,11 @@ import wsnlib as wsn
 from wsnlib import data, experiments
 from wsnlib.data import streaming
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more processes than CPUs
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12
+]
+
 SPEC = wsn.ImageNet(image_size=29, normalisation="imagenet")
 
 
@@ -140,7 +145,6 @@ def test_training_images_are_torchvisions_random_resized_crops(folder):
     assert torch.equal(found, torch.stack(expected))
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_neither_the_number_of_processes_nor_the_batches_change_the_images(folder):
     train = wsn.load_data(SPEC).train
     order = torch.randperm(21, generator=seeded(3))
@@ -285,7 +289,6 @@ def test_kernels_are_not_measured_on_streamed_images(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("content", [b"no image", "cut"])
 def test_a_damaged_image_stops_the_training_with_its_name(content, workers, folder):
     path = folder / "train" / SYNSETS[1] / f"{SYNSETS[1]}_2.JPEG"

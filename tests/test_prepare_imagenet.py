@@ -17,6 +17,11 @@ import wsnlib as wsn
 from wsnlib.data import prepare_imagenet
 from wsnlib.data.prepare_imagenet import main, prepare
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more processes than CPUs
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12
+]
+
 SPEC = wsn.ImageNet(image_size=29, normalisation="imagenet")
 
 

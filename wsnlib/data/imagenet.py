@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +58,7 @@ class Folder(NamedTuple):
 
 
 def list_folder(folder: Path) -> Folder:
-    """All images of a folder, listed once as long as no file comes or goes.
+    """All images of a folder; it takes a look at every file.
 
     Raises:
         DataError: If `train` or `val` is missing, they have different class folders, or a class has
@@ -77,8 +76,8 @@ def list_folder(folder: Path) -> Folder:
                 "expected"
             )
     train, val = (_subfolders(folder / split) for split in SPLITS)
-    if train.keys() != val.keys():
-        differing = sorted(train.keys() ^ val.keys())
+    if train != val:
+        differing = sorted({*train} ^ {*val})
         split = "train" if differing[0] in train else "val"
         raise DataError(
             f"the class folders in train and val of {folder} differ: {differing[0]} is in {split} only "
@@ -86,18 +85,15 @@ def list_folder(folder: Path) -> Folder:
         )
     if not train:
         raise DataError(f"train and val of {folder} have no class folders; train/<synset>/*.JPEG is expected")
-    return _listed(folder, tuple(train), (*train.values(), *val.values()))
+    return _listed(folder, train)
 
 
-def _subfolders(folder: Path) -> dict[str, int]:
-    """Names of the folders, sorted, and when something last came into each or left it."""
+def _subfolders(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
-        found = {e.name: e.stat().st_mtime_ns for e in entries if e.is_dir() and not e.name.startswith(".")}
-    return dict(sorted(found.items()))
+        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".")))
 
 
-@lru_cache(maxsize=2)
-def _listed(folder: Path, synsets: tuple[str, ...], stamp: tuple[int, ...]) -> Folder:
+def _listed(folder: Path, synsets: tuple[str, ...]) -> Folder:
     digest = hashlib.sha256()
     files, labels = [], []
     for split in SPLITS:

@@ -27,7 +27,8 @@ def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download:
     """The data set of a spec, split and ready to be moved to a device.
 
     ImageNet's images stay where they are, and its splits are
-    [`StreamedSplit`][wsnlib.data.streaming.StreamedSplit]s; all others are read as a whole.
+    [`StreamedSplit`][wsnlib.data.streaming.StreamedSplit]s, read by as many processes as there are CPUs
+    (16 at most) or as the environment variable `WSN_WORKERS` says; all others are read as a whole.
 
     Args:
         spec: Which data set, and how it is split.
