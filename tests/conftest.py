@@ -5,8 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from wsnlib import data
+from wsnlib import data, specs
+from wsnlib.data import archives
 
 
 def small_arrays(seed: int = 0, num_train: int = 60, num_test: int = 20) -> dict[str, np.ndarray]:
@@ -23,8 +25,32 @@ def small_arrays(seed: int = 0, num_train: int = 60, num_test: int = 20) -> dict
 def small_mnist(monkeypatch):
     """MNIST, but with 80 random images: the arrays, whose checksum the loader now expects."""
     arrays = small_arrays()
-    monkeypatch.setitem(data.CHECKSUMS, "mnist", data._checksum(data._canonical(arrays, "")))
+    monkeypatch.setitem(data.CHECKSUMS, "mnist", archives.canonical(arrays, "").sha256)
     return arrays
+
+
+SYNSETS = ("n01440764", "n01443537", "n02123045")
+
+
+def write_jpegs(folder, seed: int = 0, per_class: tuple[int, int] = (7, 3)) -> None:
+    """Smooth random images of several sizes in torchvision's folder layout of ImageNet."""
+    rng = np.random.default_rng(seed)
+    for split, count in zip(("train", "val"), per_class, strict=True):
+        for synset in SYNSETS:
+            (folder / split / synset).mkdir(parents=True)
+            for i in range(count):
+                size = tuple(rng.integers(37, 61, 2).tolist())
+                image = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(size)
+                image.save(folder / split / synset / f"{synset}_{i}.JPEG", quality=95)
+
+
+@pytest.fixture
+def small_imagenet(tmp_path, monkeypatch):
+    """ImageNet, but with 3 classes, 21 training and 9 test images: its folder in the data root `tmp_path`."""
+    write_jpegs(tmp_path / "imagenet")
+    known = data.KNOWN[specs.ImageNet]._replace(num_classes=3, num_train=21, num_test=9)
+    monkeypatch.setitem(data.KNOWN, specs.ImageNet, known)
+    return tmp_path / "imagenet"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import io
+import pickle
 import struct
 import threading
 from dataclasses import replace
@@ -10,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from conftest import small_arrays
 from PIL import Image
@@ -17,6 +20,7 @@ from torchvision import datasets
 
 import wsnlib as wsn
 from wsnlib import data
+from wsnlib.data import archives, sources
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -87,14 +91,14 @@ def test_a_cut_off_or_changed_file_is_never_used(small_mnist, tmp_path):
     with pytest.raises(wsn.DataError, match=r"mnist\.npz cannot be read .* delete it and fetch it again"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
     np.savez(packed, **(small_mnist | {"train_y": small_mnist["train_y"][::-1]}))
-    with pytest.raises(wsn.DataError, match="is not the mnist data set"):
+    with pytest.raises(wsn.DataError, match="is not the MNIST data set"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)
 
 
 def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
     monkeypatch.setitem(data.CHECKSUMS, "digits", "0" * 64)
     with pytest.raises(wsn.DataError, match="the digits of this scikit-learn are not the known ones"):
-        data._digits.__wrapped__()
+        sources._digits.__wrapped__()
 
 
 def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
@@ -135,6 +139,198 @@ def test_a_download_is_checked_and_a_broken_one_refused(mirror, tmp_path):
     (mirror / "train-images-idx3-ubyte.gz").write_bytes(good)
     loaded = wsn.load_data(wsn.MNIST(), root=tmp_path / "root", download=True)
     assert len(loaded.train.labels) == 60
+
+
+# -- torchvision's files --
+
+
+def colour_arrays(num_classes: int, num_train: int = 110, num_test: int = 30) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(num_classes)
+    return {
+        "train_x": rng.integers(0, 256, (num_train, 32, 32, 3), dtype=np.uint8),
+        "train_y": (np.arange(num_train) % num_classes).astype(np.uint8),
+        "test_x": rng.integers(0, 256, (num_test, 32, 32, 3), dtype=np.uint8),
+        "test_y": (np.arange(num_test) % num_classes).astype(np.uint8),
+    }
+
+
+def put(path, content: bytes) -> str:
+    """Write a file, and say what its MD5 is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return hashlib.md5(content).hexdigest()
+
+
+def write_cifar(kind, arrays, names, root, monkeypatch):
+    """Pickled batches as torchvision reads them, (n, 3072) with one channel after the other."""
+    folder = root / kind.base_folder
+    labels = "labels" if kind is datasets.CIFAR10 else "fine_labels"
+    for split in ("train", "test"):
+        listed = getattr(kind, f"{split}_list")
+        x = np.array_split(arrays[f"{split}_x"].transpose(0, 3, 1, 2).reshape(-1, 3072), len(listed))
+        y = np.array_split(arrays[f"{split}_y"], len(listed))
+        sums = [
+            [name, put(folder / name, pickle.dumps({"data": part, labels: part_y.tolist()}, protocol=2))]
+            for (name, _), part, part_y in zip(listed, x, y, strict=True)
+        ]
+        monkeypatch.setattr(kind, f"{split}_list", sums)
+    content = pickle.dumps({kind.meta["key"]: names}, protocol=2)
+    md5 = put(folder / kind.meta["filename"], content)
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5})
+    return folder
+
+
+def write_svhn(arrays, root, monkeypatch):
+    """MATLAB files as torchvision reads them, (32, 32, 3, n), where the digit 0 has the label 10."""
+    listed = {}
+    for split in ("train", "test"):
+        labels = np.where(arrays[f"{split}_y"] == 0, 10, arrays[f"{split}_y"])[:, None]
+        content = io.BytesIO()
+        scipy.io.savemat(content, {"X": arrays[f"{split}_x"].transpose(1, 2, 3, 0), "y": labels})
+        name = f"{split}_32x32.mat"
+        listed[split] = ["", name, put(root / name, content.getvalue())]
+    monkeypatch.setattr(datasets.SVHN, "split_list", listed)
+
+
+SETS = {
+    "cifar10": (wsn.CIFAR10, 10, "cifar-10-batches-py/data_batch_3"),
+    "cifar100": (wsn.CIFAR100, 100, "cifar-100-python/train"),
+    "svhn": (wsn.SVHN, 10, "train_32x32.mat"),
+}
+
+
+@pytest.fixture(params=SETS)
+def small_set(request, tmp_path, monkeypatch):
+    """A spec, its arrays, its class names, and one of torchvision's files in the data root `files`."""
+    name = request.param
+    kind, classes, file = SETS[name]
+    arrays = colour_arrays(classes)
+    names = [f"thing {c}" if name != "svhn" else str(c) for c in range(classes)]
+    if name == "svhn":
+        write_svhn(arrays, tmp_path / "files", monkeypatch)
+    else:
+        write_cifar(getattr(datasets, kind.__name__), arrays, names, tmp_path / "files", monkeypatch)
+    known = data.KNOWN[kind]._replace(num_train=110, num_test=30)
+    monkeypatch.setitem(data.KNOWN, kind, known)
+    if name in data.CHECKSUMS:
+        monkeypatch.setitem(data.CHECKSUMS, name, archives.canonical(arrays, "").sha256)
+    return kind(), arrays, names, tmp_path / "files" / file
+
+
+def test_colour_images_are_those_in_torchvisions_files(small_set, tmp_path):
+    spec, arrays, names, _ = small_set
+    loaded = wsn.load_data(spec, root=tmp_path / "files")
+    assert loaded.classes == tuple(names)
+    assert loaded.image_shape == wsn.image_shape(spec) == (3, 32, 32)
+    assert loaded.num_classes == wsn.num_classes(spec)
+    for split in ("train", "test"):
+        found = getattr(loaded, split)
+        expected = {
+            x.transpose(2, 0, 1).tobytes(): y
+            for x, y in zip(arrays[f"{split}_x"], arrays[f"{split}_y"], strict=True)
+        }
+        assert {x.numpy().tobytes(): int(y) for x, y in zip(*found, strict=True)} == expected
+
+
+def test_a_packed_file_of_the_same_layout_gives_the_same_tensors(small_set, tmp_path):
+    spec, arrays, names, _ = small_set
+    (tmp_path / "packed").mkdir()
+    packed = {split: values[::-1] for split, values in arrays.items()}
+    np.savez(tmp_path / "packed" / f"{data.KNOWN[type(spec)].name}.npz", **packed, classes=names)
+    a, b = (wsn.load_data(spec, root=tmp_path / r) for r in ("files", "packed"))
+    assert same(a, b)
+    assert a.sha256 == b.sha256 == archives.canonical(arrays, "").sha256
+    assert a.classes == b.classes
+
+
+def test_torchvisions_damaged_or_missing_files_are_named(small_set, tmp_path):
+    spec, _, _, file = small_set
+    name = type(spec).__name__
+    with pytest.raises(wsn.DataError, match=f"^{name} is not in .*; allow the download .* or set WSN_DATA"):
+        wsn.load_data(spec, root=tmp_path / "empty")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(wsn.DataError, match=rf"in {tmp_path}.* is incomplete or damaged .*; delete it"):
+        wsn.load_data(spec, root=tmp_path / "files")
+    assert not list((tmp_path / "files").glob("*.npz"))
+
+
+def test_a_packed_file_carries_its_checksum(small_set, tmp_path):
+    spec, *_ = small_set
+    path = tmp_path / "files" / f"{data.KNOWN[type(spec)].name}.npz"
+    wsn.load_data(spec, root=path.parent)
+    with np.load(path) as content:
+        stored = dict(content)
+    changed = stored["train_x"].copy()
+    changed[7, 3, 5, 1] ^= 1
+    np.savez(path, **(stored | {"train_x": changed}))
+    with pytest.raises(wsn.DataError, match="is damaged .its content does not match its checksum"):
+        wsn.load_data(spec, root=path.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {k: v[:-1] for k, v in a.items()}, "109 training and 29 test images"),
+        (
+            lambda a: {k: v[:, :31] if v.ndim == 4 else v for k, v in a.items()},
+            r"it has .* of 31 x 32 pixels in 3 channel.*, and .* of 32 x 32 pixels .* are expected",
+        ),
+        (lambda a: {k: v % 99 if v.ndim == 1 else v for k, v in a.items()}, "and 99 classes, and"),
+        (
+            lambda a: a | {"test_x": a["test_x"][:, :, 1:]},
+            r"of shape \(32, 32, 3\) in train_x and \(32, 31, 3\) in test_x; one shape is allowed",
+        ),
+    ],
+)
+def test_a_packed_file_of_another_form_is_not_cifar100(change, message, tmp_path, monkeypatch):
+    known = data.KNOWN[wsn.CIFAR100]._replace(num_train=110, num_test=30)
+    monkeypatch.setitem(data.KNOWN, wsn.CIFAR100, known)
+    np.savez(tmp_path / "cifar100.npz", **colour_arrays(100))
+    assert len(wsn.load_data(wsn.CIFAR100(), root=tmp_path).classes) == 100
+    np.savez(tmp_path / "cifar100.npz", **change(colour_arrays(100)))
+    with pytest.raises(wsn.DataError, match=message):
+        wsn.load_data(wsn.CIFAR100(), root=tmp_path)
+
+
+def test_the_forms_are_the_published_ones():
+    forms = {
+        name: (wsn.image_shape(spec), wsn.num_classes(spec))
+        for name, spec in {
+            "cifar10": wsn.CIFAR10(),
+            "cifar100": wsn.CIFAR100(),
+            "svhn": wsn.SVHN(),
+            "imagenet": wsn.ImageNet(image_size=96),
+        }.items()
+    }
+    assert forms == {
+        "cifar10": ((3, 32, 32), 10),
+        "cifar100": ((3, 32, 32), 100),
+        "svhn": ((3, 32, 32), 10),
+        "imagenet": ((3, 96, 96), 1000),
+    }
+    sizes = {known.name: (known.num_train, known.num_test) for known in data.KNOWN.values()}
+    assert sizes == {
+        "digits": (1437, 360),
+        "mnist": (60000, 10000),
+        "fashion_mnist": (60000, 10000),
+        "cifar10": (50000, 10000),
+        "cifar100": (50000, 10000),
+        "svhn": (73257, 26032),
+        "imagenet": (1281167, 50000),
+    }
+
+
+def test_a_record_says_which_data_it_is_of():
+    spec = wsn.Digits(train_size=100)
+    run = wsn.Experiment(model=wsn.MLPSpec(width=3, inputs=64), data=spec, training=wsn.Training(epochs=1))
+    assert wsn.run(run, device="cpu").environment["data_sha256"] == data.CHECKSUMS["digits"]
+    found = wsn.load_data(spec)
+    assert found.sha256 == found.to("cpu").sha256 == data.CHECKSUMS["digits"]
+    distances = wsn.KernelDistances(inputs=spec, densities=(0.5,), num_pairs=2)
+    assert wsn.run(distances).environment["data_sha256"] == data.CHECKSUMS["digits"]
+    gaussian = wsn.KernelDistances(inputs=wsn.GaussianInputs(dimension=5), densities=(0.5,), num_pairs=2)
+    assert "data_sha256" not in wsn.run(gaussian).environment
 
 
 # -- splits --
@@ -199,52 +395,6 @@ def test_forms_known_without_reading_are_right():
     assert loaded.num_inputs == 64
 
 
-# -- augmentation --
-
-
-@pytest.mark.parametrize("mode", ["zeros", "reflect"])
-def test_crops_are_those_of_the_padded_image(mode):
-    images = torch.arange(1, 5 * 7 * 6 * 2 + 1).view(2, 5, 7, 6).float()
-    images = images.repeat(50, 1, 1, 1)
-    crop = wsn.CropAndFlip(padding=2, padding_mode=mode)
-    out = data.augment(images, crop, generator=torch.Generator().manual_seed(0))
-    padding = {"zeros": "constant", "reflect": "reflect"}[mode]
-    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode=padding)
-    seen = set()
-    for before, after in zip(padded, out, strict=True):
-        places = [
-            (dy, dx, flip)
-            for dy in range(5)
-            for dx in range(5)
-            for flip in (False, True)
-            for window in [before[:, dy : dy + 7, dx : dx + 6]]
-            if torch.equal(after, window.flip(2) if flip else window)
-        ]
-        assert places
-        seen.update(places)
-    assert len(seen) > 30
-
-
-def test_every_crop_is_equally_likely_and_half_are_mirrored():
-    draws = 5000
-    images = torch.arange(35).view(1, 1, 5, 7).expand(draws, -1, -1, -1)
-    out = data.augment(images, wsn.CropAndFlip(padding=2), generator=torch.Generator().manual_seed(0))
-    share = out[:, 0, 2, 3].bincount(minlength=35).view(5, 7)[:, 1:6] / draws
-    assert (share - 1 / 25).abs().max() < 4 * (1 / 25 * 24 / 25 / draws) ** 0.5
-    mirrored = (out[:, 0, 2, 2] > out[:, 0, 2, 4]).double().mean()
-    assert abs(mirrored - 1 / 2) < 4 * (1 / 4 / draws) ** 0.5
-
-
-def test_augmentation_keeps_bytes_and_is_fixed_by_the_seed():
-    images = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
-    a, b, c = (
-        data.augment(images, wsn.CropAndFlip(), generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1)
-    )
-    assert a.dtype == torch.uint8
-    assert torch.equal(a, b)
-    assert not torch.equal(a, c)
-
-
 # -- packing --
 
 
@@ -268,7 +418,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.os, "replace", full)
+    monkeypatch.setattr(archives.os, "replace", full)
     with pytest.raises(OSError, match="No space left on device"):
         wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path / "root")
     assert {p.name: p.read_bytes() for p in (tmp_path / "root").iterdir()} == {"mine.npz": before}
@@ -342,23 +492,3 @@ def test_imagenets_statistics_are_taken_for_colour_images_only(tmp_path):
     assert found.tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], rel=1e-5)
     with pytest.raises(wsn.DataError, match="normalisation is 'imagenet' and the images have 1 channel"):
         wsn.load_data(wsn.Digits(normalisation="imagenet"))
-
-
-def test_batches_follow_the_order_and_draw_an_augmentation_each():
-    split = wsn.load_data(wsn.Digits(train_size=53)).train
-    order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(1))
-    batches = list(split.batches(order, batch_size=7))
-    assert torch.equal(torch.cat([b.images for b in batches]), split.images[order])
-    assert torch.equal(torch.cat([b.labels for b in batches]), split.labels[order])
-    crop = wsn.CropAndFlip(padding=3)
-    found = torch.cat(
-        [
-            b.images
-            for b in split.batches(
-                order, batch_size=7, augmentation=crop, generator=torch.Generator().manual_seed(2)
-            )
-        ]
-    )
-    generator = torch.Generator().manual_seed(2)
-    expected = [data.augment(split.images[i], crop, generator=generator) for i in order.split(7)]
-    assert torch.equal(found, torch.cat(expected))

@@ -17,6 +17,7 @@ from .claims import verdict as verdict
 from .data import DataError as DataError
 from .data import Dataset as Dataset
 from .data import Split as Split
+from .data import StreamedSplit as StreamedSplit
 from .data import data_root as data_root
 from .data import image_shape as image_shape
 from .data import load_data as load_data

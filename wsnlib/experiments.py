@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsnlib import kernels, masks, models, specs, training, widening
-from wsnlib.data import Dataset, load_data
+from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.store import Record
 
 Array = NDArray[np.float64]
@@ -263,7 +263,12 @@ def run(
             "weights_per_layer": allocation(experiment.model),
         },
         environment=environment(target)
-        | {"threads": threads, "deterministic": deterministic, "seconds": round(seconds, 2)},
+        | {
+            "threads": threads,
+            "deterministic": deterministic,
+            "seconds": round(seconds, 2),
+            "data_sha256": data.sha256,
+        },
     )
 
 
@@ -288,27 +293,35 @@ def _what_fits(experiment: specs.Experiment, data: Dataset, device: torch.device
 
 def _measure(spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False) -> Record:
     start = time.perf_counter()
-    x, y = _pairs(spec, download=download)
+    x, y, data_sha256 = _pairs(spec, download=download)
     columns = _distances(spec, x, y) if isinstance(spec, specs.KernelDistances) else _simulated(spec, x, y)
     seconds = round(time.perf_counter() - start, 2)
     return Record(
         experiment=spec,
         status="finished",
         history={name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()},
-        environment=environment(torch.device("cpu")) | {"seconds": seconds},
+        environment=environment(torch.device("cpu")) | {"seconds": seconds} | data_sha256,
     )
 
 
 def _pairs(
     spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, dict[str, str]]:
+    """Two sets of inputs and, of images, the checksum of the data set they are from."""
     if isinstance(spec.inputs, specs.GaussianInputs):
         rng = np.random.default_rng(specs.derive_seed(spec.seed, "inputs"))
         x, y = rng.standard_normal((2, spec.num_pairs, spec.inputs.dimension))
-        return x, y
+        return x, y, {}
     data = load_data(spec.inputs, download=download)
+    if isinstance(data.test, StreamedSplit):
+        raise ValueError(
+            f"{type(spec).__name__}.inputs is {type(spec.inputs).__name__}; data sets that lie in memory and "
+            "GaussianInputs are allowed"
+        )
     images = data.normalise(data.test.images).double().numpy()
-    return kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=specs.derive_seed(spec.seed, "inputs"))
+    seed = specs.derive_seed(spec.seed, "inputs")
+    x, y = kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=seed)
+    return x, y, {"data_sha256": data.sha256}
 
 
 def _distances(spec: specs.KernelDistances, x: Array, y: Array) -> dict[str, Array]:
@@ -361,7 +374,7 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
     name = type(experiment.data).__name__
     if isinstance(net, specs.ResNet18Spec):
-        channels = data.train.images.shape[1]
+        channels = data.image_shape[0]
         if (net.input_channels, net.num_classes) != (channels, data.num_classes):
             raise ValueError(
                 f"the network has {net.input_channels} input channels and {net.num_classes} classes; "
@@ -440,31 +453,39 @@ def _commit() -> str:
         return "unknown"
 
 
-def seconds_per_run(
-    experiment: specs.Experiment, data: Dataset, *, device: str = "auto", steps: int = 12
-) -> float:
-    """How long a run would take here, from timing that many steps of it on one CPU thread."""
+def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto") -> float:
+    """How long a run would take here, from timing up to 12 steps of it on one CPU thread.
+
+    The timing itself takes about a second: fewer steps of a network whose steps are slow.
+    """
     target = resolve_device(device)
     batch = experiment.training.batch_size
-    short = replace(experiment.training, epochs=1, augmentation=None)
-    index = torch.arange(steps * batch) % len(data.train.labels)
+    protocol = replace(experiment.training, epochs=1, augmentation=None, report="last")
     data = data.to(target)  # all of it, so that the memory used is that of a run
-    sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]))
-    sample = replace(sample, test=sample.train.take(index[:batch]))
+
+    def seconds(steps: int) -> float:
+        index = torch.arange(steps * batch) % len(data.train.labels)
+        sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]))
+        start = time.perf_counter()
+        training.train(model, replace(sample, test=sample.train.take(index[:1])), protocol, seed=0)
+        return time.perf_counter() - start
+
     with cpu_threads(1):
         model = build(experiment.model).to(target)
-        protocol = replace(short, report="last")
-        training.train(model, sample, protocol, seed=0)
+        seconds(1)
+        steps = int(min(12, max(2, 0.3 / seconds(1))))
+        per_step = seconds(steps) / steps
+        few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
         start = time.perf_counter()
-        training.train(model, sample, protocol, seed=0)
-        per_step = (time.perf_counter() - start) / steps
-        images = data.test.images[:1000]
-        start = time.perf_counter()
-        training.predict(model, sample, images).cpu()  # until the last is there
-        per_image = (time.perf_counter() - start) / len(images)
+        training.evaluate(model, data, data.test.take(torch.arange(few)))
+        per_image = (time.perf_counter() - start) / few
     steps_per_epoch = -(-len(data.train.labels) // batch)
     evaluated = len(data.test.labels) + len(data.validation.labels)
-    return experiment.training.epochs * (per_step * steps_per_epoch + per_image * evaluated)
+    evaluations = -(-experiment.training.epochs // experiment.training.evaluate_every)
+    return (
+        experiment.training.epochs * per_step * steps_per_epoch
+        + (evaluations * evaluated + len(data.train.labels)) * per_image
+    )
 
 
 def seconds_per_measurement(spec: specs.KernelDistances | specs.KernelSimulation) -> float:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset, Split
+from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.training.schedules import learning_rate_factor
 from wsnlib.training.steps import (
     RecordedStep,
@@ -201,7 +201,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     data: Dataset,
-    split: Split,
+    split: Split | StreamedSplit,
     *,
     batch_size: int = 500,
     precision: Literal["float32", "bfloat16"] = "float32",
