@@ -72,10 +72,11 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
 
     With Σ the covariance of right and wrong on the N examples over networks, the excess of two like
     populations of n networks has variance τ(4/n² + 4/(n(n − 1))), τ = tr Σ²/N², and the skewness
-    2√2 tr Σ³/(tr Σ²)^(3/2) of a weighted sum of χ²; a Pearson III distribution gives the
-    critical value. A difference d adds its mean square, and 8 dᵀΣd/(nN²) to the variance, where dᵀΣd
-    is taken as that of a difference in the directions in which the networks of the pilot differ,
-    |d|² tr Σ²/tr Σ. The number of examples and their dependence are those of the pilot.
+    2√2 tr Σ³/(tr Σ²)^(3/2) of a weighted sum of χ². A difference d adds its mean square, and
+    a normal number of variance 8 dᵀΣd/(nN²). Pearson III distributions of these moments give critical
+    value and power; dᵀΣd is taken as that of a difference in the directions in which the networks of
+    the pilot differ, |d|² tr Σ²/tr Σ, which is rough where they differ in quality above all. The number of
+    examples and their dependence are those of the pilot.
 
     Args:
         pilot: A population of at least four networks; it estimates tr Σ, tr Σ², tr Σ³ without bias.
@@ -102,8 +103,9 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
     null = tau * (4 / networks**2 + 4 / (networks * (networks - 1)))
     effect = difference**2
     critical = float(stats.pearson3.isf(level, skewness)) * np.sqrt(null)
-    spread = np.sqrt(null + 8 * effect * tau / variation / networks)
-    return float(stats.norm.sf((critical - effect) / spread))
+    whole = null + 8 * effect * tau / variation / networks
+    remaining = skewness * (null / whole) ** 1.5
+    return float(stats.pearson3.sf((critical - effect) / np.sqrt(whole), remaining))
 
 
 def networks_for_dispersion(
