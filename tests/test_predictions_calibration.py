@@ -43,7 +43,7 @@ def pair(
 @pytest.mark.parametrize(("spread", "class_spread"), SPREADS)
 def test_permutation_tests_reject_at_their_level(spread, class_spread):
     """Of the excess at all three levels, of less agreement between than within."""
-    runs, values = 400, []
+    runs, values = 200, []
     for seed in range(runs):
         a, b = pair(seed, spread=spread, class_spread=class_spread)
         options = {"permutations": 39, "seed": seed}
@@ -59,7 +59,7 @@ def test_permutation_tests_reject_at_their_level(spread, class_spread):
 
 def test_permutations_of_the_logistic_models_hold_the_level_where_chi_squared_does_not():
     """Networks that differ by class: χ² takes that for an effect of the class (B in A) five times too often."""
-    runs, permutation, chi_squared, v_squared = 150, [], [], []
+    runs, permutation, chi_squared, v_squared = 100, [], [], []
     for seed in range(runs):
         a, b = pair(seed, class_spread=0.5)
         found = wsn.logistic_models(a, b, permutations=19, seed=seed)
@@ -75,7 +75,7 @@ def test_permutations_of_the_logistic_models_hold_the_level_where_chi_squared_do
 
 @pytest.mark.parametrize(("spread", "class_spread"), SPREADS)
 def test_adjusted_tests_reject_anything_at_most_at_their_level(spread, class_spread):
-    runs, values = 400, []
+    runs, values = 200, []
     groups = [("x", "y"), ("x",), ("x", "z"), ("z",)]
     for seed in range(runs):
         a, b = pair(seed, spread=spread, class_spread=class_spread)
@@ -94,7 +94,7 @@ def test_adjusted_tests_reject_anything_at_most_at_their_level(spread, class_spr
 
 def test_intervals_cover_what_is_true():
     """The excess, the difference of classes (together), and of chosen examples (together)."""
-    runs, covered = 300, []
+    runs, covered = 200, []
     rng = np.random.default_rng(0)
     shift = rng.normal(0, 1, EXAMPLES)
     for seed in range(runs):
