@@ -231,14 +231,21 @@ def test_threads_are_set_inside_the_block_only():
     assert torch.get_num_threads() == before
 
 
-def test_the_estimate_counts_every_step_of_every_epoch(monkeypatch):
-    clock = iter([100.0, 117.0, 200.0, 203.6])  # 1 s a step, 10 ms a test image
+@pytest.mark.parametrize(("every", "evaluations"), [(1, 7), (3, 3), (7, 1)])
+def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations, monkeypatch):
+    # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each, 100 images in 1 s
+    clock = iter([0.0, 50.0, 60.0, 60.04, 100.0, 107.0, 200.0, 201.0])
+    trained, evaluated = [], []
     monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(training, "train", lambda *_, **__: None)
+    monkeypatch.setattr(training, "train", lambda _, data, *__, **___: trained.append(len(data.train.labels)))
+    monkeypatch.setattr(training, "evaluate", lambda *a: evaluated.append(len(a[2].labels)))
     digits = wsn.load_data(wsn.Digits())
-    seconds = experiments.seconds_per_run(experiment(epochs=7), digits, device="cpu", steps=17)
-    assert seconds == pytest.approx(7 * (15 + 3.6))
+    run = experiment(epochs=7)
+    run = replace(run, training=replace(run.training, evaluate_every=every, batch_size=100))
+    seconds = experiments.seconds_per_run(run, digits, device="cpu")
     assert (len(digits.train.labels), len(digits.test.labels)) == (1437, 360)
+    assert (trained, evaluated) == ([100, 100, 700], [100])
+    assert seconds == pytest.approx(7 * 15 + (evaluations * 360 + 1437) * 0.01)
 
 
 def test_what_is_there_is_not_trained_again(tmp_path, monkeypatch):

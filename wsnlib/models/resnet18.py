@@ -126,7 +126,7 @@ def initialise_fan_out(model: nn.Module) -> None:
 
 
 def from_torchvision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict of torchvision's `resnet18` under our names: downsample is shortcut, fc is linear.
+    """A state dict of one of torchvision's ResNets under our names: downsample is shortcut, fc is linear.
 
     Examples:
         >>> list(from_torchvision({"layer2.0.downsample.0.weight": torch.ones(1), "fc.bias": torch.ones(1)}))

@@ -1,0 +1,894 @@
+"""Populations of predictions: definitions, two routes to one number, scipy, scikit-learn and statsmodels."""
+
+import itertools
+import math
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from scipy import special, stats
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.genmod.families import Binomial
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower
+from statsmodels.stats.proportion import confint_proportions_2indep
+
+import wsnlib as wsn
+from wsnlib.predictions import inference, logistic
+from wsnlib.predictions.power import _pilot_moments
+
+CLASSES = 3
+
+
+def population(networks: int, *, seed: int = 0, examples: int = 31, name: str = "wide") -> wsn.Population:
+    """Predictions without structure, right about half of the time."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(examples) % CLASSES
+    wrong = rng.random((networks, examples)) < 0.5
+    predictions = (labels + wrong * rng.integers(1, CLASSES, wrong.shape)) % CLASSES
+    return wsn.Population(predictions, labels=labels, num_classes=CLASSES, name=name)
+
+
+def of_correct(correct, *, labels=None, num_classes: int = 2, name: str = "p") -> wsn.Population:
+    correct = np.asarray(correct, dtype=int)
+    labels = np.zeros(correct.shape[1], int) if labels is None else np.asarray(labels)
+    predictions = (labels + 1 - correct) % num_classes
+    return wsn.Population(predictions, labels=labels, num_classes=num_classes, name=name)
+
+
+def reordered(p: wsn.Population, networks=slice(None), examples=slice(None)) -> wsn.Population:
+    return wsn.Population(
+        p.predictions[networks][:, examples],
+        labels=p.labels[examples],
+        num_classes=p.num_classes,
+        name=p.name,
+    )
+
+
+# -- populations --
+
+
+def test_accuracies_are_means_over_networks_examples_and_classes():
+    p = population(7)
+    right = np.array([[a == b for a, b in zip(row, p.labels, strict=True)] for row in p.predictions])
+    np.testing.assert_array_equal(p.correct, right)
+    np.testing.assert_allclose(p.accuracy, right.mean(0))
+    np.testing.assert_allclose(p.network_accuracy, right.mean(1))
+    of_classes = np.stack([right[:, p.labels == c].mean(1) for c in range(CLASSES)], axis=1)
+    np.testing.assert_allclose(wsn.class_accuracy(p), of_classes)
+    assert len(p) == 7 and p.num_examples == 31 and p.counts.dtype == np.int64
+
+
+def test_rows_of_records_and_an_array_are_one_population():
+    p = population(5)
+    rows = [row.astype(np.uint8) for row in p.predictions]
+    again = wsn.Population(rows, labels=p.labels.astype(np.uint8), num_classes=CLASSES)
+    assert again.predictions.dtype == np.uint8
+    np.testing.assert_array_equal(again.correct, p.correct)
+
+
+def test_halves_are_disjoint_whole_and_drawn_by_the_seed():
+    p = population(11, examples=101)
+    first, second = p.split(seed=3)
+    assert (len(first), len(second), first.name) == (6, 5, "wide")
+    rows = {tuple(r) for r in first.predictions} | {tuple(r) for r in second.predictions}
+    assert rows == {tuple(r) for r in p.predictions} and len(rows) == 11
+    np.testing.assert_array_equal(first.predictions, p.split(seed=3)[0].predictions)
+    assert not np.array_equal(first.predictions, p.split(seed=4)[0].predictions)
+    assert not np.array_equal(first.predictions, p.predictions[:6])
+
+
+def test_simulated_networks_have_the_probabilities_and_the_spread_asked_for():
+    labels = np.repeat(np.arange(3), 40)
+    p = np.tile(np.linspace(0, 1, 40), 3)
+    options = {"networks": 2000, "labels": labels, "num_classes": 3}
+    plain = wsn.simulate_population(p, **options)
+    error = np.sqrt(p * (1 - p) / 2000)
+    assert np.all(np.abs(plain.accuracy - p) <= 4.5 * error)
+    missed = plain.predictions[:, (p == 0) & (labels == 1)]
+    assert set(np.unique(missed)) == {0, 2} and abs((missed == 0).mean() - 0.5) < 4.5 / math.sqrt(8000)
+    # variance of the networks' accuracies: binomial, more with a spread; and classes go together or not
+    binomial = np.sum(p * (1 - p)) / 120**2
+    assert plain.network_accuracy.var() == pytest.approx(binomial, rel=5 * math.sqrt(2 / 2000))
+    spread = wsn.class_accuracy(wsn.simulate_population(p, spread=1.0, **options))
+    by_class = wsn.class_accuracy(wsn.simulate_population(p, class_spread=1.0, **options))
+    assert np.corrcoef(spread.T)[0, 1] > 0.7 and abs(np.corrcoef(by_class.T)[0, 1]) < 4.5 / math.sqrt(2000)
+    assert by_class.var(0).min() > 5 * plain.correct[:, :40].mean(1).var()
+
+
+@pytest.mark.parametrize("simultaneous", [True, False])
+def test_intervals_of_examples_are_scipys_exact_ones(simultaneous):
+    p = of_correct(np.arange(13)[:, None] < np.array([0, 1, 7, 13]))
+    table = wsn.example_accuracy(p, confidence=0.9, simultaneous=simultaneous)
+    each = 0.9 ** (1 / 4) if simultaneous else 0.9
+    for k, row in zip((0, 1, 7, 13), table.itertuples(), strict=True):
+        exact = stats.binomtest(k, 13).proportion_ci(each, method="exact")
+        assert (row.accuracy, row.low, row.high) == pytest.approx((k / 13, exact.low, exact.high))
+
+
+# -- many tests, looks, permutations --
+
+
+def test_holm_sidak_is_statsmodels():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 17):
+        p = rng.random(n) ** 3
+        p[0] = 0.0
+        expected = multipletests(p, method="holm-sidak")[1]
+        np.testing.assert_allclose(wsn.holm_sidak(p), expected, rtol=1e-12)
+    np.testing.assert_array_equal(wsn.holm_sidak([1.0, 1.0]), [1, 1])
+    np.testing.assert_allclose(wsn.holm_sidak([1e-20, 1.0]), [2e-20, 1.0])  # no digits lost
+
+
+@pytest.mark.parametrize("spending", ["late", "even"])
+def test_looks_spend_the_level_and_no_more(spending):
+    levels = wsn.look_levels([0.1, 0.25, 0.7, 1.0], level=0.03, spending=spending)
+    assert np.all(levels > 0) and levels.sum() == pytest.approx(0.03, rel=1e-12)
+    earlier = wsn.look_levels([0.25, 0.7, 1.0], level=0.03, spending=spending)
+    np.testing.assert_allclose(levels[2:], earlier[1:])  # what was spent before does not depend on how
+    np.testing.assert_allclose(wsn.look_levels([1], level=0.03, spending=spending), [0.03])
+
+
+def test_spending_functions_are_obrien_flemings_and_pococks():
+    z = stats.norm.ppf(0.975)
+    late = 2 - 2 * stats.norm.cdf(z / math.sqrt(0.5))
+    even = 0.05 * math.log(1 + (math.e - 1) * 0.5)
+    assert wsn.look_levels([0.5, 1])[0] == pytest.approx(late)
+    assert wsn.look_levels([0.5, 1], spending="even")[0] == pytest.approx(even)
+
+
+def test_assignments_choose_every_subset_equally_often():
+    chosen = inference.assignments(2, 3, permutations=20_000, seed=0)
+    assert np.all(chosen.sum(1) == 2)
+    _, counts = np.unique(chosen, axis=0, return_counts=True)
+    assert len(counts) == math.comb(5, 2)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_permutation_p_values_count_ties_and_the_observed_order():
+    permuted = np.array([1.0, 2.0, 3.0 * (1 - 1e-15), 4.0])
+    assert inference.permutation_p_value(3.0, permuted) == 3 / 5
+    assert inference.permutation_p_value(5.0, permuted) == 1 / 5
+
+
+def test_jackknife_of_a_mean_is_students_interval():
+    x = np.random.default_rng(0).normal(size=9)
+    low, high = inference.jackknife(lambda a, b: (a @ x[:, None])[:, 0] / a.sum(1), 9, 0, confidence=0.9)
+    half = stats.t.ppf(0.95, 8) * x.std(ddof=1) / 3
+    assert (low, high) == pytest.approx((x.mean() - half, x.mean() + half))
+
+
+def test_jackknife_of_a_difference_adds_the_variances_of_both_samples():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=5), rng.normal(size=7)
+    z = np.concatenate([x, y])
+    low, high = inference.jackknife(lambda a, b: a @ z / a.sum(1) - b @ z / b.sum(1), 5, 7, confidence=0.9)
+    half = stats.t.ppf(0.95, 4) * math.sqrt(x.var(ddof=1) / 5 + y.var(ddof=1) / 7)
+    gap = x.mean() - y.mean()
+    assert (low, high) == pytest.approx((gap - half, gap + half))
+    assert inference.jackknife(lambda a, b: a @ z, 2, 10, confidence=0.9) == (-np.inf, np.inf)
+
+
+# -- dispersion --
+
+
+def test_excess_is_the_mean_over_examples_of_its_definition():
+    a, b = population(5), population(7, seed=1)
+    p, q = a.accuracy, b.accuracy
+    found = wsn.dispersion(a, b, permutations=1)
+    chance = np.mean(p * (1 - p) / 4 + q * (1 - q) / 6)
+    assert found.observed == pytest.approx(np.mean((p - q) ** 2), rel=1e-12)
+    assert found.chance == pytest.approx(chance, rel=1e-12)
+    assert found.excess == pytest.approx(found.observed - chance, rel=1e-9)
+    assert found.ratio == pytest.approx(found.observed / chance)
+
+
+def test_excess_of_classes_weighs_them_by_their_examples():
+    a, b = population(5), population(7, seed=1)
+    weights = np.bincount(a.labels) / a.num_examples
+    x, y = wsn.class_accuracy(a), wsn.class_accuracy(b)
+    found = wsn.dispersion(a, b, level="class", permutations=1)
+    assert found.observed == pytest.approx(weights @ (x.mean(0) - y.mean(0)) ** 2)
+    assert found.chance == pytest.approx(weights @ (x.var(0, ddof=1) / 5 + y.var(0, ddof=1) / 7))
+    x, y = a.network_accuracy, b.network_accuracy
+    found = wsn.dispersion(a, b, level="network", permutations=1)
+    assert found.observed == pytest.approx((x.mean() - y.mean()) ** 2)
+    assert found.chance == pytest.approx(x.var(ddof=1) / 5 + y.var(ddof=1) / 7)
+
+
+def test_excess_is_without_bias_however_few_the_networks():
+    """Sum over all outcomes of 2 and 3 networks, each with its probability."""
+    p, q, expectation = 0.3, 0.8, 0.0
+    for outcome in itertools.product((0, 1), repeat=5):
+        x, y = np.array(outcome[:2])[:, None], np.array(outcome[2:])[:, None]
+        probability = np.prod(np.where(x, p, 1 - p)) * np.prod(np.where(y, q, 1 - q))
+        expectation += probability * wsn.dispersion(of_correct(x), of_correct(y), permutations=1).excess
+    assert expectation == pytest.approx((p - q) ** 2)
+
+
+def test_permutation_test_is_the_exact_one_in_the_limit():
+    a, b = population(3, examples=7), population(4, seed=5, examples=7)
+    joined = np.concatenate([a.correct, b.correct])
+    values = []
+    for chosen in itertools.combinations(range(7), 3):
+        rest = [i for i in range(7) if i not in chosen]
+        p, q = joined[list(chosen)].mean(0), joined[rest].mean(0)
+        values.append(np.mean((p - q) ** 2 - p * (1 - p) / 2 - q * (1 - q) / 3))
+    exact = np.mean(np.array(values) >= values[0] - 1e-12)
+    assert 0.05 < exact < 0.95
+    found = wsn.dispersion(a, b, permutations=20_000).p_value
+    assert found == pytest.approx(exact, abs=4.5 * math.sqrt(exact * (1 - exact) / 20_000))
+
+
+def test_interval_of_the_excess_leaves_one_network_out_at_a_time():
+    a, b = population(4), population(5, seed=1)
+    parts = []
+    for left, right in ((a, None), (None, b)):
+        leave = left or right
+        values = []
+        for i in range(len(leave)):
+            rest = leave[np.delete(np.arange(len(leave)), i)]
+            values.append(wsn.dispersion(rest if left else a, b if left else rest, permutations=1).excess)
+        parts.append((len(values) - 1) * np.var(values))
+    found = wsn.dispersion(a, b, confidence=0.8, permutations=1)
+    half = stats.t.ppf(0.9, 3) * math.sqrt(sum(parts))
+    assert (found.low, found.high) == pytest.approx((found.excess - half, found.excess + half))
+
+
+def test_dispersion_does_not_know_the_order_of_networks_examples_or_populations():
+    a, b = population(6), population(5, seed=1)
+    order = np.random.default_rng(0).permutation(31)
+    base = wsn.dispersion(a, b, permutations=1)
+    moved = wsn.dispersion(
+        reordered(a, slice(None, None, -1), order), reordered(b, [2, 0, 1, 4, 3], order), permutations=1
+    )
+    turned = wsn.dispersion(b, a, permutations=1)
+    for other in (moved, turned):
+        assert other.excess == pytest.approx(base.excess)
+        assert (other.low, other.high) == pytest.approx((base.low, base.high))
+
+
+def test_many_examples_are_added_up_in_parts():
+    a, b = population(3, examples=20_011), population(4, seed=1, examples=20_011)
+    found = wsn.dispersion(a, b, permutations=1)
+    assert found.observed == pytest.approx(np.mean((a.accuracy - b.accuracy) ** 2), rel=1e-12)
+
+
+def test_difference_and_ratio_have_a_sign_and_limits():
+    perfect = of_correct(np.ones((3, 5)))
+    wrong = of_correct(np.zeros((3, 5)))
+    none = wsn.dispersion(perfect, perfect, permutations=9)
+    assert none.excess == 0 and math.isnan(none.ratio) and none.p_value == 1
+    whole = wsn.dispersion(perfect, wrong, permutations=9)
+    assert whole.excess == whole.difference == 1 and whole.ratio == math.inf
+    same = of_correct([[0, 1], [1, 0], [0, 0]])
+    assert wsn.dispersion(same, same, permutations=9).difference == -math.sqrt(1 / 3 * 2 / 3)
+
+
+def test_shares_of_classes_and_of_the_accuracy_add_up():
+    a, b = population(8), population(9, seed=1)
+    fine = wsn.dispersion(a, b, permutations=1).excess
+    for level in ("class", "network"):
+        coarse = wsn.dispersion(a, b, level=level, permutations=1).excess
+        share, low, high = wsn.explained_share(a, b, level=level)
+        assert share == pytest.approx(coarse / fine) and low < share < high
+    with np.errstate(all="raise"):
+        perfect = of_correct(np.ones((3, 5)), labels=[0, 1, 0, 1, 1])
+        assert math.isnan(wsn.explained_share(perfect, perfect)[0])
+
+
+def test_table_compares_halves_of_one_size_and_corrects_for_all_pairs():
+    populations = [population(n, seed=n, name=str(n)) for n in (9, 8, 12)]
+    table = wsn.dispersion_table(populations, permutations=99, confidence=0.9)
+    pairs = list(zip(table["first"], table["second"], strict=True))
+    assert pairs == [("9", "9"), ("9", "8"), ("9", "12"), ("8", "8"), ("8", "12"), ("12", "12")]
+    assert set(table["networks"]) == {4}
+    np.testing.assert_allclose(table["adjusted"], multipletests(table["p_value"], method="holm-sidak")[1])
+    first, second = (p.split(seed=i)[0][:4] for i, p in enumerate(populations[:2]))
+    row = wsn.dispersion(first, second, confidence=0.9 ** (1 / 6), permutations=99, seed=1)
+    assert table.loc[1, ["excess", "low", "p_value"]].tolist() == [row.excess, row.low, row.p_value]
+    own = wsn.dispersion(*(h[:4] for h in populations[0].split(seed=0)), permutations=1)
+    assert table.loc[0, "excess"] == own.excess
+
+
+def test_scatter_counts_every_example_once():
+    a, b = population(3), population(4, seed=1)
+    table = wsn.accuracy_scatter(a, b)
+    assert table["examples"].sum() == 31 and not table.duplicated(["first", "second"]).any()
+    expected = pd.Series(zip(a.accuracy, b.accuracy, strict=True)).value_counts()
+    for row in table.itertuples():
+        assert expected[(row.first, row.second)] == row.examples
+
+
+def test_largest_differences_are_chosen_and_reported_on_different_networks():
+    a, b = population(20), population(15, seed=1)
+    table = wsn.largest_differences(a, b, count=6, confidence=0.9, seed=4)
+    choosing, reporting = zip(a.split(seed=4), b.split(seed=5), strict=True)
+    gaps = choosing[0].accuracy - choosing[1].accuracy
+    assert np.abs(gaps[table["example"]]).min() >= np.sort(np.abs(gaps))[-6]
+    np.testing.assert_allclose(table["chosen_by"], gaps[table["example"]])
+    assert (np.diff(table["chosen_by"].abs()) <= 0).all()
+    np.testing.assert_array_equal(table["label"], a.labels[table["example"]])
+    (k1, n1), (k2, n2) = ((p.counts[table["example"]], len(p)) for p in reporting)
+    np.testing.assert_allclose(table["first"], k1 / n1)
+    np.testing.assert_allclose(table["difference"], k1 / n1 - k2 / n2)
+    for row, x, y in zip(table.itertuples(), k1, k2, strict=True):
+        low, high = confint_proportions_2indep(x, n1, y, n2, method="newcomb", alpha=1 - 0.9 ** (1 / 6))
+        assert (row.low, row.high) == pytest.approx((low, high))
+        assert row.p_value == pytest.approx(stats.fisher_exact([[x, n1 - x], [y, n2 - y]]).pvalue)
+    np.testing.assert_array_equal(table["adjusted"], wsn.holm_sidak(table["p_value"]))
+
+
+# -- agreement --
+
+
+def test_agreement_kappa_and_error_consistency_are_their_definitions():
+    a, b = population(4, examples=53), population(3, seed=1, examples=53)
+    pairs = wsn.network_agreement([a, b])
+    predictions = np.concatenate([a.predictions, b.predictions])
+    right = predictions == a.labels
+    for i, j in itertools.product(range(7), repeat=2):
+        assert pairs.agreement[i, j] == pytest.approx(np.mean(predictions[i] == predictions[j]))
+        assert pairs.kappa[i, j] == pytest.approx(cohen_kappa_score(predictions[i], predictions[j]))
+        assert pairs.error_consistency[i, j] == pytest.approx(cohen_kappa_score(right[i], right[j]))
+
+
+def test_perfect_networks_agree_and_have_no_error_consistency():
+    perfect, other = of_correct(np.ones((3, 4))), of_correct(np.eye(4)[:3])
+    with np.errstate(all="raise"):
+        pairs = wsn.network_agreement([perfect, other])
+    assert math.isnan(pairs.error_consistency[0, 1]) and pairs.agreement[0, 1] == 1
+    assert pairs.error_consistency[0, 0] == 1 and pairs.error_consistency[0, 3] == 0
+    renamed = of_correct(other.correct, name="q")
+    table = wsn.agreement([perfect, renamed], permutations=9).set_index(["first", "second", "measure"])
+    assert table.loc[("p", "p", "error_consistency")].isna()[["mean", "p_value", "adjusted"]].all()
+    row = table.loc[("p", "q", "error_consistency")]
+    assert row["mean"] == row["low"] == row["high"] == 0 and row[["p_value", "adjusted"]].isna().all()
+
+
+def test_agreement_table_averages_pairs_of_different_networks():
+    a, b = population(4), population(5, seed=1, name="deep")
+    table = wsn.agreement([a, b], permutations=99).set_index(["first", "second", "measure"])
+    assert len(table) == 9
+    values = wsn.network_agreement([a, b]).kappa
+    of_a, of_b, between = values[:4, :4], values[4:, 4:], values[:4, 4:]
+    within = [np.mean(v[~np.eye(len(v), dtype=bool)]) for v in (of_a, of_b)]
+    assert table.loc[("wide", "wide", "kappa"), "mean"] == pytest.approx(within[0])
+    assert table.loc[("deep", "deep", "kappa"), "mean"] == pytest.approx(within[1])
+    row = table.loc[("wide", "deep", "kappa")]
+    assert row["mean"] == pytest.approx(between.mean())
+    assert row["deficit"] == pytest.approx(np.mean(within) - between.mean())
+    tested = table["p_value"].notna()
+    assert tested.tolist() == [False] * 3 + [True] * 3 + [False] * 3
+    adjusted = multipletests(table.loc[tested, "p_value"], method="holm-sidak")[1]
+    np.testing.assert_allclose(table.loc[tested, "adjusted"], adjusted)
+    # intervals hold together: 9 of them; the within one is a jackknife of 4 networks
+    means = [np.delete(np.delete(of_a, i, 0), i, 1) for i in range(4)]
+    means = [np.mean(v[~np.eye(3, dtype=bool)]) for v in means]
+    half = stats.t.ppf((1 + 0.95 ** (1 / 9)) / 2, 3) * math.sqrt(3 * np.var(means))
+    assert table.loc[("wide", "wide", "kappa"), "high"] == pytest.approx(within[0] + half)
+
+
+def test_error_consistency_of_independent_errors_is_zero_and_of_equal_ones_one():
+    rng = np.random.default_rng(0)
+    correct = rng.random((2, 100_003)) < np.array([[0.7], [0.9]])
+    pairs = wsn.network_agreement([of_correct(correct)])
+    assert abs(pairs.error_consistency[0, 1]) < 4.5 / math.sqrt(100_003)
+    same = wsn.network_agreement([of_correct(np.stack([correct[0], correct[0]]))])
+    assert same.error_consistency[0, 1] == 1
+
+
+# -- classes and groups --
+
+
+def test_class_tests_are_scipys_welch_tests():
+    a, b = population(9, examples=61), population(13, seed=1, examples=61)
+    table = wsn.class_tests(a, b, confidence=0.9)
+    x, y = wsn.class_accuracy(a), wsn.class_accuracy(b)
+    for row in table.itertuples(index=False):
+        c = row[0]
+        expected = stats.ttest_ind(x[:, c], y[:, c], equal_var=False)
+        interval = expected.confidence_interval(0.9 ** (1 / 3))
+        assert (row.t, row.df, row.p_value) == pytest.approx(
+            (expected.statistic, expected.df, expected.pvalue)
+        )
+        assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
+        assert row.first_error == pytest.approx(stats.sem(x[:, c]))
+        assert (row.first, row.second) == pytest.approx((x[:, c].mean(), y[:, c].mean()))
+        assert row.second_error == pytest.approx(stats.sem(y[:, c]))
+        assert row.examples == np.sum(a.labels == c)
+    np.testing.assert_allclose(table["adjusted"], multipletests(table["p_value"], method="holm-sidak")[1])
+    np.testing.assert_allclose(table["difference"], table["first"] - table["second"])
+
+
+def test_classes_without_variation_get_the_exact_permutation_p_value():
+    labels = [0, 0, 1, 1, 1]
+    a = of_correct([[1, 1, 1, 0, 0]] * 3, labels=labels)
+    b = of_correct([[1, 1, 1, 1, 0]] * 4, labels=labels)
+    with np.errstate(all="raise"):
+        table = wsn.class_tests(a, b)
+    assert table["p_value"].tolist() == [1.0, 2 / math.comb(7, 3)]
+    assert table["t"].isna().all() and table["low"].tolist() == [-1, -1] and table["high"].tolist() == [1, 1]
+
+
+def test_accuracy_test_is_scipys():
+    a, b = population(9), population(13, seed=1)
+    expected = stats.ttest_ind(a.network_accuracy, b.network_accuracy, equal_var=False)
+    found = wsn.accuracy_test(a, b, confidence=0.8)
+    assert found["p_value"] == pytest.approx(expected.pvalue)
+    assert found["high"] == pytest.approx(expected.confidence_interval(0.8).high)
+    assert "adjusted" not in found
+
+
+def test_groups_are_unions_of_classes_weighted_by_examples():
+    labels = np.array([0, 1, 1, 2, 2, 2, 3])
+    rng = np.random.default_rng(0)
+    a, b = (of_correct(rng.random((n, 7)) < 0.6, labels=labels, num_classes=4) for n in (6, 8))
+    groups = [("x", "y", "x"), "y", {"x", "z"}, ()]
+    table = wsn.group_tests(a, b, groups=groups)
+    assert table[["group", "classes", "examples"]].to_numpy().tolist() == [
+        ["x", 2, 4],
+        ["y", 2, 3],
+        ["z", 1, 3],
+    ]
+    members = {"x": [0, 3, 4, 5], "y": [0, 1, 2], "z": [3, 4, 5]}
+    for row in table.itertuples():
+        x, y = (p.correct[:, members[row.group]].mean(1) for p in (a, b))
+        assert row.first == pytest.approx(x.mean())
+        assert row.p_value == pytest.approx(stats.ttest_ind(x, y, equal_var=False).pvalue)
+    np.testing.assert_allclose(table["adjusted"], multipletests(table["p_value"], method="holm-sidak")[1])
+    large = wsn.group_tests(a, b, groups=groups, min_classes=2)
+    assert large["group"].tolist() == ["x", "y"]
+    np.testing.assert_allclose(large["adjusted"], multipletests(large["p_value"], method="holm-sidak")[1])
+
+
+def test_one_group_of_each_class_gives_the_class_tests():
+    a, b = population(9), population(13, seed=1)
+    by_group = wsn.group_tests(a, b, groups=["0", "1", "2"]).sort_values("group", ignore_index=True)
+    by_class = wsn.class_tests(a, b)
+    shared = by_class.columns[1:]
+    pd.testing.assert_frame_equal(by_group[shared], by_class[shared])
+    whole = wsn.group_tests(a, b, groups=["all"] * 3).iloc[0]
+    assert whole["p_value"] == pytest.approx(wsn.accuracy_test(a, b)["p_value"])
+
+
+def test_superclasses_of_cifar_100_are_those_of_the_data_set():
+    """The coarse label of each fine label, as the data set's files have them."""
+    coarse = [
+        *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7),
+        *(6, 13, 15, 3, 15, 0, 11, 1, 10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10),
+        *(16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16),
+        *(12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
+    ]  # fmt: skip
+    names = list(wsn.CIFAR100_GROUPS)
+    assert names == sorted(names) and len(names) == 20
+    assert [names.index(group) for group in wsn.CIFAR100_SUPERCLASSES] == coarse
+    assert len(set(wsn.CIFAR100_CLASSES)) == 100
+    assert all(len(five) == 5 for five in wsn.CIFAR100_GROUPS.values())
+
+
+def test_wordnet_groups_follow_every_path_up(tmp_path):
+    file = tmp_path / "is_a.txt"
+    file.write_text("n1 n2\nn1 n3\n\nn2\tn4\nn3 n4\nn3 n5\nn9 n8\nn6 n7\nn7 n6\n")
+    groups = wsn.wordnet_groups(["n4", "n5", "n1", "n6"], is_a=file, names={"n1": "entity", "n5": "dog"})
+    assert groups == [("n4", "entity", "n2", "n3"), ("dog", "entity", "n3"), ("entity",), ("n6", "n7")]
+    a, b = (
+        of_correct(np.random.default_rng(s).random((4, 8)) < 0.5, labels=np.arange(8) % 4, num_classes=4)
+        for s in (0, 1)
+    )
+    assert wsn.group_tests(a, b, groups=groups).loc[0, ["group", "classes"]].tolist() == ["entity", 3]
+
+
+# -- logistic models --
+
+
+def counts_without_separation(examples: int = 12, m: int = 9, n: int = 11, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(1, m, examples), rng.integers(1, n, examples), np.arange(examples) % CLASSES
+
+
+def from_counts(counts, networks: int, labels, name: str = "p") -> wsn.Population:
+    """Networks 0, 1, … are right until the count of the example is reached."""
+    return of_correct(np.arange(networks)[:, None] < counts, labels=labels, num_classes=CLASSES, name=name)
+
+
+OF_THE_PAPER = {
+    "A": "y ~ C(example) + C(deep)",
+    "B": "y ~ C(example) + C(deep) * C(label)",
+    "C": "y ~ C(example) * C(deep)",
+}
+FULL_RANK = {  # the same models; with the formulas above statsmodels breaks down where data are separated
+    "A": "y ~ C(example) + deep",
+    "B": "y ~ C(example) + C(label):deep",
+    "C": "y ~ C(example) + C(example):deep",
+}
+
+
+def statsmodels_fits(a: wsn.Population, b: wsn.Population, formulas: dict[str, str]) -> dict:
+    rows = pd.DataFrame(
+        {
+            "y": np.concatenate([p.correct.ravel() for p in (a, b)]).astype(int),
+            "example": np.concatenate([np.tile(np.arange(p.num_examples), len(p)) for p in (a, b)]),
+            "label": np.concatenate([np.tile(p.labels, len(p)) for p in (a, b)]),
+            "deep": np.repeat([0, 1], [a.correct.size, b.correct.size]),
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # separation; so computed here, and kept by the fit
+        fits = {
+            k: smf.glm(f, rows, family=Binomial()).fit(tol=1e-12, maxiter=60) for k, f in formulas.items()
+        }
+        assert all(np.isfinite([fit.llf, fit.aic]).all() for fit in fits.values())
+    return fits
+
+
+def test_the_three_models_are_statsmodels():
+    k1, k2, labels = counts_without_separation()
+    a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
+    ours, theirs = wsn.logistic_models(a, b, permutations=1), statsmodels_fits(a, b, OF_THE_PAPER)
+    for name, fit in theirs.items():
+        row = ours.models.loc[name]
+        assert row["aic"] == pytest.approx(fit.aic, rel=1e-9)
+        assert row["effects"] == fit.df_model + 1
+        assert row["residual_variance"] == pytest.approx(np.mean(fit.resid_response**2), rel=1e-9)
+    base, others = theirs["B"].params["C(deep)[T.1]"], theirs["B"].params.filter(regex="deep.*:C.label")
+    differences = ours.class_effects[1:] - ours.class_effects[0]
+    assert len(others) == CLASSES - 1 and np.isfinite(base)
+    np.testing.assert_allclose(differences, others, rtol=1e-5)
+    a_fit = wsn.fit_logistic(k1, k2, networks=(9, 11), groups=np.zeros(12, int))
+    assert a_fit.effects.item() == pytest.approx(theirs["A"].params["C(deep)[T.1]"], rel=1e-6)
+    assert (a_fit.informative, ours.tests["df_informative"].tolist()) == (1, [2, 11, 9])
+    variances = ours.models["residual_variance"]
+    expected = (variances["A"] - variances["B"]) / (variances["A"] - variances["C"])
+    assert ours.v_squared == pytest.approx(expected)
+
+
+def test_the_tests_are_likelihood_ratio_tests():
+    k1, k2, labels = counts_without_separation(seed=3)
+    ours = wsn.logistic_models(from_counts(k1, 9, labels), from_counts(k2, 11, labels), permutations=19)
+    likelihood = ours.models["log_likelihood"]
+    for row, df in zip(ours.tests.itertuples(), (2, 11, 9), strict=True):
+        statistic = 2 * (likelihood[row.larger] - likelihood[row.smaller])
+        assert (row.statistic, row.df) == (pytest.approx(statistic), df)
+        assert row.p_value == pytest.approx(stats.chi2.sf(statistic, df))
+        assert row.p_informative == pytest.approx(row.p_value)
+    expected = multipletests(ours.tests["p_permutation"], method="holm-sidak")[1]
+    np.testing.assert_allclose(ours.tests["adjusted"], expected)
+
+
+SEPARATED = {
+    "an example always right": ([9, 3, 2, 5, 4, 4], [11, 5, 9, 6, 2, 7]),
+    "an example never right": ([0, 3, 2, 5, 4, 4], [0, 5, 9, 6, 2, 7]),
+    "a class always right in the second": ([3, 3, 2, 5, 4, 4], [11, 5, 9, 11, 2, 7]),
+    "a class never right in the first": ([0, 3, 2, 0, 4, 4], [4, 5, 9, 6, 2, 7]),
+    "one of each": ([0, 3, 2, 5, 4, 4], [4, 5, 9, 11, 2, 7]),
+    "a class always right in the first": ([9, 3, 2, 9, 4, 4], [4, 5, 9, 6, 2, 7]),
+    "a class never right in the second": ([3, 3, 2, 5, 4, 4], [0, 5, 9, 0, 2, 7]),
+    "a class without information": ([9, 3, 2, 0, 4, 4], [11, 5, 9, 0, 2, 7]),
+}
+
+
+@pytest.mark.parametrize("case", SEPARATED)
+def test_separated_data_have_the_supremum_to_which_statsmodels_creeps(case):
+    k1, k2 = map(np.array, SEPARATED[case])
+    labels = np.arange(6) % CLASSES
+    a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
+    ours, theirs = wsn.logistic_models(a, b, permutations=1), statsmodels_fits(a, b, FULL_RANK)
+    for name, fit in theirs.items():
+        assert ours.models.loc[name, "aic"] == pytest.approx(fit.aic, rel=1e-6)
+        assert ours.models.loc[name, "log_likelihood"] >= fit.llf - 1e-9
+    effect = ours.class_effects[0]
+    if case.startswith("a class never right in the second") or case.endswith("always right in the first"):
+        assert effect == -np.inf
+    elif case.startswith("an example"):
+        assert np.isfinite(effect)
+    elif case == "a class without information":
+        assert np.isnan(effect) and ours.tests["df_informative"].tolist() == [1, 3, 2]
+        assert ours.tests["df"].tolist() == [2, 5, 3]
+    else:
+        assert effect == np.inf
+    assert np.isfinite(ours.class_effects[1:]).all()
+
+
+def test_all_right_and_all_alike_leave_nothing_to_explain():
+    perfect = from_counts(np.full(6, 9), 9, np.arange(6) % CLASSES)
+    with np.errstate(all="raise"):
+        result = wsn.logistic_models(perfect, perfect, permutations=3)
+    assert (result.models["log_likelihood"] == 0).all() and np.isnan(result.class_effects).all()
+    assert math.isnan(result.v_squared) and math.isnan(result.v_squared_chance) and result.v_squared_p == 1
+    assert (result.tests[["p_value", "p_informative", "p_permutation"]] == 1).all(axis=None)
+    assert (result.tests["df_informative"] == 0).all()
+
+
+def test_fits_are_at_the_stationary_point_even_if_effects_are_large():
+    rng = np.random.default_rng(0)
+    k1, k2 = rng.integers(0, 3, 400), 200 - rng.integers(0, 3, 400)
+    groups = np.arange(400) % 7
+    fit = wsn.fit_logistic(k1, k2, networks=(150, 200), groups=groups)
+    assert np.isfinite(fit.effects).all() and fit.effects.min() > 8
+    np.testing.assert_allclose(150 * fit.first + 200 * fit.second, k1 + k2, rtol=1e-9)
+    score = np.bincount(groups, k2 - 200 * fit.second)
+    assert np.abs(score).max() < 1e-6
+    both = (k1 + k2 > 0) & (k1 + k2 < 350)
+    gaps = special.logit(fit.second[both]) - special.logit(fit.first[both])
+    np.testing.assert_allclose(gaps, fit.effects[groups[both]], rtol=1e-6)
+
+
+def test_newton_stays_between_its_bounds_where_a_step_would_leave_them():
+    """One informative success among many failures: far from quadratic."""
+    k1, k2 = np.array([1, *[0] * 99]), np.array([0, *[997] * 99])
+    fit = wsn.fit_logistic(k1, k2, networks=(1000, 998), groups=np.zeros(100, int))
+    assert np.isfinite(fit.effects).all()
+    assert abs(np.sum(k2 - 998 * fit.second)) < 1e-6
+
+
+def test_models_do_not_know_orders_and_turn_with_the_populations():
+    k1, k2, labels = counts_without_separation(seed=7)
+    a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
+    order = np.random.default_rng(0).permutation(12)
+    base, turned = (wsn.logistic_models(x, y, permutations=1) for x, y in ((a, b), (b, a)))
+    moved = wsn.logistic_models(
+        reordered(a, slice(None, None, -1), order), reordered(b, examples=order), permutations=1
+    )
+    pd.testing.assert_frame_equal(base.models, turned.models)
+    pd.testing.assert_frame_equal(base.models, moved.models)
+    np.testing.assert_allclose(base.class_effects, -turned.class_effects)
+    assert (base.v_squared_low, base.v_squared_high) == pytest.approx(
+        (turned.v_squared_low, turned.v_squared_high)
+    )
+
+
+def test_v_squared_has_the_interval_of_networks_left_out():
+    a, b = population(4), population(5, seed=1)
+
+    def v(x, y):
+        return wsn.logistic_models(x, y, permutations=1).v_squared
+
+    of_a = [v(a[np.delete(np.arange(4), i)], b) for i in range(4)]
+    of_b = [v(a, b[np.delete(np.arange(5), i)]) for i in range(5)]
+    half = stats.t.ppf(0.9, 3) * math.sqrt(3 * np.var(of_a) + 4 * np.var(of_b))
+    found = wsn.logistic_models(a, b, permutations=1, confidence=0.8)
+    assert (found.v_squared_low, found.v_squared_high) == pytest.approx((v(a, b) - half, v(a, b) + half))
+
+
+def test_permutations_fit_the_models_to_reassigned_networks():
+    a, b = population(3), population(4, seed=1)
+    chosen = inference.assignments(3, 4, permutations=70, seed=5)
+    joined = np.concatenate([a.predictions, b.predictions])
+    options = {"labels": a.labels, "num_classes": CLASSES}
+    parts = [(wsn.Population(joined[c], **options), wsn.Population(joined[~c], **options)) for c in chosen]
+    again = [wsn.logistic_models(x, y, permutations=1) for x, y in parts]
+    found = wsn.logistic_models(a, b, permutations=70, seed=5)
+    statistics = np.array([r.tests["statistic"] for r in again])
+    exceed = (statistics >= found.tests["statistic"].to_numpy() - 1e-8).sum(0)
+    np.testing.assert_allclose(found.tests["p_permutation"], (1 + exceed) / 71)
+    explained = np.array([r.v_squared for r in again])
+    assert found.v_squared_chance == pytest.approx(explained.mean())
+    assert found.v_squared_p == (1 + np.sum(explained >= found.v_squared - 1e-12)) / 71
+
+
+def test_memory_of_a_fit_grows_with_examples_not_with_their_number_times_effects():
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    peaks = []
+    for examples in (5_000, 20_000):
+        k1, k2 = rng.integers(0, 100, (2, examples))
+        tracemalloc.start()
+        logistic._three_fits(k1, k2, (99, 99), np.arange(examples) % 1000)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0] and peaks[1] < 500 * 20_000
+
+
+# -- power --
+
+
+@pytest.mark.parametrize(("effect", "networks", "tests"), [(0.5, 20, 1), (0.8, 33, 100), (1.7, 5, 10)])
+def test_power_of_class_tests_is_statsmodels(effect, networks, tests):
+    level = 1 - 0.95 ** (1 / tests)
+    expected = TTestIndPower().power(effect, networks, level)
+    found = wsn.class_test_power(0.02 * effect, deviation=0.02, networks=networks, tests=tests)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_number_of_networks_is_the_smallest_that_will_do():
+    pilot = population(20, examples=300)
+    for power in (0.05, 0.5, 0.99):
+        n = wsn.networks_for_class_test(0.01, deviation=0.03, tests=10, power=power)
+        powers = [
+            wsn.class_test_power(0.01, deviation=0.03, networks=k, tests=10) for k in (max(n - 1, 2), n)
+        ]
+        assert powers[1] >= power and (powers[0] < power or n == 2)
+        n = wsn.networks_for_dispersion(pilot, difference=0.05, power=power)
+        powers = [wsn.dispersion_power(pilot, difference=0.05, networks=k) for k in (max(n - 1, 2), n)]
+        assert powers[1] >= power and (powers[0] < power or n == 2)
+
+
+def test_moments_of_a_pilot_are_averages_over_different_networks():
+    """tr Σ² = E ((x₁ − x₂)·(x₃ − x₄))²/4, averaged over all ordered 4-tuples."""
+    p = population(6, examples=7)
+    x = p.correct.astype(float)
+    squares = [((x[i] - x[j]) @ (x[k] - x[m])) ** 2 / 4 for i, j, k, m in itertools.permutations(range(6), 4)]
+    variation, tau, _ = _pilot_moments(p)
+    assert variation == pytest.approx(np.mean(x.var(0, ddof=1)))
+    assert tau == pytest.approx(np.mean(squares) / 49)
+
+
+def test_skewness_is_that_of_one_direction_if_networks_differ_in_one():
+    rng = np.random.default_rng(0)
+    one = of_correct(np.repeat(rng.random((400, 1)) < 0.5, 50, axis=1))
+    many = population(400, examples=300)
+    assert _pilot_moments(one)[2] == pytest.approx(2 * math.sqrt(2), rel=0.05)
+    assert _pilot_moments(many)[2] < 0.6
+
+
+# -- bad input --
+
+LABELS = [0, 1, 2, 0]
+
+
+def small(predictions=((0, 1, 2, 0), (0, 1, 1, 0)), labels=LABELS, num_classes=3, name="deep"):
+    return wsn.Population(np.array(predictions), labels=labels, num_classes=num_classes, name=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"predictions": [[0, 1, 2, 0]]}, "'deep' has 1 network; at least 2 are allowed"),
+        ({"predictions": np.zeros((0, 4), int)}, "'deep' has 0 networks; at least 2 are allowed"),
+        ({"predictions": [[0, 1, 2], [0, 1, 2]]}, r"network 0 of 'deep' have shape \(3,\); \(4,\), one for"),
+        ({"predictions": np.zeros((2, 4, 1), int)}, r"have shape \(4, 1\); \(4,\), one for each label"),
+        ({"predictions": [[0, 1, 3, 0], [0, 1, 1, 0]]}, "predictions of 'deep' hold the class 3; 0 to 2"),
+        ({"predictions": [[0, 1, -1, 0], [0, 1, 1, 0]]}, "predictions of 'deep' hold the class -1; 0 to 2"),
+        ({"predictions": np.zeros((2, 4))}, "predictions of 'deep' are of type float64; integers are allowed"),
+        ({"labels": [0, 1, 2, 3]}, "labels of 'deep' hold the class 3; 0 to 2 are allowed"),
+        ({"labels": [0.0, 1.0, 2.0, 0.0]}, "labels of 'deep' are of type float64; integers"),
+        ({"labels": np.zeros(0, int), "predictions": np.zeros((2, 0), int)}, r"labels of 'deep' have shape \(0,\)"),
+        ({"num_classes": 1}, "num_classes is 1; at least 2 are allowed"),
+    ],
+)  # fmt: skip
+def test_a_population_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+
+
+def test_labels_of_two_dimensions_are_refused():
+    with pytest.raises(
+        ValueError, match=r"labels of 'deep' have shape \(2, 4\); \(examples,\), at least one, is"
+    ):
+        small(labels=np.zeros((2, 4), int))
+
+
+def test_a_record_without_predictions_is_named():
+    rows = [np.array([0, 1, 2, 0]), np.array([0, 1, 2, 0]), None]
+    with pytest.raises(
+        ValueError, match="network 2 of 'deep' has no predictions; those of every network are"
+    ):
+        wsn.Population(rows, labels=LABELS, num_classes=3, name="deep")
+    rows[2] = np.array([0, 1, 2])
+    with pytest.raises(ValueError, match=r"network 2 of 'deep' have shape \(3,\)"):
+        wsn.Population(rows, labels=LABELS, num_classes=3, name="deep")
+
+
+PAIRWISE = [
+    wsn.dispersion,
+    wsn.explained_share,
+    wsn.accuracy_scatter,
+    wsn.largest_differences,
+    wsn.accuracy_test,
+    wsn.class_tests,
+    wsn.logistic_models,
+    lambda a, b: wsn.group_tests(a, b, groups=["x"] * 3),
+    lambda a, b: wsn.agreement([a, b]),
+    lambda a, b: wsn.network_agreement([a, b]),
+    lambda a, b: wsn.dispersion_table([a, b]),
+]
+
+
+@pytest.mark.parametrize("function", PAIRWISE)
+def test_populations_over_other_examples_or_classes_are_refused(function):
+    a = small(name="wide")
+    with pytest.raises(ValueError, match="'wide' and 'deep' have 4 and 3 examples; the same examples"):
+        function(a, small([[0, 1, 2], [0, 1, 1]], [0, 1, 2]))
+    with pytest.raises(ValueError, match="'wide' and 'deep' have labels 2 and 1 at example 2; the same"):
+        function(a, small(labels=[0, 1, 1, 0]))
+    with pytest.raises(ValueError, match="'wide' and 'deep' have 3 and 4 classes; the same classes"):
+        function(a, small(num_classes=4))
+
+
+def test_a_class_without_examples_is_refused_where_classes_count():
+    a, b = small(num_classes=4, name="wide"), small(num_classes=4)
+    message = "class 3 has no example in the labels of 'wide'; at least one of each of the 4 classes"
+    for function in (
+        wsn.class_tests,
+        wsn.logistic_models,
+        wsn.explained_share,
+        lambda x, y: wsn.dispersion(x, y, level="class"),
+        lambda x, y: wsn.group_tests(x, y, groups=["x"] * 4),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(a, b)
+    assert wsn.dispersion(a, b, permutations=1).chance > 0
+
+
+def test_arguments_out_of_range_are_named():
+    a, b = population(4), population(5, seed=1)
+    with pytest.raises(ValueError, match="'wide' has 3 networks; at least 4 can be split into halves"):
+        a[:3].split(seed=0)
+    with pytest.raises(ValueError, match="'wide' has 1 network; at least 2 are allowed"):
+        _ = a[:1]
+    with pytest.raises(ValueError, match="count is 32; 1 to 31 are allowed"):
+        wsn.largest_differences(a, b, count=32)
+    with pytest.raises(ValueError, match="level is 'all'; 'example', 'class' and 'network' are allowed"):
+        wsn.dispersion(a, b, level="all")
+    with pytest.raises(ValueError, match="permutations is 0; at least 1 is allowed"):
+        wsn.dispersion(a, b, permutations=0)
+    with pytest.raises(ValueError, match="confidence is 95; a number between 0 and 1 is allowed"):
+        wsn.dispersion(a, b, confidence=95)
+    for function in (wsn.agreement, wsn.dispersion_table):
+        with pytest.raises(ValueError, match=r"named \['wide', 'wide'\]; different names are allowed"):
+            function([a, b])
+    with pytest.raises(ValueError, match="groups has 2 entries; 3, one for each class, are allowed"):
+        wsn.group_tests(a, b, groups=["x", "y"])
+    with pytest.raises(
+        ValueError, match="min_classes is 3; at most 2, the size of the largest group, is allowed"
+    ):
+        wsn.group_tests(a, b, groups=["x", "x", "y"], min_classes=3)
+    with pytest.raises(ValueError, match=r"p_values are \[0.1 nan\]; a sequence of numbers from 0 to 1"):
+        wsn.holm_sidak([0.1, np.nan])
+    with pytest.raises(ValueError, match=r"probabilities have shape \(2,\) and labels \(1,\)"):
+        wsn.simulate_population([0.1, 0.2], networks=2, labels=[0], num_classes=2)
+    with pytest.raises(ValueError, match="probabilities lie in 0.1 to 1.2; 0 to 1 are allowed"):
+        wsn.simulate_population([0.1, 1.2], networks=2, labels=[0, 1], num_classes=2)
+
+
+@pytest.mark.parametrize("fractions", [[0.5, 0.9], [0.5, 0.5, 1], [0, 1], []])
+def test_looks_are_planned_to_the_end(fractions):
+    with pytest.raises(ValueError, match="increasing numbers above 0 that end in 1 are allowed"):
+        wsn.look_levels(fractions)
+
+
+def test_impossible_plans_are_refused():
+    with pytest.raises(ValueError, match="spending is 'early'; 'late' and 'even' are allowed"):
+        wsn.look_levels([1], spending="early")
+    with pytest.raises(ValueError, match="level is 5; a number between 0 and 1 is allowed"):
+        wsn.look_levels([1], level=5)
+    for name, value in (("difference", 0), ("deviation", -1), ("networks", 1), ("tests", 0), ("level", 1)):
+        options = {"difference": 0.1, "deviation": 0.1, "networks": 5, name: value}
+        with pytest.raises(ValueError, match=f"{name} is {value}; a"):
+            wsn.class_test_power(options.pop("difference"), **options)
+    with pytest.raises(ValueError, match="power is 1; a number between 0 and 1 is allowed"):
+        wsn.networks_for_class_test(0.1, deviation=0.1, power=1)
+    with pytest.raises(ValueError, match="more than 16,777,216 networks are needed; a larger difference"):
+        wsn.networks_for_class_test(1e-6, deviation=0.1)
+    with pytest.raises(ValueError, match="'wide' has 3 networks; a pilot of at least 4 is allowed"):
+        wsn.dispersion_power(population(3), difference=0.1, networks=5)
+    perfect = of_correct(np.ones((5, 7)))
+    with pytest.raises(ValueError, match="the networks of 'p' do not differ enough to plan with"):
+        wsn.dispersion_power(perfect, difference=0.1, networks=5)
+
+
+def test_a_damaged_hierarchy_is_refused(tmp_path):
+    file = tmp_path / "is_a.txt"
+    file.write_text("n1 n2\nn1 n2 n3\n")
+    with pytest.raises(ValueError, match="line 2 of is_a.txt is 'n1 n2 n3'; 'parent child' is allowed"):
+        wsn.wordnet_groups(["n2"], is_a=file)
+    file.write_text("n1 n2\n")
+    with pytest.raises(ValueError, match="class 'n3' does not occur in is_a.txt; a synset of it is allowed"):
+        wsn.wordnet_groups(["n2", "n3"], is_a=file)
+
+
+def test_statistics_of_predictions_need_no_torch():
+    code = (
+        "import sys, numpy as np, wsnlib as wsn;"
+        "p = wsn.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2);"
+        "wsn.dispersion(p, p); wsn.logistic_models(p, p, permutations=1); wsn.agreement([p]);"
+        "print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
