@@ -2,5 +2,6 @@
 
 from wsnlib.models.mlp import MLP
 from wsnlib.models.resnet18 import ResNet18, from_torchvision, initialise_fan_out
+from wsnlib.models.resnet_cifar import ResNetCifar
 
-__all__ = ["MLP", "ResNet18", "from_torchvision", "initialise_fan_out"]
+__all__ = ["MLP", "ResNet18", "ResNetCifar", "from_torchvision", "initialise_fan_out"]
