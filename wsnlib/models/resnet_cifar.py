@@ -172,7 +172,7 @@ class ResNetCifar(nn.Module):
         channels = round(BASE_CHANNELS * width_multiplier)
         if channels < 1:
             raise ValueError(
-                f"width_multiplier is {width_multiplier}; at least {1 / BASE_CHANNELS} is allowed, one channel"
+                f"width_multiplier is {width_multiplier}; at least {1 / BASE_CHANNELS} is allowed"
             )
         self.input = nn.Identity()
         self.conv = _convolution(input_channels, channels, stride=1, details=details)
@@ -226,7 +226,7 @@ _TRUNCATED_STD = 0.87962566103423978
 
 
 def initialise_truncated(model: nn.Module) -> None:
-    """Draw every convolution and linear layer anew with variance 2/fan_in, from a normal cut off at 2σ; biases 0.
+    """Draw weights of convolutions and linear layers anew with variance 2/fan_in, cut off at 2σ; biases 0.
 
     This is Keras's `he_normal`. Draws from PyTorch's global generator, as the constructors do.
 
