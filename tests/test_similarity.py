@@ -429,3 +429,182 @@ def test_a_layer_without_component_left_is_constant():
 def test_what_cannot_be_compared_is_refused(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+# -- blocks --
+
+
+def decay(layers: int, length: float) -> np.ndarray:
+    depth = np.arange(layers)
+    return np.exp(-np.abs(depth[:, None] - depth) / length)
+
+
+def paced(pace: np.ndarray) -> np.ndarray:
+    """CKA that decays with the distance along a depth whose pace changes."""
+    depth = np.cumsum(pace)
+    return np.exp(-np.abs(depth[:, None] - depth))
+
+
+def noisy(values: np.ndarray, size: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, size, values.shape)
+    made = values + (noise + noise.T) / 2**0.5
+    np.fill_diagonal(made, 1)
+    return made
+
+
+def planted(*ranges: tuple[int, int], layers: int = 53, similarity: float = 0.93) -> np.ndarray:
+    values = 0.3 + 0.4 * decay(layers, 9)
+    for start, stop in ranges:
+        values[start:stop, start:stop] = similarity
+    return noisy(values, 0.02)
+
+
+def found(values: np.ndarray, **kwargs) -> list[tuple[int, int]]:
+    return [(block.start, block.stop) for block in wsn.block_structure(values, **kwargs).blocks]
+
+
+@pytest.mark.parametrize(
+    "blocks", [[(17, 41)], [(0, 20)], [(30, 53)], [(5, 17), (26, 47)], [(4, 16), (16, 40)]]
+)
+def test_planted_blocks_are_found_where_they_are(blocks):
+    structure = wsn.block_structure(planted(*blocks))
+    assert [(b.start, b.stop) for b in structure.blocks] == blocks
+    for block in structure.blocks:
+        assert block.similarity == pytest.approx(0.93, abs=0.02)
+        assert block.p_value == 1 / 200
+    assert structure.coverage == pytest.approx(sum(stop - start for start, stop in blocks) / 53)
+    assert structure.best in structure.blocks
+
+
+def test_strength_is_similarity_minus_surroundings():
+    values = planted((17, 41))
+    block = wsn.block_structure(values).best
+    inside, across = [], []
+    for i, j in itertools.combinations(range(53), 2):
+        members = (17 <= i < 41) + (17 <= j < 41)
+        if members == 2 and j - i > 12:
+            inside.append(values[i, j])
+        if members == 1 and j - i <= 12:
+            across.append(values[i, j])
+    assert block.similarity == pytest.approx(np.mean(inside), rel=1e-12)
+    assert block.strength == pytest.approx(np.mean(inside) - np.mean(across), rel=1e-10)
+
+
+SMOOTH = {
+    "fast": decay(53, 3),
+    "slow": decay(53, 60),
+    "linear": 1 - np.abs(np.subtract.outer(np.arange(53), np.arange(53))) / 53,
+    "slower and slower": paced(1 / np.arange(4, 57)),
+    "faster and faster": paced(np.linspace(0, 0.15, 53)),
+    "slow in the middle": paced(0.1 - 0.06 * np.exp(-(((np.arange(53) - 26) / 8) ** 2))),
+    "three times slower for a while": paced(np.where(abs(np.arange(53) - 26) < 10, 0.04, 0.12)),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_decay_along_depth_is_no_block(name):
+    structure = wsn.block_structure(SMOOTH[name])
+    assert structure.blocks == () and structure.coverage == 0
+    assert structure.best.strength < 0.06
+    assert found(noisy(SMOOTH[name], 0.03)) == []
+
+
+@pytest.mark.parametrize("name", ["fast", "slow", "linear"])
+def test_a_decay_at_one_pace_has_no_range_of_positive_strength(name):
+    best = wsn.block_structure(SMOOTH[name]).best
+    assert best.strength < 0 and best.p_value == 1
+
+
+def test_layers_that_hardly_change_among_others_that_do_are_a_block():
+    values = paced(np.where(abs(np.arange(53) - 26) < 10, 0.004, 0.15))
+    (block,) = wsn.block_structure(values).blocks
+    assert abs(block.start - 17) <= 3 and abs(block.stop - 36) <= 3  # the next layers are at 0.86
+
+
+def test_noise_is_no_block_in_all_but_a_few_of_many():
+    alarms = blocks = 0
+    for seed in range(40):
+        noise = np.random.default_rng(seed).uniform(0, 1, (31, 31))
+        structure = wsn.block_structure((noise + noise.T) / 2, surrogates=59)
+        alarms += structure.best.p_value <= 0.05
+        blocks += len(structure.blocks)
+    assert alarms <= 6  # 2 expected
+    assert blocks <= 1
+
+
+def test_a_checkerboard_is_no_block_but_may_hold_one():
+    after = np.arange(53) % 7 >= 5
+    board = np.where(np.equal.outer(after, after), 0.85, 0.45) * decay(53, 80)
+    assert found(noisy(board, 0.01)) == []
+    board[20:42, 20:42] = 0.93
+    assert found(noisy(board, 0.01)) == [(20, 42)]
+
+
+def test_all_layers_alike_are_no_block_for_lack_of_surroundings():
+    structure = wsn.block_structure(np.full((23, 23), 0.97))
+    assert structure.blocks == () and structure.best.strength == pytest.approx(0, abs=1e-12)
+
+
+def test_thresholds_are_kept():
+    values = planted((17, 41), similarity=0.8)
+    best = wsn.block_structure(values).best
+    assert found(values) == [(17, 41)]
+    assert found(values, least_similarity=best.similarity + 0.1) == []
+    assert found(values, least_strength=best.strength + 0.1) == []
+    assert found(values, level=0.004) == []
+    assert found(values, least_length=24) == [(17, 41)]
+    assert found(values, least_length=25) != [(17, 41)]
+    assert found(values, surrogates=10) == []  # the least p-value is 1 / 11
+
+
+def test_the_diagonal_is_not_used_and_the_seed_is():
+    values = planted((17, 41))
+    changed = values.copy()
+    np.fill_diagonal(changed, -7)
+    assert wsn.block_structure(values) == wsn.block_structure(changed)
+    noise = noisy(decay(31, 5), 0.3)
+    p = [wsn.block_structure(noise, seed=seed, surrogates=29).best.p_value for seed in (0, 0, 1, 2, 3)]
+    assert p[0] == p[1] and len(set(p)) > 1
+
+
+def test_reversed_depth_reverses_the_blocks():
+    values = planted((5, 17), (26, 47))
+    assert found(values[::-1, ::-1]) == [(53 - 47, 53 - 26), (53 - 17, 53 - 5)]
+
+
+def test_surrogates_keep_the_values_at_every_distance():
+    from wsnlib.similarity import blocks
+
+    diagonals = blocks._diagonals(planted((5, 17), layers=19))
+    rolled = blocks._rolled(diagonals, np.random.default_rng(0))
+    assert np.array_equal(np.sort(rolled, 1), np.sort(diagonals, 1)) and not np.array_equal(rolled, diagonals)
+    for k in range(1, 19):
+        assert (rolled[k, 19 - k :] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "kwargs", "message"),
+    [
+        (np.ones((7, 7)), {}, r"the matrix is \(7, 7\); \(n, n\) with n of at least 8"),
+        (np.ones((9, 8)), {}, r"the matrix is \(9, 8\)"),
+        (np.triu(np.ones((9, 9))), {}, "the matrix is not symmetric"),
+        (
+            np.where(np.eye(9, k=1) + np.eye(9, k=-1) > 0, np.nan, 1),
+            {},
+            "the matrix has entries that are not finite",
+        ),
+        (np.ones((9, 9)), {"least_length": 3}, "least_length is 3; 4 to 8 are allowed"),
+        (np.ones((9, 9)), {"least_length": 9}, "least_length is 9; 4 to 8 are allowed"),
+        (np.ones((9, 9)), {"surrogates": 0}, "surrogates is 0; at least 1"),
+    ],
+)
+def test_matrices_that_cannot_be_measured(values, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.block_structure(values, **kwargs)
+
+
+def test_a_layer_without_cka_is_named():
+    values = decay(11, 3)
+    values[4] = values[:, 4] = np.nan
+    with pytest.raises(ValueError, match="the matrix of layer 4 is not finite; leave out layers"):
+        wsn.block_structure(values)

@@ -58,6 +58,10 @@ from .plotting import plot_mask as plot_mask
 from .plotting import plot_widening as plot_widening
 from .plotting import set_style as set_style
 from .plotting import width_color as width_color
+from .probes import Probe as Probe
+from .probes import around_additions as around_additions
+from .probes import fit_probe as fit_probe
+from .probes import linear_probes as linear_probes
 from .representations import Components as Components
 from .representations import activation_sparsity as activation_sparsity
 from .representations import cka_matrices as cka_matrices
@@ -68,8 +72,11 @@ from .representations import deletion_order as deletion_order
 from .representations import first_components as first_components
 from .representations import layer_names as layer_names
 from .representations import representations as representations
+from .similarity import Block as Block
+from .similarity import BlockStructure as BlockStructure
 from .similarity import CKAMatrix as CKAMatrix
 from .similarity import MinibatchCKA as MinibatchCKA
+from .similarity import block_structure as block_structure
 from .similarity import cka as cka
 from .similarity import full_cka as full_cka
 from .similarity import hsic0 as hsic0

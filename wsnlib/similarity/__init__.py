@@ -1,5 +1,6 @@
 """How alike two representations are: HSIC, linear CKA, blocks in a matrix of it. Matrices in, numbers out."""
 
+from wsnlib.similarity.blocks import Block, BlockStructure, block_structure
 from wsnlib.similarity.hsic import (
     Gram,
     centred,
@@ -14,10 +15,13 @@ from wsnlib.similarity.hsic import (
 from wsnlib.similarity.minibatch import CKAMatrix, MinibatchCKA, Weighting, full_cka
 
 __all__ = [
+    "Block",
+    "BlockStructure",
     "CKAMatrix",
     "Gram",
     "MinibatchCKA",
     "Weighting",
+    "block_structure",
     "centred",
     "cka",
     "full_cka",
