@@ -182,7 +182,7 @@ class _Ranges:
         return similarity, strength, strength * np.sqrt(self.stop - self.start)
 
     def _far_and_near(self, diagonals: Matrix) -> tuple[Matrix, Matrix]:
-        """Sums over the pairs in each range more than half its length apart, and nearer ones that leave it."""
+        """Sums over far pairs in each range, and over near pairs of which one layer lies outside."""
         # first[d, i] adds up pairs (j, j + k) with k <= d and j < i, second[d, i] those with j + k < i
         n = len(diagonals)
         sums = np.concatenate([np.zeros((n, 1)), diagonals.cumsum(1)], axis=1)
