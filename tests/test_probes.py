@@ -1,0 +1,209 @@
+"""Linear probes: the minimum, the choice of strength, invariances, the layers around additions, errors."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+import wsnlib as wsn
+from wsnlib import data as data_module
+from wsnlib import probes
+from wsnlib.models import MLP, ResNetCifar
+
+CLASSES = 3
+
+
+def examples(seed: int, n: int, p: int = 7, noise: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % CLASSES
+    centres = torch.randn(CLASSES, p, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+    return centres[labels] + noise * torch.randn(n, p, generator=generator, dtype=torch.float64), labels
+
+
+def splits(n: int = 60, p: int = 7, noise: float = 1.0):
+    return [examples(seed, n, p, noise) for seed in (0, 1, 2)]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.01, 1e-4])
+@pytest.mark.parametrize(("n", "p"), [(60, 7), (60, 1), (23, 101)])
+def test_the_minimum_is_the_minimum(n, p, strength):
+    x, labels = examples(0, n, p)
+    axes = probes._PrincipalAxes(x)
+    z = axes.coordinates(x)
+    assert z.square().sum(1).mean() / z.shape[1] == pytest.approx(1, rel=1e-9)
+    start = z.new_zeros(z.shape[1], CLASSES)
+    weights, bias, gradient = probes._solve(z, labels, start, z.new_zeros(CLASSES), strength)
+    assert gradient < 1e-6
+    # scikit-learn minimises the sum over examples with penalty 1 / (2C)
+    other = LogisticRegression(C=1 / (strength * n), tol=1e-10, max_iter=10000).fit(z.numpy(), labels.numpy())
+    assert np.abs(weights.T.numpy() - other.coef_).max() < 1e-4 * max(1, np.abs(other.coef_).max())
+
+    def loss(w: torch.Tensor, b: torch.Tensor) -> float:
+        return (F.cross_entropy(z @ w + b, labels) + strength / 2 * w.square().sum()).item()
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        step = 1e-3 * torch.randn(weights.shape, generator=generator, dtype=torch.float64)
+        assert loss(weights + step, bias) > loss(weights, bias)
+
+
+def test_features_beyond_the_number_of_images_change_nothing_but_coordinates():
+    x, _ = examples(0, 23, 101)
+    z = probes._PrincipalAxes(x).coordinates(x)
+    assert z.shape == (23, 22)
+    moved = x - x.mean(0)
+    ratio = (z @ z.T) / (moved @ moved.T)
+    assert ratio.max() - ratio.min() < 1e-9 * ratio.mean().abs()
+    other = examples(1, 11, 101)[0]
+    projected = probes._PrincipalAxes(x).coordinates(other)
+    assert torch.allclose(projected @ z.T, (other - x.mean(0)) @ moved.T * ratio.mean(), atol=1e-9)
+
+
+def test_the_strength_is_chosen_on_validation_and_reported_on_test():
+    train, validation, test = splits(noise=2.0)
+    found = wsn.fit_probe(train, validation, test)
+    alone = [wsn.fit_probe(train, validation, test, strengths=[s]) for s in probes.STRENGTHS]
+    best = max(alone, key=lambda probe: (probe.validation_accuracy, probe.strength))
+    assert found.strength == best.strength
+    assert found.validation_accuracy == best.validation_accuracy
+    assert found.test_accuracy == best.test_accuracy and found.train_accuracy == best.train_accuracy
+    assert len({probe.validation_accuracy for probe in alone}) > 1
+    swapped = wsn.fit_probe(train, test, validation)
+    assert swapped.validation_accuracy == max(p.test_accuracy for p in alone)
+    again = wsn.fit_probe(train, validation, test, strengths=probes.STRENGTHS[::-1])
+    assert again.strength == found.strength
+
+
+def test_weaker_penalties_fit_the_training_images_better():
+    train, validation, test = splits(n=30, p=40, noise=3.0)
+    accuracies = [wsn.fit_probe(train, validation, test, strengths=[s]).train_accuracy for s in (100.0, 1e-5)]
+    assert accuracies[0] < accuracies[1] == 1
+
+
+def test_accuracies_are_right():
+    train, validation, test = splits(noise=0.01)
+    shuffled = (test[0], (test[1] + 1) % CLASSES)
+    found = wsn.fit_probe(train, validation, shuffled)
+    assert (found.train_accuracy, found.validation_accuracy, found.test_accuracy) == (1, 1, 0)
+    assert found.strength == max(probes.STRENGTHS)
+    assert found.features == 7
+
+
+def test_a_probe_is_invariant_to_what_cka_is():
+    given = splits(noise=1.5)
+    found = wsn.fit_probe(*given)
+    rotation = torch.linalg.qr(
+        torch.randn(7, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    )[0]
+    other = wsn.fit_probe(*[(1e4 * x @ rotation - 30, y) for x, y in given])
+    assert replace(other, gradient=0) == replace(found, gradient=0)
+
+
+def test_a_class_missing_in_training_and_a_constant_layer():
+    train, validation, test = splits()
+    few = train[1] < 2
+    found = wsn.fit_probe((train[0][few], train[1][few]), validation, test)
+    assert found.test_accuracy <= 2 / 3
+    constant = [(torch.ones(len(x), 4), y) for x, y in (train, validation, test)]
+    assert wsn.fit_probe(*constant).test_accuracy == pytest.approx(1 / 3, abs=1e-9)
+
+
+# -- of a network --
+
+
+def small_data(n: int = 48, size: int = 8) -> data_module.Dataset:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> data_module.Split:
+        labels = torch.arange(n) % CLASSES
+        images = torch.randint(0, 128, (n, 3, size, size), generator=generator)
+        images += 100 * F.one_hot(labels, CLASSES)[:, :, None, None]
+        return data_module.Split(images.to(torch.uint8), labels)
+
+    return data_module.Dataset(
+        train=split(n),
+        validation=split(n // 2),
+        test=split(n // 2 + 3),
+        classes=tuple("abc"),
+        mean=torch.tensor([0.4, 0.5, 0.6]),
+        std=torch.tensor([0.2, 0.3, 0.25]),
+    )
+
+
+def test_layers_around_additions_are_probed_in_order():
+    torch.manual_seed(0)
+    net, data = ResNetCifar(8, width_multiplier=0.25, num_classes=CLASSES), small_data()
+    found = wsn.linear_probes(net, data)
+    assert list(found) == [f"stage{s}.block1.{layer}" for s in (1, 2, 3) for layer in ("norm2", "add")]
+    assert [probe.features for probe in found.values()] == [4 * c for c in (4, 4, 8, 8, 16, 16)]
+    for name, probe in found.items():
+        x = []
+        for split in (data.train, data.validation, data.test):
+            outputs = wsn.representations(net, data.normalise(split.images), layers=[name])[name]
+            x.append((F.avg_pool2d(outputs, outputs.shape[-1] // 2), split.labels))
+        assert replace(wsn.fit_probe(*x), gradient=0) == replace(probe, gradient=0)
+    assert found["stage1.block1.add"].test_accuracy > 0.9
+    assert not net.stage1.block1.norm2._forward_hooks and net.training
+
+
+def test_all_features_may_be_kept_and_layers_named():
+    torch.manual_seed(0)
+    net, data = ResNetCifar(8, width_multiplier=0.25, num_classes=CLASSES), small_data()
+    found = wsn.linear_probes(net, data, layers=["stage2", "dense", "conv"], pool=None, strengths=[0.1])
+    assert {name: probe.features for name, probe in found.items()} == {"conv": 256, "stage2": 128, "dense": 3}
+    assert {probe.strength for probe in found.values()} == {0.1}
+    once = wsn.linear_probes(net, data, layers=["conv", "dense"], pool=1, strengths=[0.1])
+    assert [probe.features for probe in once.values()] == [4, 3]
+
+
+def test_additions_are_found_by_name():
+    with torch.device("meta"):
+        net = ResNetCifar(20)
+    assert len(wsn.around_additions(net)) == 18
+    with pytest.raises(ValueError, match="the MLP has no blocks with norm2 and add; give layers"):
+        wsn.around_additions(MLP(7))
+
+
+def test_every_probe_converges():
+    torch.manual_seed(1)
+    net, data = ResNetCifar(8, width_multiplier=0.5, num_classes=CLASSES), small_data(200)
+    for probe in wsn.linear_probes(net, data).values():
+        assert probe.gradient < 1e-6 and math.isfinite(probe.test_accuracy)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: wsn.fit_probe(*splits(), strengths=[]), r"strengths are \(\); at least one"),
+        (
+            lambda: wsn.fit_probe(*splits(), strengths=[1, 0]),
+            r"strengths are \(1, 0\); at least one, all above 0",
+        ),
+        (
+            lambda: wsn.fit_probe(splits()[0], (torch.ones(3, 7), torch.ones(4)), splits()[2]),
+            "the validation split has 3 examples and 4 labels",
+        ),
+        (
+            lambda: wsn.fit_probe(*splits()[:2], (torch.ones(0, 7), torch.ones(0))),
+            "the test split has 0 examples and 0 labels",
+        ),
+        (lambda: wsn.linear_probes(ResNetCifar(8), small_data(), pool=0), "pool is 0; at least 1, or None"),
+        (lambda: wsn.linear_probes(nn.Linear(2, 2), small_data()), "the Linear has no blocks with norm2"),
+        (
+            lambda: wsn.linear_probes(ResNetCifar(8), replace(small_data(), validation=small_data(0).train)),
+            "there is no validation split to choose the strength on",
+        ),
+        (
+            lambda: wsn.linear_probes(ResNetCifar(8), small_data(), layers=["stage1.block1.ad"]),
+            "is not a layer of the ResNetCifar; did you mean stage1.block1.add",
+        ),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()

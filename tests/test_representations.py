@@ -1,0 +1,575 @@
+"""Reading layers through hooks, CKA in one stream, components, sparsity, deletion."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+import wsnlib as wsn
+from wsnlib import similarity
+from wsnlib.models import MLP, ResNet18, ResNetCifar
+from wsnlib.representations import read
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def resnet(seed: int = 0, *, trained: bool = True, **kwargs) -> nn.Module:
+    """A small ResNet whose batch norms are not the identity."""
+    torch.manual_seed(seed)
+    net = ResNetCifar(8, width_multiplier=0.25, norm_momentum=0.5, **kwargs)
+    if trained:
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(3):
+            loss = F.cross_entropy(net(normal(step, 32, 3, 8, 8)), torch.arange(32) % 10)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return net
+
+
+def outputs(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Copies of what every leaf gives, by plain hooks."""
+    found: dict[str, torch.Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda m, i, o, name=name: found.__setitem__(name, o.detach().clone()))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    model.eval()
+    with torch.no_grad():
+        model(images)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+class InPlace(nn.Module):
+    """Changes what its layers gave, in every way there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 7)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Linear(7, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.relu(self.first(x))
+        z = self.second(y)
+        z += y
+        y *= 0
+        return z
+
+
+# -- reading --
+
+
+def test_layers_are_in_order_of_computation():
+    net = resnet()
+    assert wsn.layer_names(net, normal(0, 5, 3, 8, 8)) == [
+        name for name, module in net.named_modules() if not list(module.children())
+    ]
+    assert wsn.layer_names(net, normal(0, 5, 3, 8, 8), layers=["stage2", "norm", "conv"]) == [
+        "conv",
+        "norm",
+        "stage2",
+    ]
+
+
+def test_a_module_called_again_is_another_layer():
+    net = torchvision.models.resnet18(weights=None)
+    images = normal(0, 2, 3, 32, 32)
+    names = wsn.layer_names(net, images)
+    block = [name for name in names if name.startswith("layer1.0")]
+    assert block == [f"layer1.0.{name}" for name in ("conv1", "bn1", "relu", "conv2", "bn2", "relu:2")]
+    found = wsn.representations(net, images, layers=["layer1.0.relu:2", "layer1.0"])
+    assert torch.equal(found["layer1.0.relu:2"], found["layer1.0"])
+    only = wsn.representations(net, images, layers=["layer1.0.relu"])
+    assert list(only) == ["layer1.0.relu"] and not torch.equal(only["layer1.0.relu"], found["layer1.0"])
+
+
+def test_operations_in_place_do_not_reach_what_was_read():
+    torch.manual_seed(0)
+    net = InPlace()
+    x = normal(0, 9, 5)
+    found = wsn.representations(net, x, batch_size=4)
+    first = x @ net.first.weight.T + net.first.bias
+    assert torch.allclose(found["first"], first, atol=1e-6)
+    assert torch.allclose(found["relu"], first.relu(), atol=1e-6)
+    assert torch.allclose(found["second"], net.second(first.relu()), atol=1e-6)
+    matrix = wsn.cka_matrix(net, x, batch_size=9, passes=1)
+    for i, a in enumerate(matrix.rows):
+        for j, b in enumerate(matrix.columns):
+            assert matrix.values[i, j] == pytest.approx(wsn.cka(found[a], found[b]), abs=1e-5)
+
+
+def test_static_masks_are_not_layers():
+    net = MLP(7, inputs=5)
+    names = wsn.layer_names(net, normal(0, 4, 5))
+    wsn.sparsify(net, num_weights=40, generator=torch.Generator())
+    assert wsn.layer_names(net, normal(0, 4, 5)) == names == ["hidden1", "activation1", "output"]
+
+
+def test_modules_that_give_tuples_or_nothing_of_the_images():
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = nn.LSTM(3, 5, batch_first=True)
+            self.table = nn.Embedding(4, 5)
+            self.listed = Listed()
+            self.unused = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.listed(x)
+            return self.recurrent(x)[0] + self.table(torch.arange(2))
+
+    class Listed(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"x": x}
+
+    net, x = Odd(), normal(0, 6, 2, 3)
+    assert wsn.layer_names(net, x) == ["recurrent"]
+    assert wsn.representations(net, x)["recurrent"].shape == (6, 2, 5)
+    with pytest.raises(ValueError, match="listed gives a dict; a tensor, or a tuple"):
+        wsn.layer_names(net, x, layers=["listed"])
+    with pytest.raises(ValueError, match="table gave 2 rows for 4 images"):
+        wsn.layer_names(net, x, layers=["table"])
+    with pytest.raises(ValueError, match="unused never ran"):
+        wsn.layer_names(net, x, layers=["recurrent", "unused"])
+
+
+def test_the_model_is_left_as_it_was_even_after_an_error():
+    net = resnet()
+    net.train()
+    net.norm.eval()
+    before = copy.deepcopy(net.state_dict())
+    modes = [module.training for module in net.modules()]
+    images = normal(0, 16, 3, 8, 8)
+    wsn.cka_matrix(net, images, batch_size=8, passes=1)
+    with pytest.raises(ZeroDivisionError):
+        wsn.representations(net, images, reduce=lambda x: 1 / 0)
+    assert [module.training for module in net.modules()] == modes
+    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in net.modules())
+    after = net.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # running statistics included
+
+
+def test_reading_is_without_gradients_and_in_full_precision():
+    net = InPlace()
+    seen = []
+    with torch.autocast("cpu", torch.bfloat16), read(net, None, lambda name, x: seen.append(x)):
+        net(normal(0, 4, 5))
+    assert all(x.dtype == torch.float32 and not x.requires_grad for x in seen)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            "stage1.block1.conv3",
+            "'stage1.block1.conv3' is not a layer of the ResNetCifar; did you mean stage1.block1.conv",
+        ),
+        ("qqqq", "'qqqq' is not a layer of the ResNetCifar; one of input, conv"),
+        ("conv:x", "'conv:x' is not a layer"),
+        ("conv:2", "conv:2 never ran"),
+    ],
+)
+def test_an_unknown_layer_has_near_names(layer, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.cka_matrix(resnet(trained=False), normal(0, 8, 3, 8, 8), layers=["conv", layer])
+
+
+# -- CKA in one stream --
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_one_batch_of_all_images_is_the_whole_data_set(trained):
+    net, images = resnet(trained=trained), normal(1, 40, 3, 8, 8)
+    found = wsn.cka_matrix(net, images, batch_size=40, passes=1)
+    exact = similarity.full_cka(outputs(net, images))
+    assert found.rows == exact.rows
+    assert np.abs(found.values - exact.values).max() < 1e-6
+
+
+def test_the_stream_is_the_sum_over_its_batches():
+    net, images = resnet(), normal(1, 22, 3, 8, 8)
+    sums = wsn.cka_sums(net, images, batch_size=8, passes=2, seed=3)
+    order = [[], []]
+    seen: list[torch.Tensor] = []
+    wsn.cka_sums(net, images, batch_size=8, passes=2, seed=3, prepare=lambda x: seen.append(x) or x)
+    expected = similarity.MinibatchCKA(sums.layers, examples=sums.examples)
+    for index, batch in enumerate(seen[1:]):  # the first names the layers
+        expected.update(outputs(net, batch), pass_index=index // 3)
+        order[index // 3] += [int((images == image).flatten(1).all(1).nonzero()) for image in batch]
+    assert [len(batch) for batch in seen[1:]] == [8, 8, 6] * 2
+    assert sorted(order[0]) == sorted(order[1]) == list(range(22)) and order[0] != order[1] != list(range(22))
+    for weighting in ("released", "paper"):
+        a, b = sums.matrix(weighting=weighting), expected.matrix(weighting=weighting)
+        assert np.abs(a.values - b.values).max() < 1e-6
+        assert np.abs(a.standard_errors - b.standard_errors).max() < 1e-6
+    by_name = wsn.cka_matrix(net, images, batch_size=8, passes=2, seed=3, weighting="paper")
+    assert np.array_equal(by_name.values, sums.matrix(weighting="paper").values)
+    other = wsn.cka_matrix(net, images, batch_size=8, passes=2, seed=4, weighting="paper")
+    assert not np.array_equal(by_name.values, other.values)
+
+
+def test_passes_may_be_run_apart_and_merged():
+    net, images = resnet(), normal(1, 24, 3, 8, 8)
+    whole = wsn.cka_sums(net, images, batch_size=8, passes=3)
+    parts = [wsn.cka_sums(net, images, batch_size=8, passes=[number]) for number in (2, 0, 1)]
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert np.allclose(parts[0].matrix().values, whole.matrix().values, rtol=1e-13)
+    assert np.allclose(parts[0].matrix().standard_errors, whole.matrix().standard_errors, rtol=1e-6)
+    with pytest.raises(ValueError, match="the sums are of the examples"):
+        whole.merge(wsn.cka_sums(net, images + 1, batch_size=8, passes=[4]))
+
+
+def test_many_models_in_one_pass_are_the_models_apart():
+    nets = {"one": resnet(0), "other": resnet(1, residual=False), "mlp": MLP(7, inputs=192)}
+    images = normal(1, 33, 3, 8, 8)
+    found = wsn.cka_matrices(nets, images, batch_size=11, passes=2)
+    assert len(found) == 9
+    for name, net in nets.items():
+        alone = wsn.cka_matrix(net, images, batch_size=11, passes=2)
+        assert found[name, name].rows == alone.rows
+        assert np.abs(found[name, name].values - alone.values).max() < 1e-6
+    assert np.array_equal(found["one", "other"].values, found["other", "one"].values.T)
+    pair = found["one", "mlp"]
+    a, b = outputs(nets["one"], images), outputs(nets["mlp"], images)
+    whole = wsn.cka_matrices(nets, images, batch_size=33, passes=1)["one", "mlp"]
+    assert pair.rows == tuple(a) and pair.columns == tuple(b)
+    for i in (0, 5):
+        assert whole.values[i, 1] == pytest.approx(wsn.cka(a[pair.rows[i]], b[pair.columns[1]]), abs=1e-6)
+
+
+def test_each_model_has_its_layers_and_its_preparation():
+    nets = {"one": MLP(7, inputs=5), "other": MLP(11, inputs=5)}
+    images = normal(1, 12, 5)
+    layers = {"one": ["hidden1"], "other": ["output", "hidden1"]}
+    found = wsn.cka_matrices(
+        nets, images, layers=layers, prepare={"other": lambda x: 100 * x}, batch_size=12, passes=1
+    )
+    assert found["one", "other"].values.shape == (1, 2)
+    hidden = outputs(nets["one"], images)["hidden1"], outputs(nets["other"], 100 * images)["hidden1"]
+    assert found["one", "other"].values[0, 0] == pytest.approx(wsn.cka(*hidden), abs=1e-6)
+
+
+def test_without_the_first_component():
+    net, images = MLP(13, inputs=5, hidden_layers=2), normal(1, 30, 5)
+    found = wsn.cka_matrix(net, images, batch_size=30, passes=1, without_component=True)
+    reduced = {}
+    for name, x in outputs(net, images).items():
+        left, values, right = torch.linalg.svd((x - x.mean(0)).double(), full_matrices=False)
+        reduced[name] = left[:, 1:] * values[1:] @ right[1:]
+    assert np.abs(found.values - similarity.full_cka(reduced).values).max() < 1e-5
+
+
+def test_a_dead_layer_is_named():
+    net = MLP(7, inputs=5)
+    nn.init.constant_(net.hidden1.bias, -1e3)
+    with pytest.warns(RuntimeWarning, match="^activation1, output: constant"):
+        values = wsn.cka_matrix(net, normal(1, 12, 5), batch_size=6, passes=2).values
+    assert np.isnan(values[1:]).all() and values[0, 0] == 1
+
+
+def test_images_may_be_bytes():
+    images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    net = resnet()
+    found = wsn.cka_matrix(net, images, batch_size=8, passes=1, prepare=lambda x: x / 255)
+    again = wsn.cka_matrix(net, images / 255, batch_size=8, passes=1)
+    assert np.array_equal(found.values, again.values)
+
+
+# -- kill and resume --
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
+    net, images = resnet(), normal(1, 26, 3, 8, 8)
+    arguments = {"batch_size": 8, "passes": 3, "save_every": 2}
+    with pytest.raises(ValueError, match="make one of 2"):
+        wsn.cka_sums(net, images, **arguments)
+    arguments["batch_size"] = 7
+    expected = wsn.cka_sums(net, images, **arguments)
+    seen = 0
+
+    def stop_at(most: int):
+        def prepare(x: torch.Tensor) -> torch.Tensor:
+            nonlocal seen
+            seen += 1
+            if seen > most:
+                raise Stop
+            return x
+
+        return prepare
+
+    file = tmp_path / "folder" / "cka.pt"
+    ran = []
+    for most in (4, 1 + 3, 1 + 2, 100):  # one call names the layers
+        seen = 0
+        try:
+            sums = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(most), **arguments)
+        except Stop:
+            assert sorted(file.parent.iterdir()) == [file]
+        ran.append(seen)
+    assert ran == [5, 5, 4, 1 + 12 - 6]  # 2, 4 and 6 batches were saved
+    assert sums.num_batches == 12
+    assert np.array_equal(sums.matrix().values, expected.matrix().values)
+    assert np.array_equal(sums.matrix().standard_errors, expected.matrix().standard_errors)
+    again = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(10**9), **arguments)
+    assert np.array_equal(again.matrix().values, expected.matrix().values)
+
+
+def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):
+    net, images, file = resnet(), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
+    wsn.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
+    before = file.read_bytes()
+    file.unlink()
+
+    def half(content, target):
+        target.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        wsn.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
+    assert list(tmp_path.iterdir()) == [] and before
+
+
+@pytest.mark.parametrize(
+    "change", ["images", "weights", "seed", "batch_size", "passes", "layers", "without_component"]
+)
+def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
+    net, images, file = resnet(trained=False), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
+    arguments: dict = {"batch_size": 8, "passes": 1, "checkpoint": file}
+    wsn.cka_sums(net, images, **arguments)
+    wsn.cka_sums(net, images, **arguments)
+    arguments |= {
+        "seed": {"seed": 1},
+        "batch_size": {"batch_size": 16},
+        "passes": {"passes": 2},
+        "layers": {"layers": ["conv", "norm"]},
+        "without_component": {"without_component": True},
+    }.get(change, {})
+    if change == "images":
+        images[3, 0, 0, 0] += 1
+    if change == "weights":
+        net.norm.running_mean[2] += 1
+    with pytest.raises(ValueError, match="is of other images, weights or arguments; move it away"):
+        wsn.cka_sums(net, images, **arguments)
+    file.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="cannot be read; move it away to begin anew"):
+        wsn.cka_sums(net, images, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 3}, "13 images in batches of 3 make one of 1; at least 4 in each"),
+        ({"batch_size": 12}, "13 images in batches of 12 make one of 1; at least 4 in each"),
+        ({"batch_size": 0}, "13 images in batches of 0 make one of 0; at least 4"),
+        ({"passes": 0}, "passes are .*; at least one"),
+        ({"passes": [1, 1]}, r"passes are \[1, 1\]; at least one, all different"),
+        ({"passes": [-1]}, "passes are .*from 0"),
+        ({"layers": {"two": ["hidden1"]}}, "layers are given for 'two', which is not among one"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_before_any_work(arguments, message):
+    def prepare(x):
+        raise AssertionError("work")
+
+    with pytest.raises(ValueError, match=message):
+        wsn.cka_sums(
+            {"one": MLP(7, inputs=5)}, normal(0, 13, 5), prepare=prepare, **({"batch_size": 13} | arguments)
+        )
+
+
+def test_models_that_cannot_be_named_or_read():
+    images = normal(0, 13, 5)
+    with pytest.raises(ValueError, match="a model is named 'a/b'; names without '/'"):
+        wsn.cka_matrices({"a/b": MLP(7, inputs=5)}, images)
+    with pytest.raises(ValueError, match="there is no model"):
+        wsn.cka_matrices({}, images)
+    with pytest.raises(ValueError, match="the Linear has no layer to read"):
+        wsn.cka_matrix(nn.Linear(5, 2), images)
+    with pytest.raises(ValueError, match="3 images in batches of 256 make one of 3"):
+        wsn.cka_matrix(MLP(7, inputs=5), images[:3])
+
+
+def test_a_layer_must_run_on_every_batch():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.always, self.sometimes = nn.Linear(5, 3), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.always(x) + (self.sometimes(x) if len(x) == 4 else 0)
+
+    with pytest.raises(ValueError, match="sometimes did not run on this batch"):
+        wsn.cka_matrix(Sometimes(), normal(0, 10, 5), batch_size=5)
+
+    class Fewer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x[:4])
+
+    with pytest.raises(ValueError, match="layer gave 4 rows for 5 images"):
+        wsn.cka_matrix(Fewer(), normal(0, 10, 5), batch_size=5)
+
+
+def test_not_finite_representations_are_named():
+    net = MLP(7, inputs=5)
+    nn.init.constant_(net.output.weight, float("inf"))
+    with pytest.raises(ValueError, match="the representation of output or its Gram matrix is not finite"):
+        wsn.cka_matrix(net, normal(0, 10, 5))
+
+
+# -- components --
+
+
+def test_components_are_the_singular_vectors():
+    net, images = resnet(), normal(1, 30, 3, 8, 8)
+    found = wsn.first_components(net, images, joint=["norm", "relu"])
+    given = outputs(net, images)
+    assert found.layers == tuple(given)
+    centred = {name: (x.flatten(1) - x.flatten(1).mean(0)).double() for name, x in given.items()}
+    vectors = {}
+    for i, name in enumerate(found.layers):
+        left, values, _ = torch.linalg.svd(centred[name], full_matrices=False)
+        assert found.shares[i] == pytest.approx((values[0] ** 2 / values.square().sum()).item(), rel=1e-4)
+        scores = left[:, 0] * values[0]
+        scores *= scores[scores.abs().argmax()].sign()
+        assert np.allclose(found.projections[i], scores, atol=1e-3 * values[0].item())
+        assert found.projections[i][np.abs(found.projections[i]).argmax()] > 0
+        vectors[name] = left[:, 0]
+    for a in (0, 3, 7):
+        for b in (2, 8):
+            cosine = float(vectors[found.layers[a]] @ vectors[found.layers[b]])
+            assert found.cosines[a, b] == pytest.approx(cosine**2, abs=1e-3)
+    both = torch.linalg.svdvals(torch.cat([centred["norm"], centred["relu"]], 1)) ** 2
+    assert found.joint_share == pytest.approx((both[0] / both.sum()).item(), rel=1e-5)
+
+
+def test_components_of_what_does_not_vary_are_not_numbers():
+    net = MLP(7, inputs=5)
+    nn.init.constant_(net.hidden1.bias, -1e3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = wsn.first_components(net, normal(1, 9, 5))
+        cosines = found.cosines
+    assert np.isfinite(found.shares[0]) and np.isnan(found.shares[1])
+    assert np.isnan(found.projections[1]).all() and np.isnan(cosines[1]).all()
+    assert np.isnan(found.joint_share)
+    with pytest.raises(ValueError, match="'relu' is in joint and not among the layers hidden1"):
+        wsn.first_components(net, normal(1, 9, 5), joint=["relu"])
+
+
+def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():
+    x = normal(0, 40, 6) + 3 * torch.outer(normal(1, 40), normal(2, 6).abs())
+    found = wsn.first_components(nn.Sequential(nn.Identity()), x)
+    values = torch.linalg.svdvals((x - x.mean(0)).double()) ** 2
+    assert found.shares[0] == pytest.approx((values[0] / values.sum()).item(), rel=1e-6)
+
+
+def test_sparsity_is_the_share_of_zeros():
+    net, images = resnet(), normal(1, 21, 3, 8, 8)
+    given = outputs(net, images)
+    found = wsn.activation_sparsity(net, images, batch_size=8)
+    assert list(found) == [name for name in given if "relu" in name]
+    for name, value in found.items():
+        assert value == pytest.approx((given[name] == 0).double().mean().item(), abs=1e-12)
+    assert wsn.activation_sparsity(net, images, layers=["conv"])["conv"] == 0
+    with pytest.raises(ValueError, match="the Sequential has no ReLU module; give layers"):
+        wsn.activation_sparsity(nn.Sequential(nn.Identity()), images)
+
+
+# -- deletion --
+
+
+@pytest.mark.parametrize("block", ["stage1.block1", "stage2.block1"])
+def test_a_deleted_block_is_its_shortcut(block):
+    net, images = resnet().eval(), normal(1, 5, 3, 8, 8)
+    before = copy.deepcopy(net.state_dict())
+    with torch.no_grad():
+        whole = net(images)
+        with wsn.deleted_blocks(net, [block]):
+            changed = net(images)
+            found = outputs(net, images)
+        assert torch.equal(net(images), whole) and not torch.equal(changed, whole)
+    module = net.get_submodule(block)
+    # the input of a block is not negative
+    expected = F.relu(found[f"{block}.projection"]) if module.projects else found["relu"]
+    assert torch.equal(found[f"{block}.relu2"], expected)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_deletion_reaches_what_is_read():
+    net, images = resnet().eval(), normal(1, 9, 3, 8, 8)
+    with wsn.deleted_blocks(net, ["stage1.block1"]):
+        found = wsn.representations(net, images, layers=["relu", "stage1.block1.norm2", "stage1"])
+    assert not found["stage1.block1.norm2"].any() and torch.equal(found["stage1"], found["relu"])
+
+
+def test_deletion_ends_after_an_error():
+    net = resnet()
+    with pytest.raises(Stop), wsn.deleted_blocks(net, ["stage1.block1"]):
+        raise Stop
+    assert all(not module._forward_hooks for module in net.modules())
+
+
+def test_blocks_of_other_networks():
+    torch.manual_seed(0)
+    net, x = ResNet18(4).eval(), normal(0, 2, 3, 32, 32)
+    block = net.layer1[1]
+    with torch.no_grad(), wsn.deleted_blocks(net, ["layer1.1"], last_layer="bn2"):
+        assert torch.equal(block(x.abs()[:, :1].expand(-1, 4, -1, -1)), x.abs()[:, :1].expand(-1, 4, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("net", "blocks", "message"),
+    [
+        (
+            resnet(trained=False),
+            ["stage1.block9"],
+            "'stage1.block9' is not a block; one of stage1.block1, stage2",
+        ),
+        (resnet(trained=False), ["stage1"], "stage1 has no 'norm2'; give last_layer as one of block1"),
+        (
+            resnet(trained=False, residual=False),
+            ["stage1.block1"],
+            "stage1.block1 has no residual connection",
+        ),
+        (
+            ResNet18(4),
+            ["layer1.0"],
+            "layer1.0 has no 'norm2'; give last_layer as one of conv1, bn1, conv2, bn2",
+        ),
+    ],
+)
+def test_what_cannot_be_deleted_is_named(net, blocks, message):
+    with pytest.raises(ValueError, match=message), wsn.deleted_blocks(net, blocks):
+        pass
+
+
+def test_the_order_of_deletion_is_backwards_within_each_stage():
+    with torch.device("meta"):
+        order = wsn.deletion_order(ResNetCifar(26).block_names)
+    assert list(order) == ["stage1", "stage2", "stage3"]
+    assert order["stage2"] == [
+        ["stage2.block4"],
+        ["stage2.block3", "stage2.block4"],
+        ["stage2.block2", "stage2.block3", "stage2.block4"],
+    ]

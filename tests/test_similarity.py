@@ -1,0 +1,610 @@
+"""HSIC and CKA: definitions, invariances, accuracy in float32, sums over batches, blocks, errors."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import wsnlib as wsn
+from wsnlib import similarity
+from wsnlib.similarity import hsic as hsic_module
+
+
+def normal(seed: int, *shape: int, dtype=torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def textbook_hsic1(k: torch.Tensor, other: torch.Tensor) -> float:
+    """N21, equation (3), term by term."""
+    n = len(k)
+    k, other = (m - torch.diag(m.diagonal()) for m in (k, other))
+    one = torch.ones(n, dtype=k.dtype)
+    whole = (one @ k @ one) * (one @ other @ one) / ((n - 1) * (n - 2))
+    return float((torch.trace(k @ other) + whole - 2 * (one @ k @ other @ one) / (n - 2)) / (n * (n - 3)))
+
+
+def textbook_cka(x: torch.Tensor, y: torch.Tensor) -> float:
+    k, other = (v.double().flatten(1) - v.double().flatten(1).mean(0) for v in (x, y))
+    k, other = k @ k.T, other @ other.T
+    return textbook_hsic1(k, other) / math.sqrt(textbook_hsic1(k, k) * textbook_hsic1(other, other))
+
+
+# -- definitions --
+
+
+def test_hsic1_is_the_average_of_its_kernel_over_all_4_tuples():
+    k, other = (x @ x.T for x in (normal(0, 6, 3), normal(1, 6, 2) ** 2))
+    total = 0.0
+    for i, j, q, r in itertools.permutations(range(6), 4):
+        # Song et al. (2012), Theorem 3: the kernel, averaged over the orders of a 4-tuple
+        total += k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q])
+    assert wsn.hsic1(k, other).item() == pytest.approx(float(total) / (6 * 5 * 4 * 3), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 5, 17])
+def test_hsic1_is_the_papers_equation_3(n):
+    k, other = (x @ x.T for x in (normal(0, n, 3), normal(1, n, 7) ** 2))
+    assert wsn.hsic1(k, other).item() == pytest.approx(textbook_hsic1(k, other), rel=1e-10)
+
+
+def test_hsic0_is_the_trace_with_centring_matrices():
+    n = 11
+    k, other = (x @ x.T for x in (normal(0, n, 3), normal(1, n, 7)))
+    h = torch.eye(n, dtype=torch.float64) - 1 / n
+    expected = torch.trace(h @ k @ h @ h @ other @ h) / (n - 1) ** 2
+    assert torch.allclose(wsn.hsic0(k, other), expected)
+
+
+def test_hsic1_is_unbiased_and_hsic0_is_not():
+    found = torch.zeros(400, 2, dtype=torch.float64)
+    for trial in range(len(found)):
+        k, other = (x @ x.T for x in (normal(2 * trial, 8, 5), normal(2 * trial + 1, 8, 5)))  # independent
+        found[trial] = torch.stack([wsn.hsic1(k, other), wsn.hsic0(k, other)])
+    error = found.std(0) / math.sqrt(len(found))
+    assert abs(found[:, 0].mean()) < 3 * error[0]
+    assert found[:, 1].mean() > 20 * error[1]
+
+
+def test_a_u_centred_matrix_has_no_diagonal_and_rows_that_sum_to_0():
+    gram = normal(0, 2, 3, 7, 5)
+    centred = similarity.u_centred(gram @ gram.mT)
+    assert not centred.diagonal(dim1=-2, dim2=-1).any()
+    assert centred.sum(-1).abs().max() < 1e-12
+    again = similarity.u_centred(centred)
+    assert torch.allclose(again, centred)
+
+
+def test_gram_matrices_are_not_changed():
+    gram = normal(0, 5, 5)
+    gram = gram @ gram.T
+    before = gram.clone()
+    wsn.hsic1(gram, gram), wsn.hsic0(gram, gram)
+    assert torch.equal(gram, before)
+
+
+# -- CKA --
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_cka_is_invariant_to_rotation_scale_and_shift_and_sees_the_rest(estimator):
+    x, y = normal(0, 23, 7), normal(1, 23, 5)
+    rotation = torch.linalg.qr(normal(2, 7, 7))[0]
+    value = wsn.cka(x, y, estimator=estimator)
+    assert wsn.cka(x @ rotation, y, estimator=estimator) == pytest.approx(value, abs=1e-12)
+    assert wsn.cka(-3 * x + 100 * normal(3, 7), y, estimator=estimator) == pytest.approx(value, abs=1e-11)
+    assert wsn.cka(y, x, estimator=estimator) == pytest.approx(value, abs=1e-12)
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(4))
+    assert wsn.cka(x[order], y[order], estimator=estimator) == pytest.approx(value, abs=1e-12)
+    assert abs(wsn.cka(x[order], y, estimator=estimator) - value) > 1e-3  # other pairs of examples
+    stretched = x * torch.tensor([9.0, 1, 1, 1, 1, 1, 1])  # not isotropic
+    assert wsn.cka(x, stretched, estimator=estimator) < 0.9
+    assert wsn.cka(x, x, estimator=estimator) == pytest.approx(1, abs=1e-12)
+
+
+def test_cka_is_its_definition():
+    x, y = normal(0, 19, 3, 5), normal(1, 19, 7) ** 2
+    assert wsn.cka(x, y) == pytest.approx(textbook_cka(x, y), rel=1e-10)
+    k, other = (v.flatten(1) @ v.flatten(1).T for v in (x, y))
+    biased = wsn.hsic0(k, other) / (wsn.hsic0(k, k) * wsn.hsic0(other, other)).sqrt()
+    assert wsn.cka(x, y, estimator="biased") == pytest.approx(biased.item(), rel=1e-10)
+
+
+def test_only_the_biased_estimate_grows_with_the_number_of_features():
+    unbiased = [wsn.cka(normal(i, 20, 900), normal(i + 50, 20, 900)) for i in range(20)]
+    assert abs(np.mean(unbiased)) < 3 * np.std(unbiased) / math.sqrt(20)
+    assert min(unbiased) < 0  # and is not cut off
+    assert wsn.cka(normal(0, 20, 900), normal(50, 20, 900), estimator="biased") > 0.9
+
+
+def test_cka_of_one_component_is_the_squared_cosine():
+    u, v = (w - w.mean() for w in (normal(0, 31), normal(1, 31)))
+    x, y = torch.outer(u, normal(2, 5)), torch.outer(v, normal(3, 7))
+    cosine = torch.dot(u, v) / (u.norm() * v.norm())
+    assert wsn.cka(x, y, estimator="biased") == pytest.approx(cosine.item() ** 2, rel=1e-9)  # N21, eq. (4)
+
+
+# -- float32 --
+
+
+def shifted_relu(seed: int, shift: float, n: int = 64) -> dict[str, torch.Tensor]:
+    hidden = normal(seed, n, 40, dtype=torch.float32)
+    layers = {}
+    for layer in range(4):
+        hidden = torch.relu(hidden @ normal(layer, 40, 40, dtype=torch.float32) / math.sqrt(20))
+        layers[f"relu{layer}"] = (hidden + shift).unsqueeze(2).expand(-1, -1, 30).clone()
+    return layers
+
+
+@pytest.mark.parametrize("shift", [0, 3, 100, -3000])
+def test_float32_is_accurate_where_activations_lie_far_from_0(shift):
+    layers = shifted_relu(0, shift)
+    sums = similarity.MinibatchCKA(list(layers))
+    sums.update(layers)
+    found = sums.matrix().values
+    exact = np.array([[textbook_cka(x, y) for y in layers.values()] for x in layers.values()])
+    assert np.abs(found - exact).max() < 1e-6
+    whole = similarity.full_cka(layers, tile=13).values
+    assert np.abs(whole - exact).max() < 1e-11
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e12])
+def test_no_scale_overflows_or_vanishes(scale):
+    layers = shifted_relu(0, 1.0)
+    sums, scaled = similarity.MinibatchCKA(list(layers)), similarity.MinibatchCKA(list(layers))
+    sums.update(layers)
+    scaled.update({name: x * scale for name, x in layers.items()})
+    assert np.abs(sums.matrix().values - scaled.matrix().values).max() < 1e-5
+
+
+def test_a_few_huge_examples_do_not_spoil_the_others():
+    x = normal(0, 64, 300, dtype=torch.float32)
+    x[3] *= 1000
+    x[40] *= 300
+    y = x + normal(1, 64, 300, dtype=torch.float32)
+    sums = similarity.MinibatchCKA(["x", "y"])
+    sums.update({"x": x, "y": y})
+    assert sums.matrix().values[0, 1] == pytest.approx(textbook_cka(x, y), abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [4, 63, 64, 65, 130])
+@pytest.mark.parametrize("p", [1, 2047, 2048, 4100])
+def test_blocks_of_rows_and_columns_add_up(n, p):
+    x = normal(0, n, p)
+    gram = hsic_module._gram(x, x[:16].mean(0))
+    moved = x - x[:16].mean(0)
+    assert torch.allclose(gram, moved @ moved.T)
+    assert torch.equal(gram, gram.T)
+
+
+def test_the_layout_of_images_does_not_matter():
+    x = normal(0, 9, 3, 5, 7, dtype=torch.float32)
+    last = x.contiguous(memory_format=torch.channels_last)
+    a, b = similarity.read_gram(x), similarity.read_gram(last)
+    assert torch.allclose(a.vector, b.vector, atol=1e-6)
+
+
+def test_half_precision_is_raised_and_autocast_is_off():
+    layers = {name: x.bfloat16() for name, x in shifted_relu(0, 2.0).items()}
+    exact = np.array([[textbook_cka(x, y) for y in layers.values()] for x in layers.values()])
+    sums = similarity.MinibatchCKA(list(layers))
+    single = similarity.MinibatchCKA(list(layers))
+    with torch.autocast("cpu", torch.bfloat16):
+        sums.update(layers)
+        single.update({name: x.float() for name, x in layers.items()})
+    assert np.abs(sums.matrix().values - exact).max() < 1e-6
+    assert np.abs(single.matrix().values - exact).max() < 1e-6
+
+
+def test_full_precision_gives_back_what_was_set():
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(RuntimeError, match="float32 is highest"), similarity.full_precision("cpu"):
+            raise RuntimeError(f"float32 is {torch.get_float32_matmul_precision()}")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_without_its_first_component():
+    u, v = normal(0, 21), normal(1, 13)
+    rest = normal(2, 21, 13)
+    x = rest + 50 * torch.outer(u, v)
+    moved = x - x.mean(0)
+    left, singular, right = torch.linalg.svd(moved, full_matrices=False)
+    removed = moved - singular[0] * torch.outer(left[:, 0], right[0])
+    found = similarity.read_gram(x, without_component=True)
+    expected = similarity.read_gram(removed)
+    assert torch.allclose(found.vector, expected.vector, atol=1e-9)
+    assert torch.allclose(found.norm, expected.norm)
+
+
+# -- sums over batches --
+
+
+def batches(seed: int = 0, sizes=(16, 16, 7)) -> list[dict[str, torch.Tensor]]:
+    made = []
+    for i, n in enumerate(sizes):
+        a = normal(seed + 10 * i, n, 5)
+        made.append({"a": a, "b": a[:, :2] + normal(seed + 10 * i + 1, n, 2), "c": a.relu()})
+    return made
+
+
+def summed(given, *, pass_index: int = 0, **kwargs) -> similarity.MinibatchCKA:
+    sums = similarity.MinibatchCKA(["a", "b", "c"], **kwargs)
+    for batch in given:
+        sums.update(batch, pass_index=pass_index)
+    return sums
+
+
+@pytest.mark.parametrize("weighting", ["released", "paper"])
+def test_both_weightings_are_their_sums(weighting):
+    def weigh(x, y, n):
+        return textbook_hsic1(x @ x.T, y @ y.T) * (n * (n - 3) if weighting == "released" else 1)
+
+    given = batches()
+    hsic = np.array([[sum(weigh(g[a], g[b], len(g[a])) for g in given) for b in "abc"] for a in "abc"])
+    expected = hsic / np.sqrt(np.outer(hsic.diagonal(), hsic.diagonal()))
+    assert np.allclose(summed(given).matrix(weighting=weighting).values, expected, rtol=1e-10)
+
+
+def test_the_last_batch_weighs_little_in_one_weighting():
+    given = batches(sizes=(64, 64, 5))
+    full, released, paper = (
+        summed(given[:2]).matrix().values,
+        summed(given).matrix().values,
+        summed(given).matrix(weighting="paper").values,
+    )
+    assert np.abs(released - full).max() < 0.1 * np.abs(paper - full).max()
+
+
+def test_sums_add_up_in_any_parts_and_survive_being_saved(tmp_path):
+    given = batches()
+    whole = summed(given).matrix()
+    first, second = summed(given[:1]), summed(given[1:])
+    torch.save(second.state(), tmp_path / "part.pt")
+    second = similarity.MinibatchCKA.from_state(torch.load(tmp_path / "part.pt", weights_only=True))
+    first.merge(second)
+    assert first.num_batches == 3
+    for weighting in ("released", "paper"):
+        assert np.allclose(
+            first.matrix(weighting=weighting).values,
+            summed(given).matrix(weighting=weighting).values,
+            rtol=1e-14,
+        )
+    assert np.allclose(first.matrix().values, whole.values, rtol=1e-14)
+    assert second.num_batches == 2  # merging leaves the other as it was
+
+
+def test_a_state_is_a_copy():
+    sums = summed(batches())
+    state = sums.state()
+    before = [s.clone() for s in state["sums"]]
+    sums.update(batches()[0])
+    assert all(torch.equal(a, b) for a, b in zip(state["sums"], before, strict=True))
+    restored = similarity.MinibatchCKA.from_state(state)
+    restored.update(batches()[0])
+    assert all(torch.equal(a, b) for a, b in zip(state["sums"], before, strict=True))
+
+
+def test_standard_errors_are_the_spread_over_passes():
+    passes = [summed(batches(seed), pass_index=i) for i, seed in enumerate((0, 100, 200, 300))]
+    each = np.array([p.matrix().values for p in passes])
+    for other in passes[1:]:
+        passes[0].merge(other)
+    found = passes[0].matrix()
+    assert np.allclose(found.standard_errors, each.std(0, ddof=1) / 2)
+    assert np.isnan(summed(batches()).matrix().standard_errors).all()
+    assert found.values.dtype == found.standard_errors.dtype == np.float64
+
+
+def test_minibatches_converge_to_the_whole_data_set():
+    """N21, Proposition 1."""
+    n, size = 60, 12
+    a = normal(0, n, 5)
+    data = {"a": a, "b": a[:, :2] + 0.5 * normal(1, n, 2)}
+    sums = similarity.MinibatchCKA(list(data))
+    exact = similarity.full_cka(data).values[0, 1]
+    errors = []
+    for index in range(400):
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(index))
+        for part in order.split(size):
+            sums.update({name: x[part] for name, x in data.items()}, pass_index=index)
+        if index in (9, 399):
+            found = sums.matrix()
+            errors.append(found.standard_errors[0, 1])
+            assert abs(found.values[0, 1] - exact) < 2.5 * errors[-1]
+    assert errors[1] == pytest.approx(errors[0] / math.sqrt(40), rel=0.5)
+    assert errors[1] < 0.005
+
+
+def test_the_whole_data_set_in_tiles():
+    x = {"a": normal(0, 29, 3), "b": normal(1, 29, 2, 2) ** 2}
+    for tile in (5, 29, 100):
+        found = similarity.full_cka(x, tile=tile).values
+        assert found[0, 1] == pytest.approx(textbook_cka(x["a"], x["b"]), rel=1e-9)
+        assert np.allclose(found.diagonal(), 1)
+
+
+def test_parts_of_a_matrix():
+    whole = summed(batches()).matrix()
+    part = whole.select(["c", "a"], ["b"])
+    assert part.rows == ("c", "a") and part.columns == ("b",)
+    assert part.values.tolist() == [[whole.values[2, 1]], [whole.values[0, 1]]]
+    assert whole.select(["b", "c"]).values.tolist() == whole.values[1:, 1:].tolist()
+    with pytest.raises(ValueError, match="'d' is not a layer of this matrix"):
+        whole.select(["d"])
+
+
+# -- what has no CKA --
+
+
+CONSTANTS = {
+    "zero": torch.zeros(20, 7),
+    "dead bias": torch.full((20, 700), 0.1),
+    "constant features": torch.linspace(-3, 100, 700).expand(20, 700),
+    "rounding": 7.3 * (1 + 1e-7 * torch.randn(20, 700, generator=torch.Generator().manual_seed(0))),
+    "equally far apart": torch.eye(20),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_constant_layer_is_named_and_has_no_number(name):
+    x = normal(0, 20, 3, dtype=torch.float32)
+    sums = similarity.MinibatchCKA(["moving", "still"])
+    sums.update({"moving": x, "still": CONSTANTS[name]})
+    with pytest.warns(RuntimeWarning, match="^still: constant over the examples"):
+        values = sums.matrix().values
+    assert np.isnan(values[1]).all() and np.isnan(values[:, 1]).all() and values[0, 0] == 1
+    if name != "rounding":  # which is real variation in float64
+        with pytest.warns(RuntimeWarning, match="^y: constant"):
+            assert math.isnan(wsn.cka(x, CONSTANTS[name]))
+    if name not in ("rounding", "equally far apart"):
+        with pytest.warns(RuntimeWarning, match="^x: constant"):
+            assert math.isnan(wsn.cka(CONSTANTS[name], x, estimator="biased"))
+        with pytest.warns(RuntimeWarning, match="^still: constant"):
+            values = similarity.full_cka({"moving": x, "still": CONSTANTS[name]}).values
+        assert np.isnan(values[1]).all() and values[0, 0] == 1
+
+
+def test_a_layer_that_is_constant_in_one_batch_keeps_its_number():
+    given = batches()
+    given[1]["b"] = torch.full((16, 2), 0.3, dtype=torch.float64)
+    values = summed(given).matrix().values
+    assert np.isfinite(values).all()
+
+
+def test_small_variation_on_a_large_constant_is_seen():
+    x = normal(0, 30, 4, dtype=torch.float32)
+    still = torch.cat([1e-3 * x, torch.full((30, 500), 1.0)], dim=1)
+    sums = similarity.MinibatchCKA(["x", "still"])
+    sums.update({"x": x, "still": still})
+    assert sums.matrix().values[0, 1] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_layer_without_component_left_is_constant():
+    x = torch.outer(normal(0, 9), normal(1, 4)).float()
+    assert similarity.read_gram(x, without_component=True).norm == 0
+    assert similarity.read_gram(x).norm > 0
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: wsn.cka(normal(0, 3, 2), normal(1, 3, 2)), "there are 3 examples; at least 4 are allowed"),
+        (
+            lambda: wsn.cka(normal(0, 3, 2), normal(1, 3, 2), estimator="biased"),
+            "there are 3 examples; at least 4 are allowed",
+        ),
+        (lambda: wsn.cka(normal(0, 5, 2), normal(1, 6, 2)), "y has 6 examples where x has 5"),
+        (lambda: wsn.hsic1(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
+        (lambda: wsn.hsic0(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
+        (lambda: wsn.hsic1(normal(0, 3, 3), normal(0, 3, 3)), "there are 3 examples"),
+        (lambda: summed(batches(sizes=(3,))), "there are 3 examples; at least 4 are allowed"),
+        (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "there are 3 examples"),
+        (
+            lambda: similarity.full_cka({"a": normal(0, 5, 2), "b": normal(0, 7, 2)}),
+            "b has 7 examples where a has 5; the same examples are allowed",
+        ),
+        (
+            lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2), "c": normal(0, 7, 2)}]),
+            "c has 7 examples where a has 5; the same examples are allowed",
+        ),
+        (lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2)}]), "'c' is not in both the batch"),
+        (
+            lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2) / 0, "c": normal(1, 5, 2)}]),
+            "the representation of b or its Gram matrix is not finite",
+        ),
+        (lambda: summed([]).matrix(), "no batch was added"),
+        (lambda: summed(batches()).matrix(weighting="equal"), "weighting is 'equal'; 'released' or 'paper'"),
+        (lambda: summed(batches()).merge(similarity.MinibatchCKA(["a", "d"])), "of other layers, such as d"),
+        (lambda: summed(batches()).merge(similarity.MinibatchCKA("bac")), "the layers are in another order"),
+        (
+            lambda: summed(batches(), examples="one").merge(summed(batches(), examples="two")),
+            "the sums are of the examples 'two'; 'one' are allowed",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()
+
+
+# -- blocks --
+
+
+def decay(layers: int, length: float) -> np.ndarray:
+    depth = np.arange(layers)
+    return np.exp(-np.abs(depth[:, None] - depth) / length)
+
+
+def paced(pace: np.ndarray) -> np.ndarray:
+    """CKA that decays with the distance along a depth whose pace changes."""
+    depth = np.cumsum(pace)
+    return np.exp(-np.abs(depth[:, None] - depth))
+
+
+def noisy(values: np.ndarray, size: float, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, size, values.shape)
+    made = values + (noise + noise.T) / 2**0.5
+    np.fill_diagonal(made, 1)
+    return made
+
+
+def planted(*ranges: tuple[int, int], layers: int = 53, similarity: float = 0.93) -> np.ndarray:
+    values = 0.3 + 0.4 * decay(layers, 9)
+    for start, stop in ranges:
+        values[start:stop, start:stop] = similarity
+    return noisy(values, 0.02)
+
+
+def found(values: np.ndarray, **kwargs) -> list[tuple[int, int]]:
+    return [(block.start, block.stop) for block in wsn.block_structure(values, **kwargs).blocks]
+
+
+@pytest.mark.parametrize(
+    "blocks", [[(17, 41)], [(0, 20)], [(30, 53)], [(5, 17), (26, 47)], [(4, 16), (16, 40)]]
+)
+def test_planted_blocks_are_found_where_they_are(blocks):
+    structure = wsn.block_structure(planted(*blocks))
+    assert [(b.start, b.stop) for b in structure.blocks] == blocks
+    for block in structure.blocks:
+        assert block.similarity == pytest.approx(0.93, abs=0.02)
+        assert block.p_value == 1 / 200
+    assert structure.coverage == pytest.approx(sum(stop - start for start, stop in blocks) / 53)
+    assert structure.best in structure.blocks
+
+
+def test_strength_is_similarity_minus_surroundings():
+    values = planted((17, 41))
+    block = wsn.block_structure(values).best
+    inside, across = [], []
+    for i, j in itertools.combinations(range(53), 2):
+        members = (17 <= i < 41) + (17 <= j < 41)
+        if members == 2 and j - i > 12:
+            inside.append(values[i, j])
+        if members == 1 and j - i <= 12:
+            across.append(values[i, j])
+    assert block.similarity == pytest.approx(np.mean(inside), rel=1e-12)
+    assert block.strength == pytest.approx(np.mean(inside) - np.mean(across), rel=1e-10)
+
+
+SMOOTH = {
+    "fast": decay(53, 3),
+    "slow": decay(53, 60),
+    "linear": 1 - np.abs(np.subtract.outer(np.arange(53), np.arange(53))) / 53,
+    "slower and slower": paced(1 / np.arange(4, 57)),
+    "faster and faster": paced(np.linspace(0, 0.15, 53)),
+    "slow in the middle": paced(0.1 - 0.06 * np.exp(-(((np.arange(53) - 26) / 8) ** 2))),
+    "three times slower for a while": paced(np.where(abs(np.arange(53) - 26) < 10, 0.04, 0.12)),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_decay_along_depth_is_no_block(name):
+    structure = wsn.block_structure(SMOOTH[name])
+    assert structure.blocks == () and structure.coverage == 0
+    assert structure.best.strength < 0.06
+    assert found(noisy(SMOOTH[name], 0.03)) == []
+
+
+@pytest.mark.parametrize("name", ["fast", "slow", "linear"])
+def test_a_decay_at_one_pace_has_no_range_of_positive_strength(name):
+    best = wsn.block_structure(SMOOTH[name]).best
+    assert best.strength < 0 and best.p_value == 1
+
+
+def test_layers_that_hardly_change_among_others_that_do_are_a_block():
+    values = paced(np.where(abs(np.arange(53) - 26) < 10, 0.004, 0.15))
+    (block,) = wsn.block_structure(values).blocks
+    assert abs(block.start - 17) <= 3 and abs(block.stop - 36) <= 3  # the next layers are at 0.86
+
+
+def test_noise_is_no_block_in_all_but_a_few_of_many():
+    alarms = blocks = 0
+    for seed in range(40):
+        noise = np.random.default_rng(seed).uniform(0, 1, (31, 31))
+        structure = wsn.block_structure((noise + noise.T) / 2, surrogates=59)
+        alarms += structure.best.p_value <= 0.05
+        blocks += len(structure.blocks)
+    assert alarms <= 6  # 2 expected
+    assert blocks <= 1
+
+
+def test_a_checkerboard_is_no_block_but_may_hold_one():
+    after = np.arange(53) % 7 >= 5
+    board = np.where(np.equal.outer(after, after), 0.85, 0.45) * decay(53, 80)
+    assert found(noisy(board, 0.01)) == []
+    board[20:42, 20:42] = 0.93
+    assert found(noisy(board, 0.01)) == [(20, 42)]
+
+
+def test_all_layers_alike_are_no_block_for_lack_of_surroundings():
+    structure = wsn.block_structure(np.full((23, 23), 0.97))
+    assert structure.blocks == () and structure.best.strength == pytest.approx(0, abs=1e-12)
+
+
+def test_thresholds_are_kept():
+    values = planted((17, 41), similarity=0.8)
+    best = wsn.block_structure(values).best
+    assert found(values) == [(17, 41)]
+    assert found(values, least_similarity=best.similarity + 0.1) == []
+    assert found(values, least_strength=best.strength + 0.1) == []
+    assert found(values, level=0.004) == []
+    assert found(values, least_length=24) == [(17, 41)]
+    assert found(values, least_length=25) != [(17, 41)]
+    assert found(values, surrogates=10) == []  # the least p-value is 1 / 11
+
+
+def test_the_diagonal_is_not_used_and_the_seed_is():
+    values = planted((17, 41))
+    changed = values.copy()
+    np.fill_diagonal(changed, -7)
+    assert wsn.block_structure(values) == wsn.block_structure(changed)
+    noise = noisy(decay(31, 5), 0.3)
+    p = [wsn.block_structure(noise, seed=seed, surrogates=29).best.p_value for seed in (0, 0, 1, 2, 3)]
+    assert p[0] == p[1] and len(set(p)) > 1
+
+
+def test_reversed_depth_reverses_the_blocks():
+    values = planted((5, 17), (26, 47))
+    assert found(values[::-1, ::-1]) == [(53 - 47, 53 - 26), (53 - 17, 53 - 5)]
+
+
+def test_surrogates_keep_the_values_at_every_distance():
+    from wsnlib.similarity import blocks
+
+    diagonals = blocks._diagonals(planted((5, 17), layers=19))
+    rolled = blocks._rolled(diagonals, np.random.default_rng(0))
+    assert np.array_equal(np.sort(rolled, 1), np.sort(diagonals, 1)) and not np.array_equal(rolled, diagonals)
+    for k in range(1, 19):
+        assert (rolled[k, 19 - k :] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "kwargs", "message"),
+    [
+        (np.ones((7, 7)), {}, r"the matrix is \(7, 7\); \(n, n\) with n of at least 8"),
+        (np.ones((9, 8)), {}, r"the matrix is \(9, 8\)"),
+        (np.triu(np.ones((9, 9))), {}, "the matrix is not symmetric"),
+        (
+            np.where(np.eye(9, k=1) + np.eye(9, k=-1) > 0, np.nan, 1),
+            {},
+            "the matrix has entries that are not finite",
+        ),
+        (np.ones((9, 9)), {"least_length": 3}, "least_length is 3; 4 to 8 are allowed"),
+        (np.ones((9, 9)), {"least_length": 9}, "least_length is 9; 4 to 8 are allowed"),
+        (np.ones((9, 9)), {"surrogates": 0}, "surrogates is 0; at least 1"),
+    ],
+)
+def test_matrices_that_cannot_be_measured(values, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.block_structure(values, **kwargs)
+
+
+def test_a_layer_without_cka_is_named():
+    values = decay(11, 3)
+    values[4] = values[:, 4] = np.nan
+    with pytest.raises(ValueError, match="the matrix of layer 4 is not finite; leave out layers"):
+        wsn.block_structure(values)
