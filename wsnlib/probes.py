@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib.data import Dataset
+from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.representations import layer_names, representations
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
@@ -197,40 +197,47 @@ def linear_probes(
         batch_size: Images in one forward pass.
 
     Raises:
-        ValueError: If there is no validation split, a layer is unknown, or none is given and the model has
-            no residual additions.
+        ValueError: If there is no validation split, the images are read from the disk, a layer is unknown,
+            or none is given and the model has no residual additions.
 
     References:
         N21, Section 5.2 and Figure 4.
     """
     if not len(data.validation.labels):
         raise ValueError("there is no validation split to choose the strength on; the data need one")
+    splits = [_in_memory(split) for split in (data.train, data.validation, data.test)]
     if pool is not None and pool < 1:
         raise ValueError(f"pool is {pool}; at least 1, or None, is allowed")
     if layers is None:
         layers = around_additions(model)
-    names = layer_names(model, data.train.images, layers=layers, prepare=data.normalise)
+    names = layer_names(model, splits[0].images, layers=layers, prepare=data.normalise)
 
     def pooled(x: torch.Tensor) -> torch.Tensor:
         if pool is None or x.dim() != 4:
             return x
         return F.adaptive_avg_pool2d(x, pool)
 
-    splits = [
+    read = [
         (
             representations(
                 model, s.images, layers=names, batch_size=batch_size, prepare=data.normalise, reduce=pooled
             ),
             s.labels.cpu(),
         )
-        for s in (data.train, data.validation, data.test)
+        for s in splits
     ]
     device = data.train.labels.device
     found = {}
     for name in names:
-        train, validation, test = ((x.pop(name).to(device), y.to(device)) for x, y in splits)
+        train, validation, test = ((x.pop(name).to(device), y.to(device)) for x, y in read)
         found[name] = fit_probe(train, validation, test, strengths=strengths)
     return found
+
+
+def _in_memory(split: Split | StreamedSplit) -> Split:
+    if not isinstance(split, Split):
+        raise ValueError("the images are read from the disk as they are needed; images in memory are allowed")
+    return split
 
 
 def around_additions(model: nn.Module) -> list[str]:
