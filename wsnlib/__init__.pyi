@@ -118,7 +118,9 @@ from .widening import linear_bottleneck as linear_bottleneck
 from .widening import linear_bottleneck_sizes as linear_bottleneck_sizes
 from .widening import nonlinear_bottleneck as nonlinear_bottleneck
 from .widening import nonlinear_bottleneck_sizes as nonlinear_bottleneck_sizes
-from .widgets import DistanceExplorerPage as DistanceExplorerPage
-from .widgets import distance_explorer as distance_explorer
-from .widgets import distance_explorer_page as distance_explorer_page
-from .widgets import distance_table as distance_table
+from .widgets.allocation import AllocationExplorerPage as AllocationExplorerPage
+from .widgets.allocation import allocation_explorer_page as allocation_explorer_page
+from .widgets.distance import DistanceExplorerPage as DistanceExplorerPage
+from .widgets.distance import distance_explorer as distance_explorer
+from .widgets.distance import distance_explorer_page as distance_explorer_page
+from .widgets.distance import distance_table as distance_table
