@@ -10,9 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.container import ErrorbarContainer
+from matplotlib.patches import Rectangle
 
 import wsnlib as wsn
+from wsnlib.plotting import allocation, tensors
 
 
 @pytest.fixture(autouse=True)
@@ -126,3 +130,261 @@ def test_a_baseline_is_drawn_over_the_range_of_its_family():
     assert not [line for line in ax.lines if line.get_marker() == "o"]
     assert ax.get_legend() is None
     assert ax.get_ylim()[1] > 90
+
+
+# -- weight tensors to scale ------------------------------------------------------------------
+
+BASE = wsn.ResNet18Spec(width=8)
+BLOCK = ("layer2.1.conv2", "layer3.0.conv1")
+
+
+def chain(spec, names):
+    model, kept = wsn.build(spec), wsn.allocation(spec)
+    return [
+        wsn.WeightTensor(
+            tuple(model.get_submodule(name).weight.shape),
+            kept=kept[name],
+            activation=not name.endswith("reduce"),
+        )
+        for name in names
+    ]
+
+
+@pytest.fixture(scope="module")
+def chains():
+    """Two convolutions of ResNet-18 at base width 8, and what each method makes of them at width 16."""
+    halves = [f"{name}.{half}" for name in BLOCK for half in ("reduce", "expand")]
+    return {
+        "base": chain(BASE, BLOCK),
+        "(a) linear": chain(wsn.LinearBottleneck(BASE, width=16), halves),
+        "(b) nonlinear": chain(wsn.NonlinearBottleneck(BASE, width=16), ["layer3.0.conv1", "layer3.0.conv2"]),
+        "(c) static": chain(wsn.StaticSparsity(BASE, width=16), BLOCK),
+    }
+
+
+def rectangles(ax, color) -> list[Rectangle]:
+    return [patch for patch in ax.patches if to_hex(patch.get_facecolor()) == color.lower()]
+
+
+@pytest.mark.parametrize(("columns", "size"), [(None, (11, 2.8)), (2, (7.2, 4.6)), (1, (5.6, 9))])
+def test_tensors_are_drawn_to_one_scale_and_letters_do_not_meet(chains, columns, size):
+    fig, ax = plt.subplots(figsize=size, layout="constrained")
+    assert wsn.plot_weight_chains(chains, ax=ax, columns=columns) is ax
+    drawn = [tensor for chain in chains.values() for tensor in chain]
+    boxes = rectangles(ax, tensors.TENSOR)
+    assert [tensor.shape for tensor in drawn] == [
+        (16, 16, 3, 3), (32, 16, 3, 3),
+        (7, 32, 3, 3), (32, 7, 1, 1), (14, 32, 3, 3), (64, 14, 1, 1),
+        (15, 32, 3, 3), (64, 15, 3, 3),
+        (32, 32, 3, 3), (64, 32, 3, 3),
+    ]  # fmt: skip
+    scales = [box.get_height() / t.shape[0] for box, t in zip(boxes, drawn, strict=True)]
+    scales += [box.get_width() / t.shape[1] for box, t in zip(boxes, drawn, strict=True)]
+    assert scales == pytest.approx([scales[0]] * 20)
+    assert ax.get_aspect() == 1 and not ax.axison
+    fig.draw_without_rendering()
+    frames = [box.get_window_extent() for box in boxes]
+    assert max(frame.height for frame in frames) * 72 / fig.dpi > 45
+    words = [text.get_window_extent() for text in ax.texts]
+    words.append(ax.get_legend().get_window_extent())
+    for i, one in enumerate(words):
+        assert not any(one.overlaps(other) for other in [*words[:i], *frames])
+        assert fig.bbox.x0 <= one.x0 and one.x1 <= fig.bbox.x1
+        assert fig.bbox.y0 <= one.y0 and one.y1 <= fig.bbox.y1
+    for i, frame in enumerate(frames):
+        assert not any(frame.overlaps(other) for other in frames[:i])
+
+
+def test_a_nonlinearity_is_as_high_as_what_it_acts_on_and_missing_inside_a_linear_bottleneck(chains):
+    ax = wsn.plot_weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
+    boxes = iter(rectangles(ax, tensors.TENSOR))
+    stripes = iter(rectangles(ax, tensors.ACTIVATION))
+    active = [(t.activation, next(boxes)) for chain in chains.values() for t in chain]
+    assert [activation for activation, _ in active] == [True, True, *[False, True] * 2, *[True] * 4]
+    after = [box for activation, box in active if activation]
+    for (_, box), following in zip(active, [*active[1:], (None, None)], strict=True):
+        if box not in after:
+            assert following[1].get_x() - box.get_x() - box.get_width() > 0
+    for box in after:
+        stripe = next(stripes)
+        assert stripe.get_height() == pytest.approx(box.get_height())
+        assert stripe.get_y() == pytest.approx(box.get_y())
+        assert stripe.get_x() >= box.get_x() + box.get_width()
+    assert next(stripes, None) is None
+
+
+def test_labels_say_shape_kernel_weights_and_density(chains):
+    ax = wsn.plot_weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
+    said = [text.get_text() for text in ax.texts]
+    assert said[:4] == ["outputs × inputs", "kernel", "weights", "density"]
+    assert said[4:14] == [
+        "6,912 weights", "base",
+        "16 × 16", "3 × 3", "2,304", "1", "32 × 16", "3 × 3", "4,608", "1",
+    ]  # fmt: skip
+    assert said[-10:] == [
+        "24,373 weights", "(c) static",
+        "32 × 32", "3 × 3", "9,216", "1", "64 × 32", "3 × 3", "15,157", "0.82",
+    ]  # fmt: skip
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == [
+        "weights (height: outputs, width: inputs)",
+        "white share: weights removed",
+        "nonlinearity",
+    ]
+    dense = {"one": [wsn.WeightTensor((5, 7))]}
+    ax = wsn.plot_weight_chains(dense, ax=plt.subplots()[1])
+    assert [text.get_text() for text in ax.texts] == [
+        "outputs × inputs", "weights", "35 weights", "one", "5 × 7", "35",
+    ]  # fmt: skip
+    assert len(ax.get_legend().get_texts()) == 2
+    mixed = [wsn.WeightTensor((5, 7, 3)), wsn.WeightTensor((2, 5))]
+    ax = wsn.plot_weight_chains({"": mixed}, ax=plt.subplots()[1])
+    assert [text.get_text() for text in ax.texts][6:] == ["3", "105", "2 × 5", "–", "10"]
+
+
+@pytest.mark.parametrize("kept", [0, 10_000, 15_157, 30_000, 36_864])
+def test_the_blue_share_of_a_sparse_tensor_is_its_density(kept):
+    tensor = wsn.WeightTensor((64, 64, 3, 3), kept=kept)
+    fig, ax = plt.subplots(figsize=(5, 5), dpi=200)
+    wsn.plot_weight_chains({"": [tensor]}, ax=ax)
+    fig.canvas.draw()
+    (box,) = rectangles(ax, tensors.TENSOR)
+    x0, y0, x1, y1 = box.get_window_extent().padded(-4).extents.astype(int)
+    whole = np.asarray(fig.canvas.buffer_rgba())[::-1]
+    red = whole[y0:y1, x0:x1, 0].astype(float)
+    blue = (255 - red) / (255 - int(tensors.TENSOR[1:3], 16))
+    line = abs(np.arange(len(blue)) - len(blue) / 2) < 3  # what flows through lies behind
+    assert blue[~line].mean() == pytest.approx(kept / 36_864, abs=0.02)
+    assert len([c for c in ax.collections if isinstance(c, PolyCollection)]) == (kept < 36_864)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (5,)}, r"the shape of a weight is \(5,\); two or more sides above 0 are allowed"),
+        ({"shape": (5, 0)}, r"the shape of a weight is \(5, 0\); two or more sides above 0 are allowed"),
+        ({"shape": (5, 7), "kept": 36}, "kept is 36; 0 to 35 weights are allowed"),
+        ({"shape": (5, 7), "kept": -1}, "kept is -1; 0 to 35 weights are allowed"),
+    ],
+)
+def test_what_is_no_weight_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.WeightTensor(**arguments)
+
+
+@pytest.mark.parametrize("chains", [{}, {"base": []}])
+def test_chains_without_tensors_are_refused(chains):
+    with pytest.raises(ValueError, match="a chain without tensors cannot be drawn; chains of one or more"):
+        wsn.plot_weight_chains(chains, ax=plt.subplots()[1])
+
+
+def test_a_line_of_no_chains_is_refused(chains):
+    with pytest.raises(ValueError, match="columns is 0; 1 or more are allowed"):
+        wsn.plot_weight_chains(chains, ax=plt.subplots()[1], columns=0)
+
+
+# -- where the weights are --------------------------------------------------------------------
+
+FAMILY = (8, 18, 91)
+SIZES = {w: wsn.allocation(wsn.ResNet18Spec(width=w, num_classes=100)) for w in FAMILY}
+KEPT = {
+    w: wsn.allocation(wsn.StaticSparsity(wsn.ResNet18Spec(width=8, num_classes=100), width=w)) for w in FAMILY
+}
+
+
+def bars(ax, color) -> dict[str, float]:
+    found = {round(bar.get_y() + bar.get_height() / 2): bar.get_width() for bar in rectangles(ax, color)}
+    name = ax.yaxis.get_major_formatter()
+    return {name(place, place): width for place, width in found.items()}
+
+
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_bars_are_what_layers_have_and_keep_in_order_of_size(scale):
+    ax = wsn.plot_allocation(KEPT[18], SIZES[18], ax=plt.subplots()[1], scale=scale)
+    assert bars(ax, allocation.DENSE) == SIZES[18]
+    assert bars(ax, allocation.KEPT) == KEPT[18]
+    assert list(bars(ax, allocation.DENSE).values()) == sorted(SIZES[18].values(), reverse=True)
+    (level,) = ax.lines
+    assert set(level.get_xdata()) == {12_708} == {max(n for w, n in KEPT[18].items() if n < SIZES[18][w])}
+    assert [text.get_text() for text in ax.texts] == ["level 12,708"]
+    assert ax.get_xscale() == scale
+    left, right = ax.get_xlim()
+    assert left == (100 if scale == "log" else 0) and right > max(SIZES[18].values())
+    bottom, top = ax.get_ylim()
+    assert bottom > len(SIZES[18]) - 1 and top < 0  # the largest is on top
+
+
+def test_axes_that_share_their_weights_hold_them_all():
+    axes = plt.subplots(1, 3, sharex=True, sharey=True)[1]
+    order = list(SIZES[8])
+    for ax, width in zip(axes, (18, 91, 8), strict=True):
+        wsn.plot_allocation(KEPT[width], SIZES[width], ax=ax, order=order)
+        assert list(bars(ax, allocation.KEPT)) == order
+    left, right = axes[0].get_xlim()
+    assert left == 100 and right > max(SIZES[91].values())
+    alone = wsn.plot_allocation(KEPT[8], SIZES[8], ax=plt.subplots()[1])
+    wsn.plot_allocation(KEPT[8], SIZES[8], ax=alone)
+    assert alone.get_xlim()[1] < 1.2 * max(SIZES[8].values())
+
+
+def test_a_level_is_drawn_only_where_there_is_one():
+    sizes = {"a": 100, "b": 90, "c": 20}
+
+    def levels(kept):
+        ax = wsn.plot_allocation(dict(zip("abc", kept, strict=True)), sizes, ax=plt.subplots()[1])
+        return [line.get_xdata()[0] for line in ax.lines]
+
+    assert levels((100, 90, 20)) == []  # dense
+    assert levels((40, 40, 20)) == [40]
+    assert levels((39, 40, 20)) == [40]  # the remainder of the division
+    assert levels((38, 40, 20)) == []
+    assert levels((50, 45, 10)) == []  # uniform density
+    assert levels((19, 90, 20)) == []  # a dense layer above it
+    assert levels((9, 10, 10)) == [10]
+
+
+def test_the_sparsities_of_figure_10_stand_in_their_cells():
+    ax = wsn.plot_sparsity(KEPT, SIZES, ax=plt.subplots(figsize=(7, 5))[1])
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == ["network", *SIZES[8]]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["8", "18", "91"]
+    cells = {(rows[int(row)], FAMILY[int(column)]): text for (column, row), text in texts(ax).items()}
+    assert len(cells) == 22 * 3
+    published = {"network": 99.2, "layer1.0.conv1": 88.0, "layer3.0.conv1": 98.5, "layer4.0.shortcut.0": 96.6}
+    for layer, sparsity in published.items():
+        assert float(cells[layer, 91]) == sparsity
+    assert cells["linear", 18] == "11.8" and cells["network", 18] == "79.8" and cells["conv1", 91] == "0"
+    assert ax.yaxis_inverted()
+    (mesh,) = ax.collections
+    assert np.asarray(mesh.get_array())[0].tolist() == pytest.approx([1, 0.2016, 0.0080], abs=1e-4)
+    labels = [label.get_text() for label in ax.figure.axes[1].get_yticklabels()]
+    assert labels == ["99.9", "99", "90", "0"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0"), (0.7984, "79.8"), (0.72, "72.0"), (0.9996, "99.96"), (0.9992, "99.92"), (0.0003, "0.03")],
+)
+def test_shares_have_digits_enough_to_tell_them_from_all_and_nothing(share, text):
+    assert allocation._percent(share) == text
+
+
+def test_counts_that_do_not_belong_together_are_refused():
+    ax = plt.subplots()[1]
+    sizes = {"a": 5, "b": 3}
+    for function, wrap in ((wsn.plot_allocation, dict), (wsn.plot_sparsity, lambda counts: {7: counts})):
+        with pytest.raises(ValueError, match="kept has the layers a; those of sizes, a, b, are allowed"):
+            function(wrap({"a": 5}), wrap(sizes), ax=ax)
+        with pytest.raises(ValueError, match="a is to keep 6 weights; 1 to 5 are allowed"):
+            function(wrap(sizes | {"a": 6}), wrap(sizes), ax=ax)
+        with pytest.raises(ValueError, match="b is to keep 0 weights; 1 to 3 are allowed"):
+            function(wrap(sizes | {"b": 0}), wrap(sizes), ax=ax)
+    with pytest.raises(ValueError, match="kept has the layers none; those of sizes, none, are allowed"):
+        wsn.plot_allocation({}, {}, ax=ax)
+    with pytest.raises(ValueError, match="order names a; each of a, b once is allowed"):
+        wsn.plot_allocation(sizes, sizes, ax=ax, order=["a"])
+    with pytest.raises(ValueError, match="kept has the widths 7; those of sizes, 7, 9, are allowed"):
+        wsn.plot_sparsity({7: sizes}, {7: sizes, 9: sizes}, ax=ax)
+    other = {7: sizes, 9: {"a": 5, "c": 3}}
+    with pytest.raises(ValueError, match="sizes of width 9 has the layers a, c; those of width 7, a, b, are"):
+        wsn.plot_sparsity(other, other, ax=ax)

@@ -1,4 +1,4 @@
-"""The explorers show Theorem 1 and eq. (4), in Python and in a browser alike."""
+"""The explorers show Theorem 1, eq. (4) and the allocation of weights, in Python and in a browser alike."""
 
 import io
 import json
@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import wsnlib.widgets as widgets
+import wsnlib as wsn
+from wsnlib import widgets
+from wsnlib.claims import FIGURE_10
 from wsnlib.kernels import kernel_distance
 from wsnlib.kernels.theory import exact_minimiser, paper_distance, paper_distance_minimiser
+from wsnlib.widgets import distance
 
 DIMENSIONS = (7, 61)
 
@@ -66,24 +69,24 @@ def test_a_dimension_given_twice_is_refused(pairs):
 @pytest.mark.parametrize("m", [32, 128])
 def test_minimisers_agree_with_the_theory(pairs, m):
     x, y = pairs["Gaussian"][1]
-    theorem = widgets._Theorem(widgets.distance_table({"Gaussian": (x, y)}))
+    theorem = distance._Theorem(widgets.distance_table({"Gaussian": (x, y)}))
     widths = np.geomspace(m, m / theorem.density[0], 241)
-    exact = widgets._minimum(widths, lambda n: theorem(n, m / n).total)
+    exact = distance._minimum(widths, lambda n: theorem(n, m / n).total)
     expected = exact_minimiser(x, y, base_width=m, lowest=0.05 / 61, points=65)
     assert exact.place == "inside"
     assert m / exact.width == pytest.approx(expected, rel=0.01)
-    paper = widgets._minimum(widths, lambda n: widgets._paper(61, n, m / n).total)
+    paper = distance._minimum(widths, lambda n: distance._paper(61, n, m / n).total)
     assert m / paper.width == pytest.approx(paper_distance_minimiser(base_width=m, dimension=61), rel=1e-6)
 
 
 def test_a_minimum_at_the_edge_is_said_to_be_one():
     widths = np.geomspace(8, 64, 31)
-    falling = widgets._minimum(widths, lambda n: 1 / n)
-    rising = widgets._minimum(widths, lambda n: n)
+    falling = distance._minimum(widths, lambda n: 1 / n)
+    rising = distance._minimum(widths, lambda n: n)
     assert (falling.place, falling.width, rising.place, rising.width) == ("right", 64, "left", 8)
-    assert widgets._in_words(falling, 4) == "is still falling at width 64 (p = 0.0625), the widest shown"
-    assert widgets._in_words(rising, 4) == "is already rising at width 8 (p = 0.5), the narrowest shown"
-    assert widgets._in_words(rising, 8) == "is smallest at width 8, p* = 1, the dense network"
+    assert distance._in_words(falling, 4) == "is still falling at width 64 (p = 0.0625), the widest shown"
+    assert distance._in_words(rising, 4) == "is already rising at width 8 (p = 0.5), the narrowest shown"
+    assert distance._in_words(rising, 8) == "is smallest at width 8, p* = 1, the dense network"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_a_minimum_at_the_edge_is_said_to_be_one():
     [(1, "1"), (90.51, "90.5"), (1234.5, "1,230"), (99.96, "100"), (0.00006378, "0.0000638")],
 )
 def test_numbers_have_three_digits(value, text):
-    assert widgets._number(value) == text
+    assert distance._number(value) == text
 
 
 # -- the page ---------------------------------------------------------------------------------
@@ -228,21 +231,32 @@ def test_without_ipywidgets_the_live_explorer_says_so(pairs, monkeypatch):
 
 
 @pytest.fixture
-def opened(browser, page, tmp_path):
-    """The fragment, twice, in a bare page; afterwards: no error, and nothing else was loaded."""
+def open_page(browser, tmp_path):
+    """Opens a fragment, twice, in a bare page; afterwards: no error, and nothing else was loaded."""
     file = tmp_path / "page.html"
-    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorer</title></head>'
-    file.write_text(f"{head}<body>{page.html}{page.html}</body></html>", encoding="utf-8")
-    problems, requests = [], []
-    tab = browser.new_page(viewport={"width": 900, "height": 900})
-    tab.on("console", lambda message: problems.append(message.text))
-    tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(file.as_uri())
-    yield tab
-    tab.close()
+    problems, requests, tabs = [], [], []
+
+    def open_page(page):
+        head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Explorer</title></head>'
+        file.write_text(f"{head}<body>{page.html}{page.html}</body></html>", encoding="utf-8")
+        tab = browser.new_page(viewport={"width": 900, "height": 900})
+        tab.on("console", lambda message: problems.append(message.text))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.as_uri())
+        tabs.append(tab)
+        return tab
+
+    yield open_page
+    for tab in tabs:
+        tab.close()
     assert problems == []
-    assert requests == [file.as_uri()]
+    assert set(requests) == {file.as_uri()}
+
+
+@pytest.fixture
+def opened(open_page, page):
+    return open_page(page)
 
 
 def control(tab, name):
@@ -332,3 +346,256 @@ def test_the_page_fits_a_phone(opened):
     opened.set_viewport_size({"width": 380, "height": 800})
     opened.wait_for_function("document.querySelector('svg.plot').viewBox.baseVal.width < 400")
     assert opened.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+# -- the allocation ---------------------------------------------------------------------------
+
+BASES, WIDE = (8, 12, 18, 40, 64), (8, 12, 18, 27, 40, 60, 64, 91, 512)
+
+
+def resnets(num_classes: int) -> dict[int, dict[str, int]]:
+    return {w: wsn.allocation(wsn.ResNet18Spec(width=w, num_classes=num_classes)) for w in WIDE}
+
+
+@pytest.fixture(scope="module")
+def resnet_page():
+    return wsn.allocation_explorer_page(
+        {f"ResNet-18, {classes} classes": resnets(classes) for classes in (10, 100)},
+        base_widths=BASES,
+        start=(8, 64),
+    )
+
+
+def tabulated(tab, network: int, base: int, width: int) -> dict[str, tuple[int, int, str]]:
+    """Layers as (dense, kept, sparsity), with the sliders at these places of their lists."""
+    rows = tab.evaluate(
+        """([network, base, width]) => {
+            const root = document.querySelector(".wsn-allocation");
+            const set = (name, key, value) => {
+                const control = root.querySelector(`[data-control=${name}]`);
+                control[key] = value;
+                control.dispatchEvent(new Event("input", { bubbles: true }));
+            };
+            set("network", "selectedIndex", network);
+            set("base", "value", base);
+            set("width", "value", width);
+            return [...root.querySelectorAll("tbody tr")].map((row) => [...row.children].map((c) => c.textContent));
+        }""",
+        [network, base, width],
+    )
+    count = [
+        (name, int(size.replace(",", "")), int(kept.replace(",", "")), s) for name, size, kept, s in rows
+    ]
+    return {name: numbers for name, *numbers in count}
+
+
+def test_the_browser_keeps_what_the_library_allocates(open_page, resnet_page):
+    tab = open_page(resnet_page)
+    points = 0
+    for network, classes in enumerate((10, 100)):
+        family = resnets(classes)
+        for i, base in enumerate(BASES):
+            num_weights = sum(family[base].values())
+            for j, width in enumerate(WIDE):
+                if width < base:
+                    continue
+                layers = tabulated(tab, network, i, j)
+                whole = layers.pop("network")
+                expected = wsn.allocate(family[width], num_weights=num_weights)
+                assert {name: kept for name, (_, kept, _) in layers.items()} == expected
+                assert {name: size for name, (size, _, _) in layers.items()} == family[width]
+                assert list(layers) == sorted(family[width], key=lambda name: -family[width][name])
+                assert whole[:2] == [sum(family[width].values()), num_weights]
+                points += 1
+    assert points == 2 * (9 + 8 + 7 + 5 + 3)
+
+
+def test_the_browser_allocates_any_sizes_as_the_library_does(open_page):
+    """Random networks: equal sizes, remainders, and budgets of hardly more than one weight a layer."""
+    rng = np.random.default_rng(0)
+    networks = {}
+    for i in range(60):
+        layers, most = int(rng.integers(1, 9)), int(rng.choice([2, 5, 40, 100_000]))
+        wide = rng.integers(1, most + 1, layers)
+        networks[f"network {i}"] = {
+            n: {f"l{j}": int(v) for j, v in enumerate(np.maximum(1, wide * n // 11))}
+            for n in (2, 3, 5, 7, 11)
+        }
+    tab = open_page(widgets.allocation_explorer_page(networks))
+    uneven = 0
+    for i, family in enumerate(networks.values()):
+        for base, width in ((0, 4), (1, 4), (3, 4), (2, 3), (2, 2)):
+            sizes, narrow = list(family.values())[width], list(family.values())[base]
+            expected = wsn.allocate(sizes, num_weights=sum(narrow.values()))
+            layers = tabulated(tab, i, base, width)
+            assert {name: kept for name, (_, kept, _) in layers.items() if name != "network"} == expected
+            uneven += len({n for name, n in expected.items() if n < sizes[name]}) > 1
+    assert uneven > 20
+
+
+@pytest.mark.parametrize(
+    ("network", "base", "width", "said"),
+    [
+        (0, 8, 18, "175,192 of 884,502 weights, connectivity 0.198. 8 of 21 layers are sparse and keep 13,397 weights each, except for layer4.0.conv2 with 13,391."),
+        (0, 8, 64, "175,192 of 11,164,352 weights, connectivity 0.0157. 18 of 21 layers are sparse and keep 8,898 weights each, except for layer4.0.conv2 with 8,886."),
+        (0, 18, 64, "884,502 of 11,164,352 weights, connectivity 0.0792. 13 of 21 layers are sparse and keep 53,019 weights each, except for layer4.0.conv2 with 53,010."),
+        (1, 40, 40, "4,391,480 of 4,391,480 weights, connectivity 1. All 21 layers are dense."),
+    ],
+)  # fmt: skip
+def test_the_page_says_the_golden_values(open_page, resnet_page, network, base, width, said):
+    tab = open_page(resnet_page)
+    tabulated(tab, network, BASES.index(base), WIDE.index(width))
+    assert readout(tab).endswith(said)
+    f = f"{width / base:.3g}"
+    start = f"ResNet-18, {(10, 100)[network]} classes, base width {base}, width {width} (widening factor f = {f}): "
+    assert readout(tab).startswith(start)
+    assert readout(tab) in tab.locator("svg.plot").first.get_attribute("aria-label").replace("\xa0", " ")
+
+
+def test_the_page_shows_the_sparsities_of_figure_10(open_page, resnet_page):
+    tab = open_page(resnet_page)
+    for width in (18, 27, 40, 60, 91):
+        layers = tabulated(tab, 1, 0, WIDE.index(width))
+        for name, sparsity in FIGURE_10[width].items():
+            assert float(layers[name][2]) == pytest.approx(sparsity, abs=0.051)
+
+
+def widths_of(tab, kind: str) -> list[float]:
+    return [
+        float(bar.get_attribute("width")) for bar in tab.locator(f"svg.plot >> nth=0 >> rect.{kind}").all()
+    ]
+
+
+def test_bars_and_level_are_drawn_to_scale(open_page, resnet_page):
+    tab = open_page(resnet_page)
+    control(tab, "log").press("Space")
+    layers = tabulated(tab, 0, 1, 3)
+    del layers["network"]
+    sizes, kept = ([numbers[k] for numbers in layers.values()] for k in (0, 1))
+    scale = widths_of(tab, "dense")[0] / sizes[0]
+    assert widths_of(tab, "dense") == pytest.approx([scale * size for size in sizes], abs=0.01)
+    assert widths_of(tab, "kept") == pytest.approx([scale * size for size in kept], abs=0.01)
+    control(tab, "log").press("Space")
+    decades = widths_of(tab, "dense")[0] / np.log10(sizes[0] / 100)
+    assert widths_of(tab, "kept") == pytest.approx([decades * np.log10(n / 100) for n in kept], abs=0.01)
+    level = tab.locator("svg.plot >> nth=0 >> line.level")
+    bar = tab.locator("svg.plot >> nth=0 >> rect.kept").first
+    place = float(level.get_attribute("x1")) - float(bar.get_attribute("x"))
+    highest = max(k for k, s in zip(kept, sizes, strict=True) if k < s)
+    assert place == pytest.approx(decades * np.log10(highest / 100), abs=0.01)
+    tabulated(tab, 0, 1, 1)
+    assert tab.locator("svg.plot >> nth=0 >> .level").count() == 0  # dense: there is no level
+
+
+def test_the_order_of_the_network_can_be_had(open_page, resnet_page):
+    tab = open_page(resnet_page)
+    control(tab, "sorted").press("Space")
+    assert list(tabulated(tab, 0, 0, 5))[1:] == list(resnets(10)[8])
+    first = tab.locator("svg.plot").first
+    names = [text for text in first.locator("text").all_text_contents() if text in resnets(10)[8]]
+    assert names == list(resnets(10)[8])
+
+
+def test_the_keyboard_drains_the_layers(open_page, resnet_page):
+    tab = open_page(resnet_page)
+    assert control(tab, "width").get_attribute("aria-valuetext") == "64 (f = 8)"
+    assert control(tab, "base").get_attribute("aria-valuetext") == "8 (175,192 weights)"
+    before = widths_of(tab, "kept")
+    control(tab, "width").press("ArrowRight")
+    assert "width 91 (widening factor f = 11.4)" in readout(tab)
+    assert all(after <= b for after, b in zip(widths_of(tab, "kept")[:16], before, strict=False))
+    assert "width 64 " in tab.locator(".readout").nth(1).text_content()
+    press_until(tab, "width", "12")
+    control(tab, "base").press("End")  # the base width pushes the width along, and the width the base width
+    assert control(tab, "width").get_attribute("aria-valuetext") == "64 (f = 1)"
+    press_until(tab, "width", "27")
+    assert control(tab, "base").get_attribute("aria-valuetext") == "8 (175,192 weights)"
+    control(tab, "base").press("End")
+    control(tab, "width").press("ArrowLeft")
+    assert control(tab, "base").get_attribute("aria-valuetext") == "40 (4,362,680 weights)"
+    assert "base width 40, width 60" in readout(tab)
+
+
+def test_a_slider_and_its_words_stay_on_their_lines(open_page, resnet_page):
+    """What is dragged does not move under the hand."""
+    tab = open_page(resnet_page)
+    for size in (900, 700, 380):
+        tab.set_viewport_size({"width": size, "height": 800})
+        tops = set()
+        for base, width in ((0, 0), (4, 8)):
+            tabulated(tab, 0, base, width)
+            tops |= {control(tab, name).bounding_box()["y"] for name in ("base", "width")}
+        assert len(tops) <= 2
+
+
+def test_many_or_strangely_named_layers_fit_a_phone(open_page):
+    layers = {f'features.{i}.</script><b class="x">&amp;block.{i}.weight': 3 + i for i in range(70)}
+    family = {n: {name: n * size for name, size in layers.items()} for n in (1, 2)}
+    page = widgets.allocation_explorer_page({"a </script> net": family}, start=(1, 2))
+    assert page.html.count("</script>") == 2
+    tab = open_page(page)
+    tab.set_viewport_size({"width": 380, "height": 800})
+    tab.wait_for_function("document.querySelector('svg.plot').viewBox.baseVal.width < 400")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 380
+    assert tab.locator("svg.plot").first.locator("rect.kept").count() == 70
+    assert list(tabulated(tab, 0, 0, 1))[1:] == list(reversed(layers))
+    assert tab.locator(".wsn-allocation >> nth=0 >> b.x").count() == 0
+    assert not control(tab, "network").is_visible()
+    boxes = tab.evaluate(
+        "[...document.querySelector('svg.plot').querySelectorAll('text')].map(t => t.getBoundingClientRect().left)"
+    )
+    assert min(boxes) >= 0
+
+
+def test_the_allocation_page_loads_nothing_and_is_the_same_each_time(resnet_page):
+    assert not re.search(r"https?:|src=|href=|@import|url\(| id=", resnet_page.html)
+    assert "__" not in resnet_page.html
+    networks = {f"ResNet-18, {classes} classes": resnets(classes) for classes in (10, 100)}
+    again = wsn.allocation_explorer_page(networks, base_widths=reversed(BASES), start=(8, 64))
+    assert again == resnet_page and repr(again) == "AllocationExplorerPage()"
+    assert len(resnet_page.html) < 25_000
+
+
+def test_widths_below_the_base_widths_are_left_out():
+    family = {n: {"a": n, "b": 2 * n} for n in (5, 3, 2, 7)}
+    data = data_of(widgets.allocation_explorer_page({"net": family}, base_widths=[3, 7]))
+    assert (data["widths"], data["base_widths"]) == ([3, 5, 7], [3, 7])
+    assert data["networks"] == {"net": {"layers": ["a", "b"], "sizes": [[3, 6], [5, 10], [7, 14]]}}
+    assert data["start"] == {"base_width": 3, "width": 5}
+    data = data_of(widgets.allocation_explorer_page({"net": family}))
+    assert data["base_widths"] == [2, 3, 5, 7] and data["start"] == {"base_width": 2, "width": 5}
+
+
+@pytest.mark.parametrize(
+    ("networks", "options", "message"),
+    [
+        ({}, {}, "a network without widths cannot be shown; networks of one width or more are allowed"),
+        ({"A": {}}, {}, "a network without widths cannot be shown"),
+        ({"A": {1: {}}}, {}, "A of width 1 has no layers; at least one layer is allowed"),
+        ({"A": {1: {"a": 1}}, "B": {2: {"a": 1}}}, {}, "B has the widths 2; those of A, 1, are allowed"),
+        ({"A": {1: {"a": 1}, 2: {"b": 2}}}, {}, "A of width 2 has the layers b; those of width 1, a, are"),
+        ({"A": {1: {"a": 0}}}, {}, "a of A at width 1 has 0 weights; integers above 0 are allowed"),
+        ({"A": {1: {"a": 1.5}}}, {}, "a of A at width 1 has 1.5 weights; integers above 0 are allowed"),
+        ({"A": {1: {"a": 2}, 2: {"a": 1}}}, {}, "A has 1 weights at width 2; at least 2, as at width 1, are"),
+        ({"A": {1: {"a": 1}}}, {"base_widths": [2]}, "base_widths holds 2; some of 1 are allowed"),
+        ({"A": {1: {"a": 1}}}, {"base_widths": []}, "base_widths holds none; some of 1 are allowed"),
+        (
+            {"A": {1: {"a": 1}, 2: {"a": 2}}},
+            {"start": (2, 1)},
+            "start is (2, 1); a base width of 1, 2 and a width from it up, of 1, 2, are allowed",
+        ),
+        (
+            {"A": {1: {"a": 1}}},
+            {"start": (1, 3)},
+            "start is (1, 3); a base width of 1 and a width from it up",
+        ),
+        (
+            {"A": {1: {"a": 1}, 2: {"a": 2}}},
+            {"start": (2, 2), "base_widths": [1]},
+            "start is (2, 2); a base width of 1 and a width from it up",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_shown_are_refused(networks, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        widgets.allocation_explorer_page(networks, **options)

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import html
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,6 +26,7 @@ from scipy.optimize import minimize_scalar
 
 from wsnlib.kernels.numeric import KernelDistance, masked_kernels
 from wsnlib.kernels.theory import paper_distance, paper_minimiser
+from wsnlib.widgets.page import ExplorerPage, fill_template
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -192,18 +191,8 @@ def _readout(inputs: str, d: int, m: int, minima: Mapping[str, _Minimum]) -> str
 # -- the explorer in a static page ------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class DistanceExplorerPage:
-    """A self-contained piece of HTML that a notebook shows and a static page keeps alive.
-
-    Args:
-        html: HTML with its style, its script and its data; it loads nothing.
-    """
-
-    html: str = field(repr=False)
-
-    def _repr_html_(self) -> str:
-        return self.html
+class DistanceExplorerPage(ExplorerPage):
+    """The kernel distance against width, to explore in a static page."""
 
 
 def distance_explorer_page(table: pd.DataFrame) -> DistanceExplorerPage:
@@ -214,8 +203,8 @@ def distance_explorer_page(table: pd.DataFrame) -> DistanceExplorerPage:
     also in words. The same table gives the same bytes.
 
     Args:
-        table: As [`distance_table`][wsnlib.widgets.distance_table] returns it; at least two densities for
-            each inputs and dimension. Nothing is drawn outside its densities.
+        table: As [`distance_table`][wsnlib.widgets.distance.distance_table] returns it; at least two
+            densities for each inputs and dimension. Nothing is drawn outside its densities.
 
     Examples:
         >>> x, y = np.random.default_rng(0).normal(size=(2, 4, 5))
@@ -238,10 +227,7 @@ def distance_explorer_page(table: pd.DataFrame) -> DistanceExplorerPage:
             "log_spread_slope": _rounded(slopes[1]),
         }
     data = {"inputs": inputs, "base_widths": BASE_WIDTHS, "widths": WIDTHS, "start": START}
-    # A name that holds "</script>" or "<!--" must not end the script it is in.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    template = resources.files("wsnlib").joinpath("distance_explorer.html").read_text(encoding="utf-8")
-    return DistanceExplorerPage(template.replace("__DATA__", text))
+    return DistanceExplorerPage(fill_template("distance.html", data))
 
 
 def _rounded(values: Array) -> list[float]:
@@ -287,11 +273,11 @@ def distance_explorer(pairs: Pairs) -> ipywidgets.VBox:
     """The kernel distance against width at a fixed number of weights, for your own inputs; needs a kernel.
 
     The same controls, curves and sentence as
-    [`distance_explorer_page`][wsnlib.widgets.distance_explorer_page]; Theorem 1 is evaluated when inputs
-    and a dimension are first chosen, and kept.
+    [`distance_explorer_page`][wsnlib.widgets.distance.distance_explorer_page]; Theorem 1 is evaluated when
+    inputs and a dimension are first chosen, and kept.
 
     Args:
-        pairs: As for [`distance_table`][wsnlib.widgets.distance_table].
+        pairs: As for [`distance_table`][wsnlib.widgets.distance.distance_table].
 
     Returns:
         A container to display. Its `figure` is the matplotlib figure shown, its `controls` are the widgets

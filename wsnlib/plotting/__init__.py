@@ -1,0 +1,35 @@
+"""Figures: finished numbers and axes in, axes out. Knows neither torch nor files."""
+
+from wsnlib.plotting.allocation import plot_allocation, plot_sparsity
+from wsnlib.plotting.curves import (
+    KERNEL_STYLES,
+    METHOD_STYLES,
+    log_axis,
+    plot_connectivity_grid,
+    plot_curves,
+    plot_distance,
+    plot_families,
+    plot_mask,
+    plot_widening,
+    set_style,
+    width_color,
+)
+from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
+
+__all__ = [
+    "KERNEL_STYLES",
+    "METHOD_STYLES",
+    "WeightTensor",
+    "log_axis",
+    "plot_allocation",
+    "plot_connectivity_grid",
+    "plot_curves",
+    "plot_distance",
+    "plot_families",
+    "plot_mask",
+    "plot_sparsity",
+    "plot_weight_chains",
+    "plot_widening",
+    "set_style",
+    "width_color",
+]
