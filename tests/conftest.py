@@ -36,9 +36,9 @@ def write_jpegs(folder, seed: int = 0, per_class: tuple[int, int] = (7, 3)) -> N
     """Smooth random images of several sizes in torchvision's folder layout of ImageNet."""
     rng = np.random.default_rng(seed)
     for split, count in zip(("train", "val"), per_class, strict=True):
-        for synset in SYNSETS:
+        for synset in reversed(SYNSETS):  # what is listed is sorted, not as it was made
             (folder / split / synset).mkdir(parents=True)
-            for i in range(count):
+            for i in reversed(range(count)):
                 size = tuple(rng.integers(37, 61, 2).tolist())
                 image = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(size)
                 image.save(folder / split / synset / f"{synset}_{i}.JPEG", quality=95)

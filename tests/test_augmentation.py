@@ -80,6 +80,38 @@ def test_large_padding_of_a_small_image_and_no_mirror_images():
     assert out.dtype == torch.int32 and out.is_contiguous()
 
 
+def test_mirroring_mirrors_the_crop_that_is_drawn():
+    images = torch.randint(0, 256, (101, 3, 7, 5), dtype=torch.uint8)
+    before = images.clone()
+    drawn, mirrored = (
+        data.augment(
+            images, wsn.CropAndFlip(padding=2, flip=flip), generator=torch.Generator().manual_seed(0)
+        )
+        for flip in (False, True)
+    )
+    kept = [torch.equal(a, b) for a, b in zip(drawn, mirrored, strict=True)]
+    assert all(k or torch.equal(a, b.flip(2)) for k, a, b in zip(kept, drawn, mirrored, strict=True))
+    assert 30 < sum(kept) < 71
+    assert torch.equal(images, before)
+
+
+def test_the_outermost_crops_of_the_last_image_are_drawn_too():
+    image = torch.arange(1, 13).view(1, 1, 3, 4)
+    generator = torch.Generator().manual_seed(0)
+    crop = wsn.CropAndFlip(padding=1, flip=False)
+    seen = {tuple(data.augment(image, crop, generator=generator).flatten().tolist()) for _ in range(120)}
+    assert len(seen) == 9
+
+
+def test_more_pixels_than_there_are_cannot_be_reflected():
+    images, generator = torch.zeros(2, 1, 5, 7), torch.Generator()
+    crop = wsn.CropAndFlip(padding=4, padding_mode="reflect")
+    assert data.augment(images, crop, generator=generator).shape == images.shape
+    crop = wsn.CropAndFlip(padding=5, padding_mode="reflect")
+    with pytest.raises(ValueError, match="padding is 5 .* for images of 5 x 7; at most 4 is allowed"):
+        data.augment(images, crop, generator=generator)
+
+
 def test_images_in_memory_are_not_cropped_as_those_of_the_disk():
     split = wsn.load_data(wsn.Digits()).train
     with pytest.raises(ValueError, match="augmentation is ResizedCropAndFlip and the images lie in memory"):

@@ -252,6 +252,9 @@ def test_torchvisions_damaged_or_missing_files_are_named(small_set, tmp_path):
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(wsn.DataError, match=rf"in {tmp_path}.* is incomplete or damaged .*; delete it"):
         wsn.load_data(spec, root=tmp_path / "files")
+    file.unlink()
+    with pytest.raises(wsn.DataError, match=rf"in {tmp_path}.* is incomplete or damaged .*; delete it"):
+        wsn.load_data(spec, root=tmp_path / "files")
     assert not list((tmp_path / "files").glob("*.npz"))
 
 
