@@ -52,6 +52,7 @@ from .parameters import BottlenecksParameters as BottlenecksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
+from .parameters import YourNetworkParameters as YourNetworkParameters
 from .plotting import log_axis as log_axis
 from .plotting import plot_connectivity_grid as plot_connectivity_grid
 from .plotting import plot_curves as plot_curves
@@ -68,6 +69,8 @@ from .specs import ChannelSparsity as ChannelSparsity
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
+from .specs import CustomSparsity as CustomSparsity
+from .specs import CustomSpec as CustomSpec
 from .specs import Digits as Digits
 from .specs import Experiment as Experiment
 from .specs import FashionMNIST as FashionMNIST
