@@ -373,6 +373,28 @@ def test_a_sparse_network_of_ones_own_trains_and_keeps_its_mask(tmp_path):
     assert wsn.num_weights(model) == 190
 
 
+def test_every_process_finds_a_network_in_the_working_folder(tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef make(width):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))\n"
+    )
+    (tmp_path / "sweep.py").write_text("""
+import wsnlib as wsn
+
+if __name__ == "__main__":
+    base, wide = (wsn.CustomSpec("nets.make", options={"width": w}) for w in (5, 11))
+    data, training = wsn.Digits(), wsn.Training(epochs=1)
+    models = (base, wsn.CustomSparsity(base, wide))
+    runs = [wsn.Experiment(model=m, data=data, training=training) for m in models]
+    print(wsn.run_missing(runs, store=wsn.Store("store"), workers=2, progress=False))
+""")
+    done = subprocess.run(
+        [sys.executable, "sweep.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "2\n", done.stderr[-2000:]
+    assert [r.network["num_weights"] for r in wsn.Store(tmp_path / "store")] == [370, 370]
+
+
 def test_a_run_is_timed_as_the_dense_wide_network():
     sparse = wsn.CustomSparsity(net(5), net(13))
     assert experiments.timed_as(sparse) == net(13)
@@ -398,9 +420,10 @@ def test_a_network_that_does_not_fit_the_data_is_named(model, message, tmp_path)
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_a_last_batch_of_one_image_is_tried_before_training():
-    with pytest.raises(ValueError, match="on a batch of 1 x 1 x 8 x 8 .*more than 1 value per channel"):
-        wsn.run(experiment(net(5), batch_size=199))
+def test_a_batch_of_one_image_is_tried_before_training():
+    for batch_size in (199, 1):  # the last one of an epoch, and all
+        with pytest.raises(ValueError, match="on a batch of 1 x 1 x 8 x 8 .*more than 1 value per channel"):
+            wsn.run(experiment(net(5), batch_size=batch_size))
     assert wsn.run(experiment(net(5), batch_size=198)).status == "finished"
 
 

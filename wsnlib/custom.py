@@ -174,7 +174,8 @@ def check_fit(spec: specs.CustomModelSpec, *, images: tuple[int, ...], num_class
 
     Args:
         spec: The network; both of `CustomSparsity` are tried, dense.
-        images: (n, channels, height, width) of the smallest batch it will meet while it trains.
+        images: (n, channels, height, width); n is 1 if it will meet a batch of one image, which batch
+            normalisation may refuse.
         num_classes: Of the data.
     """
     for net in (spec,) if isinstance(spec, specs.CustomSpec) else (spec.base, spec.wide):

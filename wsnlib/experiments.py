@@ -341,8 +341,9 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
     """Raise ValueError if the network's inputs or outputs are not those of the data."""
     spec = experiment.model
     if isinstance(spec, specs.CustomModelSpec):
-        last_batch = len(data.train.labels) % experiment.training.batch_size
-        images = (1 if last_batch == 1 else 2, *data.train.images.shape[1:])
+        batch_size = experiment.training.batch_size
+        smallest = len(data.train.labels) % batch_size or batch_size
+        images = (min(smallest, 2), *data.train.images.shape[1:])
         custom.check_fit(spec, images=images, num_classes=data.num_classes)
         return
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
