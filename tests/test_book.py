@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
+RECORDS = {"your_network": 8}
+"""Trainings of the smoke profile, at least; 51 where nothing is said."""
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +47,7 @@ def outputs(path: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_smoke_profile_runs_from_the_root_and_trains_once(chapter, tmp_path):
     store, before = tmp_path / "store", tracked_changes()
+    places = {"WSN_STORE": str(store), "WSN_DATA": str(tmp_path / "data")}
     words = (
         "papermill",
         f"book/{chapter}.ipynb",
@@ -52,11 +55,11 @@ def test_the_smoke_profile_runs_from_the_root_and_trains_once(chapter, tmp_path)
         "-f",
         f"params/{chapter}.smoke.yml",
     )
-    assert command(*words, WSN_STORE=str(store)).returncode == 0
+    assert command(*words, **places).returncode == 0
     stamps = {p: p.stat().st_mtime_ns for p in store.iterdir()}
-    assert len(stamps) > 50
+    assert len(stamps) >= RECORDS.get(chapter, 51)
     first = outputs(tmp_path / "out.ipynb")
-    assert command(*words, WSN_STORE=str(store)).returncode == 0
+    assert command(*words, **places).returncode == 0
     assert {p: p.stat().st_mtime_ns for p in store.iterdir()} == stamps
     assert [o for o in outputs(tmp_path / "out.ipynb") if o[0] != "stream"] == [
         o for o in first if o[0] != "stream"

@@ -245,3 +245,65 @@ def test_mistakes_in_the_resnet_chapters_are_named_in_one_sentence(values, messa
         wsn.ResNetSweepParameters.read(values)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+YOURS = sorted((ROOT / "params").glob("your_network.*.yml"))
+
+
+@pytest.mark.parametrize("file", YOURS, ids=lambda f: f.stem)
+def test_every_parameter_file_of_your_network_is_valid(file):
+    p = wsn.YourNetworkParameters.read(yaml.safe_load(file.read_text()))
+    assert p.profile == file.stem.split(".")[1]
+    assert p.training.report == "last"
+    assert p.training.evaluate_every == p.epochs
+    assert wsn.is_reachable(
+        wsn.CustomSparsity(*(p.network(w, num_classes=10) for w in (p.base_width, p.widths[-1])))
+    )
+    assert len(YOURS) == 4
+
+
+def test_a_network_and_data_of_ones_own_are_its_parameters():
+    p = wsn.YourNetworkParameters.read(
+        {
+            "factory": "my_networks.Net", "width_option": "channels", "classes_option": "classes",
+            "options": {"kernel": [3, 3]}, "widths": [8, 16.0, 32], "data": "photos", "data_sha256": "b" * 64,
+            "train_size": 70, "epochs": 7, "batch_size": 13, "learning_rate": 0.3, "weight_decay": 0.2,
+            "schedule": "cosine", "augmentation": True, "precision": "bfloat16",
+        }
+    )  # fmt: skip
+    assert p.base_width == 8
+    assert p.network(16.0, num_classes=3) == wsn.CustomSpec(
+        "my_networks.Net", options={"channels": 16, "classes": 3, "kernel": (3, 3)}
+    )
+    assert p.data_spec == wsn.PackedData(name="photos", sha256="b" * 64, train_size=70)
+    assert p.training == wsn.Training(
+        epochs=7, batch_size=13, learning_rate=0.3, momentum=0.9, weight_decay=0.2, schedule=wsn.Cosine(),
+        augmentation=wsn.CropAndFlip(), precision="bfloat16", evaluate_every=7,
+    )  # fmt: skip
+    default = wsn.YourNetworkParameters.read({})
+    assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"widths": [0.5]}, "widths is [0.5]; a rising list of at least 2 numbers above 0 is allowed"),
+        ({"widths": [1.0, 0.5]}, "widths is [1.0, 0.5]; a rising list of at least 2"),
+        ({"widths": [0.5, 0.5]}, "widths is [0.5, 0.5]; a rising list of at least 2"),
+        ({"widths": [0.0, 0.5]}, "widths[0] is 0.0; a rising list of at least 2"),
+        ({"factory": "Net"}, "CustomSpec.factory is 'Net'; the name of a function or class with its module"),
+        ({"options": {"width_mult": 2}}, "options holds 'width_mult', which the chapter sets; other options"),
+        ({"options": {"num_classes": 2}}, "options holds 'num_classes', which the chapter sets"),
+        ({"options": {"f": [[1]]}}, "CustomSpec.options['f'] is [[1]]; a finite number"),
+        ({"options": 5}, "options is 5; a mapping of further options to plain values is allowed"),
+        ({"data": "photos", "data_sha256": None}, "data is 'photos'; one of 'digits'"),
+        ({"schedule": "step"}, "schedule is 'step'; 'cosine' or 'one_cycle' is allowed"),
+        ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+    ],
+    ids=str,
+)
+def test_mistakes_in_the_parameters_of_your_network_are_named(given, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        wsn.YourNetworkParameters.read(given)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

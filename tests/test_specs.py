@@ -26,6 +26,7 @@ WIDENED = [
     wsn.LinearBottleneck(RESNET, width=18),
     wsn.NonlinearBottleneck(RESNET, width=18),
 ]
+CUSTOM = wsn.CustomSparsity(wsn.CustomSpec("a.b", options={"x": 1}), wsn.CustomSpec("a.b"))
 KEYS = [
     "07f2659ce66544ff3193",
     "99057490f8dac27f3b3b",
@@ -61,7 +62,8 @@ OTHER = {
     "seed": 2, "padding": 3, "padding_mode": "reflect", "flip": False, "milestones": (0.1,), "factor": 0.3,
     "name": "other", "sha256": "b" * 64, "num_classes": 9, "stem": "imagenet", "input_channels": 1,
     "keeps": "factorised_base", "decayed": "weights", "evaluate_every": 3, "warmup": 0.1, "start": 0.1,
-    "end": 0.1, "scale": (0.3, 0.9), "image_size": 64,
+    "end": 0.1, "scale": (0.3, 0.9), "image_size": 64, "factory": "a.c",
+    "options": {"x": 2}, "wide": wsn.CustomSpec("a.c"), "exclude": ("last",),
 }  # fmt: skip
 
 
@@ -82,12 +84,15 @@ OTHER = {
         wsn.PackedData(name="mine", sha256="a" * 64),
         RESNET,
         *WIDENED,
+        CUSTOM,
+        CUSTOM.base,
     ],
     ids=lambda spec: type(spec).__name__,
 )
 def test_every_field_is_part_of_the_key_and_survives_json(spec):
     assert specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec)))) == spec
     other = OTHER | ({"initialisation": "fan_out"} if isinstance(spec, wsn.ResNet18Spec) else {})
+    other |= {"base": wsn.CustomSpec("a.c")} if isinstance(spec, wsn.CustomSparsity) else {}
     keys = {wsn.key(replace(spec, **{f.name: other[f.name]})) for f in fields(spec)} | {wsn.key(spec)}
     assert len(keys) == len(fields(spec)) + 1
 

@@ -58,6 +58,7 @@ from .parameters import BottlenecksParameters as BottlenecksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
+from .parameters import YourNetworkParameters as YourNetworkParameters
 from .plotting.allocation import plot_allocation as plot_allocation
 from .plotting.allocation import plot_sparsity as plot_sparsity
 from .plotting.curves import log_axis as log_axis
@@ -132,6 +133,8 @@ from .specs import ChannelSparsity as ChannelSparsity
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
+from .specs import CustomSparsity as CustomSparsity
+from .specs import CustomSpec as CustomSpec
 from .specs import DataSpec as DataSpec
 from .specs import Digits as Digits
 from .specs import Experiment as Experiment

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsnlib import kernels, masks, models, specs, training, widening
+from wsnlib import custom, kernels, masks, models, specs, training, widening
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.store import Record
 
@@ -30,8 +30,11 @@ Array = NDArray[np.float64]
 def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
     """The network of a spec, on the CPU; initialisation, mask and bottlenecks derive from the seed.
 
+    A [`CustomSpec`][wsnlib.specs.networks.CustomSpec] is imported and called here, whatever it names.
+
     Raises:
-        ValueError: If the base's number of weights cannot be had at that width.
+        ValueError: If the base's number of weights cannot be had at that width, or a custom network
+            cannot be made.
 
     Examples:
         >>> wide = specs.StaticSparsity(specs.MLPSpec(width=5), width=80)
@@ -43,6 +46,13 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
     def generator(purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(specs.derive_seed(seed, purpose))
 
+    if isinstance(spec, specs.CustomModelSpec):
+        dense = spec.wide if isinstance(spec, specs.CustomSparsity) else spec
+        model = custom.network(dense, seed=specs.derive_seed(seed, "initialisation"))
+        if isinstance(spec, specs.CustomSparsity):
+            rule = spec.initialisation
+            masks.sparsify(model, allocation=kept, initialisation=rule, generator=generator("mask"))
+        return model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(specs.derive_seed(seed, "initialisation"))
         if isinstance(spec, specs.LinearBottleneck | specs.NonlinearBottleneck):
@@ -100,8 +110,8 @@ def _dimensions(spec: specs.StaticSparsity) -> masks.Dimensions:
 def allocation(spec: specs.ModelSpec) -> dict[str, int]:
     """Weights that each layer of a spec's network keeps, by layer name.
 
-    Their sum is the base's number of weights for `StaticSparsity` and `ChannelSparsity`, and the
-    number that was reached for bottlenecks.
+    Their sum is the base's number of weights for `StaticSparsity`, `ChannelSparsity` and
+    `CustomSparsity`, and the number that was reached for bottlenecks.
 
     Raises:
         ValueError: If the base's number of weights cannot be had at that width and allocation.
@@ -117,6 +127,8 @@ def allocation(spec: specs.ModelSpec) -> dict[str, int]:
         >>> sum(allocation(specs.LinearBottleneck(base, width=16)).values())
         175202
     """
+    if isinstance(spec, specs.CustomModelSpec):
+        return custom.allocation(spec)
     if isinstance(spec, specs.LinearBottleneck | specs.NonlinearBottleneck):
         return dict(_narrowed_sizes(spec))
     if not isinstance(spec, specs.StaticSparsity):
@@ -197,6 +209,8 @@ def is_reachable(spec: specs.ModelSpec) -> bool:
         >>> [is_reachable(specs.StaticSparsity(base, width=w, allocation=most)) for w in (5, 10, 640)]
         [False, True, False]
     """
+    if isinstance(spec, specs.CustomSparsity):  # one that cannot be made is a mistake, not a no
+        allocation(spec.base), allocation(spec.wide)
     try:
         allocation(spec)
     except ValueError:
@@ -249,7 +263,14 @@ def run(
         if trained is None:
             raise torch.OutOfMemoryError(_what_fits(experiment, data, target))
     model, outcome = trained
-    seconds = time.perf_counter() - start
+    made: dict[str, Any] = {
+        "threads": threads,
+        "deterministic": deterministic,
+        "seconds": round(time.perf_counter() - start, 2),
+        "data_sha256": data.sha256,
+    }
+    if isinstance(experiment.model, specs.CustomModelSpec):
+        made["network"] = custom.origin(experiment.model)
     return Record(
         experiment=experiment,
         status=outcome.status,
@@ -262,13 +283,7 @@ def run(
             "connectivity": masks.connectivity(model),
             "weights_per_layer": allocation(experiment.model),
         },
-        environment=environment(target)
-        | {
-            "threads": threads,
-            "deterministic": deterministic,
-            "seconds": round(seconds, 2),
-            "data_sha256": data.sha256,
-        },
+        environment=environment(target) | made,
     )
 
 
@@ -371,6 +386,12 @@ def _simulated(spec: specs.KernelSimulation, x: Array, y: Array) -> dict[str, Ar
 def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
     """Raise ValueError if the network's inputs or outputs are not those of the data."""
     spec = experiment.model
+    if isinstance(spec, specs.CustomModelSpec):
+        batch_size = experiment.training.batch_size
+        smallest = len(data.train.labels) % batch_size or batch_size
+        images = (min(smallest, 2), *data.image_shape)
+        custom.check_fit(spec, images=images, num_classes=data.num_classes)
+        return
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
     name = type(experiment.data).__name__
     if isinstance(net, specs.ResNet18Spec):
@@ -395,10 +416,12 @@ def timed_as(spec: specs.ModelSpec) -> specs.ModelSpec:
         >>> timed_as(specs.StaticSparsity(specs.MLPSpec(width=5), width=40)).width
         40
     """
-    if not isinstance(spec, specs.WidenedSpec):
+    if not isinstance(spec, specs.WidenedSpec | specs.CustomSparsity):
         return spec
     if not is_reachable(spec):
         return spec.base
+    if isinstance(spec, specs.CustomSparsity):
+        return spec.wide
     return replace(spec.base, width=spec.width) if isinstance(spec, specs.StaticSparsity) else spec
 
 

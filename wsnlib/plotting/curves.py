@@ -19,6 +19,7 @@ METHOD_STYLES: dict[str, dict[str, Any]] = {
     "uniform density": {"color": "#D55E00", "marker": "s"},
     "last layer thinned most": {"color": "#009E73", "marker": "^"},
     "dense network": {"color": "#444444", "marker": "x"},
+    "depthwise kept dense": {"color": "#E69F00", "marker": "v"},
     "dense, as wide": {"color": "#CC79A7", "marker": "D"},
 }
 """Colour (safe for colour-blind readers) and marker of each method, the same in all chapters."""

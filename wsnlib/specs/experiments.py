@@ -24,6 +24,8 @@ from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulati
 from wsnlib.specs.networks import (
     MODELS,
     ChannelSparsity,
+    CustomSparsity,
+    CustomSpec,
     LargestFirst,
     LastLayerDensity,
     LinearBottleneck,
@@ -100,6 +102,8 @@ _CLASSES: dict[str, Any] = {
         ChannelSparsity,
         LinearBottleneck,
         NonlinearBottleneck,
+        CustomSpec,
+        CustomSparsity,
         Digits,
         MNIST,
         FashionMNIST,
@@ -131,6 +135,8 @@ def to_dict(spec: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if is_dataclass(value):
             return to_dict(value)
+        if isinstance(value, Mapping):
+            return {name: plain(v) for name, v in value.items()}
         return list(value) if isinstance(value, tuple) else value
 
     content = {f.name: plain(getattr(spec, f.name)) for f in fields(spec)}
@@ -142,12 +148,13 @@ def from_dict(content: Mapping[str, Any]) -> Any:
     name = content.get("class")
     if name not in _CLASSES:
         raise ValueError(f"{name!r} is not a spec class; one of {', '.join(_CLASSES)} is")
-    values = {
-        k: from_dict(v) if isinstance(v, Mapping) else tuple(v) if isinstance(v, list) else v
-        for k, v in content.items()
-        if k != "class"
-    }
-    return _CLASSES[name](**values)
+
+    def specified(value: Any) -> Any:
+        if isinstance(value, Mapping) and "class" in value:
+            return from_dict(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return _CLASSES[name](**{k: specified(v) for k, v in content.items() if k != "class"})
 
 
 def canonical_json(content: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -196,6 +197,149 @@ class NonlinearBottleneck:
 WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
 """A network widened at a fixed number of weights."""
 
-ModelSpec = DenseSpec | WidenedSpec
 
-MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck)
+Plain = bool | int | float | str | None
+Option = Plain | Sequence[Plain]
+"""A value of an option: plain, or a flat list of plain values."""
+
+
+class Options(Mapping[str, Option]):
+    """Options of a network by name, in alphabetical order; they cannot be changed and are hashable.
+
+    Two are equal if they have the same key. Whole numbers are stored as integers, so that 2 and 2.0
+    are one value; True and 1 are two. Lists are stored as tuples.
+
+    Examples:
+        >>> Options({"width_mult": 2.0, "depths": [2, 2]})
+        {'depths': (2, 2), 'width_mult': 2}
+    """
+
+    def __init__(self, values: Mapping[str, Option]) -> None:
+        self._values = {name: _canonical(values[name]) for name in sorted(values)}
+
+    def __getitem__(self, name: str) -> Option:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other) if isinstance(other, Options) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+def _canonical(value: Option) -> Option:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_plain, value))
+    return _plain(value)
+
+
+def _plain(value: Plain) -> Plain:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int | str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomSpec:
+    """A network of your own or of another library: what a function or class returns for some options.
+
+    The spec holds names and plain values only. Making, comparing, saving and loading it (as a part of
+    a record, too) imports nothing and runs no code. Building does: `wsn.build`, and what needs the
+    network's layers or trains it (`wsn.allocation`, `wsn.is_reachable`, `wsn.run`, `wsn.run_missing`),
+    imports the module and calls the factory, *whatever it is*. Build a spec that came with somebody
+    else's records only if you trust what it names.
+
+    The key holds the factory's name and the options, not its code: give a network that you change
+    another name, or its old records will be taken for new ones.
+
+    Args:
+        factory: `"module.name"` of a function or class that returns a `torch.nn.Module`, which takes
+            images and gives one number a class. It lies in a file that Python finds, not in a notebook.
+        options: Its keyword arguments: numbers, strings, booleans, None, and flat lists of these,
+            which it gets as lists. For anything else, write a small function of your own around it.
+
+    Examples:
+        >>> CustomSpec("torchvision.models.mobilenet_v3_small", options={"width_mult": 2.0})
+        CustomSpec(factory='torchvision.models.mobilenet_v3_small', options={'width_mult': 2})
+    """
+
+    factory: str = field(kw_only=False)
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parts = self.factory.split(".") if isinstance(self.factory, str) else []
+        if len(parts) < 2 or not all(map(str.isidentifier, parts)):
+            raise refuse(self, "factory", "the name of a function or class with its module, 'module.name',")
+        if parts[0] == "__main__":
+            raise refuse(self, "factory", "a module in a file of its own, which every process can import,")
+        if not isinstance(self.options, Mapping):
+            raise refuse(self, "options", "a mapping of names to plain values")
+        for name, value in self.options.items():
+            if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+                raise ValueError(f"CustomSpec.options holds {name!r}; names of keyword arguments are allowed")
+            if not all(map(_is_plain, value if isinstance(value, list | tuple) else [value])):
+                raise ValueError(
+                    f"CustomSpec.options[{name!r}] is {value!r}; a finite number, a string, True, False, "
+                    "None or a flat list of these is allowed"
+                )
+        object.__setattr__(self, "options", Options(self.options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomSparsity:
+    """The network `wide` with as many weights as `base`, by a static random mask (G21, 2.3).
+
+    Weights are those of Linear and Conv layers. A wide network with other matrices that grow with
+    width is refused, because its number of weights would not be kept.
+
+    Args:
+        base: The dense network whose number of weights is kept.
+        wide: The same network made wider by its options. If it is the base, it stays dense.
+        allocation: How many weights each layer keeps. The last layer is the one defined last.
+        exclude: Names of layers of the wide network (as in `named_modules`) that stay dense; the
+            other layers share the rest.
+        initialisation: As in `StaticSparsity`.
+
+    Examples:
+        >>> small = "torchvision.models.mobilenet_v3_small"
+        >>> wide = CustomSpec(small, options={"width_mult": 2.0})
+        >>> CustomSparsity(CustomSpec(small), wide).allocation
+        LargestFirst()
+    """
+
+    base: CustomSpec = field(kw_only=False)
+    wide: CustomSpec = field(kw_only=False)
+    allocation: LargestFirst | UniformDensity | LastLayerDensity = LargestFirst()
+    exclude: tuple[str, ...] = ()
+    initialisation: Literal["released", "unscaled"] = "released"
+
+    def __post_init__(self) -> None:
+        instance(self, "base", (CustomSpec,))
+        instance(self, "wide", (CustomSpec,))
+        instance(self, "allocation", (LargestFirst, UniformDensity, LastLayerDensity))
+        exclude: object = self.exclude
+        if not isinstance(exclude, list | tuple) or not all(isinstance(name, str) for name in exclude):
+            raise refuse(self, "exclude", "a sequence of names of layers")
+        object.__setattr__(self, "exclude", tuple(sorted(set(exclude))))
+        choice(self, "initialisation", ("released", "unscaled"))
+
+
+CustomModelSpec = CustomSpec | CustomSparsity
+"""A network that this library does not know."""
+
+ModelSpec = DenseSpec | WidenedSpec | CustomModelSpec
+
+MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck, CustomSpec, CustomSparsity)
