@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import wsnlib as wsn
 from wsnlib.models import ResNetCifar
 from wsnlib.representations import read
+
+sys.path = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]  # `cka` is the peer
 
 BATCH = 256
 NETWORKS = {"resnet20": (20, 1), "resnet56": (56, 1), "resnet38x4": (38, 4)}

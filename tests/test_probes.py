@@ -47,7 +47,7 @@ def test_the_minimum_is_the_minimum(n, p, strength):
         return (F.cross_entropy(z @ w + b, labels) + strength / 2 * w.square().sum()).item()
 
     theirs = loss(torch.from_numpy(other.coef_.T), torch.from_numpy(other.intercept_))
-    assert loss(weights, bias) <= theirs + 1e-9
+    assert loss(weights, bias) <= theirs + 1e-7
 
 
 def test_features_beyond_the_number_of_images_change_nothing_but_coordinates():
@@ -77,10 +77,12 @@ def test_the_strength_is_chosen_on_validation_and_reported_on_test():
     assert again.strength == found.strength
 
 
-def test_weaker_penalties_fit_the_training_images_better():
-    train, validation, test = splits(n=60, p=25, noise=4.0)
-    accuracies = [wsn.fit_probe(train, validation, test, strengths=[s]).train_accuracy for s in (100.0, 1e-5)]
-    assert accuracies[0] < accuracies[1]
+def test_a_strong_penalty_leaves_the_most_frequent_class_and_a_weak_one_fits():
+    labels = torch.tensor([0, 0, 1, 2]).repeat(15)
+    given = [(examples(seed, 60, 25)[0], labels) for seed in (0, 1, 2)]
+    strong, weak = (wsn.fit_probe(*given, strengths=[strength]) for strength in (1e6, 1e-5))
+    assert strong.train_accuracy == strong.test_accuracy == 0.5
+    assert weak.train_accuracy > 0.7
 
 
 def test_accuracies_are_right():
