@@ -618,12 +618,20 @@ def test_fits_are_at_the_stationary_point_even_if_effects_are_large():
     np.testing.assert_allclose(gaps, fit.effects[groups[both]], rtol=1e-6)
 
 
-def test_newton_stays_between_its_bounds_where_a_step_would_leave_them():
-    """One informative success among many failures: far from quadratic."""
-    k1, k2 = np.array([1, *[0] * 99]), np.array([0, *[997] * 99])
-    fit = wsn.fit_logistic(k1, k2, networks=(1000, 998), groups=np.zeros(100, int))
+@pytest.mark.parametrize(
+    ("networks", "first", "second"),
+    [
+        ((1000, 998), [1, *[0] * 99], [0, *[997] * 99]),  # one success that keeps the effect finite
+        ((10**6, 10), [1], [9]),  # the first step would be 90,000
+        ((10, 10**6), [9], [1]),
+    ],
+)
+def test_newton_finds_the_root_where_its_steps_would_leave_for_good(networks, first, second):
+    k1, k2 = np.array(first), np.array(second)
+    with np.errstate(all="raise"):
+        fit = wsn.fit_logistic(k1, k2, networks=networks, groups=np.zeros(len(k1), int))
     assert np.isfinite(fit.effects).all()
-    assert abs(np.sum(k2 - 998 * fit.second)) < 1e-6
+    assert abs(np.sum(k2 - networks[1] * fit.second)) < 1e-6 * np.sum(k2)
 
 
 def test_models_do_not_know_orders_and_turn_with_the_populations():
