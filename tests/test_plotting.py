@@ -184,7 +184,7 @@ def test_tensors_are_drawn_to_one_scale_and_letters_do_not_meet(chains, columns,
     assert ax.get_aspect() == 1 and not ax.axison
     fig.draw_without_rendering()
     frames = [box.get_window_extent() for box in boxes]
-    assert max(frame.height for frame in frames) * 72 / fig.dpi > 45
+    assert max(frame.height for frame in frames) * 72 / fig.dpi > 65
     words = [text.get_window_extent() for text in ax.texts]
     words.append(ax.get_legend().get_window_extent())
     for i, one in enumerate(words):
@@ -193,6 +193,16 @@ def test_tensors_are_drawn_to_one_scale_and_letters_do_not_meet(chains, columns,
         assert fig.bbox.y0 <= one.y0 and one.y1 <= fig.bbox.y1
     for i, frame in enumerate(frames):
         assert not any(frame.overlaps(other) for other in frames[:i])
+
+
+def test_long_titles_do_not_meet():
+    one = [wsn.WeightTensor((8, 8))]
+    titles = [f"a long title of a short chain, number {i}" for i in range(3)]
+    fig, ax = plt.subplots(figsize=(11, 3), layout="constrained")
+    wsn.plot_weight_chains(dict.fromkeys(titles, one), ax=ax)
+    fig.draw_without_rendering()
+    words = [text.get_window_extent() for text in ax.texts if text.get_text() in titles]
+    assert words[0].x1 < words[1].x0 and words[1].x1 < words[2].x0 and words[2].x1 < fig.bbox.x1
 
 
 def test_a_nonlinearity_is_as_high_as_what_it_acts_on_and_missing_inside_a_linear_bottleneck(chains):
@@ -255,7 +265,10 @@ def test_the_blue_share_of_a_sparse_tensor_is_its_density(kept):
     blue = (255 - red) / (255 - int(tensors.TENSOR[1:3], 16))
     line = abs(np.arange(len(blue)) - len(blue) / 2) < 3  # what flows through lies behind
     assert blue[~line].mean() == pytest.approx(kept / 36_864, abs=0.02)
-    assert len([c for c in ax.collections if isinstance(c, PolyCollection)]) == (kept < 36_864)
+    stripes = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert len(stripes) == (kept < 36_864)
+    for found in stripes:  # they end with their tensor
+        assert found.get_clip_box().extents == pytest.approx(box.get_window_extent().extents)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +321,8 @@ def test_bars_are_what_layers_have_and_keep_in_order_of_size(scale):
     assert set(level.get_xdata()) == {12_708} == {max(n for w, n in KEPT[18].items() if n < SIZES[18][w])}
     assert [text.get_text() for text in ax.texts] == ["level 12,708"]
     assert ax.get_xscale() == scale
+    thousand = ax.xaxis.get_major_formatter()(100_000)
+    assert thousand == ("100,000" if scale == "linear" else r"$\mathdefault{10^{5}}$")
     left, right = ax.get_xlim()
     assert left == (100 if scale == "log" else 0) and right > max(SIZES[18].values())
     bottom, top = ax.get_ylim()
@@ -344,7 +359,8 @@ def test_a_level_is_drawn_only_where_there_is_one():
 
 
 def test_the_sparsities_of_figure_10_stand_in_their_cells():
-    ax = wsn.plot_sparsity(KEPT, SIZES, ax=plt.subplots(figsize=(7, 5))[1])
+    kept = dict(reversed(KEPT.items()))
+    ax = wsn.plot_sparsity(kept, dict(reversed(SIZES.items())), ax=plt.subplots(figsize=(7, 5))[1])
     rows = [label.get_text() for label in ax.get_yticklabels()]
     assert rows == ["network", *SIZES[8]]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["8", "18", "91"]
@@ -357,6 +373,9 @@ def test_the_sparsities_of_figure_10_stand_in_their_cells():
     assert ax.yaxis_inverted()
     (mesh,) = ax.collections
     assert np.asarray(mesh.get_array())[0].tolist() == pytest.approx([1, 0.2016, 0.0080], abs=1e-4)
+    assert {"0": "black", "99.2": "white", "99.8": "white"}.items() <= {
+        text.get_text(): text.get_color() for text in ax.texts
+    }.items()
     labels = [label.get_text() for label in ax.figure.axes[1].get_yticklabels()]
     assert labels == ["99.9", "99", "90", "0"]
 

@@ -450,6 +450,12 @@ def test_the_page_says_the_golden_values(open_page, resnet_page, network, base, 
     start = f"ResNet-18, {(10, 100)[network]} classes, base width {base}, width {width} (widening factor f = {f}): "
     assert readout(tab).startswith(start)
     assert readout(tab) in tab.locator("svg.plot").first.get_attribute("aria-label").replace("\xa0", " ")
+    drawn = tab.locator("svg.plot").first.locator("text").all_text_contents()
+    level = re.findall(r"keep ([\d,]+) weights each", said)
+    assert [text for text in drawn if "level" in text] == [f"level {number}" for number in level]
+    rows = list(tabulated(tab, network, BASES.index(base), WIDE.index(width)).values())[1:]
+    shown = [text for text in drawn if text == "dense" or text.endswith(" %")]
+    assert shown == ["dense" if size == kept else f"{sparsity} %" for size, kept, sparsity in rows]
 
 
 def test_the_page_shows_the_sparsities_of_figure_10(open_page, resnet_page):
@@ -475,7 +481,12 @@ def test_bars_and_level_are_drawn_to_scale(open_page, resnet_page):
     scale = widths_of(tab, "dense")[0] / sizes[0]
     assert widths_of(tab, "dense") == pytest.approx([scale * size for size in sizes], abs=0.01)
     assert widths_of(tab, "kept") == pytest.approx([scale * size for size in kept], abs=0.01)
+    axis = tab.locator("svg.plot >> nth=0 >> line.frame")
+    room = 800 - 58 - float(axis.get_attribute("x1"))
+    assert tab.locator("svg.plot").first.get_attribute("viewBox").startswith("0 0 800 ")
+    assert 0.9 * room < widths_of(tab, "dense")[0] <= room
     control(tab, "log").press("Space")
+    assert 0.5 * room < widths_of(tab, "dense")[0] <= room
     decades = widths_of(tab, "dense")[0] / np.log10(sizes[0] / 100)
     assert widths_of(tab, "kept") == pytest.approx([decades * np.log10(n / 100) for n in kept], abs=0.01)
     level = tab.locator("svg.plot >> nth=0 >> line.level")
@@ -483,6 +494,8 @@ def test_bars_and_level_are_drawn_to_scale(open_page, resnet_page):
     place = float(level.get_attribute("x1")) - float(bar.get_attribute("x"))
     highest = max(k for k, s in zip(kept, sizes, strict=True) if k < s)
     assert place == pytest.approx(decades * np.log10(highest / 100), abs=0.01)
+    heights = [float(level.get_attribute(end)) for end in ("y1", "y2")]
+    assert heights[0] < float(axis.get_attribute("y1")) and heights[1] == float(axis.get_attribute("y2"))
     tabulated(tab, 0, 1, 1)
     assert tab.locator("svg.plot >> nth=0 >> .level").count() == 0  # dense: there is no level
 
@@ -498,6 +511,7 @@ def test_the_order_of_the_network_can_be_had(open_page, resnet_page):
 
 def test_the_keyboard_drains_the_layers(open_page, resnet_page):
     tab = open_page(resnet_page)
+    assert tab.locator("[data-ready]").count() == 2
     assert control(tab, "width").get_attribute("aria-valuetext") == "64 (f = 8)"
     assert control(tab, "base").get_attribute("aria-valuetext") == "8 (175,192 weights)"
     before = widths_of(tab, "kept")
@@ -529,7 +543,9 @@ def test_a_slider_and_its_words_stay_on_their_lines(open_page, resnet_page):
 
 
 def test_many_or_strangely_named_layers_fit_a_phone(open_page):
-    layers = {f'features.{i}.</script><b class="x">&amp;block.{i}.weight': 3 + i for i in range(70)}
+    layers = {f'<b class="x">&amp;{i}': 3 + i for i in range(70)} | {
+        f"features.block{i}.</script>": 99 for i in "ab"
+    }
     family = {n: {name: n * size for name, size in layers.items()} for n in (1, 2)}
     page = widgets.allocation_explorer_page({"a </script> net": family}, start=(1, 2))
     assert page.html.count("</script>") == 2
@@ -537,14 +553,34 @@ def test_many_or_strangely_named_layers_fit_a_phone(open_page):
     tab.set_viewport_size({"width": 380, "height": 800})
     tab.wait_for_function("document.querySelector('svg.plot').viewBox.baseVal.width < 400")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 380
-    assert tab.locator("svg.plot").first.locator("rect.kept").count() == 70
-    assert list(tabulated(tab, 0, 0, 1))[1:] == list(reversed(layers))
-    assert tab.locator(".wsn-allocation >> nth=0 >> b.x").count() == 0
+    plot = tab.locator("svg.plot").first
+    assert plot.locator("rect.kept").count() == 72
+    names = sorted(layers, key=lambda name: -layers[name])
+    assert list(tabulated(tab, 0, 0, 1))[1:] == names
+    drawn = [text for text in plot.locator("text").all_text_contents() if text[0] in "<…"]
+    assert drawn[2:] == names[2:]
+    for name, short in zip(names[:2], drawn, strict=False):
+        assert short[0] == "…" and name.endswith(short[1:]) and len(short) <= 22
     assert not control(tab, "network").is_visible()
-    boxes = tab.evaluate(
-        "[...document.querySelector('svg.plot').querySelectorAll('text')].map(t => t.getBoundingClientRect().left)"
+    assert left_of_texts(tab) >= 0
+
+
+def left_of_texts(tab) -> float:
+    return tab.evaluate(
+        "Math.min(...[...document.querySelector('svg.plot').children].filter((e) => e.tagName === 'text')"
+        ".map((e) => e.getBoundingClientRect().left))"
     )
-    assert min(boxes) >= 0
+
+
+def test_a_network_of_few_weights_is_told_and_drawn(open_page):
+    family = {1: {"a": 2, "b": 1, "c": 1}, 2: {"a": 1000, "b": 90, "c": 80}}
+    tab = open_page(widgets.allocation_explorer_page({"net": family}, start=(1, 2)))
+    assert readout(tab).endswith(
+        "3 of 3 layers are sparse and keep 2 weights each, except for 2 of them with 1."
+    )
+    control(tab, "log").press("Space")
+    assert "level 2" in tab.locator("svg.plot").first.locator("text").all_text_contents()
+    assert left_of_texts(tab) >= tab.locator("svg.plot").first.bounding_box()["x"]
 
 
 def test_the_allocation_page_loads_nothing_and_is_the_same_each_time(resnet_page):
@@ -575,6 +611,7 @@ def test_widths_below_the_base_widths_are_left_out():
         ({"A": {1: {"a": 1}}, "B": {2: {"a": 1}}}, {}, "B has the widths 2; those of A, 1, are allowed"),
         ({"A": {1: {"a": 1}, 2: {"b": 2}}}, {}, "A of width 2 has the layers b; those of width 1, a, are"),
         ({"A": {1: {"a": 0}}}, {}, "a of A at width 1 has 0 weights; integers above 0 are allowed"),
+        ({"A": {1: {"a": True}}}, {}, "a of A at width 1 has True weights; integers above 0 are allowed"),
         ({"A": {1: {"a": 1.5}}}, {}, "a of A at width 1 has 1.5 weights; integers above 0 are allowed"),
         ({"A": {1: {"a": 2}, 2: {"a": 1}}}, {}, "A has 1 weights at width 2; at least 2, as at width 1, are"),
         ({"A": {1: {"a": 1}}}, {"base_widths": [2]}, "base_widths holds 2; some of 1 are allowed"),
