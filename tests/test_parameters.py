@@ -1,9 +1,11 @@
 """Chapter parameters: one sentence for each mistake, in the library and through papermill."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -11,7 +13,19 @@ import wsnlib as wsn
 from wsnlib.parameters import SparseMLPParameters
 
 ROOT = Path(__file__).parent.parent
+EVERY_FILE = sorted((ROOT / "params").glob("*.yml"))
 FILES = sorted((ROOT / "params").glob("sparse_mlp.*.yml"))
+
+
+@pytest.mark.parametrize("file", EVERY_FILE, ids=lambda f: f.stem)
+def test_a_parameter_file_means_the_same_on_its_page_and_alone(file):
+    """What a file leaves out is the page's own value for papermill, and the class's for a script."""
+    code = [c.source for c in nbformat.read(ROOT / "book" / f"{file.stem.split('.')[0]}.ipynb", 4).cells]
+    (name,) = {name for source in code for name in re.findall(r"wsn\.(\w+Parameters)\.read", source)}
+    (defaults,) = (source for source in code if source.startswith('profile = "smoke"'))
+    exec(defaults, page := {})
+    read, given = getattr(wsn, name).read, yaml.safe_load(file.read_text())
+    assert read(page | given) == read(given)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
