@@ -150,7 +150,7 @@ def test_the_ranges_of_the_kernel_s_claims():
     ranges = {name: (claim.low, claim.high) for name, claim in wsn.GP_KERNEL.items()}
     assert ranges == {
         "theorem-1": (0.9, 1.1), "approximation": (0.8, 1.25), "minimiser": (79, 317),
-        "sparse-gain": (math.nextafter(0, 1), 100), "similar-width": (-1, 1), "correlation": (0.7, 1),
+        "sparse-gain": (math.nextafter(0, 1), math.inf), "similar-width": (-1, 1), "correlation": (0.7, 1),
     }  # fmt: skip
     p_star = wsn.paper_minimiser(base_width=8, dimension=784)
     assert wsn.GP_KERNEL["minimiser"].reported == round(8 / p_star)
@@ -182,3 +182,21 @@ def test_a_ratio_without_a_denominator_has_no_bounds():
         assert (found.low, found.high) == (-math.inf, math.inf)
     with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\); as many of both, at least 1"):
         wsn.ratio([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (math.nextafter(0, 1), math.inf, "above 0 points"),
+        (-math.inf, math.nextafter(0, -1), "below 0 points"),
+        (math.nextafter(0, 1), 2, "above 0 to 2 points"),
+        (-2, math.nextafter(0, -1), "-2 to below 0 points"),
+        (-math.inf, 0, "at most 0 points"),
+        (1000, math.inf, "at least 1,000 points"),
+        (0.5, 0.5, "0.5 points"),
+    ],
+)
+def test_the_range_of_a_claim_in_words(low, high, said):
+    claim = wsn.Claim(name="c", source="", statement="", reported=None, low=low, high=high, unit="points")
+    table = wsn.claims_table({"c": claim}, {}, same_data=True, full_protocol=True)
+    assert table["holds in"].tolist() == [said]

@@ -117,8 +117,17 @@ def test_a_family_starts_at_its_dense_network_and_infinite_intervals_have_no_bar
     assert [line.get_xdata()[0] for line in starts] == [8, 12]
     assert starts[0].get_color() != starts[1].get_color()
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["8", "12"]
-    assert ax.get_ylim()[0] < 50
+    assert ax.get_ylim()[0] < 25
     assert ax.get_ylim()[1] > 75
+
+
+def test_a_bar_longer_than_the_means_spread_is_cut_off():
+    _, ax = plt.subplots()
+    family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.1, 0.55], "high": [0.9, 0.65]}, index=[1, 2])
+    wsn.plot_families({8: family}, ax=ax)
+    low, high = ax.get_ylim()
+    assert 35 < low < 40
+    assert 70 < high < 75
 
 
 def test_a_baseline_is_drawn_over_the_range_of_its_family():

@@ -56,7 +56,7 @@ GP_KERNEL: dict[str, Claim] = {
             "Section 3, Figure 8(a)",
             "Sparse, wide networks outperform the dense one with as many weights.",
             math.nextafter(0, 1),
-            100,
+            math.inf,
             "points above the dense network",
         ),
         _kernel(

@@ -131,7 +131,8 @@ class Claim:
         source: Paper, section, figure.
         statement: In our words, with the paper's number.
         reported: The paper's number, in `unit`; `None` if it states only a direction.
-        low, high: The claim holds if the quantity lies in this range.
+        low, high: The claim holds if the quantity lies in this range, ends included; an end may be infinite,
+            and the float next to 0 leaves 0 out.
         unit: Of all three.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
     """
@@ -214,10 +215,19 @@ def claims_table(
 
 
 def _range(claim: Claim) -> str:
-    if claim.low == math.nextafter(0, 1):
-        return f"above 0 {claim.unit}"
-    low, high = f"{claim.low:,g}", f"{claim.high:,g}"
-    return f"{low if low == high else f'{low} to {high}'} {claim.unit}"
+    return f"{_interval(claim.low, claim.high)} {claim.unit}"
+
+
+def _interval(low: float, high: float) -> str:
+    if low == high:
+        return f"{low:,g}"
+    above = "above 0" if low == math.nextafter(0, 1) else f"{low:,g}"
+    below = "below 0" if high == math.nextafter(0, -1) else f"{high:,g}"
+    if high == math.inf:
+        return above if above == "above 0" else f"at least {above}"
+    if low == -math.inf:
+        return below if below == "below 0" else f"at most {below}"
+    return f"{above} to {below}"
 
 
 def _shown(found: Estimate) -> str:

@@ -153,8 +153,9 @@ def plot_families(
     """One line for each base width over its wider networks, with bars for the interval.
 
     Colours go by the order of the base widths; a filled circle is the dense network the family
-    starts from, crosses are the wider ones (G21, Figures 6 and 12). The vertical axis is chosen by
-    the means; a long bar is cut off at the frame.
+    starts from, crosses are the wider ones (G21, Figures 6 and 12). The vertical axis
+    holds every bar that reaches no farther beyond the means than they spread; a longer one is cut off
+    at the frame.
 
     Args:
         families: By base width; index: the horizontal quantity (width, widening factor or
@@ -165,7 +166,7 @@ def plot_families(
         percent: Whether the values are in [0, 1] and shown as percentages.
     """
     scale = 100 if percent else 1
-    levels = []
+    levels, ends = [], []
     for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
         mean = scale * family["mean"]
         below, above = mean - scale * family["low"], scale * family["high"] - mean
@@ -174,17 +175,20 @@ def plot_families(
             family.index, mean, yerr=bars, color=color, marker="x", elinewidth=1, label=f"{base_width}"
         )
         levels += mean.dropna().tolist()
+        ends += [*(mean - bars[0]).dropna(), *(mean + bars[1]).dropna()]
         if baselines is None:
             ax.plot(family.index[0], mean.iloc[0], "o", color=color, markersize=7)
         else:
             level = scale * baselines[base_width]
-            ends = [family.index.min(), family.index.max()]
-            ax.plot(ends, [level, level], linestyle="--", linewidth=1, color=color)
+            reach = [family.index.min(), family.index.max()]
+            ax.plot(reach, [level, level], linestyle="--", linewidth=1, color=color)
             levels.append(level)
-    margin = 0.3 * (max(levels) - min(levels)) + 0.005 * scale
-    ax.set_ylim(min(levels) - margin, max(levels) + margin)
+    low, high = min(levels), max(levels)
+    spread, margin = high - low, 0.05 * (high - low) + 0.005 * scale
+    ax.set_ylim(max(min(low, *ends), low - spread) - margin, min(max(high, *ends), high + spread) + margin)
     if len(families) > 1:
-        ax.legend(title="base width", frameon=False, fontsize=8, title_fontsize=8)
+        small = {"frameon": False, "fontsize": 8, "title_fontsize": 8}
+        ax.legend(title="base width", loc="upper left", bbox_to_anchor=(1, 1), **small)
     ax.set_ylabel("test accuracy (%)")
     return ax
 
