@@ -35,8 +35,8 @@ test: env
 	$(BIN)/lint-imports
 	$(BIN)/python book/build.py prepare --profile smoke
 	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
-		--nbval-lax --nbval-cell-timeout=300 _build/prepared
-	$(BIN)/python -m pytest
+		--numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=300 _build/prepared
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 clean:
 	rm -rf _build

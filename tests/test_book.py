@@ -85,6 +85,10 @@ def test_the_published_page_is_what_its_records_give(chapter, tmp_path):
     assert outputs(tmp_path / "out.ipynb") == outputs(ROOT / "book" / f"{chapter}.ipynb")
 
 
+BUILT = pytest.mark.xdist_group("built")
+"""Tests of one built book stay in one process."""
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The published book, built from the root without flags except for where and how strictly."""
@@ -96,6 +100,7 @@ def built(tmp_path_factory):
     return folder / "_build" / "html"
 
 
+@BUILT
 def test_the_published_book_has_its_pages(built):
     for page in ("index", *CHAPTERS):
         assert (built / f"{page}.html").stat().st_size > 10_000
@@ -105,6 +110,7 @@ def test_the_published_book_has_its_pages(built):
         assert not re.findall(r'<img alt="[^"]*/[^"]*\.png"', page)
 
 
+@BUILT
 def test_the_explorer_lives_in_the_built_page_without_a_kernel_or_a_network(built, browser):
     page = browser.new_page()
     page.route(re.compile("^https?:"), lambda route: route.abort())

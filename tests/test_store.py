@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,22 +153,24 @@ def as_nobody():
         os.seteuid(0)
 
 
-def test_a_read_only_store_is_noticed_before_any_training(tmp_path):
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    path = tmp_path / "store"
-    wsn.Store(path).save(record())
-    path.chmod(0o555)
+def test_a_read_only_store_is_noticed_before_any_training():
+    run_missing = wsn.run_missing  # imported while all files can be read
     new = replace(RUN, data=wsn.Digits(), model=wsn.MLPSpec(width=5, inputs=64))
-    with as_nobody():
-        store = wsn.Store(path)
-        assert store.load(RUN).status == "finished"
-        for write in (lambda: store.save(record(new)), lambda: wsn.run_missing([new], store=store)):
-            with pytest.raises(
-                wsn.StoreError, match="the store .* cannot be written \\(Permission denied\\)"
-            ):
-                write()
-    assert len(list(path.iterdir())) == 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store"
+        wsn.Store(path).save(record())
+        path.parent.chmod(0o755)
+        path.chmod(0o555)
+        with as_nobody():
+            store = wsn.Store(path)
+            assert store.load(RUN).status == "finished"
+            for write in (lambda: store.save(record(new)), lambda: run_missing([new], store=store)):
+                with pytest.raises(
+                    wsn.StoreError, match="the store .* cannot be written \\(Permission denied\\)"
+                ):
+                    write()
+        assert len(list(path.iterdir())) == 1
+        path.chmod(0o755)
 
 
 def test_published_records_are_read_and_never_written(tmp_path):
