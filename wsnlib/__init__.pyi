@@ -44,6 +44,10 @@ from .kernels.theory import minimum as minimum
 from .kernels.theory import paper_distance as paper_distance
 from .kernels.theory import paper_distance_minimiser as paper_distance_minimiser
 from .kernels.theory import paper_minimiser as paper_minimiser
+from .layers import LayerResults as LayerResults
+from .layers import NetworkResults as NetworkResults
+from .layers import layer_results as layer_results
+from .layers import network_results as network_results
 from .masks import allocate as allocate
 from .masks import allocate_uniform as allocate_uniform
 from .masks import connectivity as connectivity
@@ -145,10 +149,12 @@ from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
+from .specs import LayerSimilarity as LayerSimilarity
 from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import ModelSpec as ModelSpec
 from .specs import MultiStep as MultiStep
+from .specs import NetworkSimilarity as NetworkSimilarity
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
 from .specs import PackedData as PackedData
