@@ -1,4 +1,5 @@
 from .claims import BOTTLENECKS as BOTTLENECKS
+from .claims import CKA_BLOCKS as CKA_BLOCKS
 from .claims import FIGURE_10 as FIGURE_10
 from .claims import GP_KERNEL as GP_KERNEL
 from .claims import RESNET_SWEEP as RESNET_SWEEP
@@ -59,6 +60,7 @@ from .masks import num_weights as num_weights
 from .masks import sparsify as sparsify
 from .masks import whole_kernels as whole_kernels
 from .parameters import BottlenecksParameters as BottlenecksParameters
+from .parameters import CKABlocksParameters as CKABlocksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
@@ -74,6 +76,9 @@ from .plotting.curves import plot_mask as plot_mask
 from .plotting.curves import plot_widening as plot_widening
 from .plotting.curves import set_style as set_style
 from .plotting.curves import width_color as width_color
+from .plotting.layers import RESIDUAL_STYLES as RESIDUAL_STYLES
+from .plotting.layers import plot_by_layer as plot_by_layer
+from .plotting.layers import plot_cka as plot_cka
 from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
@@ -188,6 +193,9 @@ from .widening import nonlinear_bottleneck as nonlinear_bottleneck
 from .widening import nonlinear_bottleneck_sizes as nonlinear_bottleneck_sizes
 from .widgets.allocation import AllocationExplorerPage as AllocationExplorerPage
 from .widgets.allocation import allocation_explorer_page as allocation_explorer_page
+from .widgets.cka import CKAExplorerPage as CKAExplorerPage
+from .widgets.cka import CKAMap as CKAMap
+from .widgets.cka import cka_explorer_page as cka_explorer_page
 from .widgets.distance import DistanceExplorerPage as DistanceExplorerPage
 from .widgets.distance import distance_explorer as distance_explorer
 from .widgets.distance import distance_explorer_page as distance_explorer_page
