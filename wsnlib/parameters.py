@@ -485,7 +485,7 @@ class CKABlocksParameters(Parameters):
 
     @property
     def full_protocol(self) -> bool:
-        """Whether all 50,000 images (with those for validation) and the training of N21, Appendix B are used."""
+        """Whether all images (and those for validation) and N21's training (Appendix B) are used."""
         return (
             self.train_size + self.validation_size == 50_000
             and self.epochs >= 300
