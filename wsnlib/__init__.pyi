@@ -1,4 +1,5 @@
 from .claims import BOTTLENECKS as BOTTLENECKS
+from .claims import CKA_BLOCKS as CKA_BLOCKS
 from .claims import FIGURE_10 as FIGURE_10
 from .claims import GP_KERNEL as GP_KERNEL
 from .claims import RESNET_SWEEP as RESNET_SWEEP
@@ -44,6 +45,10 @@ from .kernels.theory import minimum as minimum
 from .kernels.theory import paper_distance as paper_distance
 from .kernels.theory import paper_distance_minimiser as paper_distance_minimiser
 from .kernels.theory import paper_minimiser as paper_minimiser
+from .layers import LayerResults as LayerResults
+from .layers import NetworkResults as NetworkResults
+from .layers import layer_results as layer_results
+from .layers import network_results as network_results
 from .masks import allocate as allocate
 from .masks import allocate_uniform as allocate_uniform
 from .masks import connectivity as connectivity
@@ -55,6 +60,7 @@ from .masks import num_weights as num_weights
 from .masks import sparsify as sparsify
 from .masks import whole_kernels as whole_kernels
 from .parameters import BottlenecksParameters as BottlenecksParameters
+from .parameters import CKABlocksParameters as CKABlocksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
@@ -70,6 +76,9 @@ from .plotting.curves import plot_mask as plot_mask
 from .plotting.curves import plot_widening as plot_widening
 from .plotting.curves import set_style as set_style
 from .plotting.curves import width_color as width_color
+from .plotting.layers import RESIDUAL_STYLES as RESIDUAL_STYLES
+from .plotting.layers import plot_by_layer as plot_by_layer
+from .plotting.layers import plot_cka as plot_cka
 from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
@@ -145,15 +154,18 @@ from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
+from .specs import LayerSimilarity as LayerSimilarity
 from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import ModelSpec as ModelSpec
 from .specs import MultiStep as MultiStep
+from .specs import NetworkSimilarity as NetworkSimilarity
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
 from .specs import PackedData as PackedData
 from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec
+from .specs import ResNetCifarSpec as ResNetCifarSpec
 from .specs import StaticSparsity as StaticSparsity
 from .specs import Training as Training
 from .specs import UniformDensity as UniformDensity
@@ -181,6 +193,9 @@ from .widening import nonlinear_bottleneck as nonlinear_bottleneck
 from .widening import nonlinear_bottleneck_sizes as nonlinear_bottleneck_sizes
 from .widgets.allocation import AllocationExplorerPage as AllocationExplorerPage
 from .widgets.allocation import allocation_explorer_page as allocation_explorer_page
+from .widgets.cka import CKAExplorerPage as CKAExplorerPage
+from .widgets.cka import CKAMap as CKAMap
+from .widgets.cka import cka_explorer_page as cka_explorer_page
 from .widgets.distance import DistanceExplorerPage as DistanceExplorerPage
 from .widgets.distance import distance_explorer as distance_explorer
 from .widgets.distance import distance_explorer_page as distance_explorer_page

@@ -171,9 +171,9 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
     seconds = []
     for run in runs:
         if not isinstance(run, specs.Experiment):
-            key = specs.key(replace(run, seed=0))
+            key = specs.key(experiments.timed_alike(run))
             if key not in timed:
-                timed[key] = experiments.seconds_per_measurement(run)
+                timed[key] = experiments.seconds_per_measurement(run, device=device, download=download)
             seconds.append(timed[key])
             continue
         alike = replace(run, model=experiments.timed_as(run.model), seed=0)

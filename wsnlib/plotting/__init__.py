@@ -14,14 +14,18 @@ from wsnlib.plotting.curves import (
     set_style,
     width_color,
 )
+from wsnlib.plotting.layers import RESIDUAL_STYLES, plot_by_layer, plot_cka
 from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
 
 __all__ = [
     "KERNEL_STYLES",
     "METHOD_STYLES",
+    "RESIDUAL_STYLES",
     "WeightTensor",
     "log_axis",
     "plot_allocation",
+    "plot_by_layer",
+    "plot_cka",
     "plot_connectivity_grid",
     "plot_curves",
     "plot_distance",
