@@ -94,6 +94,7 @@ from .predictions.logistic import LogisticFit as LogisticFit
 from .predictions.logistic import LogisticModels as LogisticModels
 from .predictions.logistic import fit_logistic as fit_logistic
 from .predictions.logistic import logistic_models as logistic_models
+from .predictions.matching import matched_pairs as matched_pairs
 from .predictions.populations import Population as Population
 from .predictions.populations import class_accuracy as class_accuracy
 from .predictions.populations import example_accuracy as example_accuracy
@@ -102,6 +103,8 @@ from .predictions.power import class_test_power as class_test_power
 from .predictions.power import dispersion_power as dispersion_power
 from .predictions.power import networks_for_class_test as networks_for_class_test
 from .predictions.power import networks_for_dispersion as networks_for_dispersion
+from .predictions.triangle import Position as Position
+from .predictions.triangle import position as position
 from .probes import Probe as Probe
 from .probes import around_additions as around_additions
 from .probes import fit_probe as fit_probe

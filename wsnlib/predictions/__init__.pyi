@@ -20,6 +20,7 @@ from .logistic import LogisticFit as LogisticFit
 from .logistic import LogisticModels as LogisticModels
 from .logistic import fit_logistic as fit_logistic
 from .logistic import logistic_models as logistic_models
+from .matching import matched_pairs as matched_pairs
 from .populations import Population as Population
 from .populations import class_accuracy as class_accuracy
 from .populations import example_accuracy as example_accuracy
@@ -28,3 +29,5 @@ from .power import class_test_power as class_test_power
 from .power import dispersion_power as dispersion_power
 from .power import networks_for_class_test as networks_for_class_test
 from .power import networks_for_dispersion as networks_for_dispersion
+from .triangle import Position as Position
+from .triangle import position as position

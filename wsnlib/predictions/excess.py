@@ -106,12 +106,12 @@ def dispersion(
     check_same_examples([first, second])
     inference.sidak_confidence(confidence, 1)
     m, n = len(first), len(second)
-    gram = _inner_products(first, second, level)
+    gram = inner_products([first, second], level)
     whole = (np.arange(m + n) < m)[None]
-    observed, chance = (float(v[0]) for v in _mean_squares(gram, whole, ~whole))
+    observed, chance = (float(v[0]) for v in mean_squares(gram, whole, ~whole))
 
     def excess(one: NDArray[Any], other: NDArray[Any]) -> Array:
-        return np.subtract(*_mean_squares(gram, one, other))
+        return np.subtract(*mean_squares(gram, one, other))
 
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
     low, high = inference.jackknife(excess, m, n, confidence=confidence)
@@ -154,10 +154,10 @@ def explained_share(
     """
     check_same_examples([first, second])
     m, n = len(first), len(second)
-    coarse, fine = (_inner_products(first, second, where) for where in (level, "example"))
+    coarse, fine = (inner_products([first, second], where) for where in (level, "example"))
 
     def share(one: NDArray[Any], other: NDArray[Any]) -> Array:
-        parts, wholes = (np.subtract(*_mean_squares(gram, one, other)) for gram in (coarse, fine))
+        parts, wholes = (np.subtract(*mean_squares(gram, one, other)) for gram in (coarse, fine))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(parts / wholes)
 
@@ -297,29 +297,31 @@ def largest_differences(
     )
 
 
-# -- private ----------------------------------------------------------------------------------
+# -- what this module shares ------------------------------------------------------------------
 
 
-def _inner_products(first: Population, second: Population, level: Level) -> Array:
+def inner_products(populations: Sequence[Population], level: Level = "example") -> Array:
     """Inner products of all networks' accuracies, whose squared norm is a mean over the examples."""
+    first = populations[0]
     if level == "network":
-        accuracy = np.concatenate([first.network_accuracy, second.network_accuracy])
+        accuracy = np.concatenate([p.network_accuracy for p in populations])
         return np.outer(accuracy, accuracy)
     if level == "class":
         weights = np.bincount(first.labels, minlength=first.num_classes) / first.num_examples
-        rows = np.concatenate([class_accuracy(first), class_accuracy(second)])
+        rows = np.concatenate([class_accuracy(p) for p in populations])
         return np.asarray((rows * weights) @ rows.T)
     if level != "example":
         raise ValueError(f"level is {level!r}; 'example', 'class' and 'network' are allowed")
-    total = np.zeros((len(first) + len(second),) * 2)
+    networks = sum(map(len, populations))
+    total = np.zeros((networks, networks))
     for start in range(0, first.num_examples, 8192):
         part = slice(start, start + 8192)
-        rows = np.concatenate([first.correct[:, part], second.correct[:, part]]).astype(np.float32)
+        rows = np.concatenate([p.correct[:, part] for p in populations]).astype(np.float32)
         total += rows @ rows.T  # whole numbers below 2²⁴, exact
     return total / first.num_examples
 
 
-def _mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tuple[Array, Array]:
+def mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tuple[Array, Array]:
     """Mean (p̂ᵢ − q̂ᵢ)², and its expectation by chance, for each row of indicators of the networks."""
     one, other = first.astype(float), second.astype(float)
     m, n = one.sum(1), other.sum(1)
@@ -329,6 +331,9 @@ def _mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tup
     norms = np.diag(gram)
     chance = (one @ norms - s11 / m) / (m * (m - 1)) + (other @ norms - s22 / n) / (n * (n - 1))
     return observed, chance
+
+
+# -- private ----------------------------------------------------------------------------------
 
 
 def _newcombe(
