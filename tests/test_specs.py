@@ -26,6 +26,22 @@ WIDENED = [
     wsn.LinearBottleneck(RESNET, width=18),
     wsn.NonlinearBottleneck(RESNET, width=18),
 ]
+CIFAR_NET = wsn.ResNetCifarSpec(depth=38, width_multiplier=4)
+N21 = wsn.Experiment(
+    model=CIFAR_NET,
+    data=wsn.CIFAR10(normalisation="unit", train_size=3125),
+    training=wsn.Training(
+        epochs=100,
+        batch_size=128,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=2e-4,
+        decayed="weights",
+        schedule=wsn.Cosine(),
+        augmentation=wsn.CropAndFlip(padding_mode="reflect"),
+        report="best_test",
+    ),
+)
 CUSTOM = wsn.CustomSparsity(wsn.CustomSpec("a.b", options={"x": 1}), wsn.CustomSpec("a.b"))
 KEYS = [
     "07f2659ce66544ff3193",
@@ -38,6 +54,7 @@ KEYS = [
 
 def test_the_key_of_a_spec_never_changes():
     assert wsn.key(RUN) == "922a7e14755321a456e5"
+    assert wsn.key(N21) == "c4309e1244301e7c9bc9"
 
 
 def test_every_way_to_widen_has_a_key_of_its_own():
@@ -63,6 +80,7 @@ OTHER = {
     "name": "other", "sha256": "b" * 64, "num_classes": 9, "stem": "imagenet", "input_channels": 1,
     "keeps": "factorised_base", "decayed": "weights", "evaluate_every": 3, "warmup": 0.1, "start": 0.1,
     "end": 0.1, "scale": (0.3, 0.9), "image_size": 64, "factory": "a.c",
+    "depth": 14, "width_multiplier": 0.5, "residual": False, "details": "torchvision", "norm_momentum": 0.1,
     "options": {"x": 2}, "wide": wsn.CustomSpec("a.c"), "exclude": ("last",),
 }  # fmt: skip
 
@@ -83,6 +101,7 @@ OTHER = {
         wsn.ImageNet(),
         wsn.PackedData(name="mine", sha256="a" * 64),
         RESNET,
+        CIFAR_NET,
         *WIDENED,
         CUSTOM,
         CUSTOM.base,
@@ -147,9 +166,23 @@ def test_equal_numbers_have_equal_keys():
             lambda: wsn.ResNet18Spec(width=8, initialisation="he"),
             "initialisation is 'he'; one of 'default', 'fan_out'",
         ),
+        (lambda: wsn.ResNetCifarSpec(depth=39), "depth is 39; 6n \\+ 2 for n of at least 1, such as"),
+        (lambda: wsn.ResNetCifarSpec(depth=2), "depth is 2; 6n"),
+        (lambda: wsn.ResNetCifarSpec(depth=38.0), "depth is 38.0; an integer of at least 1"),
+        (
+            lambda: wsn.ResNetCifarSpec(depth=14, width_multiplier=0.06),
+            "width_multiplier is 0.06; a number of at least 0.0625",
+        ),
+        (lambda: wsn.ResNetCifarSpec(depth=14, residual=1), "residual is 1; True or False"),
+        (lambda: wsn.ResNetCifarSpec(depth=14, details="keras"), "details is 'keras'; one of 'released'"),
+        (lambda: wsn.ResNetCifarSpec(depth=14, norm_momentum=0), "norm_momentum is 0; a number above 0"),
+        (
+            lambda: wsn.StaticSparsity(CIFAR_NET, width=80),
+            "base is ResNetCifarSpec.*; a MLPSpec or ResNet18Spec is allowed",
+        ),
         (
             lambda: replace(RUN, model="mlp"),
-            "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or StaticSparsity or",
+            "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or ResNetCifarSpec or",
         ),
         (
             lambda: wsn.widths(RESNET, widening_factors=[2, 0.5]),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, masks, specs, sweeps, training
+from wsnlib import experiments, masks, models, specs, sweeps, training
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -148,6 +148,43 @@ def test_every_way_to_widen_trains_and_says_what_it_kept(model):
     assert record.history["train_loss"][-1] < record.history["train_loss"][0] - 0.1
     assert record.network["weights_per_layer"] == wsn.allocation(model)
     assert record.network["num_weights"] == sum(wsn.allocation(model).values())
+
+
+CIFAR_NET = wsn.ResNetCifarSpec(
+    depth=8,
+    width_multiplier=0.125,
+    num_classes=10,
+    input_channels=1,
+    residual=False,
+    details="torchvision",
+    norm_momentum=0.2,
+)
+
+
+def test_a_cifar_resnet_is_built_as_its_spec_says():
+    net = wsn.build(CIFAR_NET, seed=3)
+    fields = asdict(CIFAR_NET)
+    with torch.random.fork_rng():
+        torch.manual_seed(specs.derive_seed(3, "initialisation"))
+        expected = models.ResNetCifar(**fields)
+    assert str(net) == str(expected)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), expected.parameters(), strict=True))
+    assert sum(wsn.allocation(CIFAR_NET).values()) == masks.num_weights(net)
+    assert experiments.timed_as(CIFAR_NET) == CIFAR_NET
+
+
+def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
+    data = wsn.Digits(train_size=65, normalisation="unit")
+    counts = wsn.load_data(data).train.labels.bincount().tolist()
+    assert sorted(counts) == [6] * 5 + [7] * 5
+    record = wsn.run(replace(experiment(), model=CIFAR_NET, data=data))
+    assert record.network["num_weights"] == sum(record.network["weights_per_layer"].values())
+    assert list(record.network["weights_per_layer"])[:2] == ["conv", "stage1.block1.conv1"]
+    three = replace(experiment(), model=replace(CIFAR_NET, input_channels=3))
+    with pytest.raises(
+        ValueError, match=r"has 3 input channels and 10 classes; 1 and 10 are allowed for Dig"
+    ):
+        wsn.run(three)
 
 
 def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):

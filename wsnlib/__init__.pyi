@@ -157,6 +157,7 @@ from .specs import OneCycle as OneCycle
 from .specs import PackedData as PackedData
 from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec
+from .specs import ResNetCifarSpec as ResNetCifarSpec
 from .specs import StaticSparsity as StaticSparsity
 from .specs import Training as Training
 from .specs import UniformDensity as UniformDensity

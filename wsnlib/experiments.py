@@ -69,8 +69,12 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
     return model
 
 
-def _dense(spec: specs.DenseSpec, width: int | None = None, **changes: Any) -> nn.Module:
-    """The dense network of a spec, of another width if one is given."""
+def _dense(
+    spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None, **changes: Any
+) -> nn.Module:
+    """The dense network of a spec, of another width if one is given (which only a base has)."""
+    if isinstance(spec, specs.ResNetCifarSpec):
+        return models.ResNetCifar(**asdict(spec))
     spec = replace(spec, width=width or spec.width, **changes)
     kind = models.MLP if isinstance(spec, specs.MLPSpec) else models.ResNet18
     return kind(**asdict(spec))
@@ -93,13 +97,15 @@ def _narrowed(
 
 
 @lru_cache(maxsize=1024)
-def _layer_shapes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, tuple[int, ...]]:
+def _layer_shapes(
+    spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None
+) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         layers = masks.weight_layers(_dense(spec, width))
     return {name: tuple(layer.weight.shape) for name, layer in layers.items()}
 
 
-def _layer_sizes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, int]:
+def _layer_sizes(spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None) -> dict[str, int]:
     return {name: math.prod(shape) for name, shape in _layer_shapes(spec, width).items()}
 
 
@@ -394,7 +400,7 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
         return
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
     name = type(experiment.data).__name__
-    if isinstance(net, specs.ResNet18Spec):
+    if isinstance(net, specs.ResNet18Spec | specs.ResNetCifarSpec):
         channels = data.image_shape[0]
         if (net.input_channels, net.num_classes) != (channels, data.num_classes):
             raise ValueError(

@@ -33,6 +33,7 @@ from wsnlib.specs.networks import (
     ModelSpec,
     NonlinearBottleneck,
     ResNet18Spec,
+    ResNetCifarSpec,
     StaticSparsity,
     UniformDensity,
 )
@@ -95,6 +96,7 @@ _CLASSES: dict[str, Any] = {
     for c in (
         MLPSpec,
         ResNet18Spec,
+        ResNetCifarSpec,
         LargestFirst,
         UniformDensity,
         LastLayerDensity,

@@ -57,6 +57,39 @@ class ResNet18Spec:
         choice(self, "initialisation", ("default", "fan_out"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResNetCifarSpec:
+    """A ResNet for CIFAR of depth 6n + 2; `wsnlib.models.ResNetCifar` says what each field does.
+
+    N21 trains it with `Training(epochs, batch_size=128, learning_rate=0.01, momentum=0.9,
+    weight_decay=2e-4, decayed="weights", schedule=Cosine(),
+    augmentation=CropAndFlip(padding_mode="reflect"), report="best_test")` on images of
+    normalisation `"unit"`; class-balanced subsets of them are `CIFAR10(train_size=…)`.
+
+    Examples:
+        >>> ResNetCifarSpec(depth=38, width_multiplier=4)
+        ResNetCifarSpec(depth=38, width_multiplier=4.0, num_classes=10, input_channels=3, residual=True, \
+details='released', norm_momentum=0.01)
+    """
+
+    depth: int
+    width_multiplier: float = 1.0
+    num_classes: int = 10
+    input_channels: int = 3
+    residual: bool = True
+    details: Literal["released", "torchvision"] = "released"
+    norm_momentum: float = 0.01
+
+    def __post_init__(self) -> None:
+        integer(self, "depth", "num_classes", "input_channels", at_least=1)
+        if self.depth < 8 or self.depth % 6 != 2:
+            raise refuse(self, "depth", "6n + 2 for n of at least 1, such as 8, 14 or 20,")
+        number(self, "width_multiplier", at_least=1 / 16)
+        flag(self, "residual")
+        choice(self, "details", ("released", "torchvision"))
+        number(self, "norm_momentum", above=0, at_most=1)
+
+
 DenseSpec = MLPSpec | ResNet18Spec
 """A dense network, which can be the base of a wider one."""
 
@@ -340,6 +373,14 @@ class CustomSparsity:
 CustomModelSpec = CustomSpec | CustomSparsity
 """A network that this library does not know."""
 
-ModelSpec = DenseSpec | WidenedSpec | CustomModelSpec
+ModelSpec = DenseSpec | ResNetCifarSpec | WidenedSpec | CustomModelSpec
 
-MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck, CustomSpec, CustomSparsity)
+MODELS = (
+    *_DENSE,
+    ResNetCifarSpec,
+    StaticSparsity,
+    LinearBottleneck,
+    NonlinearBottleneck,
+    CustomSpec,
+    CustomSparsity,
+)
