@@ -58,6 +58,7 @@ from .parameters import BottlenecksParameters as BottlenecksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
+from .parameters import WideVsDeepErrorsParameters as WideVsDeepErrorsParameters
 from .parameters import YourNetworkParameters as YourNetworkParameters
 from .plotting.allocation import plot_allocation as plot_allocation
 from .plotting.allocation import plot_sparsity as plot_sparsity
@@ -140,6 +141,8 @@ from .specs import CustomSparsity as CustomSparsity
 from .specs import CustomSpec as CustomSpec
 from .specs import DataSpec as DataSpec
 from .specs import Digits as Digits
+from .specs import ExampleImages as ExampleImages
+from .specs import ExampleLabels as ExampleLabels
 from .specs import Experiment as Experiment
 from .specs import FashionMNIST as FashionMNIST
 from .specs import GaussianInputs as GaussianInputs
@@ -171,6 +174,7 @@ from .sweeps import BudgetError as BudgetError
 from .sweeps import SweepError as SweepError
 from .sweeps import history as history
 from .sweeps import measured as measured
+from .sweeps import population as population
 from .sweeps import run_missing as run_missing
 from .sweeps import summarise as summarise
 from .sweeps import table as table

@@ -17,11 +17,13 @@ from wsnlib.specs.data import (
     ImageNet,
     PackedData,
 )
+from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.experiments import (
     KEY_LENGTH,
     READABLE_VERSIONS,
     SPEC_VERSION,
     Experiment,
+    Measurement,
     Run,
     canonical_json,
     derive_seed,
@@ -49,6 +51,7 @@ from wsnlib.specs.networks import (
     StaticSparsity,
     UniformDensity,
     WidenedSpec,
+    at_width,
     widths,
 )
 from wsnlib.specs.training import (
@@ -80,6 +83,8 @@ __all__ = [
     "DataSpec",
     "DenseSpec",
     "Digits",
+    "ExampleImages",
+    "ExampleLabels",
     "Experiment",
     "FashionMNIST",
     "GaussianInputs",
@@ -90,6 +95,7 @@ __all__ = [
     "LastLayerDensity",
     "LinearBottleneck",
     "MLPSpec",
+    "Measurement",
     "ModelSpec",
     "MultiStep",
     "NonlinearBottleneck",
@@ -106,6 +112,7 @@ __all__ = [
     "Training",
     "UniformDensity",
     "WidenedSpec",
+    "at_width",
     "canonical_json",
     "derive_seed",
     "from_dict",

@@ -20,6 +20,7 @@ from wsnlib.specs.data import (
     ImageNet,
     PackedData,
 )
+from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
 from wsnlib.specs.networks import (
     MODELS,
@@ -87,8 +88,11 @@ class Experiment:
             )
 
 
-Run = Experiment | KernelDistances | KernelSimulation
-"""What has a record: a training, or a measurement of kernels."""
+Measurement = KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
+"""What is measured without training."""
+
+Run = Experiment | Measurement
+"""What has a record: a training, a measurement of kernels, or what was read of a test set."""
 
 
 _CLASSES: dict[str, Any] = {
@@ -125,6 +129,8 @@ _CLASSES: dict[str, Any] = {
         GaussianInputs,
         KernelDistances,
         KernelSimulation,
+        ExampleLabels,
+        ExampleImages,
     )
 }
 
