@@ -1,9 +1,15 @@
 from .claims import BOTTLENECKS as BOTTLENECKS
 from .claims import FIGURE_10 as FIGURE_10
+from .claims import FIGURE_F2 as FIGURE_F2
+from .claims import FIGURE_F3 as FIGURE_F3
 from .claims import GP_KERNEL as GP_KERNEL
 from .claims import RESNET_SWEEP as RESNET_SWEEP
 from .claims import SPARSE_MLP as SPARSE_MLP
 from .claims import TABLE_1 as TABLE_1
+from .claims import TABLE_B1 as TABLE_B1
+from .claims import TABLE_F1 as TABLE_F1
+from .claims import TABLE_F2 as TABLE_F2
+from .claims import WIDE_VS_DEEP_ERRORS as WIDE_VS_DEEP_ERRORS
 from .claims import Claim as Claim
 from .claims import Estimate as Estimate
 from .claims import Verdict as Verdict
@@ -85,6 +91,7 @@ from .predictions.excess import dispersion as dispersion
 from .predictions.excess import dispersion_table as dispersion_table
 from .predictions.excess import explained_share as explained_share
 from .predictions.excess import largest_differences as largest_differences
+from .predictions.hierarchy import CIFAR10_HYPERNYMS as CIFAR10_HYPERNYMS
 from .predictions.hierarchy import CIFAR100_CLASSES as CIFAR100_CLASSES
 from .predictions.hierarchy import CIFAR100_GROUPS as CIFAR100_GROUPS
 from .predictions.hierarchy import CIFAR100_SUPERCLASSES as CIFAR100_SUPERCLASSES

@@ -10,6 +10,7 @@ from .excess import dispersion as dispersion
 from .excess import dispersion_table as dispersion_table
 from .excess import explained_share as explained_share
 from .excess import largest_differences as largest_differences
+from .hierarchy import CIFAR10_HYPERNYMS as CIFAR10_HYPERNYMS
 from .hierarchy import CIFAR100_CLASSES as CIFAR100_CLASSES
 from .hierarchy import CIFAR100_GROUPS as CIFAR100_GROUPS
 from .hierarchy import CIFAR100_SUPERCLASSES as CIFAR100_SUPERCLASSES

@@ -1,9 +1,23 @@
-"""Groups of classes: the superclasses of CIFAR-100, and the synsets above the classes of ImageNet."""
+"""Groups of classes: superclasses of CIFAR-10 and CIFAR-100, and the synsets above ImageNet's classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+CIFAR10_HYPERNYMS: dict[str, tuple[str, ...]] = {
+    "airplane": ("artifact", "vehicle", "craft"),
+    "automobile": ("artifact", "vehicle", "motor vehicle"),
+    "bird": ("animal", "vertebrate", "bird"),
+    "cat": ("animal", "vertebrate", "mammal", "carnivore"),
+    "deer": ("animal", "vertebrate", "mammal", "ungulate"),
+    "dog": ("animal", "vertebrate", "mammal", "carnivore"),
+    "frog": ("animal", "vertebrate", "amphibian"),
+    "horse": ("animal", "vertebrate", "mammal", "ungulate"),
+    "ship": ("artifact", "vehicle", "craft"),
+    "truck": ("artifact", "vehicle", "motor vehicle"),
+}
+"""CIFAR-10's classes in the order of their numbers, and the WordNet synsets above each that part them."""
 
 CIFAR100_GROUPS: dict[str, tuple[str, ...]] = {
     "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
