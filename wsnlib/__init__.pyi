@@ -77,6 +77,11 @@ from .plotting.curves import plot_mask as plot_mask
 from .plotting.curves import plot_widening as plot_widening
 from .plotting.curves import set_style as set_style
 from .plotting.curves import width_color as width_color
+from .plotting.errors import plot_accuracy_scatter as plot_accuracy_scatter
+from .plotting.errors import plot_class_differences as plot_class_differences
+from .plotting.errors import plot_example as plot_example
+from .plotting.errors import plot_positions as plot_positions
+from .plotting.errors import plot_scatter_matrix as plot_scatter_matrix
 from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
