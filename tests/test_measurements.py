@@ -92,7 +92,7 @@ def test_bad_specs_are_named(change, message):
 
 def test_a_measurement_is_timed_once_whatever_its_seed(monkeypatch):
     timed = []
-    monkeypatch.setattr(experiments, "seconds_per_measurement", lambda run: timed.append(run) or 17.0)
+    monkeypatch.setattr(experiments, "seconds_per_measurement", lambda run, **_: timed.append(run) or 17.0)
     runs = [
         wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=pairs, seed=seed)
         for pairs in (3, 5)

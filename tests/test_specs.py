@@ -42,6 +42,9 @@ N21 = wsn.Experiment(
         report="best_test",
     ),
 )
+WITH_PROBES = replace(N21, data=replace(N21.data, validation_size=500))
+LAYERS = wsn.LayerSimilarity(WITH_PROBES, num_images=1000)
+NETWORKS = wsn.NetworkSimilarity([N21, replace(N21, seed=1)])
 CUSTOM = wsn.CustomSparsity(wsn.CustomSpec("a.b", options={"x": 1}), wsn.CustomSpec("a.b"))
 KEYS = [
     "07f2659ce66544ff3193",
@@ -81,6 +84,8 @@ OTHER = {
     "keeps": "factorised_base", "decayed": "weights", "evaluate_every": 3, "warmup": 0.1, "start": 0.1,
     "end": 0.1, "scale": (0.3, 0.9), "image_size": 64, "factory": "a.c",
     "depth": 14, "width_multiplier": 0.5, "residual": False, "details": "torchvision", "norm_momentum": 0.1,
+    "experiment": replace(WITH_PROBES, seed=3), "experiments": (N21, N21), "num_images": 999, "passes": 3,
+    "weighting": "paper", "num_component_images": 7, "probes": True,
     "options": {"x": 2}, "wide": wsn.CustomSpec("a.c"), "exclude": ("last",),
 }  # fmt: skip
 
@@ -94,6 +99,8 @@ OTHER = {
         RUN.model.allocation,
         RUN.training,
         RUN.data,
+        LAYERS,
+        NETWORKS,
         wsn.CropAndFlip(),
         wsn.MultiStep(milestones=(0.3, 0.6)),
         wsn.OneCycle(),
@@ -169,6 +176,25 @@ def test_equal_numbers_have_equal_keys():
         (
             lambda: wsn.StaticSparsity(CIFAR_NET, width=63),
             "width is 63; an integer of at least the base width 64",
+        ),
+        (lambda: wsn.LayerSimilarity("run"), "experiment is 'run'; a Experiment is allowed"),
+        (
+            lambda: wsn.LayerSimilarity(RUN),
+            "experiment trains a StaticSparsity; a ResNetCifarSpec is allowed",
+        ),
+        (lambda: wsn.LayerSimilarity(N21, probes=True), "probes is True and the data has validation_size 0"),
+        (lambda: wsn.LayerSimilarity(N21, num_images=3), "num_images is 3; an integer of at least 4"),
+        (lambda: wsn.LayerSimilarity(N21, batch_size=3), "batch_size is 3; an integer of at least 4"),
+        (lambda: wsn.LayerSimilarity(N21, passes=0), "passes is 0; an integer of at least 1"),
+        (
+            lambda: wsn.LayerSimilarity(N21, weighting="equal"),
+            "weighting is 'equal'; one of 'released', 'pap",
+        ),
+        (lambda: wsn.NetworkSimilarity([N21]), "experiments is .*; a sequence of at least two Experiments"),
+        (lambda: wsn.NetworkSimilarity([N21, N21.data]), "experiments is .*; a sequence of at least two"),
+        (
+            lambda: wsn.NetworkSimilarity([N21, replace(N21, data=wsn.CIFAR100())]),
+            "experiments are on CIFAR10 and CIFAR100; one data set is allowed",
         ),
         (lambda: wsn.ResNetCifarSpec(depth=39), "depth is 39; 6n \\+ 2 for n of at least 1, such as"),
         (lambda: wsn.ResNetCifarSpec(depth=2), "depth is 2; 6n"),

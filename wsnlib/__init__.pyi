@@ -1,4 +1,5 @@
 from .claims import BOTTLENECKS as BOTTLENECKS
+from .claims import CKA_BLOCKS as CKA_BLOCKS
 from .claims import FIGURE_10 as FIGURE_10
 from .claims import FIGURE_F2 as FIGURE_F2
 from .claims import FIGURE_F3 as FIGURE_F3
@@ -50,6 +51,10 @@ from .kernels.theory import minimum as minimum
 from .kernels.theory import paper_distance as paper_distance
 from .kernels.theory import paper_distance_minimiser as paper_distance_minimiser
 from .kernels.theory import paper_minimiser as paper_minimiser
+from .layers import LayerResults as LayerResults
+from .layers import NetworkResults as NetworkResults
+from .layers import layer_results as layer_results
+from .layers import network_results as network_results
 from .masks import allocate as allocate
 from .masks import allocate_uniform as allocate_uniform
 from .masks import connectivity as connectivity
@@ -61,6 +66,7 @@ from .masks import num_weights as num_weights
 from .masks import sparsify as sparsify
 from .masks import whole_kernels as whole_kernels
 from .parameters import BottlenecksParameters as BottlenecksParameters
+from .parameters import CKABlocksParameters as CKABlocksParameters
 from .parameters import GPKernelParameters as GPKernelParameters
 from .parameters import ResNetSweepParameters as ResNetSweepParameters
 from .parameters import SparseMLPParameters as SparseMLPParameters
@@ -82,6 +88,9 @@ from .plotting.errors import plot_class_differences as plot_class_differences
 from .plotting.errors import plot_example as plot_example
 from .plotting.errors import plot_positions as plot_positions
 from .plotting.errors import plot_scatter_matrix as plot_scatter_matrix
+from .plotting.layers import RESIDUAL_STYLES as RESIDUAL_STYLES
+from .plotting.layers import plot_by_layer as plot_by_layer
+from .plotting.layers import plot_cka as plot_cka
 from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
@@ -163,10 +172,12 @@ from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
+from .specs import LayerSimilarity as LayerSimilarity
 from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import ModelSpec as ModelSpec
 from .specs import MultiStep as MultiStep
+from .specs import NetworkSimilarity as NetworkSimilarity
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
 from .specs import PackedData as PackedData
@@ -201,6 +212,9 @@ from .widening import nonlinear_bottleneck as nonlinear_bottleneck
 from .widening import nonlinear_bottleneck_sizes as nonlinear_bottleneck_sizes
 from .widgets.allocation import AllocationExplorerPage as AllocationExplorerPage
 from .widgets.allocation import allocation_explorer_page as allocation_explorer_page
+from .widgets.cka import CKAExplorerPage as CKAExplorerPage
+from .widgets.cka import CKAMap as CKAMap
+from .widgets.cka import cka_explorer_page as cka_explorer_page
 from .widgets.distance import DistanceExplorerPage as DistanceExplorerPage
 from .widgets.distance import distance_explorer as distance_explorer
 from .widgets.distance import distance_explorer_page as distance_explorer_page

@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsnlib import custom, kernels, masks, models, specs, training, widening
+from wsnlib import custom, kernels, layers, masks, models, specs, training, widening
 from wsnlib.data import Dataset, StreamedSplit, load_data
+from wsnlib.representations import cka_sums
 from wsnlib.store import Record
 
 Array = NDArray[np.float64]
@@ -238,7 +239,9 @@ def run(
     download: bool = False,
     deterministic: bool = False,
 ) -> Record:
-    """Train the network of an experiment, measure kernels or read examples (`wsn.run_missing` keeps it).
+    """Train the network of an experiment, or measure layers or kernels, or read examples; the record.
+
+    `wsn.run_missing` keeps it.
 
     Args:
         experiment: What to run; kernels are measured on the CPU.
@@ -254,6 +257,8 @@ def run(
     """
     if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
         return _read_examples(experiment, download=download)
+    if isinstance(experiment, specs.LayerSimilarity | specs.NetworkSimilarity):
+        return _measure_layers(experiment, resolve_device(device), threads=threads, download=download)
     if not isinstance(experiment, specs.Experiment):
         return _measure(experiment, download=download)
     target = resolve_device(device)
@@ -327,6 +332,59 @@ def _read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download:
         arrays = {"images": data.test.images[list(spec.examples)].numpy()}
     made = environment(torch.device("cpu")) | {"data_sha256": data.sha256}
     return Record(experiment=spec, status="finished", history={}, arrays=arrays, environment=made)
+
+
+def _measure_layers(
+    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
+    device: torch.device,
+    *,
+    threads: int,
+    download: bool,
+) -> Record:
+    """Train, on the images to be measured as test set, and measure the last weights."""
+    start = time.perf_counter()
+    trainings = spec.experiments if isinstance(spec, specs.NetworkSimilarity) else (spec.experiment,)
+    found = [_measured_data(spec, run, download=download) for run in trainings]
+    data, images = [d.to(device) for d, _ in found], found[0][1].to(device)
+    networks, outcomes = [], []
+    columns: dict[str, list[float]] = {}
+    names: dict[str, Any] = {}
+    with cpu_threads(threads):
+        for run, d in zip(trainings, data, strict=True):
+            model, outcome = _trained(run, d, device, deterministic=False)
+            networks.append(model)
+            outcomes.append(outcome)
+        status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
+        if status == "finished":
+            if isinstance(spec, specs.NetworkSimilarity):
+                columns, names = layers.measure_networks(networks, data, images, spec)
+            else:
+                columns, names = layers.measure_layers(networks[0], data[0], images, spec)
+            columns["test_accuracy"] = [o.history["test_accuracy"][-1] for o in outcomes]
+            columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
+    names["num_weights"] = [masks.num_weights(model) for model in networks]
+    made = {"threads": threads, "seconds": round(time.perf_counter() - start, 2)}
+    return Record(
+        experiment=spec,
+        status=status,
+        history=columns,
+        network=names,
+        environment=environment(device) | made | {"data_sha256": data[0].sha256},
+    )
+
+
+def _measured_data(
+    spec: specs.LayerSimilarity | specs.NetworkSimilarity, run: specs.Experiment, *, download: bool = False
+) -> tuple[Dataset, torch.Tensor]:
+    """The data of a training with the images to be measured as test set, and these images."""
+    data = load_data(run.data, download=download)
+    check_fit(run, data)
+    if isinstance(data.test, StreamedSplit):
+        raise ValueError(
+            f"{type(spec).__name__} is of {type(run.data).__name__}; data sets that lie in memory are allowed"
+        )
+    test = layers.measured_images(data.test, spec)
+    return replace(data, test=test), test.images
 
 
 def _measure(spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False) -> Record:
@@ -534,8 +592,25 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
     )
 
 
-def seconds_per_measurement(spec: specs.Measurement) -> float:
-    """How long a measurement would take here, from timing two pairs or one network of it."""
+def timed_alike(spec: specs.Measurement) -> specs.Measurement:
+    """A measurement that takes as long and is the same for every seed."""
+    if isinstance(spec, specs.LayerSimilarity):
+        return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
+    if isinstance(spec, specs.NetworkSimilarity):
+        return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return spec
+    return replace(spec, seed=0)
+
+
+def seconds_per_measurement(
+    spec: specs.Measurement, *, device: str = "auto", download: bool = False
+) -> float:
+    """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
+    if isinstance(spec, specs.LayerSimilarity):
+        return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
+    if isinstance(spec, specs.NetworkSimilarity):
+        return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         return 0.1
     start = time.perf_counter()
@@ -544,3 +619,23 @@ def seconds_per_measurement(spec: specs.Measurement) -> float:
         return (time.perf_counter() - start) * spec.num_pairs / 2
     _measure(replace(spec, num_networks=1))
     return (time.perf_counter() - start) * spec.num_networks
+
+
+def _seconds_per_network(
+    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
+    run: specs.Experiment,
+    device: str,
+    matrices: int,
+    *,
+    download: bool,
+) -> float:
+    """Of a training and of so many matrices of CKA, from timing one batch of one."""
+    data, images = _measured_data(spec, run, download=download)
+    images = images[: spec.batch_size].to(resolve_device(device))
+    with cpu_threads(1):
+        model = build(run.model).to(images.device)
+        start = time.perf_counter()
+        cka_sums(model, images, batch_size=len(images), passes=1, prepare=data.to(images.device).normalise)
+        per_batch = time.perf_counter() - start
+    batches = matrices * spec.passes * math.ceil(len(data.test.labels) / spec.batch_size)
+    return seconds_per_run(run, data, device=device) + batches * per_batch

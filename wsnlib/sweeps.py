@@ -171,12 +171,9 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
     seconds = []
     for run in runs:
         if not isinstance(run, specs.Experiment):
-            if isinstance(run, specs.KernelDistances | specs.KernelSimulation):
-                key = specs.key(replace(run, seed=0))
-            else:
-                key = specs.key(run)
+            key = specs.key(experiments.timed_alike(run))
             if key not in timed:
-                timed[key] = experiments.seconds_per_measurement(run)
+                timed[key] = experiments.seconds_per_measurement(run, device=device, download=download)
             seconds.append(timed[key])
             continue
         alike = replace(run, model=experiments.timed_as(run.model), seed=0)

@@ -7,6 +7,7 @@ chosen from the papers' text before anything was measured.
 """
 
 from wsnlib.claims.bottlenecks import BOTTLENECKS
+from wsnlib.claims.cka_blocks import CKA_BLOCKS
 from wsnlib.claims.gp_kernel import GP_KERNEL
 from wsnlib.claims.resnet_sweep import FIGURE_10, RESNET_SWEEP, TABLE_1
 from wsnlib.claims.rule import (
@@ -33,6 +34,7 @@ from wsnlib.claims.wide_vs_deep_errors import (
 
 __all__ = [
     "BOTTLENECKS",
+    "CKA_BLOCKS",
     "FIGURE_10",
     "FIGURE_F2",
     "FIGURE_F3",

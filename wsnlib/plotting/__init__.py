@@ -21,15 +21,19 @@ from wsnlib.plotting.errors import (
     plot_positions,
     plot_scatter_matrix,
 )
+from wsnlib.plotting.layers import RESIDUAL_STYLES, plot_by_layer, plot_cka
 from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
 
 __all__ = [
     "KERNEL_STYLES",
     "METHOD_STYLES",
+    "RESIDUAL_STYLES",
     "WeightTensor",
     "log_axis",
     "plot_accuracy_scatter",
     "plot_allocation",
+    "plot_by_layer",
+    "plot_cka",
     "plot_class_differences",
     "plot_connectivity_grid",
     "plot_curves",

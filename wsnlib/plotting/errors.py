@@ -189,11 +189,11 @@ def plot_positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) 
     """
     unit = 100 * np.sqrt(positions["length"].iloc[0])
     ax.plot([0, unit], [0, 0], color="#444444", marker="o", linewidth=1)
-    for name, x in zip(ends, (0, unit), strict=True):
-        ax.annotate(name, (x, 0), (0, -12), textcoords="offset points", ha="center", fontsize=8)
+    for end, x in zip(ends, (0, unit), strict=True):
+        ax.annotate(end, (x, 0), (0, -12), textcoords="offset points", ha="center", fontsize=8)
     for name, row in positions.iterrows():
-        x, left, right = (unit * row[f"along{end}"] for end in ("", "_low", "_high"))
-        y, below, above = (100 * np.sqrt(max(row[f"aside{end}"], 0)) for end in ("", "_low", "_high"))
+        x, left, right = (unit * row[f"along{part}"] for part in ("", "_low", "_high"))
+        y, below, above = (100 * np.sqrt(max(row[f"aside{part}"], 0)) for part in ("", "_low", "_high"))
         bars = np.array([[x - left, right - x], [y - below, above - y]])
         across, up = np.where(np.isfinite(bars), bars, 0)[..., None]
         ax.errorbar(x, y, xerr=across, yerr=up, marker="s", color=DIFFERENT, elinewidth=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
-from wsnlib.specs.checks import instance, integer
+from wsnlib.specs.checks import choice, flag, instance, integer, refuse
 from wsnlib.specs.data import (
     CIFAR10,
     CIFAR100,
@@ -88,11 +88,110 @@ class Experiment:
             )
 
 
-Measurement = KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
-"""What is measured without training."""
+@dataclass(frozen=True, kw_only=True)
+class LayerSimilarity:
+    """A training, then what the layers of its network compute: CKA between them, components, deletions.
+
+    Its record holds all of it, so that a network is trained once and its weights need not be kept;
+    `wsn.layer_results` reads it.
+
+    Args:
+        experiment: The training. Measured are its last weights, whatever epoch it reports.
+        num_images: Class-balanced test images that are measured; `None` takes all.
+        batch_size: Images in a batch of the minibatch estimate of CKA.
+        passes: How often it goes through the images.
+        weighting: Of its batches: `"released"` by n(n − 3), `"paper"` equally (N21, equation 2).
+        num_component_images: Of the images, for the first principal component of each layer.
+        probes: Whether a linear probe is fitted on each layer before and after an addition; the data
+            need validation images.
+        seed: Draws the images and the batches.
+
+    References:
+        N21, Figures 1 to 5, C.1, D.1 to D.8.
+
+    Examples:
+        >>> run = Experiment(
+        ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
+        ... )
+        >>> LayerSimilarity(run).passes
+        10
+    """
+
+    experiment: Experiment = field(kw_only=False)
+    num_images: int | None = None
+    batch_size: int = 256
+    passes: int = 10
+    weighting: Literal["released", "paper"] = "released"
+    num_component_images: int = 1000
+    probes: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        instance(self, "experiment", (Experiment,))
+        _check_images(self)
+        integer(self, "num_component_images", at_least=4)
+        flag(self, "probes")
+        if not isinstance(self.experiment.model, ResNetCifarSpec):
+            raise ValueError(
+                f"LayerSimilarity.experiment trains a {type(self.experiment.model).__name__}; "
+                "a ResNetCifarSpec is allowed"
+            )
+        if self.probes and self.experiment.data.validation_size == 0:
+            raise ValueError(
+                "LayerSimilarity.probes is True and the data has validation_size 0; "
+                "set data.validation_size to at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSimilarity:
+    """Several trainings, then CKA between every layer of every two networks, on the same images.
+
+    The fields are those of [`LayerSimilarity`][wsnlib.specs.experiments.LayerSimilarity];
+    `wsn.network_results` reads the record.
+
+    Args:
+        experiments: At least two, on one data set.
+
+    References:
+        N21, Figures 6 and E.1.
+    """
+
+    experiments: tuple[Experiment, ...] = field(kw_only=False)
+    num_images: int | None = None
+    batch_size: int = 256
+    passes: int = 10
+    weighting: Literal["released", "paper"] = "released"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "experiments", tuple(self.experiments))
+        if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
+            raise refuse(self, "experiments", "a sequence of at least two Experiments")
+        sets = sorted({type(e.data).__name__ for e in self.experiments})
+        if len(sets) > 1:
+            raise ValueError(
+                f"NetworkSimilarity.experiments are on {' and '.join(sets)}; one data set is allowed"
+            )
+        _check_images(self)
+
+
+def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
+    if spec.num_images is not None:
+        integer(spec, "num_images", at_least=4)
+    integer(spec, "batch_size", at_least=4)
+    integer(spec, "passes", at_least=1)
+    choice(spec, "weighting", ("released", "paper"))
+    integer(spec, "seed", at_least=0)
+
+
+Measurement = (
+    LayerSimilarity | NetworkSimilarity | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
+)
+"""What has a record and is no training, though it may train: of layers, of kernels, of test examples."""
 
 Run = Experiment | Measurement
-"""What has a record: a training, a measurement of kernels, or what was read of a test set."""
+"""What has a record."""
 
 
 _CLASSES: dict[str, Any] = {
@@ -126,6 +225,8 @@ _CLASSES: dict[str, Any] = {
         ResizedCropAndFlip,
         Training,
         Experiment,
+        LayerSimilarity,
+        NetworkSimilarity,
         GaussianInputs,
         KernelDistances,
         KernelSimulation,
@@ -145,7 +246,7 @@ def to_dict(spec: Any) -> dict[str, Any]:
             return to_dict(value)
         if isinstance(value, Mapping):
             return {name: plain(v) for name, v in value.items()}
-        return list(value) if isinstance(value, tuple) else value
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
 
     content = {f.name: plain(getattr(spec, f.name)) for f in fields(spec)}
     return {"class": type(spec).__name__, **content}
@@ -160,7 +261,7 @@ def from_dict(content: Mapping[str, Any]) -> Any:
     def specified(value: Any) -> Any:
         if isinstance(value, Mapping) and "class" in value:
             return from_dict(value)
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(map(specified, value)) if isinstance(value, list) else value
 
     return _CLASSES[name](**{k: specified(v) for k, v in content.items() if k != "class"})
 

@@ -1,0 +1,165 @@
+"""What is measured of trained networks' layers, through a record and back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import wsnlib as wsn
+from wsnlib import experiments, layers, sweeps
+
+TRAINING = wsn.Training(epochs=2, batch_size=50, learning_rate=0.05, momentum=0.9)
+NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
+DATA = wsn.Digits(train_size=200, validation_size=50, normalisation="unit")
+RUN = wsn.Experiment(model=NET, data=DATA, training=TRAINING, seed=3)
+SIZE = {"num_images": 90, "batch_size": 45, "passes": 2}
+SPEC = wsn.LayerSimilarity(RUN, **SIZE, num_component_images=60, probes=True, seed=1)
+OTHERS = wsn.NetworkSimilarity(
+    [RUN, replace(RUN, model=replace(NET, residual=False), data=replace(DATA, normalisation="standardise"))],
+    **SIZE,
+    seed=1,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = wsn.Store(tmp_path_factory.mktemp("store"))
+    wsn.run_missing([SPEC, OTHERS], store=store, progress=False, workers=1)
+    return store
+
+
+@pytest.fixture(scope="module")
+def found(store):
+    return wsn.layer_results(SPEC, store=store)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The network and its data, with the measured images as test images."""
+    data = wsn.load_data(DATA)
+    data = replace(data, test=layers.measured_images(data.test, SPEC))
+    model = wsn.build(NET, seed=3)
+    with experiments.cpu_threads(1):
+        wsn.train(model, data, TRAINING, seed=3)
+    return model, data
+
+
+def test_the_matrices_are_those_of_the_trained_network(found, trained):
+    model, data = trained
+    options = {"batch_size": 45, "passes": 2, "seed": 1, "prepare": data.normalise}
+    expected = wsn.cka_matrix(model, data.test.images, **options)
+    rest = wsn.cka_matrix(model, data.test.images, without_component=True, **options)
+    assert found.layers == expected.rows
+    assert np.allclose(found.cka, expected.values, atol=1e-4)
+    assert np.allclose(found.cka_without_component, rest.values, atol=1e-4)
+    off_diagonal = ~np.eye(len(found.layers), dtype=bool)
+    assert found.standard_error == pytest.approx(expected.standard_errors[off_diagonal].max(), rel=1e-2)
+    weighted = wsn.cka_matrix(model, data.test.images, weighting="paper", **options)
+    assert np.allclose(weighted.values, expected.values)  # all batches have one size
+
+
+def test_components_are_those_of_the_trained_network(found, trained):
+    model, data = trained
+    late = [name for name in found.layers if name[:6] in ("stage2", "stage3")]
+    c = wsn.first_components(model, data.test.images[:60], joint=late, prepare=data.normalise)
+    assert np.allclose(found.shares, c.shares, atol=1e-4)
+    assert found.joint_share == pytest.approx(c.joint_share, rel=1e-4)
+    i, j = found.layers.index("stage1.block1.add"), found.layers.index("stage3.block1.norm2")
+    assert found.component_similarity[i, j] == pytest.approx(
+        np.corrcoef(c.projections[i], c.projections[j])[0, 1] ** 2, abs=2e-4
+    )
+    sparsity = wsn.activation_sparsity(model, data.test.images, prepare=data.normalise)
+    assert found.sparsity == pytest.approx(sparsity, abs=1e-4)
+
+
+def test_deletions_and_probes_are_those_of_the_trained_network(trained, found):
+    model, data = trained
+    assert found.test_accuracy == pytest.approx(wsn.evaluate(model, data, data.test).accuracy)
+    assert found.train_accuracy == pytest.approx(wsn.evaluate(model, data, data.train).accuracy)
+    assert found.deletions == {}  # one block a stage: none can go
+    probes = wsn.linear_probes(model, data)
+    assert found.probes == pytest.approx({name: probe.test_accuracy for name, probe in probes.items()})
+    assert found.num_weights == wsn.num_weights(model)
+
+
+def test_blocks_are_deleted_from_the_end_of_each_stage():
+    data = wsn.load_data(wsn.Digits(train_size=100, normalisation="unit"))
+    model = wsn.build(replace(NET, depth=20))
+    deleted, accuracies = layers._deletions(model, data)
+    first = ["stage1.block3"], ["stage1.block2", "stage1.block3"]
+    assert (len(deleted), *deleted[:2]) == (6, *first)
+    with wsn.deleted_blocks(model, first[1]):
+        assert accuracies[1] == wsn.evaluate(model, data, data.test).accuracy
+    assert layers._deletions(wsn.build(replace(NET, residual=False)), data) == ([], [])
+
+
+def test_networks_without_residual_connections_are_probed_before_where_the_addition_would_be():
+    data = wsn.load_data(replace(DATA, train_size=50))
+    data = replace(data, test=data.test.take(torch.arange(50)))
+    found = layers._probes(wsn.build(replace(NET, residual=False)), data)
+    assert list(found) == [f"stage{i}.block1.norm2" for i in (1, 2, 3)]
+
+
+def test_layers_are_found_by_the_end_of_their_name(found):
+    assert [found.layers[i] for i in found.index("add")] == [f"stage{i}.block1.add" for i in (1, 2, 3)]
+    assert found.index("relu") == [found.layers.index("relu")]
+
+
+def test_every_pair_of_networks_is_compared_on_the_same_images(store, found):
+    result = wsn.network_results(OTHERS, store=store)
+    assert set(result.cka) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert result.layers[0] == found.layers
+    assert np.allclose(result.cka[0, 0], found.cka, atol=2e-4)
+    assert result.cka[0, 1].shape == (len(result.layers[0]), len(result.layers[1]))
+    assert np.array_equal(result.cka[0, 1], result.cka[1, 0].T)
+    assert result.test_accuracies[0] == found.test_accuracy
+    # the input of the second is that of the first, shifted and scaled: one representation
+    assert result.cka[0, 1][0, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_measured_images_are_balanced_and_drawn_by_the_seed():
+    test = wsn.load_data(DATA).test
+    one, again, other = (layers.measured_images(test, replace(SPEC, seed=s)) for s in (1, 1, 2))
+    assert one.labels.bincount().tolist() == [9] * 10
+    assert torch.equal(one.images, again.images)
+    assert not torch.equal(one.images, other.images)
+    assert layers.measured_images(test, replace(SPEC, num_images=None)) is test
+    with pytest.raises(wsn.DataError, match="num_images is 361; at most the 360 test images are allowed"):
+        layers.measured_images(test, replace(SPEC, num_images=361))
+
+
+def test_a_layer_that_does_not_vary_is_nan_in_its_row_and_column_only():
+    values = layers._symmetric([0.5, np.nan, 0.25, np.nan, 0.75, np.nan], 4)
+    assert np.isnan(values[2]).all()
+    assert np.isnan(values[:, 2]).all()
+    kept = np.ix_([0, 1, 3], [0, 1, 3])
+    assert values[kept].tolist() == [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]]
+    assert layers._upper(values[kept]) == [0.5, 0.25, 0.75]
+
+
+def test_a_diverged_training_cannot_be_read(tmp_path):
+    store = wsn.Store(tmp_path)
+    wild = replace(RUN, training=replace(TRAINING, learning_rate=1e30))
+    for run, read in (
+        (wsn.LayerSimilarity(wild, **SIZE), wsn.layer_results),
+        (wsn.NetworkSimilarity([RUN, wild], **SIZE), wsn.network_results),
+    ):
+        store.save(wsn.run(run))
+        with pytest.raises(ValueError, match=f"the measurement {wsn.key(run)} is 'diverged'; one whose tr"):
+            read(run, store=store)
+
+
+def test_a_measurement_is_timed_once_whatever_its_seeds(monkeypatch):
+    timed = []
+    monkeypatch.setattr(experiments, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0)
+    runs = [replace(SPEC, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
+    assert sweeps._estimates([*runs, OTHERS, replace(OTHERS, seed=3)], "cpu", False) == [7.0] * 4 + [14.0] * 2
+    assert len(timed) == 3
+
+
+def test_the_time_of_a_measurement_grows_with_its_training_and_its_passes():
+    short = experiments.seconds_per_measurement(SPEC, device="cpu")
+    long = replace(SPEC, experiment=replace(RUN, training=replace(TRAINING, epochs=20_000)))
+    assert experiments.seconds_per_measurement(long, device="cpu") > 100 * short
+    assert experiments.seconds_per_measurement(replace(SPEC, passes=20_000), device="cpu") > 100 * short
