@@ -95,12 +95,14 @@ from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
 from .predictions.classes import class_tests as class_tests
+from .predictions.classes import gains as gains
 from .predictions.classes import group_tests as group_tests
 from .predictions.consistency import Agreement as Agreement
 from .predictions.consistency import agreement as agreement
 from .predictions.consistency import network_agreement as network_agreement
 from .predictions.excess import Dispersion as Dispersion
 from .predictions.excess import accuracy_scatter as accuracy_scatter
+from .predictions.excess import accuracy_scatters as accuracy_scatters
 from .predictions.excess import dispersion as dispersion
 from .predictions.excess import dispersion_table as dispersion_table
 from .predictions.excess import explained_share as explained_share

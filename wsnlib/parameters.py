@@ -597,7 +597,7 @@ class WideVsDeepErrorsParameters(Parameters):
     multipliers: list[Multiplier] = Field(
         [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
     )
-    search_networks: Annotated[int, Field(ge=2)] = Field(2, description="an integer of at least 2")
+    search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
     networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
     matrix_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     epochs: PositiveInt = Field(2, description="an integer of at least 1")

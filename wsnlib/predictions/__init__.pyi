@@ -1,11 +1,13 @@
 from .classes import accuracy_test as accuracy_test
 from .classes import class_tests as class_tests
+from .classes import gains as gains
 from .classes import group_tests as group_tests
 from .consistency import Agreement as Agreement
 from .consistency import agreement as agreement
 from .consistency import network_agreement as network_agreement
 from .excess import Dispersion as Dispersion
 from .excess import accuracy_scatter as accuracy_scatter
+from .excess import accuracy_scatters as accuracy_scatters
 from .excess import dispersion as dispersion
 from .excess import dispersion_table as dispersion_table
 from .excess import explained_share as explained_share

@@ -192,12 +192,8 @@ def dispersion_table(
     References:
         N21, Figures F.2 to F.4.
     """
-    check_same_examples(populations)
-    names = [population.name for population in populations]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the populations are named {names}; different names are allowed")
-    size = min(len(population) for population in populations) // 2
-    halves = [[half[:size] for half in p.split(seed=seed + i)] for i, p in enumerate(populations)]
+    halves = _halves(populations, seed)
+    names, size = [p.name for p in populations], len(halves[0][0])
     pairs = list(itertools.combinations_with_replacement(range(len(populations)), 2))
     rows = []
     for number, (i, j) in enumerate(pairs):
@@ -235,6 +231,32 @@ def accuracy_scatter(first: Population, second: Population) -> pd.DataFrame:
     return pd.DataFrame(
         {"first": points[:, 0] / len(first), "second": points[:, 1] / len(second), "examples": examples}
     )
+
+
+def accuracy_scatters(
+    populations: Sequence[Population], *, seed: int = 0
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """The points of a matrix of scatter plots, of the same halves of networks as in `dispersion_table`.
+
+    Returns:
+        `accuracy_scatter` of each pair of names, one architecture against itself included.
+
+    References:
+        N21, Figures F.2 to F.4.
+
+    Examples:
+        >>> from wsnlib.predictions import simulate_population
+        >>> options = dict(networks=6, labels=np.zeros(9, int), num_classes=2)
+        >>> a, b = (simulate_population(np.full(9, 0.5), name=name, **options) for name in "ab")
+        >>> list(accuracy_scatters([a, b]))
+        [('a', 'a'), ('a', 'b'), ('b', 'b')]
+    """
+    halves = _halves(populations, seed)
+    pairs = itertools.combinations_with_replacement(range(len(populations)), 2)
+    return {
+        (populations[i].name, populations[j].name): accuracy_scatter(halves[i][0], halves[j][i == j])
+        for i, j in pairs
+    }
 
 
 def largest_differences(
@@ -334,6 +356,17 @@ def mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tupl
 
 
 # -- private ----------------------------------------------------------------------------------
+
+
+def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Population, Population]]:
+    """Two halves of each population, all as large as half of the smallest population."""
+    check_same_examples(populations)
+    names = [population.name for population in populations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the populations are named {names}; different names are allowed")
+    size = min(len(population) for population in populations) // 2
+    split = [p.split(seed=seed + i) for i, p in enumerate(populations)]
+    return [(first[:size], second[:size]) for first, second in split]
 
 
 def _newcombe(
