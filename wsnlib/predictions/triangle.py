@@ -93,7 +93,8 @@ def position(
             return np.asarray((squared(x, a) + squared(a, b) - squared(x, b)) / (2 * squared(a, b)))
 
     def aside(x: Array, a: Array, b: Array) -> Array:
-        return np.asarray(squared(x, a) - along(x, a, b) ** 2 * squared(a, b))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(squared(x, a) - along(x, a, b) ** 2 * squared(a, b))
 
     sizes = [len(p) for p in three]
     whole = [(np.repeat(range(3), sizes) == k)[None].astype(float) for k in range(3)]
