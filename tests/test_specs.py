@@ -144,7 +144,7 @@ def test_equal_numbers_have_equal_keys():
         (lambda: wsn.StaticSparsity(wsn.MLPSpec(width=5), width=4), "at least the base width 5 is allowed"),
         (
             lambda: wsn.StaticSparsity(5, width=4),
-            "StaticSparsity.base is 5; a MLPSpec or ResNet18Spec is allowed",
+            "StaticSparsity.base is 5; a MLPSpec or ResNet18Spec or ResNetCifarSpec is allowed",
         ),
         (
             lambda: wsn.StaticSparsity(RUN.model, width=90),
@@ -172,6 +172,10 @@ def test_equal_numbers_have_equal_keys():
         (
             lambda: wsn.ResNet18Spec(width=8, initialisation="he"),
             "initialisation is 'he'; one of 'default', 'fan_out'",
+        ),
+        (
+            lambda: wsn.StaticSparsity(CIFAR_NET, width=63),
+            "width is 63; an integer of at least the base width 64",
         ),
         (lambda: wsn.LayerSimilarity("run"), "experiment is 'run'; a Experiment is allowed"),
         (
@@ -203,7 +207,7 @@ def test_equal_numbers_have_equal_keys():
         (lambda: wsn.ResNetCifarSpec(depth=14, details="keras"), "details is 'keras'; one of 'released'"),
         (lambda: wsn.ResNetCifarSpec(depth=14, norm_momentum=0), "norm_momentum is 0; a number above 0"),
         (
-            lambda: wsn.StaticSparsity(CIFAR_NET, width=80),
+            lambda: wsn.LinearBottleneck(CIFAR_NET, width=80),
             "base is ResNetCifarSpec.*; a MLPSpec or ResNet18Spec is allowed",
         ),
         (

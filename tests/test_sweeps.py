@@ -173,6 +173,21 @@ def test_a_cifar_resnet_is_built_as_its_spec_says():
     assert experiments.timed_as(CIFAR_NET) == CIFAR_NET
 
 
+def test_a_sparse_wide_cifar_resnet_has_the_weights_of_its_base():
+    wide = wsn.StaticSparsity(CIFAR_NET, width=5)
+    net, base = wsn.build(wide, seed=3), wsn.build(CIFAR_NET)
+    dense = wsn.build(replace(CIFAR_NET, width_multiplier=5 / 16))
+    assert masks.num_weights(net) == masks.num_weights(base) == sum(wsn.allocation(wide).values())
+    assert net.conv.out_channels == dense.conv.out_channels == 5
+    assert masks.connectivity(net) == masks.num_weights(base) / masks.num_weights(dense) < 1
+    assert experiments.timed_as(wide) == replace(CIFAR_NET, width_multiplier=5 / 16)
+    same = wsn.StaticSparsity(CIFAR_NET, width=2)
+    pairs = zip(wsn.build(same, seed=3).parameters(), wsn.build(CIFAR_NET, seed=3).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    record = wsn.run(replace(experiment(), model=wide, data=wsn.Digits(train_size=65)))
+    assert record.network["num_weights"] == masks.num_weights(base)
+
+
 def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
     data = wsn.Digits(train_size=65, normalisation="unit")
     counts = wsn.load_data(data).train.labels.bincount().tolist()

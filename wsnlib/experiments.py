@@ -70,13 +70,11 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
     return model
 
 
-def _dense(
-    spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None, **changes: Any
-) -> nn.Module:
-    """The dense network of a spec, of another width if one is given (which only a base has)."""
+def _dense(spec: specs.DenseSpec, width: int | None = None, **changes: Any) -> nn.Module:
+    """The dense network of a spec, of another width if one is given."""
+    spec = replace(specs.at_width(spec, width) if width else spec, **changes)
     if isinstance(spec, specs.ResNetCifarSpec):
         return models.ResNetCifar(**asdict(spec))
-    spec = replace(spec, width=width or spec.width, **changes)
     kind = models.MLP if isinstance(spec, specs.MLPSpec) else models.ResNet18
     return kind(**asdict(spec))
 
@@ -98,15 +96,13 @@ def _narrowed(
 
 
 @lru_cache(maxsize=1024)
-def _layer_shapes(
-    spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None
-) -> dict[str, tuple[int, ...]]:
+def _layer_shapes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         layers = masks.weight_layers(_dense(spec, width))
     return {name: tuple(layer.weight.shape) for name, layer in layers.items()}
 
 
-def _layer_sizes(spec: specs.DenseSpec | specs.ResNetCifarSpec, width: int | None = None) -> dict[str, int]:
+def _layer_sizes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, int]:
     return {name: math.prod(shape) for name, shape in _layer_shapes(spec, width).items()}
 
 
@@ -243,7 +239,7 @@ def run(
     download: bool = False,
     deterministic: bool = False,
 ) -> Record:
-    """Train the network of an experiment, or measure layers or kernels; the record.
+    """Train the network of an experiment, or measure layers or kernels, or read examples; the record.
 
     `wsn.run_missing` keeps it.
 
@@ -259,6 +255,8 @@ def run(
         torch.OutOfMemoryError: If the GPU's memory does not suffice; the message says for which batch
             size it does.
     """
+    if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
+        return _read_examples(experiment, download=download)
     if isinstance(experiment, specs.LayerSimilarity | specs.NetworkSimilarity):
         return _measure_layers(experiment, resolve_device(device), threads=threads, download=download)
     if not isinstance(experiment, specs.Experiment):
@@ -315,6 +313,25 @@ def _what_fits(experiment: specs.Experiment, data: Dataset, device: torch.device
     fits = f"a batch_size of {found} fits" if found else "no batch_size fits"
     asked = experiment.training.batch_size
     return f"training with a batch_size of {asked} needs more memory than {device} has free; {fits}"
+
+
+def _read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download: bool = False) -> Record:
+    data = load_data(spec.data, download=download)
+    if isinstance(spec, specs.ExampleLabels):
+        labels = data.test.labels.numpy()
+        arrays: dict[str, Any] = {"labels": labels.astype(np.uint8 if data.num_classes <= 256 else np.int16)}
+    else:
+        if isinstance(data.test, StreamedSplit):
+            raise ValueError(
+                f"ExampleImages.data is {type(spec.data).__name__}; data sets that lie in memory are allowed"
+            )
+        if (last := max(spec.examples)) >= len(data.test.labels):
+            raise ValueError(
+                f"ExampleImages.examples holds {last}; 0 to {len(data.test.labels) - 1} are allowed"
+            )
+        arrays = {"images": data.test.images[list(spec.examples)].numpy()}
+    made = environment(torch.device("cpu")) | {"data_sha256": data.sha256}
+    return Record(experiment=spec, status="finished", history={}, arrays=arrays, environment=made)
 
 
 def _measure_layers(
@@ -486,7 +503,7 @@ def timed_as(spec: specs.ModelSpec) -> specs.ModelSpec:
         return spec.base
     if isinstance(spec, specs.CustomSparsity):
         return spec.wide
-    return replace(spec.base, width=spec.width) if isinstance(spec, specs.StaticSparsity) else spec
+    return specs.at_width(spec.base, spec.width) if isinstance(spec, specs.StaticSparsity) else spec
 
 
 @contextmanager
@@ -575,24 +592,27 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
     )
 
 
-Measurement = specs.LayerSimilarity | specs.NetworkSimilarity | specs.KernelDistances | specs.KernelSimulation
-
-
-def timed_alike(spec: Measurement) -> Measurement:
+def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     """A measurement that takes as long and is the same for every seed."""
     if isinstance(spec, specs.LayerSimilarity):
         return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
     if isinstance(spec, specs.NetworkSimilarity):
         return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return spec
     return replace(spec, seed=0)
 
 
-def seconds_per_measurement(spec: Measurement, *, device: str = "auto", download: bool = False) -> float:
+def seconds_per_measurement(
+    spec: specs.Measurement, *, device: str = "auto", download: bool = False
+) -> float:
     """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
     if isinstance(spec, specs.LayerSimilarity):
         return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
     if isinstance(spec, specs.NetworkSimilarity):
         return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return 0.1
     start = time.perf_counter()
     if isinstance(spec, specs.KernelDistances):
         _measure(replace(spec, num_pairs=2))

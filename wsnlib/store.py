@@ -25,6 +25,8 @@ import platformdirs
 
 from wsnlib import specs
 
+Integers = npt.NDArray[np.integer[Any]]
+
 
 class StoreError(RuntimeError):
     """A record is damaged or of another spec, or the store cannot be written."""
@@ -42,6 +44,7 @@ class Record:
         reported_epoch: The epoch that the protocol reports, from 1; `None` if diverged.
         train_accuracy: Of the last weights on the training images, in [0, 1].
         predictions: Predicted class of each test image at the reported epoch, (n,) uint8 or int16.
+        arrays: What a measurement read, by name: integers of any shape.
         network: What was built: `num_weights`, `connectivity` and `weights_per_layer`.
         environment: Versions, commit, device, threads, seconds.
     """
@@ -51,7 +54,8 @@ class Record:
     history: dict[str, list[float]]
     reported_epoch: int | None = None
     train_accuracy: float | None = None
-    predictions: npt.NDArray[np.integer[Any]] | None = None
+    predictions: Integers | None = None
+    arrays: dict[str, Integers] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -66,7 +70,7 @@ class Record:
 
     def to_json(self) -> str:
         """The record as text, with the SHA-256 of its content."""
-        content = {
+        content: dict[str, Any] = {
             "spec_version": specs.SPEC_VERSION,
             "spec": specs.to_dict(self.experiment),
             "status": self.status,
@@ -80,6 +84,10 @@ class Record:
             "network": self.network,
             "environment": self.environment,
         }
+        if self.arrays:
+            content["arrays"] = {
+                name: _packed(array) | {"shape": list(array.shape)} for name, array in self.arrays.items()
+            }
         text = specs.canonical_json(content)
         return f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","content":{text}}}\n'
 
@@ -115,17 +123,21 @@ class Record:
             reported_epoch=content["reported_epoch"],
             train_accuracy=content["train_accuracy"],
             predictions=None if packed is None else _unpacked(packed),
+            arrays={
+                name: _unpacked(array).reshape(array["shape"])
+                for name, array in content.get("arrays", {}).items()
+            },
             network=content["network"],
             environment=content["environment"],
         )
 
 
-def _packed(predictions: npt.NDArray[np.integer[Any]]) -> dict[str, str]:
+def _packed(predictions: Integers) -> dict[str, Any]:
     compressed = zlib.compress(np.ascontiguousarray(predictions).tobytes(), 9)
     return {"dtype": str(predictions.dtype), "zlib": base64.b64encode(compressed).decode("ascii")}
 
 
-def _unpacked(packed: dict[str, str]) -> npt.NDArray[np.integer[Any]]:
+def _unpacked(packed: dict[str, Any]) -> Integers:
     data = zlib.decompress(base64.b64decode(packed["zlib"]))
     return np.frombuffer(data, dtype={"uint8": np.uint8, "int16": np.int16}[packed["dtype"]]).copy()
 

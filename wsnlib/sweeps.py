@@ -19,9 +19,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from wsnlib import experiments, specs
+from wsnlib import experiments, predictions, specs
 from wsnlib.claims import estimate
-from wsnlib.data import load_data
+from wsnlib.data import load_data, num_classes
 from wsnlib.store import Record, Store
 
 Progress = Callable[[int, float], None]
@@ -322,6 +322,39 @@ def measured(runs: Iterable[specs.KernelDistances | specs.KernelSimulation], *, 
         spec = {k: v for k, v in _flat(specs.to_dict(run)).items() if not isinstance(v, list)}
         parts.append(pd.concat([pd.DataFrame([spec] * len(part)), part], axis=1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def population(
+    runs: Iterable[specs.Experiment], *, store: Store, name: str = "population"
+) -> predictions.Population:
+    """The predictions of networks that differ in nothing but their seed, against the right classes.
+
+    The right classes are read from the record of `ExampleLabels(data=…)`, so that no data are needed.
+
+    Args:
+        runs: Experiments, alike but for the seed.
+        store: Holds a record of each, and of the labels.
+        name: Of the architecture.
+
+    Raises:
+        KeyError: If a record is missing.
+        ValueError: If the runs differ in more than their seed or share one, if one of them diverged, or
+            as in `Population`.
+    """
+    runs = list(runs)
+    if len({replace(run, seed=0) for run in runs}) != 1 or len({run.seed for run in runs}) < len(runs):
+        raise ValueError(
+            f"the runs of {name!r} differ in more than their seed, or share one; one experiment with "
+            "different seeds is allowed"
+        )
+    data = runs[0].data
+    labels = store.load(specs.ExampleLabels(data=data)).arrays["labels"]
+    return predictions.Population(
+        [store.load(run).predictions for run in runs],
+        labels=labels,
+        num_classes=num_classes(data),
+        name=name,
+    )
 
 
 def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_accuracy") -> pd.DataFrame:

@@ -23,15 +23,29 @@ from wsnlib.claims.rule import (
     verdict,
 )
 from wsnlib.claims.sparse_mlp import SPARSE_MLP
+from wsnlib.claims.wide_vs_deep_errors import (
+    FIGURE_F2,
+    FIGURE_F3,
+    TABLE_B1,
+    TABLE_F1,
+    TABLE_F2,
+    WIDE_VS_DEEP_ERRORS,
+)
 
 __all__ = [
     "BOTTLENECKS",
     "CKA_BLOCKS",
     "FIGURE_10",
+    "FIGURE_F2",
+    "FIGURE_F3",
     "GP_KERNEL",
     "RESNET_SWEEP",
     "SPARSE_MLP",
     "TABLE_1",
+    "TABLE_B1",
+    "TABLE_F1",
+    "TABLE_F2",
+    "WIDE_VS_DEEP_ERRORS",
     "Claim",
     "Estimate",
     "Verdict",

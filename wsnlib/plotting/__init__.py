@@ -14,6 +14,13 @@ from wsnlib.plotting.curves import (
     set_style,
     width_color,
 )
+from wsnlib.plotting.errors import (
+    plot_accuracy_scatter,
+    plot_class_differences,
+    plot_example,
+    plot_positions,
+    plot_scatter_matrix,
+)
 from wsnlib.plotting.layers import RESIDUAL_STYLES, plot_by_layer, plot_cka
 from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
 
@@ -23,14 +30,19 @@ __all__ = [
     "RESIDUAL_STYLES",
     "WeightTensor",
     "log_axis",
+    "plot_accuracy_scatter",
     "plot_allocation",
     "plot_by_layer",
     "plot_cka",
+    "plot_class_differences",
     "plot_connectivity_grid",
     "plot_curves",
     "plot_distance",
+    "plot_example",
     "plot_families",
     "plot_mask",
+    "plot_positions",
+    "plot_scatter_matrix",
     "plot_sparsity",
     "plot_weight_chains",
     "plot_widening",

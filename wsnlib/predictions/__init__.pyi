@@ -1,15 +1,18 @@
 from .classes import accuracy_test as accuracy_test
 from .classes import class_tests as class_tests
+from .classes import gains as gains
 from .classes import group_tests as group_tests
 from .consistency import Agreement as Agreement
 from .consistency import agreement as agreement
 from .consistency import network_agreement as network_agreement
 from .excess import Dispersion as Dispersion
 from .excess import accuracy_scatter as accuracy_scatter
+from .excess import accuracy_scatters as accuracy_scatters
 from .excess import dispersion as dispersion
 from .excess import dispersion_table as dispersion_table
 from .excess import explained_share as explained_share
 from .excess import largest_differences as largest_differences
+from .hierarchy import CIFAR10_HYPERNYMS as CIFAR10_HYPERNYMS
 from .hierarchy import CIFAR100_CLASSES as CIFAR100_CLASSES
 from .hierarchy import CIFAR100_GROUPS as CIFAR100_GROUPS
 from .hierarchy import CIFAR100_SUPERCLASSES as CIFAR100_SUPERCLASSES
@@ -20,6 +23,7 @@ from .logistic import LogisticFit as LogisticFit
 from .logistic import LogisticModels as LogisticModels
 from .logistic import fit_logistic as fit_logistic
 from .logistic import logistic_models as logistic_models
+from .matching import matched_pairs as matched_pairs
 from .populations import Population as Population
 from .populations import class_accuracy as class_accuracy
 from .populations import example_accuracy as example_accuracy
@@ -28,3 +32,5 @@ from .power import class_test_power as class_test_power
 from .power import dispersion_power as dispersion_power
 from .power import networks_for_class_test as networks_for_class_test
 from .power import networks_for_dispersion as networks_for_dispersion
+from .triangle import Position as Position
+from .triangle import position as position

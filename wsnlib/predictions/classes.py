@@ -142,6 +142,64 @@ def group_tests(
     return pd.DataFrame({**counts, **tests})
 
 
+def gains(
+    smaller: Population, larger: Population, *, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Where a larger architecture gains: on examples that the smaller gets right rarely, often or always.
+
+    The examples are sorted by one half of the smaller networks and compared with the other half: the
+    half that sorts them has had luck on the ones and not on the others.
+
+    Args:
+        smaller, larger: Populations over the same examples, of at least four and two networks.
+        confidence: With which all intervals hold together (Šidák).
+        seed: Of the halves.
+
+    Returns:
+        One row for `rarely` (less than half of the networks are right), `often` (half or more, not all),
+        `always`, and `often less rest`, the contrast of the second with the two others together: `where`,
+        `examples`, and the columns of `class_tests` from `first` (the larger) to `adjusted`. Differences are
+        larger less smaller. Where there are no examples a row is left out.
+
+    Raises:
+        ValueError: If no example is right often but not always, or all are.
+
+    References:
+        N21, Section 7: "most pronounced for examples where smaller networks were often but not always
+        correct" (Figures F.2 and F.3).
+
+    Examples:
+        >>> from wsnlib.predictions import simulate_population
+        >>> p = np.repeat([0.0, 0.75, 1.0], 100)
+        >>> options = dict(networks=20, labels=np.zeros(300, int), num_classes=2)
+        >>> a = simulate_population(p, **options)
+        >>> b = simulate_population(p + 0.2 * (p == 0.75), seed=1, **options)
+        >>> table = gains(a, b).set_index("where")["difference"].round(1)
+        >>> table.to_dict()
+        {'rarely': 0.0, 'often': 0.2, 'always': 0.0, 'often less rest': 0.2}
+    """
+    check_same_examples([smaller, larger])
+    sorting, compared = smaller.split(seed=seed)
+    accuracy = sorting.accuracy
+    often = (accuracy >= 0.5) & (accuracy < 1)
+    if not often.any() or often.all():
+        raise ValueError(
+            f"{int(often.sum())} of {len(often)} examples are often, not always right in {smaller.name!r}; "
+            "some, and not all, are needed"
+        )
+    groups = {"rarely": accuracy < 0.5, "often": often, "always": accuracy == 1}
+    groups = {name: members for name, members in groups.items() if members.any()}
+
+    def columns(population: Population) -> Array:
+        means = [population.correct[:, members].mean(1) for members in groups.values()]
+        rest = population.correct[:, ~often].mean(1)
+        return np.column_stack([*means, means[list(groups).index("often")] - rest])
+
+    counts = [int(members.sum()) for members in groups.values()]
+    tests = _welch(columns(larger), columns(compared), confidence)
+    return pd.DataFrame({"where": [*groups, "often less rest"], "examples": [*counts, len(often)], **tests})
+
+
 def _welch(first: Array, second: Array, confidence: float) -> dict[str, Array]:
     """Columns of a table with one test for every column of (networks, tests)."""
     (m, tests), n = first.shape, len(second)

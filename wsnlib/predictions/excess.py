@@ -106,12 +106,12 @@ def dispersion(
     check_same_examples([first, second])
     inference.sidak_confidence(confidence, 1)
     m, n = len(first), len(second)
-    gram = _inner_products(first, second, level)
+    gram = inner_products([first, second], level)
     whole = (np.arange(m + n) < m)[None]
-    observed, chance = (float(v[0]) for v in _mean_squares(gram, whole, ~whole))
+    observed, chance = (float(v[0]) for v in mean_squares(gram, whole, ~whole))
 
     def excess(one: NDArray[Any], other: NDArray[Any]) -> Array:
-        return np.subtract(*_mean_squares(gram, one, other))
+        return np.subtract(*mean_squares(gram, one, other))
 
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
     low, high = inference.jackknife(excess, m, n, confidence=confidence)
@@ -154,10 +154,10 @@ def explained_share(
     """
     check_same_examples([first, second])
     m, n = len(first), len(second)
-    coarse, fine = (_inner_products(first, second, where) for where in (level, "example"))
+    coarse, fine = (inner_products([first, second], where) for where in (level, "example"))
 
     def share(one: NDArray[Any], other: NDArray[Any]) -> Array:
-        parts, wholes = (np.subtract(*_mean_squares(gram, one, other)) for gram in (coarse, fine))
+        parts, wholes = (np.subtract(*mean_squares(gram, one, other)) for gram in (coarse, fine))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(parts / wholes)
 
@@ -192,12 +192,8 @@ def dispersion_table(
     References:
         N21, Figures F.2 to F.4.
     """
-    check_same_examples(populations)
-    names = [population.name for population in populations]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the populations are named {names}; different names are allowed")
-    size = min(len(population) for population in populations) // 2
-    halves = [[half[:size] for half in p.split(seed=seed + i)] for i, p in enumerate(populations)]
+    halves = _halves(populations, seed)
+    names, size = [p.name for p in populations], len(halves[0][0])
     pairs = list(itertools.combinations_with_replacement(range(len(populations)), 2))
     rows = []
     for number, (i, j) in enumerate(pairs):
@@ -235,6 +231,32 @@ def accuracy_scatter(first: Population, second: Population) -> pd.DataFrame:
     return pd.DataFrame(
         {"first": points[:, 0] / len(first), "second": points[:, 1] / len(second), "examples": examples}
     )
+
+
+def accuracy_scatters(
+    populations: Sequence[Population], *, seed: int = 0
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """The points of a matrix of scatter plots, of the same halves of networks as in `dispersion_table`.
+
+    Returns:
+        `accuracy_scatter` of each pair of names, one architecture against itself included.
+
+    References:
+        N21, Figures F.2 to F.4.
+
+    Examples:
+        >>> from wsnlib.predictions import simulate_population
+        >>> options = dict(networks=6, labels=np.zeros(9, int), num_classes=2)
+        >>> a, b = (simulate_population(np.full(9, 0.5), name=name, **options) for name in "ab")
+        >>> list(accuracy_scatters([a, b]))
+        [('a', 'a'), ('a', 'b'), ('b', 'b')]
+    """
+    halves = _halves(populations, seed)
+    pairs = itertools.combinations_with_replacement(range(len(populations)), 2)
+    return {
+        (populations[i].name, populations[j].name): accuracy_scatter(halves[i][0], halves[j][i == j])
+        for i, j in pairs
+    }
 
 
 def largest_differences(
@@ -297,29 +319,31 @@ def largest_differences(
     )
 
 
-# -- private ----------------------------------------------------------------------------------
+# -- what this module shares ------------------------------------------------------------------
 
 
-def _inner_products(first: Population, second: Population, level: Level) -> Array:
+def inner_products(populations: Sequence[Population], level: Level = "example") -> Array:
     """Inner products of all networks' accuracies, whose squared norm is a mean over the examples."""
+    first = populations[0]
     if level == "network":
-        accuracy = np.concatenate([first.network_accuracy, second.network_accuracy])
+        accuracy = np.concatenate([p.network_accuracy for p in populations])
         return np.outer(accuracy, accuracy)
     if level == "class":
         weights = np.bincount(first.labels, minlength=first.num_classes) / first.num_examples
-        rows = np.concatenate([class_accuracy(first), class_accuracy(second)])
+        rows = np.concatenate([class_accuracy(p) for p in populations])
         return np.asarray((rows * weights) @ rows.T)
     if level != "example":
         raise ValueError(f"level is {level!r}; 'example', 'class' and 'network' are allowed")
-    total = np.zeros((len(first) + len(second),) * 2)
+    networks = sum(map(len, populations))
+    total = np.zeros((networks, networks))
     for start in range(0, first.num_examples, 8192):
         part = slice(start, start + 8192)
-        rows = np.concatenate([first.correct[:, part], second.correct[:, part]]).astype(np.float32)
+        rows = np.concatenate([p.correct[:, part] for p in populations]).astype(np.float32)
         total += rows @ rows.T  # whole numbers below 2²⁴, exact
     return total / first.num_examples
 
 
-def _mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tuple[Array, Array]:
+def mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tuple[Array, Array]:
     """Mean (p̂ᵢ − q̂ᵢ)², and its expectation by chance, for each row of indicators of the networks."""
     one, other = first.astype(float), second.astype(float)
     m, n = one.sum(1), other.sum(1)
@@ -329,6 +353,20 @@ def _mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tup
     norms = np.diag(gram)
     chance = (one @ norms - s11 / m) / (m * (m - 1)) + (other @ norms - s22 / n) / (n * (n - 1))
     return observed, chance
+
+
+# -- private ----------------------------------------------------------------------------------
+
+
+def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Population, Population]]:
+    """Two halves of each population, all as large as half of the smallest population."""
+    check_same_examples(populations)
+    names = [population.name for population in populations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the populations are named {names}; different names are allowed")
+    size = min(len(population) for population in populations) // 2
+    split = [p.split(seed=seed + i) for i, p in enumerate(populations)]
+    return [(first[:size], second[:size]) for first, second in split]
 
 
 def _newcombe(

@@ -1,9 +1,23 @@
-"""Groups of classes: the superclasses of CIFAR-100, and the synsets above the classes of ImageNet."""
+"""Groups of classes: superclasses of CIFAR-10 and CIFAR-100, and the synsets above ImageNet's classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+CIFAR10_HYPERNYMS: dict[str, tuple[str, ...]] = {
+    "airplane": ("vehicle", "craft"),
+    "automobile": ("vehicle", "motor vehicle"),
+    "bird": ("animal",),
+    "cat": ("animal", "mammal", "carnivore"),
+    "deer": ("animal", "mammal", "ungulate"),
+    "dog": ("animal", "mammal", "carnivore"),
+    "frog": ("animal",),
+    "horse": ("animal", "mammal", "ungulate"),
+    "ship": ("vehicle", "craft"),
+    "truck": ("vehicle", "motor vehicle"),
+}
+"""CIFAR-10's classes in order, and the WordNet synsets above each that hold some of the others, too."""
 
 CIFAR100_GROUPS: dict[str, tuple[str, ...]] = {
     "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),

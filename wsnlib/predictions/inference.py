@@ -124,28 +124,25 @@ def permutation_p_value(observed: float, permuted: Array) -> float:
     return float((1 + np.sum(permuted >= observed - tolerance)) / (1 + len(permuted)))
 
 
-def jackknife(
-    statistic: Callable[[Array, Array], Array], first: int, second: int, *, confidence: float
-) -> tuple[float, float]:
-    """Interval of a statistic of two samples of networks, from its values with one network left out.
+def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -> tuple[float, float]:
+    """Interval of a statistic of samples of networks, from its values with one network left out.
 
-    Variance = Σ over both samples of (n − 1)/n · Σ (θ₋ᵢ − mean)²; quantiles are Student's with the
-    smaller sample's n − 1 degrees of freedom. Infinite if a sample has fewer than three networks.
+    Variance = Σ over all samples of (n − 1)/n · Σ (θ₋ᵢ − mean)²; quantiles are Student's with the
+    smallest sample's n − 1 degrees of freedom. Infinite if a sample has fewer than three networks.
 
     Args:
-        statistic: Of indicators (rows, first + second) of the networks of either sample; vectorised.
-        first, second: Sizes of the samples; 0 for `second` if there is one sample only.
+        statistic: Of one array of indicators (rows, networks of all samples) for each sample; vectorised.
+        sizes: Of the samples, whose networks follow one another; a sample of 0 is none.
         confidence: Of the interval.
     """
-    sizes = [first] if second == 0 else [first, second]
-    if min(sizes) < 3:
+    present = [n for n in sizes if n]
+    if min(present) < 3:
         return -np.inf, np.inf
-    both = first + second
-    whole = (np.arange(both) < first).astype(float)
-    left_in = 1 - np.eye(both)
-    values = statistic(whole * left_in, (1 - whole) * left_in)
-    centre = float(statistic(whole[None], 1 - whole[None])[0])
-    parts = np.split(values, [first])[: len(sizes)]
-    variance = sum((n - 1) * part.var() for n, part in zip(sizes, parts, strict=True))
-    half = float(stats.t.isf((1 - confidence) / 2, min(sizes) - 1) * np.sqrt(variance))
+    members = np.repeat(np.arange(len(sizes)), sizes) == np.arange(len(sizes))[:, None]
+    left_in = 1.0 - np.eye(members.shape[1])
+    values = statistic(*(sample * left_in for sample in members))
+    centre = float(statistic(*(sample[None].astype(float) for sample in members))[0])
+    parts = np.split(values, np.cumsum(present)[:-1])
+    variance = sum((n - 1) * part.var() for n, part in zip(present, parts, strict=True))
+    half = float(stats.t.isf((1 - confidence) / 2, min(present) - 1) * np.sqrt(variance))
     return centre - half, centre + half

@@ -17,12 +17,14 @@ from wsnlib.specs.data import (
     ImageNet,
     PackedData,
 )
+from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.experiments import (
     KEY_LENGTH,
     READABLE_VERSIONS,
     SPEC_VERSION,
     Experiment,
     LayerSimilarity,
+    Measurement,
     NetworkSimilarity,
     Run,
     canonical_json,
@@ -51,6 +53,7 @@ from wsnlib.specs.networks import (
     StaticSparsity,
     UniformDensity,
     WidenedSpec,
+    at_width,
     widths,
 )
 from wsnlib.specs.training import (
@@ -82,6 +85,8 @@ __all__ = [
     "DataSpec",
     "DenseSpec",
     "Digits",
+    "ExampleImages",
+    "ExampleLabels",
     "Experiment",
     "FashionMNIST",
     "GaussianInputs",
@@ -93,6 +98,7 @@ __all__ = [
     "LayerSimilarity",
     "LinearBottleneck",
     "MLPSpec",
+    "Measurement",
     "ModelSpec",
     "MultiStep",
     "NetworkSimilarity",
@@ -110,6 +116,7 @@ __all__ = [
     "Training",
     "UniformDensity",
     "WidenedSpec",
+    "at_width",
     "canonical_json",
     "derive_seed",
     "from_dict",

@@ -20,6 +20,7 @@ from wsnlib.specs.data import (
     ImageNet,
     PackedData,
 )
+from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
 from wsnlib.specs.networks import (
     MODELS,
@@ -184,8 +185,13 @@ def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
     integer(spec, "seed", at_least=0)
 
 
-Run = Experiment | LayerSimilarity | NetworkSimilarity | KernelDistances | KernelSimulation
-"""What has a record: a training, or a measurement of layers or kernels."""
+Measurement = (
+    LayerSimilarity | NetworkSimilarity | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
+)
+"""What has a record and is no training, though it may train: of layers, of kernels, of test examples."""
+
+Run = Experiment | Measurement
+"""What has a record."""
 
 
 _CLASSES: dict[str, Any] = {
@@ -224,6 +230,8 @@ _CLASSES: dict[str, Any] = {
         GaussianInputs,
         KernelDistances,
         KernelSimulation,
+        ExampleLabels,
+        ExampleImages,
     )
 }
 

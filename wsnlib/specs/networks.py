@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from wsnlib.specs.checks import choice, flag, instance, integer, number, refuse
@@ -89,11 +89,28 @@ details='released', norm_momentum=0.01)
         choice(self, "details", ("released", "torchvision"))
         number(self, "norm_momentum", above=0, at_most=1)
 
+    @property
+    def width(self) -> int:
+        """Output channels of the first convolution, 16 · width_multiplier rounded."""
+        return round(16 * self.width_multiplier)
 
-DenseSpec = MLPSpec | ResNet18Spec
+
+DenseSpec = MLPSpec | ResNet18Spec | ResNetCifarSpec
 """A dense network, which can be the base of a wider one."""
 
-_DENSE = (MLPSpec, ResNet18Spec)
+_DENSE = (MLPSpec, ResNet18Spec, ResNetCifarSpec)
+
+
+def at_width(spec: DenseSpec, width: int) -> DenseSpec:
+    """The same network of another width.
+
+    Examples:
+        >>> at_width(ResNetCifarSpec(depth=14), 24).width_multiplier
+        1.5
+    """
+    if isinstance(spec, ResNetCifarSpec):
+        return replace(spec, width_multiplier=width / 16)
+    return replace(spec, width=width)
 
 
 def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
@@ -111,8 +128,8 @@ def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
     return found
 
 
-def _check_widened(spec: Any) -> None:
-    instance(spec, "base", _DENSE)
+def _check_widened(spec: Any, bases: tuple[type, ...] = _DENSE) -> None:
+    instance(spec, "base", bases)
     integer(spec, "width", at_least=1)
     if spec.width < spec.base.width:
         raise refuse(spec, "width", f"an integer of at least the base width {spec.base.width}")
@@ -198,12 +215,12 @@ class LinearBottleneck:
         'base'
     """
 
-    base: DenseSpec = field(kw_only=False)
+    base: MLPSpec | ResNet18Spec = field(kw_only=False)
     width: int
     keeps: Literal["base", "factorised_base"] = "base"
 
     def __post_init__(self) -> None:
-        _check_widened(self)
+        _check_widened(self, (MLPSpec, ResNet18Spec))
         choice(self, "keeps", ("base", "factorised_base"))
 
 
@@ -220,11 +237,11 @@ class NonlinearBottleneck:
         16
     """
 
-    base: DenseSpec = field(kw_only=False)
+    base: MLPSpec | ResNet18Spec = field(kw_only=False)
     width: int
 
     def __post_init__(self) -> None:
-        _check_widened(self)
+        _check_widened(self, (MLPSpec, ResNet18Spec))
 
 
 WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
@@ -373,14 +390,6 @@ class CustomSparsity:
 CustomModelSpec = CustomSpec | CustomSparsity
 """A network that this library does not know."""
 
-ModelSpec = DenseSpec | ResNetCifarSpec | WidenedSpec | CustomModelSpec
+ModelSpec = DenseSpec | WidenedSpec | CustomModelSpec
 
-MODELS = (
-    *_DENSE,
-    ResNetCifarSpec,
-    StaticSparsity,
-    LinearBottleneck,
-    NonlinearBottleneck,
-    CustomSpec,
-    CustomSparsity,
-)
+MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck, CustomSpec, CustomSparsity)

@@ -1,0 +1,428 @@
+"""The matched pair, places between populations, gains, and populations from records."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+import wsnlib as wsn
+from wsnlib import experiments
+from wsnlib.plotting import errors
+from wsnlib.predictions import inference
+
+PARAMS = Path(__file__).parent.parent / "params"
+
+
+def simulated(p, *, networks: int, seed: int, name: str = "p", **spreads: float) -> wsn.Population:
+    options = {"labels": np.zeros(len(p), int), "num_classes": 2, "name": name, **spreads}
+    return wsn.simulate_population(np.asarray(p), networks=networks, seed=seed, **options)
+
+
+# -- the pair --
+
+
+def test_the_interval_of_a_pair_is_students_where_it_is_the_only_one():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.7, 0.01, 5), rng.normal(0.71, 0.01, 7)
+    (row,) = wsn.matched_pairs({14: a}, {2.0: b}).to_dict("records")
+    expected = stats.ttest_ind(a, b).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["difference"] == pytest.approx(a.mean() - b.mean())
+    assert row["bound"] == max(abs(row["low"]), abs(row["high"]))
+
+
+def test_pairs_share_a_deviation_and_are_sidak_intervals_ordered_by_their_bound():
+    deep = {8: [0.60, 0.62], 14: [0.70, 0.73], 20: [0.75, 0.76, 0.77]}
+    wide = {1.0: [0.65, 0.66], 2.0: [0.80, 0.81]}
+    table = wsn.matched_pairs(deep, wide)
+    every = [np.array(v) for v in (*deep.values(), *wide.values())]
+    df = sum(len(v) - 1 for v in every)
+    s = math.sqrt(sum(((v - v.mean()) ** 2).sum() for v in every) / df)
+    t = stats.t.isf((1 - 0.95 ** (1 / 6)) / 2, df)
+    for _, row in table.iterrows():
+        m, n = len(deep[row["first"]]), len(wide[row["second"]])
+        assert row["high"] - row["low"] == pytest.approx(2 * t * s * math.sqrt(1 / m + 1 / n))
+    assert table["bound"].is_monotonic_increasing and len(table) == 6
+    assert (table["first"][0], table["second"][0]) == (20, 2.0)
+    assert table["matched"].tolist() == ((table["low"] <= 0) & (table["high"] >= 0)).tolist()
+    assert not table["matched"].all() and table["matched"].any()
+
+
+def test_a_pair_of_too_few_networks_is_not_better_for_its_wide_interval():
+    """The largest p-value would choose the pair that is known worst."""
+    good = [0.701, 0.702] * 8
+    table = wsn.matched_pairs({"many": good, "one": [0.7020]}, {"x": [0.7015, 0.7025] * 8})
+    assert table["first"].tolist() == ["many", "one"]
+    assert table["matched"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({}, {1: [0.5, 0.6]}, "first has no candidates; at least one is needed"),
+        ({1: [0.5, 0.6]}, {}, "second has no candidates"),
+        ({1: [0.5, math.nan]}, {1: [0.5]}, "accuracies of 1 are .*nan.*; at least one, all finite, is"),
+        ({1: []}, {1: [0.5]}, r"accuracies of 1 are \[\]; at least one"),
+        ({1: [0.5]}, {1: [0.5]}, "every candidate has one network; at least 2 of one are needed"),
+    ],
+)
+def test_candidates_that_cannot_be_compared_are_refused(first, second, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.matched_pairs(first, second)
+
+
+# -- places --
+
+
+def test_jackknife_of_three_samples_adds_their_variances():
+    rng = np.random.default_rng(2)
+    samples = [rng.normal(size=n) for n in (4, 6, 9)]
+    z = np.concatenate(samples)
+    low, high = inference.jackknife(
+        lambda a, b, c: a @ z / a.sum(1) - 2 * (b @ z) / b.sum(1) + c @ z / c.sum(1), 4, 6, 9, confidence=0.8
+    )
+    variances = [s.var(ddof=1) / len(s) for s in samples]
+    half = stats.t.ppf(0.9, 3) * math.sqrt(variances[0] + 4 * variances[1] + variances[2])
+    assert (high - low) / 2 == pytest.approx(half)
+    a, b, c = (s.mean() for s in samples)
+    assert (low + high) / 2 == pytest.approx(a - 2 * b + c)
+
+
+def test_a_place_is_the_geometry_of_the_accuracies_without_chance():
+    """With as many networks as make chance small, it is the projection of the true accuracies."""
+    rng = np.random.default_rng(3)
+    p, q, own = rng.uniform(0.3, 0.7, (3, 20_000))
+    x = 0.6 * p + 0.4 * q + 0.5 * (own - 0.5)
+    found = wsn.position(*(simulated(v, networks=60, seed=s) for s, v in enumerate((x, p, q))))
+    d = q - p
+    along = (x - p) @ d / (d @ d)
+    aside = np.mean((x - p - along * d) ** 2)
+    assert found.along == pytest.approx(along, abs=0.01)
+    assert found.aside == pytest.approx(aside, rel=0.1)
+    assert found.length == pytest.approx(np.mean(d**2), rel=0.05)
+    assert found.aside_low > 0
+    assert found.distance == pytest.approx(math.sqrt(found.aside))
+
+
+def test_the_excess_dispersions_are_the_sides_of_the_triangle():
+    x, a, b = (simulated(np.linspace(0.2 + s / 10, 0.9, 60), networks=5 + s, seed=s) for s in range(3))
+    xa, xb, ab = (wsn.dispersion(*pair, permutations=1).excess for pair in ((x, a), (x, b), (a, b)))
+    found = wsn.position(x, a, b)
+    assert found.length == pytest.approx(ab)
+    assert found.along == pytest.approx((xa + ab - xb) / (2 * ab))
+    assert found.aside == pytest.approx(xa - found.along**2 * ab)
+
+
+def test_intervals_of_places_cover_what_is_true():
+    """A population like the first lies at 0 and not aside, in at least the promised share of trials."""
+    p, q = np.linspace(0.2, 0.8, 300), np.linspace(0.8, 0.2, 300)
+    hits = 0
+    for trial in range(200):
+        seeds = range(3 * trial, 3 * trial + 3)
+        found = wsn.position(
+            *(simulated(v, networks=12, seed=s) for s, v in zip(seeds, (p, p, q), strict=True))
+        )
+        hits += found.along_low < 0 < found.along_high and found.aside_low < 0 < found.aside_high
+    assert hits >= 186  # 95 % of 200, less 4 σ of a share that is a little above
+
+
+def test_two_networks_give_a_place_without_intervals():
+    three = [simulated(np.linspace(0, 1, 40), networks=2, seed=s) for s in range(3)]
+    found = wsn.position(*three)
+    assert (found.along_low, found.aside_high) == (-math.inf, math.inf)
+
+
+# -- gains --
+
+
+def test_gains_are_welchs_tests_on_the_half_that_did_not_sort():
+    rng = np.random.default_rng(5)
+    p = rng.uniform(0.2, 1.0, 200)
+    small, large = simulated(p, networks=11, seed=0), simulated(np.minimum(p + 0.05, 1), networks=9, seed=1)
+    table = wsn.gains(small, large, seed=4).set_index("where")
+    sorting, compared = small.split(seed=4)
+    often = (sorting.accuracy >= 0.5) & (sorting.accuracy < 1)
+    for where, members in (
+        ("often", often),
+        ("always", sorting.accuracy == 1),
+        ("rarely", sorting.accuracy < 0.5),
+    ):
+        one, other = (x.correct[:, members].mean(1) for x in (large, compared))
+        assert table.loc[where, "difference"] == pytest.approx(one.mean() - other.mean())
+        assert table.loc[where, "p_value"] == pytest.approx(
+            stats.ttest_ind(one, other, equal_var=False).pvalue
+        )
+        assert table.loc[where, "examples"] == members.sum()
+    one, other = (x.correct[:, often].mean(1) - x.correct[:, ~often].mean(1) for x in (large, compared))
+    assert table.loc["often less rest", "difference"] == pytest.approx(one.mean() - other.mean())
+
+
+def test_there_is_no_gain_where_the_larger_architecture_is_the_same():
+    """Sorting by luck and comparing with the same networks would show a loss on the lucky examples."""
+    p = np.full(3000, 0.7)
+    table = wsn.gains(simulated(p, networks=20, seed=0), simulated(p, networks=20, seed=1))
+    assert (table["low"] < 0).all() and (table["high"] > 0).all()
+    assert table["where"].tolist() == ["rarely", "often", "always", "often less rest"]
+
+
+def test_gains_need_examples_that_are_often_right_and_others():
+    sure = wsn.Population(np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure")
+    with pytest.raises(ValueError, match="0 of 8 examples are often, not always right in 'sure'; some, and"):
+        wsn.gains(sure, sure)
+
+
+def test_scatters_show_the_networks_of_the_dispersion_table():
+    populations = [simulated(np.linspace(0.1, 1, 50), networks=n, seed=n, name=f"{n}") for n in (8, 11)]
+    scatters = wsn.accuracy_scatters(populations, seed=2)
+    table = wsn.dispersion_table(populations, seed=2, permutations=1).set_index(["first", "second"])
+    assert list(scatters) == list(table.index)
+    for pair, points in scatters.items():
+        observed = ((points["first"] - points["second"]) ** 2 * points["examples"]).sum() / 50
+        assert observed == pytest.approx(table.loc[pair, "observed"])
+
+
+# -- records --
+
+
+def trainings(**changes) -> list[wsn.Experiment]:
+    run = wsn.Experiment(
+        model=wsn.MLPSpec(width=3, inputs=64),
+        data=wsn.Digits(train_size=100),
+        training=wsn.Training(epochs=1),
+    )
+    return [replace(run, seed=s, **changes) for s in range(3)]
+
+
+def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
+    runs, store = trainings(), wsn.Store(tmp_path / "store")
+    labels = wsn.ExampleLabels(data=runs[0].data)
+    wsn.run_missing([labels, *runs], store=store, progress=False)
+    data = wsn.load_data(runs[0].data)
+    monkeypatch.setattr(experiments, "load_data", None)
+    found = wsn.population(runs, store=store, name="narrow")
+    assert (len(found), found.name, found.num_classes) == (3, "narrow", 10)
+    assert found.labels.tolist() == data.test.labels.tolist()
+    accuracy = wsn.table(runs, store=store)["test_accuracy"]
+    assert found.network_accuracy == pytest.approx(accuracy.to_numpy(), abs=1e-6)
+
+
+def test_networks_that_are_no_population_are_refused(tmp_path):
+    runs, store = trainings(), wsn.Store(tmp_path)
+    with pytest.raises(KeyError, match="no record"):
+        wsn.population(runs, store=store)
+    message = "the runs of 'p' differ in more than their seed, or share one; one experiment with"
+    for bad in ([*runs, replace(runs[0], data=wsn.Digits(), seed=9)], [runs[0], runs[0]]):
+        with pytest.raises(ValueError, match=message):
+            wsn.population(bad, store=store, name="p")
+    wsn.run_missing([wsn.ExampleLabels(data=runs[0].data), *runs[:2]], store=store, progress=False)
+    store.save(wsn.Record(experiment=runs[2], status="diverged", history={}))
+    with pytest.raises(ValueError, match="network 2 of 'p' has no predictions; those of every network"):
+        wsn.population(runs, store=store, name="p")
+
+
+def test_labels_and_images_of_examples_survive_the_store(tmp_path):
+    store, digits = wsn.Store(tmp_path), wsn.load_data(wsn.Digits())
+    labels, images = (
+        wsn.ExampleLabels(data=wsn.Digits()),
+        wsn.ExampleImages(data=wsn.Digits(), examples=[7, 2]),
+    )
+    assert wsn.run_missing([labels, images], store=store, progress=False) == 2
+    read = store.load(images)
+    assert read.arrays["images"].tolist() == digits.test.images[[7, 2]].tolist()
+    assert read.arrays["images"].dtype == np.uint8
+    assert store.load(labels).arrays["labels"].tolist() == digits.test.labels.tolist()
+    assert read.environment["data_sha256"] == digits.sha256
+    assert read.experiment == images
+
+
+def test_examples_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"ExampleImages.examples holds 360; 0 to 359 are allowed"):
+        wsn.run(wsn.ExampleImages(data=wsn.Digits(), examples=(3, 360)))
+    for bad in ((), (-1,), (1.0,), (True,)):
+        with pytest.raises(
+            ValueError, match=r"ExampleImages.examples is .*; a sequence of integers of at least 0"
+        ):
+            wsn.ExampleImages(data=wsn.Digits(), examples=bad)
+    with pytest.raises(ValueError, match="ExampleLabels.data is 'digits'; a DataSpec is allowed"):
+        wsn.ExampleLabels(data="digits")
+
+
+def test_images_that_stay_on_the_disk_are_refused_and_their_labels_read(small_imagenet, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(small_imagenet.parent))
+    spec = wsn.ImageNet(normalisation="imagenet", image_size=32)
+    assert wsn.run(wsn.ExampleLabels(data=spec)).arrays["labels"].tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    with pytest.raises(ValueError, match="ExampleImages.data is ImageNet; data sets that lie in memory are"):
+        wsn.run(wsn.ExampleImages(data=spec, examples=(0,)))
+
+
+# -- parameters --
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu", "paper"])
+def test_every_parameter_file_of_the_chapter_is_valid(profile):
+    values = yaml.safe_load((PARAMS / f"wide_vs_deep_errors.{profile}.yml").read_text())
+    p = wsn.WideVsDeepErrorsParameters.read(values)
+    assert p.profile == profile
+    assert (p.same_data, p.full_protocol) == (profile != "smoke", profile == "paper")
+    assert p.networks >= {"smoke": 20, "cpu": 50, "gpu": 20, "paper": 200}[profile]
+    assert set(p.search_seeds).isdisjoint(p.seeds(p.networks)) and len(p.seeds(p.networks)) == p.networks
+
+
+def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
+    p = wsn.WideVsDeepErrorsParameters.read(
+        yaml.safe_load((PARAMS / "wide_vs_deep_errors.paper.yml").read_text())
+    )
+    assert p.training == wsn.Training(
+        epochs=300, batch_size=128, learning_rate=0.01, momentum=0.9, weight_decay=2e-4, decayed="weights",
+        schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), report="best_test",
+    )  # fmt: skip
+    assert p.data_spec == wsn.CIFAR10(normalisation="unit")
+    assert list(wsn.FIGURE_F2) == p.depths and list(wsn.FIGURE_F3) == p.multipliers
+    for change in (
+        {"epochs": 299}, {"batch_size": 64}, {"learning_rate": 0.1}, {"schedule": "one_cycle"}, {"networks": 199},
+        {"augmentation": False}, {"norm_momentum": 0.1}, {"train_size": 50_000}, {"weight_decay": 1e-4},
+    ):  # fmt: skip
+        assert not p.model_copy(update=change).full_protocol, change
+
+
+def test_what_the_chapter_s_parameters_pass_on():
+    p = wsn.WideVsDeepErrorsParameters.read(
+        {
+            "preset": "clean", "validation_size": 30, "train_size": 200, "epochs": 7, "batch_size": 13,
+            "learning_rate": 0.3, "weight_decay": 0.2, "schedule": "cosine", "augmentation": True,
+            "precision": "bfloat16", "evaluate_every": 3, "search_networks": 5, "networks": 8,
+        }
+    )  # fmt: skip
+    assert p.data_spec == wsn.Digits(train_size=200, validation_size=30)
+    assert p.training == wsn.Training(
+        epochs=7, batch_size=13, learning_rate=0.3, momentum=0.9, weight_decay=0.2, decayed="weights",
+        schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), precision="bfloat16",
+        evaluate_every=3, report="best_validation",
+    )  # fmt: skip
+    assert list(p.search_seeds) == [0, 1, 2, 3, 4] and list(p.seeds(2)) == [5, 6]
+    default = wsn.WideVsDeepErrorsParameters.read({})
+    assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
+    assert default.data_spec == wsn.Digits(normalisation="unit")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"deep_depths": [14, 15]}, "deep_depths is [14, 15]; depths 6n + 2, such as 8, 14, 20, are allowed"),
+        ({"wide_depth": 9}, "wide_depth is 9; depths 6n + 2"),
+        ({"depths": [14, 8]}, "depths is [14, 8]; a rising list is allowed"),
+        ({"multipliers": [0.25, 0.25]}, "multipliers is [0.25, 0.25]; a rising list is allowed"),
+        ({"deep_depths": [14, 8]}, "deep_depths holds 8; depths above wide_depth 8 are allowed"),
+        ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above base_multiplier"),
+        ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; numbers above base_multiplier 0.125 are"),
+        ({"matrix_networks": 21}, "matrix_networks is 21; 6 to networks 20 are allowed"),
+        ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
+        ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_in_the_chapter_s_parameters_are_named(given, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        wsn.WideVsDeepErrorsParameters.read(given)
+    assert str(caught.value).startswith(message)
+
+
+# -- claims --
+
+
+def test_the_papers_numbers_on_errors():
+    reported = {n: c.reported for n, c in wsn.WIDE_VS_DEEP_ERRORS.items() if c.reported is not None}
+    assert reported == {
+        "matched": 0.01, "classes": 41.9, "class-share": 0.11, "aic-class": 4478, "aic-example": 37479,
+        "structure": 0.42, "consumer-goods": -0.41, "accuracy-62-1": 94.09, "accuracy-14-2": 94.08,
+        "accuracy-14-1": 92.0,
+    }  # fmt: skip
+    for claim in wsn.WIDE_VS_DEEP_ERRORS.values():
+        assert claim.source.startswith("N21")
+        assert claim.reported is None or claim.low <= claim.reported <= claim.high
+    ranges = {n: (c.low, c.high) for n, c in wsn.WIDE_VS_DEEP_ERRORS.items() if c.high in (0.1, 0.5, 1, 16)}
+    assert ranges == {
+        "matched": (-0.5, 0.5), "excess": (0.1, 1), "control-deep": (-0.1, 0.1), "control-wide": (-0.1, 0.1),
+        "examples": (1, 16), "class-share": (0, 0.5),
+    }  # fmt: skip
+    assert (
+        len(wsn.TABLE_B1) == 25
+        and wsn.TABLE_B1[14, 10] == (96.0, 80.2)
+        and wsn.TABLE_B1[164, 1] == (94.4, 73.9)
+    )
+    assert len(wsn.TABLE_F2) == 29 and wsn.TABLE_F2["structure"] == (58, 75.9, 75.5, 0.42, 5.7e-5)
+    for classes, wide, deep, difference, p in wsn.TABLE_F2.values():
+        assert wide - deep == pytest.approx(difference, abs=0.11) and 50 <= classes <= 1000 and 0 < p <= 1
+
+
+# -- drawings --
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_points_are_drawn_where_they_lie_blue_or_orange():
+    points = pd.DataFrame({"first": [0.2, 0.4], "second": [0.6, 1.0], "examples": [1, 9]})
+    ax = wsn.plot_accuracy_scatter(points, ax=plt.subplots()[1], control=points.iloc[:1])
+    both, control = ax.collections
+    assert both.get_offsets().tolist() == [[20, 60], [40, 100]]
+    assert both.get_sizes().tolist() == pytest.approx([2, 6])
+    colors = [matplotlib.colors.to_hex(c.get_facecolor()[0]) for c in (both, control)]
+    assert [c.upper() for c in colors] == [errors.DIFFERENT, errors.SAME]
+    same = wsn.plot_accuracy_scatter(points, ax=plt.subplots()[1], same=True)
+    assert matplotlib.colors.to_hex(same.collections[0].get_facecolor()[0]).upper() == errors.SAME
+
+
+def test_the_control_of_a_panel_is_the_population_at_its_foot():
+    def at(x):
+        return pd.DataFrame({"first": [x], "second": [x], "examples": [1]})
+
+    pairs = {("a", "a"): at(0.1), ("b", "b"): at(0.2), ("a", "b"): at(0.3)}
+    axes = wsn.plot_scatter_matrix(pairs, ["a", "b"], axes=plt.subplots(2, 2)[1])
+    assert [c.get_offsets()[0, 0] for c in axes[1, 0].collections] == pytest.approx([30, 10])
+    assert (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()) == ("a (%)", "b (%)")
+    assert not axes[0, 1].axison
+
+
+def test_classes_that_differ_are_named_and_bars_are_intervals():
+    labels = np.arange(90) % 3
+    p = np.full(90, 0.6)
+    options = {"networks": 40, "labels": labels, "num_classes": 3}
+    a = wsn.simulate_population(p + 0.3 * (labels == 2), **options)
+    b = wsn.simulate_population(p, seed=1, **options)
+    tests = wsn.class_tests(a, b)
+    ax = wsn.plot_class_differences(tests, ax=plt.subplots()[1], control=tests, names=["x", "y", "z"])
+    assert [t.get_text() for t in ax.texts] == ["z"]
+    bars = ax.containers[1].lines[2][0].get_segments()
+    assert bars[2][:, 1] == pytest.approx(100 * tests.loc[2, ["low", "high"]].to_numpy(dtype=float))
+
+
+def test_an_image_keeps_its_colours():
+    image = np.random.default_rng(0).integers(0, 256, (3, 5, 7), dtype=np.uint8)
+    ax = wsn.plot_example(image, ax=plt.subplots()[1])
+    assert ax.images[0].get_array().tolist() == image.transpose(1, 2, 0).tolist()
+
+
+def test_places_are_drawn_in_points_to_one_scale():
+    row = {"along": 0.5, "along_low": 0.25, "along_high": 0.75, "length": 0.04}
+    row |= {"aside": 0.0025, "aside_low": -0.01, "aside_high": 0.01}
+    ax = wsn.plot_positions(pd.DataFrame([row], index=["s"]), ends=("n", "w"), ax=plt.subplots()[1])
+    assert ax.lines[0].get_xdata() == pytest.approx([0, 20])
+    across, up = (bar.get_segments()[0] for bar in ax.containers[0].lines[2])
+    assert across == pytest.approx(np.array([[5, 5], [15, 5]]))
+    assert up == pytest.approx(np.array([[10, 0], [10, 10]]))
+    assert ax.get_aspect() == 1
