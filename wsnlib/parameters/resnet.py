@@ -1,0 +1,148 @@
+"""Parameters of the two chapters on widened ResNet-18s."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from wsnlib import specs
+from wsnlib.parameters.base import NonNegativeInt, Parameters, PositiveFloat, PositiveInt
+
+
+class ResNetParameters(Parameters):
+    """What the chapters that train ResNet-18 share: data, families of widths and the protocol."""
+
+    more_data: list[str] = Field([], description="a list of names of further data sets")
+    train_size: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null for all training images"
+    )
+    base_widths: list[PositiveInt] = Field([8], min_length=1, description="a list of integers of at least 1")
+    widening_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
+        [1.0, 2.0], min_length=2, description="a list of at least 2 numbers of at least 1"
+    )
+    largest_width: PositiveInt | None = Field(
+        None, description="an integer of at least every base width, or null"
+    )
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers of at least 0")
+    epochs: PositiveInt = Field(4, description="an integer of at least 1")
+    batch_size: PositiveInt = Field(128, description="an integer of at least 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        5e-4, description="a number of at least 0"
+    )
+    schedule: Literal["multi_step", "cosine", "one_cycle"] = Field(
+        "multi_step", description="'multi_step', 'cosine' or 'one_cycle'"
+    )
+    augmentation: bool = Field(True, description="true or false")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
+    evaluate_every: PositiveInt = Field(1, description="an integer of at least 1")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        if 1.0 not in self.widening_factors:
+            raise ValueError(f"widening_factors is {self.widening_factors}; a list that holds 1.0 is allowed")
+        if self.largest_width is not None and self.largest_width < max(self.base_widths):
+            raise ValueError(
+                f"largest_width is {self.largest_width}; an integer of at least the greatest base width "
+                f"{max(self.base_widths)} is allowed, or null"
+            )
+        _ = self.data_specs
+
+    @property
+    def data_specs(self) -> dict[str, specs.DataSpec]:
+        """The data sets by name; the faithful preset takes ImageNet's statistics, as G21's code does."""
+        found = {}
+        for name in (self.data, *self.more_data):
+            size: dict[str, Any] = {"train_size": self.train_size}
+            if self.preset == "faithful" and name in ("cifar10", "cifar100", "svhn"):
+                size["normalisation"] = "imagenet"
+            found[name] = self._data_spec(name=name, **size)
+        return found
+
+    @property
+    def training(self) -> specs.Training:
+        """The protocol; milestones and cycles are fractions of the run, so that a short one decays too."""
+        schedules: dict[str, specs.Schedule] = {
+            "multi_step": specs.MultiStep(milestones=(50 / 300, 120 / 300, 200 / 300)),
+            "cosine": specs.Cosine(),
+            "one_cycle": specs.OneCycle(),
+        }
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=0.9,
+            weight_decay=self.weight_decay,
+            schedule=schedules[self.schedule],
+            augmentation=specs.CropAndFlip() if self.augmentation else None,
+            precision=self.precision,
+            evaluate_every=self.evaluate_every,
+            report=self._report,
+        )
+
+    def widths(self, base_width: int) -> list[int]:
+        """The widths of one family up to `largest_width`, rounded down as in G21; the first is the base's."""
+        base = specs.ResNet18Spec(width=base_width)
+        widths = set(specs.widths(base, widening_factors=self.widening_factors))
+        return sorted(w for w in widths if self.largest_width is None or w <= self.largest_width)
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the images are those of a data set of G21, all of them or a part."""
+        return {self.data, *self.more_data} <= {"cifar10", "cifar100", "svhn"}
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether all images and the whole training of G21, Appendix A are used."""
+        return (
+            self.train_size is None
+            and self.epochs >= 300
+            and self.batch_size == 128
+            and self.learning_rate == 0.1
+            and self.schedule == "multi_step"
+        )
+
+
+class BottlenecksParameters(ResNetParameters):
+    """Parameters of the chapter `bottlenecks`: the networks of G21, Figure 3."""
+
+
+class ResNetSweepParameters(ResNetParameters):
+    """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
+
+    largest_dense_width: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null, up to which widths are trained dense, too"
+    )
+    channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
+        [2.0], description="a list of widening factors, for masks over channels only"
+    )
+    channel_base_widths: list[PositiveInt] = Field(
+        [8], description="a list of base widths, for masks over channels only"
+    )
+    imagenet_widths: list[PositiveInt] = Field(
+        [], description="a list of widths of at least the first, which is the base's, or []"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        super().model_post_init(context)
+        if self.imagenet_widths and min(self.imagenet_widths) < self.imagenet_widths[0]:
+            raise ValueError(
+                f"imagenet_widths is {self.imagenet_widths}; widths of at least the first are allowed"
+            )
+
+    @property
+    def imagenet_training(self) -> specs.Training:
+        """G21's protocol for ImageNet (Appendix A and A.1); its batch size is unsaid, ours 256."""
+        return specs.Training(
+            epochs=150,
+            batch_size=256,
+            learning_rate=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            schedule=specs.Cosine(),
+            augmentation=specs.ResizedCropAndFlip(),
+            precision=self.precision,
+            report=self._report,
+        )

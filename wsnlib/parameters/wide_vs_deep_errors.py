@@ -1,0 +1,131 @@
+"""Parameters of the chapter on the errors of wide and deep networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from wsnlib import specs
+from wsnlib.parameters.base import Density, Parameters, PositiveFloat, PositiveInt
+
+Depth = Annotated[int, Field(ge=8)]
+Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
+
+
+class WideVsDeepErrorsParameters(Parameters):
+    """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
+
+    train_size: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null for all training images"
+    )
+    base_multiplier: Multiplier = Field(0.125, description="a number of at least 1/16")
+    deep_depths: list[Depth] = Field([14, 20], min_length=1, description="a list of depths 6n + 2")
+    wide_depth: Depth = Field(8, description="a depth 6n + 2")
+    wide_multipliers: list[Multiplier] = Field(
+        [0.1875, 0.25], min_length=1, description="a list of numbers of at least base_multiplier"
+    )
+    sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
+    depths: list[Depth] = Field(
+        [8, 14], min_length=2, description="a rising list of at least 2 depths 6n + 2"
+    )
+    width_depth: Depth = Field(8, description="a depth 6n + 2")
+    multipliers: list[Multiplier] = Field(
+        [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
+    )
+    search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
+    networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
+    matrix_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    epochs: PositiveInt = Field(2, description="an integer of at least 1")
+    batch_size: PositiveInt = Field(32, description="an integer of at least 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        2e-4, description="a number of at least 0"
+    )
+    schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
+    augmentation: bool = Field(False, description="true or false")
+    norm_momentum: Density = Field(0.1, description="a number above 0 and at most 1")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
+    evaluate_every: PositiveInt = Field(2, description="an integer of at least 1")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        for name in ("deep_depths", "wide_depth", "depths", "width_depth"):
+            value = getattr(self, name)
+            if any(depth % 6 != 2 for depth in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"{name} is {value}; depths 6n + 2, such as 8, 14, 20, are allowed")
+        for name in ("depths", "multipliers"):
+            value = getattr(self, name)
+            if value != sorted(set(value)):
+                raise ValueError(f"{name} is {value}; a rising list is allowed")
+        if min(self.deep_depths) <= self.wide_depth:
+            raise ValueError(
+                f"deep_depths holds {min(self.deep_depths)}; depths above wide_depth {self.wide_depth} are "
+                "allowed"
+            )
+        for name, lowest in (
+            ("wide_multipliers", min(self.wide_multipliers)),
+            ("sparse_multiplier", self.sparse_multiplier),
+        ):
+            if lowest <= self.base_multiplier:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; numbers above base_multiplier {self.base_multiplier} "
+                    "are allowed"
+                )
+        if self.matrix_networks > self.networks:
+            raise ValueError(
+                f"matrix_networks is {self.matrix_networks}; 6 to networks {self.networks} are allowed"
+            )
+        _ = self.data_spec
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; the faithful preset scales images to [0, 1], as N21's code does."""
+        normalisation = "unit" if self.preset == "faithful" else "standardise"
+        return self._data_spec(train_size=self.train_size, normalisation=normalisation)
+
+    @property
+    def training(self) -> specs.Training:
+        """N21's protocol but for what the parameters change: decay of weights alone, reflected borders."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=0.9,
+            weight_decay=self.weight_decay,
+            decayed="weights",
+            schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
+            augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
+            precision=self.precision,
+            evaluate_every=self.evaluate_every,
+            report=self._report,
+        )
+
+    @property
+    def search_seeds(self) -> range:
+        """Seeds of the networks that choose the pair."""
+        return range(self.search_networks)
+
+    def seeds(self, networks: int) -> range:
+        """Seeds of the networks of a population, none of which chose the pair."""
+        return range(self.search_networks, self.search_networks + networks)
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the images are CIFAR-10's, all of them or a part."""
+        return self.data == "cifar10"
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether all images and the whole training of N21, Appendix B are used, and 200 networks."""
+        return (
+            self.train_size is None
+            and self.epochs >= 300
+            and self.batch_size == 128
+            and self.learning_rate == 0.01
+            and self.weight_decay == 2e-4
+            and self.schedule == "cosine"
+            and self.augmentation
+            and self.norm_momentum == 0.01
+            and self.networks >= 200
+        )
