@@ -321,3 +321,68 @@ def test_mistakes_in_the_parameters_of_your_network_are_named(given, message):
         wsn.YourNetworkParameters.read(given)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+CKA_FILES = sorted((ROOT / "params").glob("cka_blocks.*.yml"))
+
+
+@pytest.mark.parametrize("file", CKA_FILES, ids=lambda f: f.stem)
+def test_every_parameter_file_of_the_block_structure_is_valid(file):
+    p = wsn.CKABlocksParameters.read(yaml.safe_load(file.read_text()))
+    assert p.profile == file.stem.split(".")[1]
+    assert p.full_protocol == (p.profile == "paper")
+    assert p.same_data == (p.profile != "smoke")
+    assert len(CKA_FILES) == 4
+
+
+def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
+    file = ROOT / "params" / "cka_blocks.paper.yml"
+    p = wsn.CKABlocksParameters.read(yaml.safe_load(file.read_text()))
+    assert p.training == wsn.Training(
+        epochs=300,
+        batch_size=128,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=2e-4,
+        decayed="weights",
+        schedule=wsn.Cosine(),
+        augmentation=wsn.CropAndFlip(padding_mode="reflect"),
+        evaluate_every=300,
+    )
+    assert p.data_spec() == wsn.CIFAR10(train_size=45_000, validation_size=5_000, normalisation="unit")
+    assert p.data_spec(part=16).train_size == 2812
+    assert p.measurement == {"num_images": None, "batch_size": 256, "passes": 10, "weighting": "released"}
+    assert p.model_copy(update={"preset": "clean"}).measurement["weighting"] == "paper"
+    for change in (
+        {"train_size": 40_000},
+        {"epochs": 299},
+        {"batch_size": 64},
+        {"learning_rate": 0.1},
+        {"weight_decay": 1e-4},
+        {"augmentation": False},
+    ):
+        assert not p.model_copy(update=change).full_protocol
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"depths": [20, 14]},
+            r"depths is \[20, 14\]; a rising list of at least 2 depths 6n \+ 2 is allowed",
+        ),
+        ({"depths": [14, 15]}, "ResNetCifarSpec.depth is 15; 6n"),
+        ({"depth": 16}, "ResNetCifarSpec.depth is 16; 6n"),
+        ({"width_multipliers": [0.01, 1.0]}, "width_multiplier is 0.01; a number of at least 0.0625"),
+        ({"width_multipliers": [1.0, 1.0]}, r"width_multipliers is \[1.0, 1.0\]; a rising list"),
+        ({"data_parts": [2, 4]}, r"data_parts is \[2, 4\]; a list that begins with 1 is allowed"),
+        ({"train_size": 3}, "train_size is 3; at least 4, the last of data_parts, is allowed"),
+        ({"compared_seeds": 3}, "compared_seeds is 3; at most the 2 seeds are allowed"),
+        ({"seeds": [1]}, r"seeds is \[1\]; a list of at least 2 integers of at least 0 is allowed"),
+        ({"norm_momentum": 1.5}, "norm_momentum is 1.5; a number above 0 and at most 1 is allowed"),
+        ({"validation_size": 0}, "validation_size is 0; an integer of at least 1 is allowed"),
+    ],
+)
+def test_mistakes_in_the_parameters_of_the_block_structure_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        wsn.CKABlocksParameters.read(given)

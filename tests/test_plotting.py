@@ -132,6 +132,55 @@ def test_a_baseline_is_drawn_over_the_range_of_its_family():
     assert ax.get_ylim()[1] > 90
 
 
+# -- layers ------------------------------------------------------------------------------------
+
+LAYERS = ["conv", *(f"stage{i}.block{j}.add" for i in (1, 2) for j in (1, 2, 3)), "pool", "dense"]
+
+
+def test_a_heat_map_has_the_first_layers_below_and_its_stages_named():
+    _, ax = plt.subplots()
+    values = np.linspace(0, 1, 81).reshape(9, 9)
+    values[2, 5] = np.nan
+    wsn.plot_cka(values, ax=ax, rows=LAYERS, blocks=[(1, 4), (5, 8)])
+    (image,) = ax.images
+    assert (image.origin, image.get_clim()) == ("lower", (0, 1))
+    assert np.ma.getmaskarray(image.get_array()).sum() == 1
+    for axis in (ax.xaxis, ax.yaxis):
+        assert [
+            (t.get_text(), at) for t, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+        ] == [
+            ("stage 1", 2),
+            ("stage 2", 5),
+        ]
+    assert [(b.get_x(), b.get_y(), b.get_width(), b.get_height()) for b in ax.patches] == [
+        (0.5, 0.5, 3, 3),
+        (4.5, 4.5, 3, 3),
+    ]
+    assert sorted({line.get_xdata()[0] for line in ax.lines if line.get_ydata() == [0, 1]}) == [0.5, 3.5, 6.5]
+
+
+def test_a_heat_map_of_two_networks_has_the_layers_of_each():
+    _, ax = plt.subplots()
+    wsn.plot_cka(np.zeros((9, 4)), ax=ax, rows=LAYERS, columns=["conv", "stage1.a", "stage1.b", "dense"])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["stage 1"]
+    assert len(ax.get_yticklabels()) == 2
+    with pytest.raises(
+        ValueError, match=r"the matrix is \(4, 9\); \(9, 9\), the numbers of names, is allowed"
+    ):
+        wsn.plot_cka(np.zeros((4, 9)), ax=ax, rows=LAYERS)
+
+
+def test_curves_by_layer_lie_at_their_layers():
+    _, ax = plt.subplots()
+    curves = {"before the addition": {"stage2.block1.add": 0.5, "dense": 0.75}}
+    wsn.plot_by_layer(curves, ax=ax, layers=LAYERS, styles=wsn.RESIDUAL_STYLES)
+    line = ax.lines[0]
+    assert (line.get_xdata().tolist(), list(line.get_ydata())) == ([4, 8], [0.5, 0.75])
+    assert (line.get_label(), line.get_color()) == ("before the addition", "#E69F00")
+    with pytest.raises(ValueError, match="x has the layer 'conv9', which is not among the 9 layers"):
+        wsn.plot_by_layer({"x": {"conv9": 1.0}}, ax=ax, layers=LAYERS)
+
+
 # -- weight tensors to scale ------------------------------------------------------------------
 
 BASE = wsn.ResNet18Spec(width=8)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 import wsnlib as wsn
@@ -636,3 +637,112 @@ def test_widths_below_the_base_widths_are_left_out():
 def test_networks_that_cannot_be_shown_are_refused(networks, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         widgets.allocation_explorer_page(networks, **options)
+
+
+# -- similarity of layers ---------------------------------------------------------------------
+
+LAYERS = ["conv", *(f"stage{i}.block{j}.add" for i in (1, 2) for j in (1, 2, 3)), 'den<b>"se']
+
+
+def cka_map(seed: int, n: int = len(LAYERS)) -> wsn.CKAMap:
+    rng = np.random.default_rng(seed)
+    cka, without = ((v + v.T) / 2 for v in rng.uniform(-0.05, 1.02, (2, n, n)))
+    np.fill_diagonal(cka, 1)
+    np.fill_diagonal(without, 1)
+    return wsn.CKAMap(layers=LAYERS[:n], cka=cka, without_component=without, blocks=[(1, 4)])
+
+
+@pytest.fixture(scope="module")
+def cka_networks():
+    return {"ResNet <1×>": {seed: cka_map(seed) for seed in (3, 5)}, "short": {5: cka_map(7, n=5)}}
+
+
+def said(tab, network: int, seed: int, row: int, column: int, *, without: bool) -> str:
+    return tab.evaluate(
+        """([network, seed, row, column, without]) => {
+            const root = document.querySelector(".wsn-cka");
+            const set = (name, key, value) => {
+                const control = root.querySelector(`[data-control=${name}]`);
+                control[key] = value;
+                control.dispatchEvent(new Event("input", { bubbles: true }));
+            };
+            set("network", "selectedIndex", network);
+            set("seed", "selectedIndex", seed);
+            set("row", "value", row);
+            set("column", "value", column);
+            set("without", "checked", without);
+            return root.querySelector(".readout").textContent.replaceAll("\u00a0", " ");
+        }""",
+        [network, seed, row, column, without],
+    )
+
+
+def test_the_browser_says_the_similarity_of_any_two_layers(open_page, cka_networks):
+    tab = open_page(wsn.cka_explorer_page(cka_networks))
+    for network, (name, seeds) in enumerate(cka_networks.items()):
+        for at, (seed, found) in enumerate(seeds.items()):
+            for row, column, without in (
+                (0, 1, False),
+                (4, 2, True),
+                (2, 4, True),
+                (3, 3, False),
+                (1, 4, False),
+            ):
+                text = said(tab, network, at, row, column, without=without)
+                matrix = found.without_component if without else found.cka
+                assert text.startswith(f"{name}, seed {seed}, {len(found.layers)} layers, 1 block. CKA")
+                assert ("without the first principal component" in text) == without
+                assert f"{found.layers[column]} and {found.layers[row]}: " in text
+                assert float(text.rpartition(": ")[2].removesuffix(".")) == pytest.approx(
+                    matrix[row, column], abs=0.005001
+                )
+
+
+def test_the_pointer_chooses_the_two_layers_from_the_lower_left(open_page, cka_networks):
+    tab = open_page(wsn.cka_explorer_page(cka_networks))
+    box = tab.locator(".wsn-cka svg.plot image").first.bounding_box()
+    for row, column in ((0, 0), (6, 1), (2, 7)):
+        x = box["x"] + box["width"] * (column + 0.5) / len(LAYERS)
+        y = box["y"] + box["height"] * (1 - (row + 0.5) / len(LAYERS))
+        tab.mouse.move(x, y)
+        assert (control(tab, "row").input_value(), control(tab, "column").input_value()) == (
+            str(row),
+            str(column),
+        )
+        assert f"{LAYERS[column]} and {LAYERS[row]}: " in readout(tab)
+
+
+def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value(open_page):
+    values = np.array([[1, 0.5, np.nan], [0.5, 1, 0.0], [np.nan, 0.0, 1]])
+    found = wsn.CKAMap(layers=["a", "b", "c"], cka=values, without_component=values)
+    tab = open_page(wsn.cka_explorer_page({"net": {0: found}}))
+    pixels = tab.evaluate(
+        """async () => {
+            const image = new Image();
+            image.src = document.querySelector(".wsn-cka svg image").getAttribute("href");
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            canvas.width = canvas.height = 3;
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            return [...context.getImageData(0, 0, 3, 3).data];
+        }"""
+    )
+    drawn = np.array(pixels).reshape(3, 3, 4)[::-1]
+    magma = {v: tuple(round(255 * c) for c in colormaps["magma"](v)[:3]) for v in (0.0, 0.5, 1.0)}
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            assert drawn[row, column, 3] == 0
+        else:
+            assert tuple(drawn[row, column, :3]) == magma[value]
+    assert "not defined: a layer does not vary" in said(tab, 0, 0, 2, 0, without=False)
+
+
+def test_maps_that_cannot_be_shown_are_refused():
+    with pytest.raises(ValueError, match="a network without seeds cannot be shown"):
+        wsn.cka_explorer_page({"net": {}})
+    odd = wsn.CKAMap(layers=["a"], cka=np.eye(2), without_component=np.eye(1))
+    with pytest.raises(
+        ValueError, match=r"net, seed 3 has a matrix \(2, 2\) for 1 layers; \(1, 1\) is allowed"
+    ):
+        wsn.cka_explorer_page({"net": {3: odd}})

@@ -385,9 +385,7 @@ class CKABlocksParameters(Parameters):
     """
 
     validation_size: PositiveInt = Field(200, description="an integer of at least 1")
-    train_size: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null for all training images"
-    )
+    train_size: PositiveInt = Field(400, description="an integer of at least 1")
     data_parts: list[PositiveInt] = Field(
         [1, 4],
         min_length=2,
@@ -442,14 +440,17 @@ class CKABlocksParameters(Parameters):
             specs.ResNetCifarSpec(depth=depth)
         for width_multiplier in (self.width_multiplier, *self.width_multipliers):
             specs.ResNetCifarSpec(depth=8, width_multiplier=width_multiplier)
-        _ = self._data_spec()
+        if self.train_size < self.data_parts[-1]:
+            raise ValueError(
+                f"train_size is {self.train_size}; at least {self.data_parts[-1]}, the last of data_parts, "
+                "is allowed"
+            )
+        _ = self.data_spec()
 
-    def data_spec(self, *, train_size: int | None) -> specs.DataSpec:
-        """The data set scaled to [0, 1], with so many training images (all if `None`) and validation ones."""
-        return replace(
-            self._data_spec(train_size=train_size, normalisation="unit"),
-            validation_size=self.validation_size,
-        )
+    def data_spec(self, *, part: int = 1) -> specs.DataSpec:
+        """The data set scaled to [0, 1], with one of so many class-balanced parts of the training images."""
+        data = self._data_spec(train_size=self.train_size // part, normalisation="unit")
+        return replace(data, validation_size=self.validation_size)
 
     @property
     def training(self) -> specs.Training:
@@ -484,9 +485,9 @@ class CKABlocksParameters(Parameters):
 
     @property
     def full_protocol(self) -> bool:
-        """Whether all images (but those for validation) and the training of N21, Appendix B are used."""
+        """Whether all images (and those for validation) and N21's training (Appendix B) are used."""
         return (
-            self.train_size is None
+            self.train_size + self.validation_size == 50_000
             and self.epochs >= 300
             and self.batch_size == 128
             and self.learning_rate == 0.01
