@@ -608,3 +608,14 @@ def test_a_layer_without_cka_is_named():
     values[4] = values[:, 4] = np.nan
     with pytest.raises(ValueError, match="the matrix of layer 4 is not finite; leave out layers"):
         wsn.block_structure(values)
+
+
+def test_the_strength_of_a_range_is_that_of_the_best_one_found():
+    values = np.random.default_rng(4).normal(0.5, 0.1, (23, 23))
+    values = (values + values.T) / 2
+    for shortest in (4, 5, 9, 22):
+        best = wsn.block_structure(values, least_length=shortest, surrogates=1).best
+        assert wsn.block_strength(values, start=best.start, stop=best.stop) == pytest.approx(best.strength)
+    for start, stop in ((0, 23), (3, 4), (-1, 5), (20, 24)):
+        with pytest.raises(ValueError, match=f"the range is {start} to {stop}; 2 to 22 of the 23 layers"):
+            wsn.block_strength(values, start=start, stop=stop)

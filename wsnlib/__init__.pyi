@@ -147,6 +147,7 @@ from .similarity import Block as Block
 from .similarity import BlockStructure as BlockStructure
 from .similarity import CKAMatrix as CKAMatrix
 from .similarity import MinibatchCKA as MinibatchCKA
+from .similarity import block_strength as block_strength
 from .similarity import block_structure as block_structure
 from .similarity import cka as cka
 from .similarity import full_cka as full_cka

@@ -1,6 +1,6 @@
 """How alike two representations are: HSIC, linear CKA, blocks in a matrix of it. Matrices in, numbers out."""
 
-from wsnlib.similarity.blocks import Block, BlockStructure, block_structure
+from wsnlib.similarity.blocks import Block, BlockStructure, block_strength, block_structure
 from wsnlib.similarity.hsic import (
     Gram,
     centred,
@@ -21,6 +21,7 @@ __all__ = [
     "Gram",
     "MinibatchCKA",
     "Weighting",
+    "block_strength",
     "block_structure",
     "centred",
     "cka",

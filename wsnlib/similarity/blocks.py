@@ -148,6 +148,36 @@ def block_structure(
     return BlockStructure(blocks=tuple(blocks), best=best, coverage=coverage)
 
 
+def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
+    """The strength of the range `start, …, stop − 1` of layers, whether or not it is a block.
+
+    For what becomes of a block found in one matrix in another, such as CKA without principal components.
+
+    Args:
+        values: (layers, layers), symmetric, in order of depth.
+        start: The first layer.
+        stop: One past the last; the range has at least 2 layers and is not all of them.
+
+    Raises:
+        ValueError: If there is no such range.
+
+    Examples:
+        >>> planted = np.full((9, 9), 0.25)
+        >>> planted[2:6, 2:6] = 1
+        >>> block_strength(planted, start=2, stop=6)
+        0.75
+    """
+    matrix = np.asarray(values, dtype=np.float64)
+    n, length = len(matrix), stop - start
+    if not (start >= 0 and stop <= n and 2 <= length < n):
+        raise ValueError(f"the range is {start} to {stop}; 2 to {n - 1} of the {n} layers are allowed")
+    i, j = np.triu_indices(n, 1)
+    first, second = (i >= start) & (i < stop), (j >= start) & (j < stop)
+    far = first & second & (j - i > length // 2)
+    beside = (first ^ second) & (j - i <= length // 2)
+    return float(matrix[i[far], j[far]].mean() - matrix[i[beside], j[beside]].mean())
+
+
 def _check(matrix: Matrix, least_length: int, surrogates: int) -> None:
     n = len(matrix)
     if matrix.shape != (n, n) or n < LEAST_LAYERS:
