@@ -9,9 +9,9 @@ import torch
 import wsnlib as wsn
 from wsnlib import experiments, layers, sweeps
 
-TRAINING = wsn.Training(epochs=2, batch_size=50, learning_rate=0.05, momentum=0.9)
+TRAINING = wsn.Training(epochs=4, batch_size=30, learning_rate=0.05, momentum=0.9)
 NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
-DATA = wsn.Digits(train_size=200, validation_size=50, normalisation="unit")
+DATA = wsn.Digits(train_size=60, validation_size=20, normalisation="unit")
 RUN = wsn.Experiment(model=NET, data=DATA, training=TRAINING, seed=3)
 SIZE = {"num_images": 90, "batch_size": 45, "passes": 2}
 SPEC = wsn.LayerSimilarity(RUN, **SIZE, num_component_images=60, probes=True, seed=1)
@@ -78,7 +78,8 @@ def test_deletions_and_probes_are_those_of_the_trained_network(trained, found):
     assert found.test_accuracy == pytest.approx(wsn.evaluate(model, data, data.test).accuracy)
     assert found.train_accuracy == pytest.approx(wsn.evaluate(model, data, data.train).accuracy)
     assert found.deletions == {}  # one block a stage: none can go
-    probes = wsn.linear_probes(model, data)
+    with experiments.cpu_threads(1):
+        probes = wsn.linear_probes(model, data)
     assert found.probes == pytest.approx({name: probe.test_accuracy for name, probe in probes.items()})
     assert found.num_weights == wsn.num_weights(model)
 
@@ -97,7 +98,8 @@ def test_blocks_are_deleted_from_the_end_of_each_stage():
 def test_networks_without_residual_connections_are_probed_before_where_the_addition_would_be():
     data = wsn.load_data(replace(DATA, train_size=50))
     data = replace(data, test=data.test.take(torch.arange(50)))
-    found = layers._probes(wsn.build(replace(NET, residual=False)), data)
+    with experiments.cpu_threads(1):
+        found = layers._probes(wsn.build(replace(NET, residual=False)), data)
     assert list(found) == [f"stage{i}.block1.norm2" for i in (1, 2, 3)]
 
 

@@ -107,7 +107,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "Linear probes improve less along the middle stage of a network with a block.",
             _ABOVE_0,
             100,
-            "points of gain, narrowest − widest",
+            "points of gain, without − with a block",
         ),
         _layers(
             "additions",
@@ -123,7 +123,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "Middle-stage blocks can be deleted at less cost where there is a block structure.",
             _ABOVE_0,
             100,
-            "points of accuracy lost, narrowest − widest",
+            "points of accuracy lost, without − with a block",
         ),
         _layers(
             "resembles",
