@@ -125,6 +125,9 @@ from .similarity import cka as cka
 from .similarity import full_cka as full_cka
 from .similarity import hsic0 as hsic0
 from .similarity import hsic1 as hsic1
+from .sparse import SparseLinear as SparseLinear
+from .sparse import to_dense as to_dense
+from .sparse import to_sparse as to_sparse
 from .specs import CIFAR10 as CIFAR10
 from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
