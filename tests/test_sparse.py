@@ -48,6 +48,15 @@ def assert_equals_masked(masked: nn.Module, x: torch.Tensor, **tolerance) -> Non
         torch.testing.assert_close(found, expected, **tolerance)
 
 
+def assert_gradients(layer: nn.Module, x: torch.Tensor) -> None:
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+
+    def function(x, *values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(function, (x.requires_grad_(), *parameters))
+
+
 def inputs(*shape: int, dtype=torch.float64) -> torch.Tensor:
     return torch.randn(*shape, generator=generator(1), dtype=dtype)
 
@@ -67,30 +76,119 @@ def test_linear_takes_every_shape_that_a_dense_one_takes(shape):
     assert_equals_masked(masked_linear(), inputs(*shape))
 
 
-def test_linear_in_single_precision():
-    assert_equals_masked(masked_linear(dtype=torch.float32), inputs(7, 13, dtype=torch.float32))
+@pytest.mark.parametrize("batch", [0, 1, 7])
+def test_linear_in_single_precision(batch):
+    x = inputs(batch, 13, dtype=torch.float32)
+    assert_equals_masked(masked_linear(dtype=torch.float32), x)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_gradients_are_those_of_finite_differences(bias):
-    layer = wsn.to_sparse(masked_linear(bias=bias))
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-
-    def function(x, *values):
-        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
-
-    x = inputs(7, 13).requires_grad_()
-    assert torch.autograd.gradcheck(function, (x, *parameters))
+    assert_gradients(wsn.to_sparse(masked_linear(bias=bias)), inputs(7, 13))
 
 
 def test_the_derivative_of_the_values_is_that_of_the_public_embedding_bag():
     entries = layers.bags(torch.tensor([0, 0, 2, 4]), torch.tensor([1, 3, 3, 0]), rows=5)
     values = torch.ones(4, dtype=torch.float64, requires_grad=True)
     x, g = inputs(6, 7), inputs(5, 7)
+    row = torch.tensor([0, 0, 2, 4], dtype=torch.int32)
     y = F.embedding_bag(entries.column, x, entries.start, mode="sum", per_sample_weights=values)
     (expected,) = torch.autograd.grad(y, values, g)
-    torch.testing.assert_close(entries.dots(g, x), expected)
+    torch.testing.assert_close(entries.dots(row, g, x), expected)
     torch.testing.assert_close(entries.times(values.detach(), x), y.detach())
+
+
+CONVOLUTIONS = [
+    {},
+    {"padding": 1},
+    {"padding": (1, 2)},
+    {"stride": 2, "padding": 1},
+    {"stride": (3, 2), "padding": 2},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": (2, 5), "padding": (0, 3), "stride": (1, 3)},
+    {"dilation": 2, "padding": 2},
+    {"dilation": (1, 3), "stride": 2, "padding": 3},
+    {"padding": 1, "bias": False},
+]
+
+
+def masked_convolution(num_weights=23, dtype=torch.float64, **options) -> nn.Module:
+    torch.manual_seed(3)
+    layer = nn.Conv2d(5, 7, **({"kernel_size": 3} | options), dtype=dtype)
+    num_weights = min(num_weights, layer.weight.numel() - 1)
+    return wsn.sparsify(layer, num_weights=num_weights, generator=generator())
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("num_weights", [1, 23])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolution_equals_masked_dense_in_output_and_gradients(options, num_weights, dtype):
+    masked = masked_convolution(num_weights, dtype, **options)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {}
+    assert_equals_masked(masked, inputs(3, 5, 11, 8, dtype=dtype), **tolerance)
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+def test_convolution_gradients_are_those_of_finite_differences(options):
+    assert_gradients(wsn.to_sparse(masked_convolution(**options)), inputs(2, 5, 7, 6))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (8, 5), (3, 3)])
+def test_one_layer_takes_inputs_of_many_sizes_in_either_memory_format(size):
+    masked = masked_convolution(dtype=torch.float32, stride=2, padding=1)
+    native = wsn.to_sparse(copy.deepcopy(masked))
+    native(inputs(2, 5, 9, 9, dtype=torch.float32))
+    x = inputs(2, 5, *size, dtype=torch.float32)
+    for given in (x, x.to(memory_format=torch.channels_last), x[0]):
+        torch.testing.assert_close(native(given), masked(given))
+
+
+def test_what_a_convolution_refuses():
+    native = wsn.to_sparse(masked_convolution())
+    with pytest.raises(ValueError, match=r"has the shape \(2, 4, 9, 9\); \(batch, 5, height, width\) is"):
+        native(inputs(2, 4, 9, 9))
+    with pytest.raises(ValueError, match="the input is 2 x 9 with its zeros around; a kernel of 3 x 3"):
+        native(inputs(2, 5, 2, 9))
+    x = inputs(2, 5, 4, 4).requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(native(x).square().sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"groups": 5, "out_channels": 10}, "5 groups"),
+        ({"padding": "same"}, "padding 'same' in the mode 'zeros'"),
+        ({"padding": 1, "padding_mode": "reflect"}, r"padding \(1, 1\) in the mode 'reflect'"),
+    ],
+    ids=str,
+)
+def test_convolutions_without_native_form_stay_dense(options, reason):
+    layer = nn.Conv2d(**({"in_channels": 5, "out_channels": 7, "kernel_size": 3} | options))
+    net = wsn.sparsify(layer, num_weights=9, generator=generator())
+    with pytest.warns(UserWarning, match=reason):
+        assert not isinstance(wsn.to_sparse(net), sparse.layers.SparseLayer)
+
+
+def test_a_residual_network_is_trained_as_its_masked_form_is():
+    spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=2), width=6)
+    x, labels = torch.randn(5, 3, 32, 32, generator=generator()), torch.tensor([1, 0, 9, 4, 4])
+    losses = []
+    for net in (wsn.build(spec), wsn.to_sparse(wsn.build(spec))):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        found = []
+        for _ in range(4):
+            loss = F.cross_entropy(net(x), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.detach())
+        losses.append(torch.stack(found))
+    assert sum(isinstance(m, wsn.SparseConv2d) for m in net.modules()) > 5
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+    assert losses[0][-1] < losses[0][0]
+    assert wsn.to_dense(net) is net and not any(isinstance(m, wsn.SparseConv2d) for m in net.modules())
 
 
 def test_training_follows_the_masked_dense_path():

@@ -125,6 +125,7 @@ from .similarity import cka as cka
 from .similarity import full_cka as full_cka
 from .similarity import hsic0 as hsic0
 from .similarity import hsic1 as hsic1
+from .sparse import SparseConv2d as SparseConv2d
 from .sparse import SparseLinear as SparseLinear
 from .sparse import to_dense as to_dense
 from .sparse import to_sparse as to_sparse

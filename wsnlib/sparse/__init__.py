@@ -6,6 +6,7 @@ loads into the other, and an optimiser goes on across the change.
 """
 
 from wsnlib.sparse.convert import to_dense, to_sparse
+from wsnlib.sparse.convolution import SparseConv2d
 from wsnlib.sparse.layers import SparseLinear
 
-__all__ = ["SparseLinear", "to_dense", "to_sparse"]
+__all__ = ["SparseConv2d", "SparseLinear", "to_dense", "to_sparse"]

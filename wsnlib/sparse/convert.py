@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from wsnlib import masks
 from wsnlib.models.mlp import NTKLinear
+from wsnlib.sparse.convolution import SparseConv2d
 from wsnlib.sparse.layers import SparseLayer, SparseLinear
 
 M = TypeVar("M", bound=nn.Module)
@@ -46,7 +47,10 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     without = {name: reason for name in named if (reason := unsupported(masked[name]))}
     said = "; ".join(f"{name} has {reason}" for name, reason in without.items())
     if without and layers is not None:
-        raise ValueError(f"no native form: {said}; masked Linear layers are allowed")
+        raise ValueError(
+            f"no native form: {said}; masked Linear layers are allowed, and Conv2d layers of one group with "
+            "zeros around"
+        )
     if without:
         warnings.warn(f"these layers stay dense: {said}", stacklevel=2)
     for name in named:
@@ -82,8 +86,13 @@ def unsupported(layer: nn.Module) -> str | None:
     if isinstance(layer, SparseLayer):
         return None
     kind = type(layer).__bases__[0] if parametrize.is_parametrized(layer) else type(layer)
-    if kind not in (nn.Linear, NTKLinear):
+    if kind not in (nn.Linear, NTKLinear, nn.Conv2d):
         return f"the type {kind.__name__}"
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups != 1:
+            return f"{layer.groups} groups"
+        if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+            return f"padding {layer.padding!r} in the mode {layer.padding_mode!r}"
     stored = cast(nn.ModuleDict, layer.parametrizations)
     others = [n for n in stored if n != "weight"] + [type(p).__name__ for p in stored["weight"].children()][
         1:
@@ -94,7 +103,7 @@ def unsupported(layer: nn.Module) -> str | None:
 def _make_native(layer: nn.Module) -> None:
     if isinstance(layer, NTKLinear):
         layer.input_scale = layer.in_features**-0.5
-    layer.__class__ = SparseLinear
+    layer.__class__ = SparseConv2d if isinstance(layer, nn.Conv2d) else SparseLinear
 
 
 def _make_masked(layer: nn.Module) -> None:
@@ -103,8 +112,11 @@ def _make_masked(layer: nn.Module) -> None:
     mask = masks.StaticMask(cast(masks.StaticMask, stored["weight"].get_submodule("0")).mask)
     weight = cast(torch.Tensor, layer.weight).detach()
     del layer.parametrizations
-    layer.__dict__.pop("_positions", None)
-    layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", 1.0) != 1 else nn.Linear
+    layer.__dict__.pop("_known", None)
+    if isinstance(layer, nn.Conv2d):
+        layer.__class__ = nn.Conv2d
+    else:
+        layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", 1.0) != 1 else nn.Linear
     layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
     parametrize.register_parametrization(layer, "weight", mask)
     cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)

@@ -8,7 +8,8 @@ that `benchmarks/sparse.py` compares it is the fastest without a compiler on the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import nn
@@ -16,25 +17,28 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from wsnlib.masks import StaticMask
 
+T = TypeVar("T")
+
 _dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
 SUM = 0
 """The number of the mode `"sum"` in `torch.embedding_bag` and its derivative."""
 
 
 class Bags(NamedTuple):
-    """Entries of a sparse matrix in order of their rows: `row` and `column` (n,), `start` (rows,) int32."""
+    """Entries of a sparse matrix in order of their rows: `column` (n,) and `start` (rows,), both int32."""
 
-    row: torch.Tensor
     column: torch.Tensor
     start: torch.Tensor
 
     def times(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
         """The matrix with these values (n,), times a dense one (columns, batch): (rows, batch)."""
+        if self.column.numel() == 0 or dense.shape[1] == 0:  # what torch does with nothing is not defined
+            return dense.new_zeros(len(self.start), dense.shape[1])
         return torch.embedding_bag(dense, self.column, self.start, per_sample_weights=values)[0]
 
-    def dots(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    def dots(self, row: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """left[row] · right[column] for every entry, (n,), of (rows, batch) and (columns, batch)."""
-        return cast(torch.Tensor, _dots(left, right, self.column, self.start, self.row, SUM))
+        return cast(torch.Tensor, _dots(left, right, self.column, self.start, row, SUM))
 
 
 def bags(row: torch.Tensor, column: torch.Tensor, *, rows: int) -> Bags:
@@ -45,28 +49,29 @@ def bags(row: torch.Tensor, column: torch.Tensor, *, rows: int) -> Bags:
         [0, 2, 2]
     """
     start = torch.searchsorted(row.contiguous(), torch.arange(rows, device=row.device))
-    return Bags(row.int(), column.int(), start.int())
+    return Bags(column.int(), start.int())
 
 
-class SparseWeight(NamedTuple):
-    """Where the weights of a Linear layer are, (outputs, inputs), by rows and by columns."""
+class LinearWeight(NamedTuple):
+    """Where the weights of a Linear layer are: by outputs, whose number is `row`, and by inputs.
 
-    mask_index: torch.Tensor
-    version: int
-    forward: Bags
-    transposed: Bags
+    `order` takes values that are sorted by outputs to values that are sorted by inputs.
+    """
+
+    by_output: Bags
+    row: torch.Tensor
+    by_input: Bags
     order: torch.Tensor
 
 
-def sparse_weight(mask: StaticMask) -> SparseWeight:
+def linear_weight(mask: StaticMask) -> LinearWeight:
     """The weights of a mask over (outputs, inputs)."""
     outputs, inputs = mask.shape
     row, column = mask.index // inputs, mask.index % inputs
     order = (column * outputs + row).argsort()
-    return SparseWeight(
-        mask.index,
-        mask.index._version,
+    return LinearWeight(
         bags(row, column, rows=outputs),
+        row.int(),
         bags(column[order], row[order], rows=inputs),
         order.int(),
     )
@@ -86,10 +91,10 @@ class LinearFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, w: SparseWeight
+        ctx: Any, x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, w: LinearWeight
     ) -> torch.Tensor:
         x = x.t().contiguous()
-        y = w.forward.times(values, x)
+        y = w.by_output.times(values, x)
         if bias is not None:
             y += bias[:, None]
         ctx.save_for_backward(x, values)
@@ -104,8 +109,8 @@ class LinearFunction(torch.autograd.Function):
         need_x, need_values, need_bias, _ = ctx.needs_input_grad
         g = gradients[0].t().contiguous()
         return (
-            w.transposed.times(values[w.order], g).t() if need_x else None,
-            w.forward.dots(g, x) if need_values else None,
+            w.by_input.times(values[w.order], g).t() if need_x else None,
+            w.by_output.dots(w.row, g, x) if need_values else None,
             g.sum(1) if need_bias else None,
             None,
         )
@@ -118,7 +123,7 @@ class SparseLayer(nn.Module):
     `load_state_dict`, `.to(device)`, or a new mask of another density.
     """
 
-    _positions: Any = None
+    _known: tuple[Any, ...] | None = None
 
     @property
     def weight(self) -> torch.Tensor:
@@ -148,8 +153,16 @@ class SparseLayer(nn.Module):
             )
         return values, mask
 
+    def _positions(self, mask: StaticMask, work_out: Callable[..., T], *size: Any) -> T:
+        """`work_out(mask, *size)`, remembered as long as mask and size stay what they are."""
+        index, version = mask.index, mask.index._version
+        known = self._known
+        if known is None or known[0] is not index or known[1:3] != (version, size):
+            self._known = known = (index, version, size, work_out(mask, *size))
+        return cast(T, known[3])
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_positions"}
+        return {name: value for name, value in self.__dict__.items() if name != "_known"}
 
 
 class SparseLinear(SparseLayer, nn.Linear):
@@ -175,9 +188,7 @@ class SparseLinear(SparseLayer, nn.Linear):
             raise ValueError(
                 f"the input has {input.shape[-1]} features; {self.in_features} are allowed for this layer"
             )
-        w = self._positions
-        if w is None or w.mask_index is not mask.index or w.version != mask.index._version:
-            self._positions = w = sparse_weight(mask)
+        w = self._positions(mask, linear_weight)
         x = input.reshape(-1, self.in_features).to(values.dtype)
         if self.input_scale != 1:
             x = x * self.input_scale
