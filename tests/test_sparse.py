@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import warnings
 
 import pytest
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wsnlib as wsn
 from wsnlib import masks, sparse, training
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse import layers
+from wsnlib.sparse import costs, layers
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -385,3 +386,70 @@ def test_autocast_computes_in_the_precision_of_the_values():
         found = layer(x.bfloat16())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, layer(x.bfloat16().float()))
+
+
+# -- the choice --
+
+
+def two_layers() -> nn.Module:
+    net = nn.Sequential(nn.Linear(64, 37), nn.ReLU(), nn.Dropout(), nn.Linear(37, 10), nn.Linear(10, 3))
+    return wsn.sparsify(net, allocation={"0": 320, "3": 50}, generator=generator())
+
+
+def timed(monkeypatch, dense: float, native: float) -> None:
+    monkeypatch.setattr(costs, "_median_ms", lambda forms, *_: [dense, native][: len(forms)])
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(0.8, "sparse"), (0.95, "dense"), (2.0, "dense")])
+def test_the_faster_form_is_chosen_by_a_margin(monkeypatch, native, chosen):
+    timed(monkeypatch, 1.0, native)
+    net = wsn.to_sparse(two_layers(), layers=["3"])
+    expected = [
+        wsn.LayerCost(layer=name, density=density, dense_ms=1.0, sparse_ms=native, chosen=chosen)
+        for name, density in (("0", 320 / (64 * 37)), ("3", 50 / 370))
+    ]
+    assert wsn.layer_costs(net, torch.randn(5, 64)) == expected
+    assert [isinstance(m, wsn.SparseLinear) for m in net] == [False, False, False, True, False]
+    assert wsn.choose_sparse(net, torch.randn(5, 64)) == expected
+    native_now = chosen == "sparse"
+    assert [isinstance(m, wsn.SparseLinear) for m in net] == [native_now, False, False, native_now, False]
+
+
+def test_layers_are_timed_in_both_forms_as_they_are_used_and_the_model_stays(monkeypatch):
+    seen = []
+
+    def note(forms, x, repetitions):
+        seen.append(([isinstance(f, wsn.SparseLinear) for f in forms], x.shape, x.requires_grad, repetitions))
+        return [1.0, 1.0]
+
+    monkeypatch.setattr(costs, "_median_ms", note)
+    net = wsn.to_sparse(two_layers())
+    net[2].eval()
+    before = copy.deepcopy(net.state_dict())
+    wsn.layer_costs(net, torch.randn(5, 64), repetitions=7)
+    assert seen == [
+        ([False, True], (5, 64), False, 7),
+        ([False, True], (5, 37), True, 7),
+    ]
+    assert [m.training for m in net] == [True, True, False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_equal_layers_are_timed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(costs, "_median_ms", lambda *_: calls.append(1) or [1.0, 1.0])
+    net = nn.Sequential(*[nn.Linear(13, 13) for _ in range(4)])
+    wsn.sparsify(net, allocation={"0": 9, "1": 9, "2": 9, "3": 8}, generator=generator())
+    assert len(wsn.layer_costs(net, torch.randn(5, 13))) == 4
+    assert len(calls) == 3  # the first needs no gradient of its input
+
+
+def test_times_are_real_and_a_layer_without_native_form_stays_dense():
+    net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Flatten(), nn.Linear(30, 7))
+    wsn.sparsify(net, allocation={"0": 17, "2": 40}, generator=generator())
+    first, second = wsn.choose_sparse(net, torch.randn(2, 3, 8), repetitions=1)
+    assert first.dense_ms > 0 and math.isnan(first.sparse_ms) and first.chosen == "dense"
+    assert second.dense_ms > 0 and second.sparse_ms > 0
+    with pytest.raises(ValueError, match="repetitions is 0; an integer of at least 1 is allowed"):
+        wsn.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)

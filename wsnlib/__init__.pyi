@@ -125,8 +125,11 @@ from .similarity import cka as cka
 from .similarity import full_cka as full_cka
 from .similarity import hsic0 as hsic0
 from .similarity import hsic1 as hsic1
+from .sparse import LayerCost as LayerCost
 from .sparse import SparseConv2d as SparseConv2d
 from .sparse import SparseLinear as SparseLinear
+from .sparse import choose_sparse as choose_sparse
+from .sparse import layer_costs as layer_costs
 from .sparse import to_dense as to_dense
 from .sparse import to_sparse as to_sparse
 from .specs import CIFAR10 as CIFAR10

@@ -7,6 +7,15 @@ loads into the other, and an optimiser goes on across the change.
 
 from wsnlib.sparse.convert import to_dense, to_sparse
 from wsnlib.sparse.convolution import SparseConv2d
+from wsnlib.sparse.costs import LayerCost, choose_sparse, layer_costs
 from wsnlib.sparse.layers import SparseLinear
 
-__all__ = ["SparseConv2d", "SparseLinear", "to_dense", "to_sparse"]
+__all__ = [
+    "LayerCost",
+    "SparseConv2d",
+    "SparseLinear",
+    "choose_sparse",
+    "layer_costs",
+    "to_dense",
+    "to_sparse",
+]
