@@ -453,3 +453,28 @@ def test_times_are_real_and_a_layer_without_native_form_stays_dense():
     assert second.dense_ms > 0 and second.sparse_ms > 0
     with pytest.raises(ValueError, match="repetitions is 0; an integer of at least 1 is allowed"):
         wsn.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)
+
+
+def test_estimates_follow_weights_positions_and_batch():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 64, 3, stride=2, padding=1))
+    wsn.sparsify(net, allocation={"0": 40, "1": 100}, generator=generator())
+    x = torch.randn(2, 3, 8, 8)
+    first, second = wsn.estimated_costs(net, x)
+    more, _ = wsn.estimated_costs(net, x, batch_size=20)
+    assert first.dense_ms == pytest.approx(costs.DENSE_NS * 432 * 64 * 2 / 1e6)
+    assert second.dense_ms == pytest.approx(costs.DENSE_NS * 9216 * 16 * 2 / 1e6)
+    assert more.dense_ms == pytest.approx(10 * first.dense_ms)
+    fixed, values = costs.CALL_NS * 16, costs.VALUE_NS["conv"] * 2 * (16 * 64 + 64 * 16)
+    assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS * 100 * 16 * 2 + values + fixed) / 1e6)
+    assert wsn.estimated_costs(wsn.to_sparse(net), x) == [first, second]
+    unlike = wsn.sparsify(nn.Conv1d(3, 5, 3), num_weights=9, generator=generator())
+    (found,) = wsn.estimated_costs(unlike, torch.randn(2, 3, 8))
+    assert found.chosen == "dense" and math.isnan(found.sparse_ms)
+
+
+def test_estimates_choose_what_was_measured_to_be_faster():
+    resnet = wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64))
+    found = wsn.estimated_costs(resnet, torch.zeros(1, 3, 32, 32), batch_size=128)
+    native = {cost.layer for cost in found if cost.chosen == "sparse"}
+    assert {"layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv2"} <= native
+    assert not {name for name in native if name.startswith("layer1") or name == "layer3.0.shortcut.0"}

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, masks, specs, sweeps, training
+from wsnlib import experiments, masks, sparse, specs, sweeps, training
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -150,6 +150,28 @@ def test_every_way_to_widen_trains_and_says_what_it_kept(model):
     assert record.network["num_weights"] == sum(wsn.allocation(model).values())
 
 
+def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
+    natives, take = [], sparse.take
+
+    def noted(net, costs):
+        take(net, costs)
+        natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.SparseLinear)])
+
+    monkeypatch.setattr(experiments.sparse, "take", noted)
+    records = []
+    for width in (10, 640):
+        run = replace(experiment(), model=wsn.StaticSparsity(BASE, width=width))
+        records.append(wsn.run(run, device="cpu"))
+    assert natives == [[], ["hidden1"]]
+    monkeypatch.setattr(experiments.sparse, "take", lambda *_: None)
+    dense = wsn.run(run, device="cpu")
+    assert dense.history["train_loss"] == pytest.approx(records[1].history["train_loss"], rel=1e-4)
+    assert dense.network == records[1].network
+    monkeypatch.setattr(experiments.sparse, "take", lambda *_: pytest.fail("not asked for"))
+    for model, changes in ((run.model, {"precision": "bfloat16"}), (BASE, {})):
+        wsn.run(replace(experiment(**changes), model=model), device="cpu")
+
+
 def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):
     timed = []
 
@@ -204,7 +226,8 @@ def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, de
 
     def watched(spec, *, seed):
         net = build(spec, seed=seed)
-        net.register_forward_pre_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+        enabled = torch.are_deterministic_algorithms_enabled
+        net.register_forward_pre_hook(lambda net, _: seen.add(enabled()) if net.training else None)
         return net
 
     monkeypatch.setattr(experiments, "build", watched)

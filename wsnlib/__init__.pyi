@@ -129,6 +129,7 @@ from .sparse import LayerCost as LayerCost
 from .sparse import SparseConv2d as SparseConv2d
 from .sparse import SparseLinear as SparseLinear
 from .sparse import choose_sparse as choose_sparse
+from .sparse import estimated_costs as estimated_costs
 from .sparse import layer_costs as layer_costs
 from .sparse import to_dense as to_dense
 from .sparse import to_sparse as to_sparse

@@ -60,6 +60,12 @@ class Grid(NamedTuple):
         return h, w
 
 
+def grid_of(layer: nn.Conv2d, input: torch.Tensor) -> Grid:
+    """The grid of a layer with padding given as numbers, on an input (…, height, width)."""
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, input.shape[-2:])
+    return Grid(*(cast(Pair, tuple(size)) for size in sizes))
+
+
 class Phase(NamedTuple):
     """The weights that reach the input positions `phase` modulo the stride: by input channel, in `order`."""
 
@@ -191,13 +197,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
                 f"the input has the shape {tuple(input.shape)}; (batch, {self.in_channels}, height, width) "
                 "is allowed for this layer"
             )
-        grid = Grid(
-            cast(Pair, self.kernel_size),
-            cast(Pair, self.stride),
-            cast(Pair, self.padding),
-            cast(Pair, self.dilation),
-            (input.shape[-2], input.shape[-1]),
-        )
+        grid = grid_of(self, input)
         if min(grid.outputs) < 1:
             raise ValueError(
                 f"the input is {grid.padded[0]} x {grid.padded[1]} with its zeros around; a kernel of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,22 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from wsnlib.masks import StaticMask
 from wsnlib.sparse.convert import masked_layers, to_dense, to_sparse, unsupported
+from wsnlib.sparse.convolution import grid_of
 
 MARGIN = 0.9
 """The native form is chosen where it takes less than this share of the dense form's time."""
+
+DENSE_NS = 0.055
+"""Estimated nanoseconds on one CPU core, forward and backward, of a weight of a dense layer at one position
+of one image. `benchmarks/sparse.py` shows what was measured beside these four estimates."""
+WEIGHT_NS = 0.6
+"""The same of a weight of a native layer."""
+VALUE_NS = {"linear": 1.0, "conv": 3.0}
+"""Of a number of a native layer's input or output, which is laid out with the batch last."""
+CALL_NS = 30_000.0
+"""Of each position of a native layer, however few weights there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +73,56 @@ def layer_costs(model: nn.Module, images: torch.Tensor, *, repetitions: int = 5)
     """
     if repetitions < 1:
         raise ValueError(f"repetitions is {repetitions!r}; an integer of at least 1 is allowed")
-    layers = masked_layers(model)
-    inputs = _inputs(model, layers, images)
     timed: dict[object, tuple[float, float]] = {}
-    costs = []
-    for name, layer in layers.items():
-        weights, size = _numbers(layer)
-        x = inputs.get(name)
-        alike = None if x is None else (layer.extra_repr(), weights, x.shape, x.requires_grad)
+
+    def times(layer: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+        alike = (layer.extra_repr(), _numbers(layer), x.shape, x.requires_grad)
         if alike not in timed:
-            timed[alike] = (0.0, 0.0) if x is None else _times(layer, x, repetitions)
-        dense, native = timed[alike]
-        chosen: Literal["dense", "sparse"] = "sparse" if native < MARGIN * dense else "dense"
-        costs.append(
-            LayerCost(layer=name, density=weights / size, dense_ms=dense, sparse_ms=native, chosen=chosen)
-        )
-    return costs
+            timed[alike] = _times(layer, x, repetitions)
+        return timed[alike]
+
+    return _costs(model, images, times)
+
+
+def estimated_costs(
+    model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None
+) -> list[LayerCost]:
+    """What [`layer_costs`][wsnlib.sparse.layer_costs] would find on one CPU core, without timing anything.
+
+    Estimates do not depend on chance, so that what is chosen by them, and with it every bit of a result,
+    is the same each time. The choice is right where it matters and may be wrong by some 30 % of a layer's
+    time near break-even.
+
+    Args:
+        model: With masked layers.
+        images: One or more inputs of the model, which is run on them once, in evaluation mode.
+        batch_size: Images in a batch; by default as many as there are.
+
+    Examples:
+        >>> from wsnlib import masks
+        >>> net = nn.Sequential(nn.Linear(784, 640), nn.ReLU(), nn.Linear(640, 10))
+        >>> net = masks.sparsify(net, num_weights=3970, generator=torch.Generator())
+        >>> [cost.chosen for cost in estimated_costs(net, torch.zeros(1, 784), batch_size=100)]
+        ['sparse', 'dense']
+    """
+    factor = (batch_size or len(images)) / len(images)
+
+    def times(layer: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+        weights, size = _numbers(layer)
+        if unsupported(layer):
+            return math.nan, math.nan
+        if isinstance(layer, nn.Conv2d):
+            positions = math.prod(grid_of(layer, x).outputs)
+            batch, outputs, kind = factor * x.shape[0], layer.out_channels * positions, "conv"
+        else:
+            positions, outputs, kind = 1, cast(nn.Linear, layer).out_features, "linear"
+            batch = factor * x.shape[:-1].numel()
+        values = factor * x.numel() + batch * outputs
+        dense = DENSE_NS * size * positions * batch
+        native = WEIGHT_NS * weights * positions * batch + VALUE_NS[kind] * values + CALL_NS * positions
+        return dense / 1e6, native / 1e6
+
+    return _costs(model, images, times)
 
 
 def choose_sparse(model: nn.Module, images: torch.Tensor, *, repetitions: int = 5) -> list[LayerCost]:
@@ -93,14 +140,38 @@ def choose_sparse(model: nn.Module, images: torch.Tensor, *, repetitions: int = 
         (['sparse'], 'SparseLinear')
     """
     costs = layer_costs(model, images, repetitions=repetitions)
+    take(model, costs)
+    return costs
+
+
+def take(model: nn.Module, costs: list[LayerCost]) -> None:
+    """Give each layer the form that was chosen, in place."""
     to_dense(model)
     to_sparse(model, layers=[cost.layer for cost in costs if cost.chosen == "sparse"])
+
+
+def _costs(
+    model: nn.Module,
+    images: torch.Tensor,
+    times: Callable[[nn.Module, torch.Tensor], tuple[float, float]],
+) -> list[LayerCost]:
+    layers = masked_layers(model)
+    inputs = _inputs(model, layers, images)
+    costs = []
+    for name, layer in layers.items():
+        weights, size = _numbers(layer)
+        dense, native = times(layer, inputs[name]) if name in inputs else (0.0, 0.0)
+        chosen: Literal["dense", "sparse"] = "sparse" if native < MARGIN * dense else "dense"
+        costs.append(
+            LayerCost(layer=name, density=weights / size, dense_ms=dense, sparse_ms=native, chosen=chosen)
+        )
     return costs
 
 
 def _numbers(layer: nn.Module) -> tuple[int, int]:
     values = layer.get_parameter("parametrizations.weight.original")
-    return values.numel(), cast(torch.Tensor, layer.weight).numel()
+    stored = layer.get_submodule("parametrizations.weight.0")
+    return values.numel(), cast(StaticMask, stored).shape.numel()
 
 
 def _inputs(model: nn.Module, layers: dict[str, nn.Module], images: torch.Tensor) -> dict[str, torch.Tensor]:
