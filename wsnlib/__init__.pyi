@@ -181,6 +181,7 @@ from .sweeps import table as table
 from .training import evaluate as evaluate
 from .training import predict as predict
 from .training import train as train
+from .training import train_fleet as train_fleet
 from .widening import LayerPair as LayerPair
 from .widening import layer_pairs as layer_pairs
 from .widening import linear_bottleneck as linear_bottleneck

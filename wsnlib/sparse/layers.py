@@ -67,12 +67,17 @@ class LinearWeight(NamedTuple):
 def linear_weight(mask: StaticMask) -> LinearWeight:
     """The weights of a mask over (outputs, inputs)."""
     outputs, inputs = mask.shape
-    row, column = mask.index // inputs, mask.index % inputs
-    order = (column * outputs + row).argsort()
+    return located(mask.index // inputs, mask.index % inputs, (outputs, inputs))
+
+
+def located(row: torch.Tensor, column: torch.Tensor, shape: tuple[int, int]) -> LinearWeight:
+    """The weights in these rows, in order, and columns of a matrix."""
+    rows, columns = shape
+    order = (column * rows + row).argsort()
     return LinearWeight(
-        bags(row, column, rows=outputs),
+        bags(row, column, rows=rows),
         row.int(),
-        bags(column[order], row[order], rows=inputs),
+        bags(column[order], row[order], rows=columns),
         order.int(),
     )
 
