@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import wsnlib as wsn
-from wsnlib import training
+from wsnlib import experiments, sweeps, training
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -130,3 +130,88 @@ def test_unequal_members_are_refused(digits):
     ):
         with pytest.raises(ValueError, match=message):
             wsn.train_fleet(models, digits, protocols, seeds=seeds)
+
+
+# -- in sweeps --
+
+
+def run(width: int = 37, seed: int = 0, rate: float = 0.1, **changes) -> wsn.Experiment:
+    model = wsn.StaticSparsity(BASE, width=width)
+    training = protocol(learning_rate=rate, **changes)
+    return wsn.Experiment(model=model, data=wsn.Digits(validation_size=200), training=training, seed=seed)
+
+
+def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(tmp_path, monkeypatch):
+    runs = [run(width=w, seed=s, rate=r) for w in (10, 37) for s in (0, 1) for r in (0.1, 0.2)]
+    runs.append(replace(run(), model=replace(WIDE, allocation=wsn.LastLayerDensity(density=0.2))))
+    runs.append(replace(run(), model=wsn.LinearBottleneck(BASE, width=37)))
+    alone, together = wsn.Store(tmp_path / "alone"), wsn.Store(tmp_path / "together")
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [0.1] * len(runs))
+    wsn.run_missing(runs, store=alone, workers=1, progress=False)
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    assert wsn.run_missing(runs, store=together, workers=1, progress=False) == len(runs)
+    sizes = [together.load(r).environment.get("fleet", 1) for r in runs]
+    assert sizes == [4] * 4 + [5] * 5 + [1]
+    apart = wsn.Store(tmp_path / "apart")
+    wsn.run_missing(runs[:2], store=apart, workers=1, progress=False, fleets=False)
+    assert [apart.load(r).history for r in runs[:2]] == [alone.load(r).history for r in runs[:2]]
+    for each in runs:
+        a, b = alone.load(each), together.load(each)
+        assert (a.key, a.status, a.reported_epoch, a.network) == (
+            b.key,
+            b.status,
+            b.reported_epoch,
+            b.network,
+        )
+        assert a.history["train_loss"] == pytest.approx(b.history["train_loss"], rel=1e-4)
+        assert (a.predictions == b.predictions).mean() > 0.99
+        assert set(b.environment) - set(a.environment) <= {"fleet"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "sizes"),
+    [
+        ([run(seed=s) for s in range(5)], {}, [5]),
+        ([run(seed=s) for s in range(5)], {"workers": 2}, [3, 2]),
+        ([run(seed=s) for s in range(5)], {"seconds": 19.0}, [1] * 5),
+        ([run(seed=s) for s in range(5)], {"together": False}, [1] * 5),
+        ([run(seed=s) for s in range(5)], {"seconds": 400.0}, [2, 2, 1]),
+        ([run(seed=s) for s in range(40)], {}, [16, 16, 8]),
+        ([run(width=1500, seed=s) for s in range(7)], {}, [3, 3, 1]),
+        ([run(width=w) for w in (5, 37, 5, 41)], {}, [2, 1, 1]),
+        ([run(), run(epochs=5), run(seed=1, rate=0.7)], {}, [2, 1]),
+        ([run(decayed="weights"), run(decayed="weights", seed=1)], {}, [1, 1]),
+    ],
+)
+def test_runs_of_one_shape_and_protocol_are_together_and_others_are_split(runs, options, sizes):
+    options = {"workers": 1, "together": True, "seconds": 20.0} | options
+    seconds = [options.pop("seconds")] * len(runs)
+    work = sweeps._fleets(runs, seconds, **options)
+    assert [len(together) for together, _ in work] == sizes
+    assert sorted(wsn.key(r) for together, _ in work for r in together) == sorted(map(wsn.key, runs))
+    assert sum(each for _, each in work) == pytest.approx(sum(seconds))
+
+
+def test_members_with_one_seed_are_together():
+    work = sweeps._fleets(
+        [run(seed=s, rate=r) for r in (0.1, 0.2) for s in (0, 1)], [20.0] * 4, workers=2, together=True
+    )
+    assert [[r.seed for r in together] for together, _ in work] == [[0, 0], [1, 1]]
+
+
+def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(experiments, "run_fleet", fail)
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    runs = [*(run(seed=s) for s in range(3)), run(width=41)]
+    with pytest.raises(wsn.SweepError, match="3 of 4 runs failed, the others are stored; .* no more"):
+        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
+    with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
+        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
+
+
+def test_runs_that_are_not_alike_are_no_fleet():
+    with pytest.raises(ValueError, match="the 2 runs have 2 shapes or protocols"):
+        experiments.run_fleet([run(), run(width=41)])

@@ -441,15 +441,15 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
 # -- processes and their devices --
 
 
-def note_place(run, store, device) -> None:
-    with open(store.path / f"{os.getpid()}.{run.seed}", "w") as file:
+def note_place(runs, store, device) -> None:
+    with open(store.path / f"{os.getpid()}.{runs[0].seed}", "w") as file:
         file.write(device)
     time.sleep(0.05)
 
 
 def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "_work", note_place)
-    work = [(experiment(seed=seed), 1.0) for seed in range(7)]
+    work = [((experiment(seed=seed),), 1.0) for seed in range(7)]
     advanced = []
     failures = sweeps._in_processes(
         work, wsn.Store(tmp_path), ["a", "b"], lambda count, seconds: advanced.append((count, seconds))
