@@ -1,6 +1,7 @@
 # make book      execute every chapter with the smoke profile and build the book, in _build/
 # make test      lint, types, import contract, unit tests, doctests, notebooks
 # make publish   execute the chapters in place from records/ (PROFILE=cpu), training what is missing
+# make bench     measure everything in benchmarks/ and write the page book/benchmarks.md
 # make env       only make the environment
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 
 export WSN_STORE ?= $(CURDIR)/_build/store
 
-.PHONY: book test publish env clean
+.PHONY: book test publish bench env clean
 
 env: $(VENV)/installed
 
@@ -27,6 +28,10 @@ book: env
 publish: export WSN_STORE = records
 publish: env
 	$(BIN)/python book/build.py publish --profile $(PROFILE)
+
+bench: env
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/table.py
 
 test: env
 	$(BIN)/ruff check

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, masks, models, specs, sweeps, training
+from wsnlib import experiments, masks, models, sparse, specs, sweeps, training
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -202,6 +202,28 @@ def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
         wsn.run(three)
 
 
+def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
+    natives, take = [], sparse.take
+
+    def noted(net, costs):
+        take(net, costs)
+        natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.SparseLinear)])
+
+    monkeypatch.setattr(experiments.sparse, "take", noted)
+    records = []
+    for width in (10, 640):
+        run = replace(experiment(), model=wsn.StaticSparsity(BASE, width=width))
+        records.append(wsn.run(run, device="cpu"))
+    assert natives == [[], ["hidden1"]]
+    monkeypatch.setattr(experiments.sparse, "take", lambda *_: None)
+    dense = wsn.run(run, device="cpu")
+    assert dense.history["train_loss"] == pytest.approx(records[1].history["train_loss"], rel=1e-4)
+    assert dense.network == records[1].network
+    monkeypatch.setattr(experiments.sparse, "take", lambda *_: pytest.fail("not asked for"))
+    for model, changes in ((run.model, {"precision": "bfloat16"}), (BASE, {})):
+        wsn.run(replace(experiment(**changes), model=model), device="cpu")
+
+
 def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):
     timed = []
 
@@ -256,7 +278,8 @@ def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, de
 
     def watched(spec, *, seed):
         net = build(spec, seed=seed)
-        net.register_forward_pre_hook(lambda *_: seen.add(torch.are_deterministic_algorithms_enabled()))
+        enabled = torch.are_deterministic_algorithms_enabled
+        net.register_forward_pre_hook(lambda net, _: seen.add(enabled()) if net.training else None)
         return net
 
     monkeypatch.setattr(experiments, "build", watched)
@@ -470,15 +493,15 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
 # -- processes and their devices --
 
 
-def note_place(run, store, device) -> None:
-    with open(store.path / f"{os.getpid()}.{run.seed}", "w") as file:
+def note_place(runs, store, device) -> None:
+    with open(store.path / f"{os.getpid()}.{runs[0].seed}", "w") as file:
         file.write(device)
     time.sleep(0.05)
 
 
 def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "_work", note_place)
-    work = [(experiment(seed=seed), 1.0) for seed in range(7)]
+    work = [((experiment(seed=seed),), 1.0) for seed in range(7)]
     advanced = []
     failures = sweeps._in_processes(
         work, wsn.Store(tmp_path), ["a", "b"], lambda count, seconds: advanced.append((count, seconds))

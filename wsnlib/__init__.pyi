@@ -153,6 +153,14 @@ from .similarity import cka as cka
 from .similarity import full_cka as full_cka
 from .similarity import hsic0 as hsic0
 from .similarity import hsic1 as hsic1
+from .sparse import LayerCost as LayerCost
+from .sparse import SparseConv2d as SparseConv2d
+from .sparse import SparseLinear as SparseLinear
+from .sparse import choose_sparse as choose_sparse
+from .sparse import estimated_costs as estimated_costs
+from .sparse import layer_costs as layer_costs
+from .sparse import to_dense as to_dense
+from .sparse import to_sparse as to_sparse
 from .specs import CIFAR10 as CIFAR10
 from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
@@ -207,6 +215,7 @@ from .sweeps import table as table
 from .training import evaluate as evaluate
 from .training import predict as predict
 from .training import train as train
+from .training import train_fleet as train_fleet
 from .widening import LayerPair as LayerPair
 from .widening import layer_pairs as layer_pairs
 from .widening import linear_bottleneck as linear_bottleneck

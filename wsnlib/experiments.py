@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsnlib import custom, kernels, layers, masks, models, specs, training, widening
+from wsnlib import custom, kernels, layers, masks, models, sparse, specs, training, widening
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.representations import cka_sums
 from wsnlib.store import Record
@@ -278,6 +278,12 @@ def run(
         "seconds": round(time.perf_counter() - start, 2),
         "data_sha256": data.sha256,
     }
+    return _record(experiment, model, outcome, environment(target) | made)
+
+
+def _record(
+    experiment: specs.Experiment, model: nn.Module, outcome: training.Outcome, made: dict[str, Any]
+) -> Record:
     if isinstance(experiment.model, specs.CustomModelSpec):
         made["network"] = custom.origin(experiment.model)
     return Record(
@@ -292,18 +298,103 @@ def run(
             "connectivity": masks.connectivity(model),
             "weights_per_layer": allocation(experiment.model),
         },
-        environment=environment(target) | made,
+        environment=made,
     )
+
+
+def fleet_key(run: specs.Run) -> str | None:
+    """What runs have in common that can train as one fleet on a CPU; None if a run trains alone.
+
+    They are fully connected networks of one shape on the same data by the same protocol, but for the
+    learning rate, the seed and which weights are there.
+
+    Examples:
+        >>> base, data = specs.MLPSpec(width=5), specs.MNIST()
+        >>> runs = [
+        ...     specs.Experiment(
+        ...         model=specs.StaticSparsity(base, width=w),
+        ...         data=data,
+        ...         training=specs.Training(epochs=3, learning_rate=rate),
+        ...         seed=seed,
+        ...     )
+        ...     for w, rate, seed in ((20, 0.1, 0), (20, 0.3, 1), (40, 0.1, 0))
+        ... ]
+        >>> first, second, third = map(fleet_key, runs)
+        >>> first == second, first == third
+        (True, False)
+    """
+    if not isinstance(run, specs.Experiment):
+        return None
+    shape = timed_as(run.model) if isinstance(run.model, specs.StaticSparsity) else run.model
+    protocol = run.training
+    if not isinstance(shape, specs.MLPSpec) or protocol.decayed != "all" or protocol.precision != "float32":
+        return None
+    return specs.key(replace(run, model=shape, seed=0, training=replace(protocol, learning_rate=1.0)))
+
+
+def hidden_values(run: specs.Experiment) -> int:
+    """Numbers in the hidden layers of a fully connected network for one batch."""
+    net = run.model.base if isinstance(run.model, specs.WidenedSpec) else run.model
+    assert isinstance(net, specs.MLPSpec)
+    width = run.model.width if isinstance(run.model, specs.WidenedSpec) else net.width
+    return width * net.hidden_layers * run.training.batch_size
+
+
+def run_fleet(
+    experiments: Sequence[specs.Experiment], *, threads: int = 1, download: bool = False
+) -> list[Record]:
+    """Train runs with one [`fleet_key`][wsnlib.experiments.fleet_key] at once on the CPU; a record of each.
+
+    A record says in `environment.fleet` how many were trained at once, and its `seconds` are its share.
+
+    Raises:
+        ValueError: If the runs are not alike, or the networks do not fit the data.
+    """
+    keys = {fleet_key(run) for run in experiments}
+    if len(keys) != 1 or None in keys:
+        raise ValueError(
+            f"the {len(experiments)} runs have {len(keys)} shapes or protocols; "
+            "one that fleets can train is allowed"
+        )
+    data = load_data(experiments[0].data, download=download)
+    for run in experiments:
+        check_fit(run, data)
+    start = time.perf_counter()
+    with cpu_threads(threads):
+        models = [_faster(build(run.model, seed=run.seed), data, run.training) for run in experiments]
+        protocols, seeds = [run.training for run in experiments], [run.seed for run in experiments]
+        outcomes = training.train_fleet(models, data, protocols, seeds=seeds)
+    made: dict[str, Any] = {
+        "threads": threads,
+        "deterministic": False,
+        "fleet": len(experiments),
+        "seconds": round((time.perf_counter() - start) / len(experiments), 2),
+        "data_sha256": data.sha256,
+    }
+    where = environment(torch.device("cpu"))
+    return [
+        _record(run, model, outcome, where | made)
+        for run, model, outcome in zip(experiments, models, outcomes, strict=True)
+    ]
 
 
 def _trained(
     experiment: specs.Experiment, data: Dataset, device: torch.device, *, deterministic: bool
 ) -> tuple[nn.Module, training.Outcome]:
-    model = build(experiment.model, seed=experiment.seed).to(device)
+    model = _faster(build(experiment.model, seed=experiment.seed).to(device), data, experiment.training)
     outcome = training.train(
         model, data.to(device), experiment.training, seed=experiment.seed, deterministic=deterministic
     )
     return model, outcome
+
+
+def _faster(model: nn.Module, data: Dataset, protocol: specs.Training) -> nn.Module:
+    """The model, its masked layers native where that is estimated to pay: on a CPU, in single precision."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    if on_cpu and protocol.precision == "float32" and masks.layer_masks(model):
+        one = torch.zeros(1, *data.image_shape)
+        sparse.take(model, sparse.estimated_costs(model, one, batch_size=protocol.batch_size))
+    return model
 
 
 def _what_fits(experiment: specs.Experiment, data: Dataset, device: torch.device) -> str:
@@ -575,7 +666,7 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
         return time.perf_counter() - start
 
     with cpu_threads(1):
-        model = build(experiment.model).to(target)
+        model = _faster(build(experiment.model).to(target), data, protocol)
         seconds(1)
         steps = int(min(12, max(2, 0.3 / seconds(1))))
         per_step = seconds(steps) / steps

@@ -408,13 +408,18 @@ def check_maskable(model: nn.Module, names: Iterable[str]) -> None:
 def densify(model: M) -> M:
     """Undo the parametrisation in place: removed weights become parameters that are 0.
 
+    Raises:
+        ValueError: If a layer is a native sparse one; `wsn.to_dense` makes it a masked one first.
+
     Examples:
         >>> net = sparsify(nn.Linear(4, 4), num_weights=5, generator=torch.Generator())
         >>> int((densify(net).weight == 0).sum()), num_weights(net)
         (11, 16)
     """
-    for layer in weight_layers(model).values():
+    for name, layer in weight_layers(model).items():
         if _static_mask(layer) is not None:
+            if not type(layer).__name__.startswith("Parametrized"):  # as torch names what it makes
+                raise ValueError(f"{name} is a native sparse layer; call wsn.to_dense first")
             weight = layer.weight.detach().clone()
             stored = layer.get_submodule("parametrizations.weight")
             trainable = any(values.requires_grad for values in stored.parameters())

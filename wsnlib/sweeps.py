@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -33,6 +33,22 @@ PROCESS_BYTES = 2**30
 """Memory of a GPU set aside for each process beside its tensors: context, kernels, workspaces."""
 
 
+MOST_IN_FLEET = 16
+"""Networks that are trained at once in one process at most."""
+
+FLEET_VALUES = 2**19
+"""Hidden units of a whole batch of a fleet at most: more leave the processor's cache."""
+
+LONGEST_FLEET = 900.0
+"""Seconds that a fleet would take one by one at most: what is stopped loses no more than that."""
+
+SHORTEST_IN_FLEET = 20.0
+"""Seconds of a run below which it trains alone: what a fleet saves is little then."""
+
+Work = tuple[tuple[specs.Run, ...], float]
+"""Runs that are trained at once, most often one, and the seconds that they are estimated to take."""
+
+
 class BudgetError(RuntimeError):
     """Records are missing and making them would take longer than allowed."""
 
@@ -50,16 +66,22 @@ def run_missing(
     budget_minutes: float | None = None,
     download: bool = False,
     progress: bool = True,
+    fleets: bool = True,
 ) -> int:
     """Train the runs that have no record yet, and return how many those were.
 
     Each run is stored by the process that trained it, as soon as it is done: whatever stops the
-    sweep, the same call goes on where it was. Every run trains on one CPU thread, so that its
-    record does not depend on how many processes there are.
+    sweep, the same call goes on where it was. Every run that trains alone does so on one CPU thread, so
+    that its record does not depend on how many processes there are.
 
     Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
     the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
     turns, which still fills the gaps that a small network leaves.
+
+    On a CPU, masked layers are native where that is estimated to pay, and fully connected networks of one
+    shape that would take 20 seconds or more are trained as fleets of up to `MOST_IN_FLEET`, those with the
+    same seed together (`wsn.train_fleet`). Each has its own record, equal to that of training alone but
+    for rounding, which depends on how many were together.
 
     Args:
         runs: Trainings and measurements; equal ones are run once.
@@ -72,6 +94,7 @@ def run_missing(
         budget_minutes: Refuse to start if a short measurement says that it would take longer.
         download: Whether missing data sets may be fetched.
         progress: Show one bar with the time left on standard error.
+        fleets: Whether runs may be trained together; `False` gives every bit of training alone.
 
     Raises:
         BudgetError: If the runs would take longer than the budget; nothing is trained.
@@ -137,7 +160,7 @@ def run_missing(
             bar.set_description_str(f"{done}/{len(missing)} runs", refresh=False)
             bar.update(estimate)
 
-        work = list(zip(missing, seconds, strict=True))
+        work = _fleets(missing, seconds, workers=workers, together=fleets and not on_gpu)
         if workers == 1:
             failures = _here(work, store, places[0], advance)
         else:
@@ -149,6 +172,29 @@ def run_missing(
             f"{specs.key(run)} with {type(error).__name__}: {error}"
         ) from error
     return len(missing)
+
+
+def _fleets(
+    runs: Sequence[specs.Run], seconds: Sequence[float], *, workers: int, together: bool
+) -> list[Work]:
+    """The runs in their order, those together that are trained at once, with work left for every process."""
+    groups: dict[str, list[tuple[specs.Run, float]]] = {}
+    for run, estimated in zip(runs, seconds, strict=True):
+        pays = together and estimated >= SHORTEST_IN_FLEET
+        key = experiments.fleet_key(run) if pays else None
+        groups.setdefault(key or specs.key(run), []).append((run, estimated))
+    work: list[Work] = []
+    for group in groups.values():
+        most = math.ceil(len(group) / workers)
+        if len(group) > 1:  # those of one seed side by side: they see the same images, prepared once
+            group.sort(key=lambda each: cast(specs.Experiment, each[0]).seed)
+            values = experiments.hidden_values(cast(specs.Experiment, group[0][0]))
+            limits = (MOST_IN_FLEET, FLEET_VALUES // values, int(LONGEST_FLEET // group[0][1]))
+            most = max(1, min(most, *limits))
+        for start in range(0, len(group), most):
+            part = group[start : start + most]
+            work.append((tuple(run for run, _ in part), sum(each for _, each in part)))
+    return work
 
 
 def _devices(device: str) -> list[str]:
@@ -193,39 +239,37 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
 Failures = list[tuple[specs.Run, BaseException]]
 
 
-def _here(work: Sequence[tuple[specs.Run, float]], store: Store, device: str, advance: Progress) -> Failures:
+def _here(work: Sequence[Work], store: Store, device: str, advance: Progress) -> Failures:
     failures: Failures = []
-    for run, seconds in work:
+    for runs, seconds in work:
         try:
-            _work(run, store, device)
+            _work(runs, store, device)
         except Exception as error:  # one run of a hundred may fail; the others go on
             traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
-            failures.append((run, error))
-        advance(1, seconds)
+            failures.extend((run, error) for run in runs)
+        advance(len(runs), seconds)
     return failures
 
 
-def _in_processes(
-    work: Sequence[tuple[specs.Run, float]], store: Store, places: Sequence[str], advance: Progress
-) -> Failures:
+def _in_processes(work: Sequence[Work], store: Store, places: Sequence[str], advance: Progress) -> Failures:
     """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: Failures = []
     context = multiprocessing.get_context("spawn")
     processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
     left = iter(work)
-    under_way: dict[Future[None], tuple[int, specs.Run, float]] = {}
+    under_way: dict[Future[None], tuple[int, tuple[specs.Run, ...], float]] = {}
 
     def start(place: int) -> None:
-        for run, seconds in islice(left, 1):
-            future = processes[place].submit(_work, run, store, places[place])
-            under_way[future] = (place, run, seconds)
+        for runs, seconds in islice(left, 1):
+            future = processes[place].submit(_work, runs, store, places[place])
+            under_way[future] = (place, runs, seconds)
 
     try:
         for place in range(len(places)):
             start(place)
         while under_way:
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                place, run, seconds = under_way.pop(future)
+                place, runs, seconds = under_way.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise SweepError(
@@ -233,18 +277,22 @@ def _in_processes(
                         "call again to go on"
                     ) from error
                 if error is not None:
-                    failures.append((run, error))
+                    failures.extend((run, error) for run in runs)
                 start(place)
-                advance(1, seconds)
+                advance(len(runs), seconds)
     finally:
         for process in processes:  # runs under way are still finished and stored
             process.shutdown(wait=False)
     return failures
 
 
-def _work(run: specs.Run, store: Store, device: str) -> None:
+def _work(runs: tuple[specs.Run, ...], store: Store, device: str) -> None:
     try:
-        store.save(experiments.run(run, device=device))
+        if len(runs) == 1:
+            store.save(experiments.run(runs[0], device=device))
+            return
+        for record in experiments.run_fleet([run for run in runs if isinstance(run, specs.Experiment)]):
+            store.save(record)
     finally:
         torch.cuda.empty_cache()  # another process may need what this one would keep
 

@@ -114,47 +114,76 @@ def _train(
     if recorded:
         step = RecordedStep(step, batch_size=protocol.batch_size)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
-    has_validation = len(data.validation.labels) > 0
-    history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
-    history |= {"validation_accuracy": []} if has_validation else {}
-    history |= {"test_loss": [], "test_accuracy": []}
-    reported, best, predictions = 0, -1.0, None
-
+    course = Course(protocol, data)
     for epoch in range(1, protocol.epochs + 1):
         model.train()
-        loss, accuracy = train_epoch(step, data, protocol, optimizer, order, epoch=epoch)
-        history["train_loss"].append(loss)
-        history["train_accuracy"].append(accuracy)
-        if not math.isfinite(loss):
-            return Outcome(status="diverged", history=history)
-        if epoch % protocol.evaluate_every and epoch < protocol.epochs:
-            for name in history.keys() - {"train_loss", "train_accuracy"}:
-                history[name].append(math.nan)
+        if not course.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
+            return course.diverged()
+        if not course.is_evaluated(epoch):
             continue
-        if has_validation:
-            validation = evaluate(model, data, data.validation, precision=protocol.precision)
-            history["validation_accuracy"].append(validation.accuracy)
-        test = evaluate(model, data, data.test, precision=protocol.precision)
-        history["test_loss"].append(test.loss)
-        history["test_accuracy"].append(test.accuracy)
+        precision = protocol.precision
+        validation = evaluate(model, data, data.validation, precision=precision) if course.validates else None
+        course.evaluated(epoch, validation, evaluate(model, data, data.test, precision=precision))
+        if on_epoch is not None:
+            on_epoch(epoch, course.history)
+    return course.finished(evaluate(model, data, data.train, precision=protocol.precision).accuracy)
+
+
+class Course:
+    """How one training goes, epoch by epoch, and what of it is reported."""
+
+    def __init__(self, protocol: specs.Training, data: Dataset) -> None:
+        self.protocol = protocol
+        self.validates = len(data.validation.labels) > 0
+        self.dtype = torch.uint8 if len(data.classes) <= 256 else torch.int16
+        self.history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
+        self.history |= {"validation_accuracy": []} if self.validates else {}
+        self.history |= {"test_loss": [], "test_accuracy": []}
+        self.reported, self.best = 0, -1.0
+        self.predictions: torch.Tensor | None = None
+
+    def trained(self, loss: float, accuracy: float) -> bool:
+        """Note an epoch's training; whether its loss is finite."""
+        self.history["train_loss"].append(loss)
+        self.history["train_accuracy"].append(accuracy)
+        return math.isfinite(loss)
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether the network is evaluated after this epoch; if not, that is noted."""
+        if epoch % self.protocol.evaluate_every == 0 or epoch == self.protocol.epochs:
+            return True
+        for name in self.history.keys() - {"train_loss", "train_accuracy"}:
+            self.history[name].append(math.nan)
+        return False
+
+    def evaluated(self, epoch: int, validation: Evaluation | None, test: Evaluation) -> None:
+        """Note an evaluation, and its predictions if the protocol reports it rather than earlier ones."""
+        if validation is not None:
+            self.history["validation_accuracy"].append(validation.accuracy)
+        self.history["test_loss"].append(test.loss)
+        self.history["test_accuracy"].append(test.accuracy)
         score = {
             "last": float(epoch),
-            "best_validation": history.get("validation_accuracy", [0.0])[-1],
+            "best_validation": self.history.get("validation_accuracy", [0.0])[-1],
             "best_test": test.accuracy,
-        }[protocol.report]
-        if score > best:
-            reported, best, predictions = epoch, score, test.predictions
-        if on_epoch is not None:
-            on_epoch(epoch, history)
+        }[self.protocol.report]
+        if score > self.best:
+            self.reported, self.best, self.predictions = epoch, score, test.predictions
 
-    assert predictions is not None
-    return Outcome(
-        status="finished",
-        history=history,
-        reported_epoch=reported,
-        train_accuracy=evaluate(model, data, data.train, precision=protocol.precision).accuracy,
-        predictions=predictions.to("cpu", torch.uint8 if len(data.classes) <= 256 else torch.int16),
-    )
+    def diverged(self) -> Outcome:
+        """The outcome of a training that stopped."""
+        return Outcome(status="diverged", history=self.history)
+
+    def finished(self, train_accuracy: float) -> Outcome:
+        """The outcome of a training that came to its end."""
+        assert self.predictions is not None
+        return Outcome(
+            status="finished",
+            history=self.history,
+            reported_epoch=self.reported,
+            train_accuracy=train_accuracy,
+            predictions=self.predictions.to("cpu", self.dtype),
+        )
 
 
 def train_epoch(

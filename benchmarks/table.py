@@ -1,0 +1,88 @@
+"""Run the benchmarks and keep what they print as a page of the book.
+
+    python benchmarks/table.py [NAME …]
+
+Every benchmark of this folder, or those named, runs with its own defaults, one after the other; its part
+of `book/benchmarks.md` is written anew, with the date, the machine and the versions, and the parts of the
+others stay. Run from the repository root, on a machine with nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER, PAGE = Path("benchmarks"), Path("book/benchmarks.md")
+HEAD = """# What it costs
+
+Each part is the output of one script in `benchmarks/`. All contenders of a comparison take turns in one run,
+so that ratios can be trusted where seconds depend on the machine. `make bench` measures everything anew.
+"""
+
+
+def names() -> list[str]:
+    """Every benchmark, by name."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != Path(__file__).stem)
+
+
+def title(name: str) -> str:
+    """The first line of a benchmark's docstring."""
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or name
+    return docstring.splitlines()[0].rstrip(".")
+
+
+def machine() -> str:
+    """Processor, cores and versions; no host name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.machine()
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy")]
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def measure(name: str) -> str:
+    """The part of the page that a benchmark makes."""
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py")], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"benchmarks/{name}.py ended with {done.returncode}; its part of {PAGE} stays as it was")
+    date = datetime.date.today().isoformat()
+    head = f"## {title(name)}\n\n`benchmarks/{name}.py`, {date}; {machine()}\n\n"
+    return f"{head}```text\n{done.stdout.rstrip()}\n```\n"
+
+
+def parts(page: str) -> dict[str, str]:
+    """The parts of a page by the name of their benchmark."""
+    found = re.split(r"(?m)^(?=## )", page)[1:]
+    return {re.findall(r"`benchmarks/(\w+)\.py`", part)[0]: part.rstrip() + "\n" for part in found}
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}; by default all")
+    asked = parser.parse_args().names or names()
+    if unknown := set(asked) - set(names()):
+        parser.error(
+            f"{', '.join(sorted(unknown))} is not a benchmark; one of {', '.join(names())} is allowed"
+        )
+    for name in asked:
+        print(f"benchmarks/{name}.py …", flush=True)
+        found = parts(PAGE.read_text()) if PAGE.exists() else {}
+        found[name] = measure(name)
+        PAGE.write_text("\n".join([HEAD, *(found[each] for each in sorted(found))]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Fleets: many networks at once, each as it would be alone."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import wsnlib as wsn
+from wsnlib import experiments, sweeps, training
+
+BASE = wsn.MLPSpec(width=5, inputs=64)
+WIDE = wsn.StaticSparsity(BASE, width=37)
+DENSITIES = (0.2, 0.5, 0.9)
+
+
+@pytest.fixture(scope="module")
+def digits() -> wsn.Dataset:
+    return wsn.load_data(wsn.Digits(validation_size=200))
+
+
+def protocol(**changes) -> wsn.Training:
+    return wsn.Training(**({"epochs": 4, "batch_size": 113} | changes))
+
+
+def assert_as_alone(models, data, protocols, seeds) -> list:
+    alone = [copy.deepcopy(model) for model in models]
+    expected = [
+        training.train(net, data, p, seed=s) for net, p, s in zip(alone, protocols, seeds, strict=True)
+    ]
+    found = wsn.train_fleet(models, data, protocols, seeds=seeds)
+    for a, b in zip(found, expected, strict=True):
+        assert (a.status, a.reported_epoch) == (b.status, b.reported_epoch)
+        assert list(a.history) == list(b.history)
+        for name in a.history:
+            tolerance = (
+                {"rel": 1e-4, "nan_ok": True} if name.endswith("loss") else {"abs": 0.003, "nan_ok": True}
+            )
+            assert a.history[name] == pytest.approx(b.history[name], **tolerance), name
+        if b.status == "finished":
+            assert a.train_accuracy == pytest.approx(b.train_accuracy, abs=0.003)
+            assert (a.predictions == b.predictions).double().mean() > 0.99
+            assert a.predictions.dtype == b.predictions.dtype
+    for net, reference in zip(models, alone, strict=True):
+        for p, q in zip(net.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4, equal_nan=True)
+    return found
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("seeds", [[0, 0, 0], [0, 1, 2], [5, 3, 5]])
+def test_seeds_masks_and_rates_train_as_they_do_alone(digits, seeds, native):
+    rates = [0.05, 0.1, 0.3]
+    specs = [replace(WIDE, allocation=wsn.LastLayerDensity(density=d)) for d in DENSITIES]
+    models = [wsn.build(spec, seed=s) for spec, s in zip(specs, (0, 1, 2), strict=True)]
+    if native:
+        models = [wsn.to_sparse(model) for model in models]
+    protocols = [protocol(learning_rate=r, momentum=0.9, weight_decay=1e-3) for r in rates]
+    found = assert_as_alone(models, digits, protocols, seeds)
+    assert len({tuple(outcome.history["train_loss"]) for outcome in found}) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_layers": 3},
+        {"activation": "linear", "bias": False},
+        {"parametrisation": "ntk"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["dense", "masked", "native", "mixed"])
+def test_every_kind_of_mlp_trains_as_it_does_alone(digits, changes, kind):
+    base = replace(BASE, **changes)
+    spec = replace(base, width=11) if kind == "dense" else wsn.StaticSparsity(base, width=37)
+    models = [wsn.build(spec, seed=seed) for seed in range(2)]
+    if kind in ("native", "mixed"):
+        wsn.to_sparse(models[0])
+    if kind == "native":
+        wsn.to_sparse(models[1])
+    rate = 1.0 if "parametrisation" in changes else 0.1
+    assert_as_alone(models, digits, [protocol(learning_rate=rate)] * 2, [0, 1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": wsn.OneCycle()},
+        {"schedule": wsn.Cosine(), "evaluate_every": 3},
+        {"report": "best_validation"},
+        {"report": "best_test", "augmentation": wsn.CropAndFlip(padding=1)},
+    ],
+    ids=str,
+)
+def test_schedules_reports_and_augmentation_are_those_of_training_alone(digits, changes):
+    models = [wsn.build(WIDE, seed=seed) for seed in range(3)]
+    assert_as_alone(models, digits, [protocol(**changes)] * 3, [0, 1, 1])
+
+
+def test_a_member_that_diverges_leaves_the_others_alone(digits):
+    models = [wsn.to_sparse(wsn.build(WIDE, seed=seed)) for seed in range(3)]
+    protocols = [protocol(learning_rate=rate) for rate in (0.1, 1e20, 0.2)]
+    found = assert_as_alone(models, digits, protocols, [0, 0, 1])
+    assert [outcome.status for outcome in found] == ["finished", "diverged", "finished"]
+    assert len(found[1].history["train_loss"]) < 4
+    alone = wsn.train_fleet([wsn.build(WIDE)], digits, [protocol(learning_rate=1e20)], seeds=[0])
+    assert alone[0].status == "diverged"
+
+
+def test_a_member_does_not_depend_on_the_others(digits):
+    def trained(seeds):
+        models = [wsn.to_sparse(wsn.build(WIDE, seed=s)) for s in seeds]
+        return wsn.train_fleet(models, digits, [protocol()] * len(seeds), seeds=seeds)
+
+    first, second = trained([0, 1]), trained([0, 7, 8])
+    assert first[0].history["train_loss"] == pytest.approx(second[0].history["train_loss"], rel=1e-5)
+
+
+def test_unequal_members_are_refused(digits):
+    net, other = wsn.build(WIDE), wsn.build(replace(WIDE, width=41))
+    for models, protocols, seeds, message in (
+        ([net, other], [protocol()] * 2, [0, 1], "the networks have 2 shapes; one is allowed"),
+        ([net], [protocol()], [0, 1], "1 models, 1 protocols and 2 seeds"),
+        ([], [], [], "0 models, 0 protocols and 0 seeds"),
+        ([nn.Linear(64, 10)], [protocol()], [0], "a network is a Linear; MLPs are allowed"),
+        ([net] * 2, [protocol(), protocol(epochs=5)], [0, 1], "differ in more than the learning rate"),
+        ([net], [protocol(decayed="weights")], [0], "decayed is 'weights' and precision 'float32'"),
+        ([net], [protocol(precision="bfloat16")], [0], "precision 'bfloat16'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wsn.train_fleet(models, digits, protocols, seeds=seeds)
+
+
+# -- in sweeps --
+
+
+def run(width: int = 37, seed: int = 0, rate: float = 0.1, **changes) -> wsn.Experiment:
+    model = wsn.StaticSparsity(BASE, width=width)
+    training = protocol(learning_rate=rate, **changes)
+    return wsn.Experiment(model=model, data=wsn.Digits(validation_size=200), training=training, seed=seed)
+
+
+def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(tmp_path, monkeypatch):
+    runs = [run(width=w, seed=s, rate=r) for w in (10, 37) for s in (0, 1) for r in (0.1, 0.2)]
+    runs.append(replace(run(), model=replace(WIDE, allocation=wsn.LastLayerDensity(density=0.2))))
+    runs.append(replace(run(), model=wsn.LinearBottleneck(BASE, width=37)))
+    alone, together = wsn.Store(tmp_path / "alone"), wsn.Store(tmp_path / "together")
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [0.1] * len(runs))
+    wsn.run_missing(runs, store=alone, workers=1, progress=False)
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    assert wsn.run_missing(runs, store=together, workers=1, progress=False) == len(runs)
+    sizes = [together.load(r).environment.get("fleet", 1) for r in runs]
+    assert sizes == [4] * 4 + [5] * 5 + [1]
+    apart = wsn.Store(tmp_path / "apart")
+    wsn.run_missing(runs[:2], store=apart, workers=1, progress=False, fleets=False)
+    assert [apart.load(r).history for r in runs[:2]] == [alone.load(r).history for r in runs[:2]]
+    for each in runs:
+        a, b = alone.load(each), together.load(each)
+        assert (a.key, a.status, a.reported_epoch, a.network) == (
+            b.key,
+            b.status,
+            b.reported_epoch,
+            b.network,
+        )
+        assert a.history["train_loss"] == pytest.approx(b.history["train_loss"], rel=1e-4)
+        assert (a.predictions == b.predictions).mean() > 0.99
+        assert set(b.environment) - set(a.environment) <= {"fleet"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "options", "sizes"),
+    [
+        ([run(seed=s) for s in range(5)], {}, [5]),
+        ([run(seed=s) for s in range(5)], {"workers": 2}, [3, 2]),
+        ([run(seed=s) for s in range(5)], {"seconds": 19.0}, [1] * 5),
+        ([run(seed=s) for s in range(5)], {"together": False}, [1] * 5),
+        ([run(seed=s) for s in range(5)], {"seconds": 400.0}, [2, 2, 1]),
+        ([run(seed=s) for s in range(40)], {}, [16, 16, 8]),
+        ([run(width=1500, seed=s) for s in range(7)], {}, [3, 3, 1]),
+        ([run(width=w) for w in (5, 37, 5, 41)], {}, [2, 1, 1]),
+        ([run(), run(epochs=5), run(seed=1, rate=0.7)], {}, [2, 1]),
+        ([run(decayed="weights"), run(decayed="weights", seed=1)], {}, [1, 1]),
+    ],
+)
+def test_runs_of_one_shape_and_protocol_are_together_and_others_are_split(runs, options, sizes):
+    options = {"workers": 1, "together": True, "seconds": 20.0} | options
+    seconds = [options.pop("seconds")] * len(runs)
+    work = sweeps._fleets(runs, seconds, **options)
+    assert [len(together) for together, _ in work] == sizes
+    assert sorted(wsn.key(r) for together, _ in work for r in together) == sorted(map(wsn.key, runs))
+    assert sum(each for _, each in work) == pytest.approx(sum(seconds))
+
+
+def test_members_with_one_seed_are_together():
+    work = sweeps._fleets(
+        [run(seed=s, rate=r) for r in (0.1, 0.2) for s in (0, 1)], [20.0] * 4, workers=2, together=True
+    )
+    assert [[r.seed for r in together] for together, _ in work] == [[0, 0], [1, 1]]
+
+
+def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(experiments, "run_fleet", fail)
+    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    runs = [*(run(seed=s) for s in range(3)), run(width=41)]
+    with pytest.raises(wsn.SweepError, match="3 of 4 runs failed, the others are stored; .* no more"):
+        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
+    with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
+        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
+
+
+def test_runs_that_are_not_alike_are_no_fleet():
+    with pytest.raises(ValueError, match="the 2 runs have 2 shapes or protocols"):
+        experiments.run_fleet([run(), run(width=41)])

@@ -1,0 +1,480 @@
+"""Native sparse layers: the same numbers as the masked dense ones, from the weights present alone."""
+
+import copy
+import io
+import math
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrize, prune
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import wsnlib as wsn
+from wsnlib import masks, sparse, training
+from wsnlib.models.mlp import NTKLinear
+from wsnlib.sparse import costs, layers
+
+BASE = wsn.MLPSpec(width=5, inputs=64)
+WIDE = wsn.StaticSparsity(BASE, width=37)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def masked_linear(kind=nn.Linear, *, num_weights=29, bias=True, dtype=torch.float64) -> nn.Module:
+    torch.manual_seed(3)
+    layer = kind(13, 11, bias=bias, dtype=dtype)
+    if bias:
+        nn.init.normal_(layer.bias)
+    return wsn.sparsify(layer, num_weights=num_weights, generator=generator())
+
+
+def outputs_and_gradients(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view(y.shape)
+    return [y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
+
+
+def assert_equals_masked(masked: nn.Module, x: torch.Tensor, **tolerance) -> None:
+    native = wsn.to_sparse(copy.deepcopy(masked))
+    assert isinstance(native, sparse.layers.SparseLayer)
+    for found, expected in zip(
+        outputs_and_gradients(native, x), outputs_and_gradients(masked, x), strict=True
+    ):
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+def assert_gradients(layer: nn.Module, x: torch.Tensor) -> None:
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+
+    def function(x, *values):
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(function, (x.requires_grad_(), *parameters))
+
+
+def inputs(*shape: int, dtype=torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator(1), dtype=dtype)
+
+
+# -- the same numbers --
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("num_weights", [1, 29, 142])
+@pytest.mark.parametrize("kind", [nn.Linear, NTKLinear])
+def test_linear_equals_masked_dense_in_output_and_gradients(kind, num_weights, bias):
+    assert_equals_masked(masked_linear(kind, num_weights=num_weights, bias=bias), inputs(7, 13))
+
+
+@pytest.mark.parametrize("shape", [(13,), (1, 13), (0, 13), (5, 3, 13)])
+def test_linear_takes_every_shape_that_a_dense_one_takes(shape):
+    assert_equals_masked(masked_linear(), inputs(*shape))
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7])
+def test_linear_in_single_precision(batch):
+    x = inputs(batch, 13, dtype=torch.float32)
+    assert_equals_masked(masked_linear(dtype=torch.float32), x)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_gradients_are_those_of_finite_differences(bias):
+    assert_gradients(wsn.to_sparse(masked_linear(bias=bias)), inputs(7, 13))
+
+
+def test_the_derivative_of_the_values_is_that_of_the_public_embedding_bag():
+    entries = layers.bags(torch.tensor([0, 0, 2, 4]), torch.tensor([1, 3, 3, 0]), rows=5)
+    values = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    x, g = inputs(6, 7), inputs(5, 7)
+    row = torch.tensor([0, 0, 2, 4], dtype=torch.int32)
+    y = F.embedding_bag(entries.column, x, entries.start, mode="sum", per_sample_weights=values)
+    (expected,) = torch.autograd.grad(y, values, g)
+    torch.testing.assert_close(entries.dots(row, g, x), expected)
+    torch.testing.assert_close(entries.times(values.detach(), x), y.detach())
+
+
+CONVOLUTIONS = [
+    {},
+    {"padding": 1},
+    {"padding": (1, 2)},
+    {"stride": 2, "padding": 1},
+    {"stride": (3, 2), "padding": 2},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "stride": 2},
+    {"kernel_size": (2, 5), "padding": (0, 3), "stride": (1, 3)},
+    {"dilation": 2, "padding": 2},
+    {"dilation": (1, 3), "stride": 2, "padding": 3},
+    {"padding": 1, "bias": False},
+]
+
+
+def masked_convolution(num_weights=23, dtype=torch.float64, **options) -> nn.Module:
+    torch.manual_seed(3)
+    layer = nn.Conv2d(5, 7, **({"kernel_size": 3} | options), dtype=dtype)
+    num_weights = min(num_weights, layer.weight.numel() - 1)
+    return wsn.sparsify(layer, num_weights=num_weights, generator=generator())
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("num_weights", [1, 23])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolution_equals_masked_dense_in_output_and_gradients(options, num_weights, dtype):
+    masked = masked_convolution(num_weights, dtype, **options)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {}
+    assert_equals_masked(masked, inputs(3, 5, 11, 8, dtype=dtype), **tolerance)
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+def test_convolution_gradients_are_those_of_finite_differences(options):
+    assert_gradients(wsn.to_sparse(masked_convolution(**options)), inputs(2, 5, 7, 6))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (8, 5), (3, 3)])
+def test_one_layer_takes_inputs_of_many_sizes_in_either_memory_format(size):
+    masked = masked_convolution(dtype=torch.float32, stride=2, padding=1)
+    native = wsn.to_sparse(copy.deepcopy(masked))
+    native(inputs(2, 5, 9, 9, dtype=torch.float32))
+    x = inputs(2, 5, *size, dtype=torch.float32)
+    for given in (x, x.to(memory_format=torch.channels_last), x[0]):
+        torch.testing.assert_close(native(given), masked(given))
+
+
+def test_what_a_convolution_refuses():
+    native = wsn.to_sparse(masked_convolution())
+    with pytest.raises(ValueError, match=r"has the shape \(2, 4, 9, 9\); \(batch, 5, height, width\) is"):
+        native(inputs(2, 4, 9, 9))
+    with pytest.raises(ValueError, match="the input is 2 x 9 with its zeros around; a kernel of 3 x 3"):
+        native(inputs(2, 5, 2, 9))
+    x = inputs(2, 5, 4, 4).requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(native(x).square().sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"groups": 5, "out_channels": 10}, "5 groups"),
+        ({"padding": "same"}, "padding 'same' in the mode 'zeros'"),
+        ({"padding": 1, "padding_mode": "reflect"}, r"padding \(1, 1\) in the mode 'reflect'"),
+    ],
+    ids=str,
+)
+def test_convolutions_without_native_form_stay_dense(options, reason):
+    layer = nn.Conv2d(**({"in_channels": 5, "out_channels": 7, "kernel_size": 3} | options))
+    net = wsn.sparsify(layer, num_weights=9, generator=generator())
+    with pytest.warns(UserWarning, match=reason):
+        assert not isinstance(wsn.to_sparse(net), sparse.layers.SparseLayer)
+
+
+def test_a_residual_network_is_trained_as_its_masked_form_is():
+    spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=2), width=6)
+    x, labels = torch.randn(5, 3, 32, 32, generator=generator()), torch.tensor([1, 0, 9, 4, 4])
+    losses = []
+    for net in (wsn.build(spec), wsn.to_sparse(wsn.build(spec))):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        found = []
+        for _ in range(4):
+            loss = F.cross_entropy(net(x), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.detach())
+        losses.append(torch.stack(found))
+    assert sum(isinstance(m, wsn.SparseConv2d) for m in net.modules()) > 5
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+    assert losses[0][-1] < losses[0][0]
+    assert wsn.to_dense(net) is net and not any(isinstance(m, wsn.SparseConv2d) for m in net.modules())
+
+
+def test_training_follows_the_masked_dense_path():
+    digits = wsn.load_data(wsn.Digits())
+    protocol = wsn.Training(epochs=5, momentum=0.9, weight_decay=5e-4)
+    dense, native = wsn.build(WIDE), wsn.to_sparse(wsn.build(WIDE))
+    a, b = (training.train(net, digits, protocol, seed=0) for net in (dense, native))
+    torch.testing.assert_close(torch.tensor(a.history["train_loss"]), torch.tensor(b.history["train_loss"]), rtol=1e-4, atol=1e-5)  # fmt: skip
+    assert a.history["train_loss"][-1] < a.history["train_loss"][0] / 2
+    for p, q in zip(dense.parameters(), native.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_of_the_size_of_the_dense_weight_is_made():
+    net = wsn.to_sparse(wsn.sparsify(nn.Linear(97, 89), num_weights=101, generator=generator()))
+    largest = 0
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            made = function(*args, **(kwargs or {}))
+            for value in made if isinstance(made, tuple | list) else [made]:
+                largest = max(largest, value.numel() if isinstance(value, torch.Tensor) else 0)
+            return made
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    x = torch.randn(3, 97, requires_grad=True)
+    with Sizes():
+        net(x).square().sum().backward()
+        optimizer.step()
+    assert largest == 3 * 97
+    state = [b for s in optimizer.state.values() for b in s.values() if isinstance(b, torch.Tensor)]
+    assert sum(b.numel() for b in state) == 101 + 89
+
+
+# -- there and back --
+
+
+def test_to_sparse_keeps_parameters_names_masks_and_counts_and_to_dense_brings_it_back():
+    net = wsn.build(WIDE)
+    names, parameters, found = list(net.state_dict()), list(net.parameters()), wsn.layer_masks(net)
+    weights = {name: layer.weight.detach().clone() for name, layer in masks.weight_layers(net).items()}
+    x = torch.randn(4, 64)
+    expected = net(x)
+    for change in (wsn.to_sparse, wsn.to_sparse, wsn.to_dense, wsn.to_dense, wsn.to_sparse):
+        assert change(net) is net
+        native = [isinstance(layer, wsn.SparseLinear) for layer in masks.weight_layers(net).values()]
+        assert native == [change is wsn.to_sparse] * 2
+        assert list(net.state_dict()) == names
+        assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
+        assert wsn.num_weights(net) == 370
+        for name, layer in masks.weight_layers(net).items():
+            assert torch.equal(layer.weight, weights[name])
+            assert torch.equal(wsn.layer_masks(net)[name], found[name])
+        torch.testing.assert_close(net(x), expected)
+
+
+def test_ntk_layers_come_back_as_they_were():
+    net = wsn.to_dense(wsn.to_sparse(masked_linear(NTKLinear)))
+    assert isinstance(net, NTKLinear) and not hasattr(net, "input_scale")
+    assert torch.equal(net(inputs(3, 13)), masked_linear(NTKLinear)(inputs(3, 13)))
+
+
+def test_copies_and_pickles_are_whole_and_apart():
+    net = wsn.to_sparse(wsn.build(WIDE))
+    x = torch.randn(4, 64)
+    expected = net(x)
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    for other in (copy.deepcopy(net), torch.load(file, weights_only=False)):
+        assert torch.equal(other(x), expected)
+        other.hidden1.parametrizations.weight.original.data.zero_()
+        assert torch.equal(net(x), expected) and not torch.equal(other(x), expected)
+
+
+def test_a_state_dict_brings_its_mask_with_it_to_either_kind_of_layer():
+    first, second = wsn.build(WIDE, seed=1), wsn.build(WIDE, seed=2)
+    x = torch.randn(4, 64)
+    native, masked = wsn.to_sparse(wsn.build(WIDE, seed=3)), wsn.build(WIDE, seed=3)
+    for source in (first, second, wsn.to_sparse(copy.deepcopy(first))):
+        for target in (native, masked):
+            target(x)
+            target.load_state_dict(source.state_dict())
+            torch.testing.assert_close(target(x), source(x))
+
+
+def test_layers_can_be_named_and_dense_ones_are_left_alone():
+    net = wsn.to_sparse(wsn.build(WIDE), layers=["output"])
+    assert isinstance(net.output, wsn.SparseLinear) and not isinstance(net.hidden1, wsn.SparseLinear)
+    dense = wsn.build(BASE)
+    assert type(wsn.to_sparse(dense).hidden1) is nn.Linear
+    with pytest.raises(ValueError, match=r"'activation1' is not a masked layer; one of hidden1, output is"):
+        wsn.to_sparse(net, layers=["activation1"])
+
+
+def test_hooks_and_frozen_values_stay():
+    net = wsn.build(WIDE)
+    calls = []
+    net.hidden1.register_forward_hook(lambda *_: calls.append(1))
+    net.hidden1.parametrizations.weight.original.requires_grad_(False)
+    for change in (wsn.to_sparse, wsn.to_dense):
+        change(net)(torch.randn(2, 64)).sum().backward()
+        assert net.hidden1.parametrizations.weight.original.grad is None
+    assert calls == [1, 1]
+
+
+# -- what is refused --
+
+
+def test_unsupported_layers_stay_dense_and_are_named_once():
+    net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Flatten(), nn.Linear(30, 7), nn.Linear(7, 3))
+    wsn.sparsify(net, allocation={"0": 17, "2": 40, "3": 5}, generator=generator())
+    parametrize.register_parametrization(net[2], "bias", nn.Identity())
+    expected = net(torch.ones(2, 3, 8))
+    with pytest.warns(UserWarning, match="stay dense") as caught:
+        wsn.to_sparse(net)
+    assert [str(w.message) for w in caught] == [
+        "these layers stay dense: 0 has the type Conv1d; 2 has another parametrisation (bias)"
+    ]
+    assert isinstance(net[3], wsn.SparseLinear)
+    torch.testing.assert_close(net(torch.ones(2, 3, 8)), expected)
+    with pytest.raises(ValueError, match="no native form: 0 has the type Conv1d"):
+        wsn.to_sparse(net, layers=["0"])
+
+
+def test_a_second_derivative_is_refused():
+    layer = wsn.to_sparse(masked_linear())
+    x = inputs(3, 13).requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives only and create_graph is True; False is"):
+        torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    torch.autograd.grad(wsn.to_dense(layer)(x).square().sum(), x, create_graph=True)
+
+
+def test_a_mask_that_changes_in_place_counts_at_once():
+    layer = wsn.to_sparse(masked_linear(num_weights=3))
+    layer(inputs(2, 13))
+    layer.parametrizations.weight[0].index.copy_(torch.tensor([1, 44, 100]))
+    torch.testing.assert_close(layer(inputs(2, 13)), F.linear(inputs(2, 13), layer.weight, layer.bias))
+
+
+def test_a_density_that_changes_counts_if_values_and_mask_agree():
+    layer = wsn.to_sparse(masked_linear())
+    layer(inputs(2, 13))
+    stored = layer.parametrizations.weight
+    kept = stored.original.abs().argsort()[5:].sort().values
+    stored[0].index = stored[0].index[kept]
+    with pytest.raises(ValueError, match=r"the mask has 24 weights and there are \(29,\) values"):
+        layer(inputs(2, 13))
+    stored.original = nn.Parameter(stored.original.detach()[kept])
+    assert wsn.num_weights(layer) == 24
+    torch.testing.assert_close(layer(inputs(2, 13)), F.linear(inputs(2, 13), layer.weight, layer.bias))
+
+
+def test_pruning_by_another_library_is_refused():
+    layer = wsn.to_sparse(masked_linear())
+    with pytest.raises(TypeError, match="cannot assign"):
+        prune.random_unstructured(layer, "weight", amount=3)
+    other = wsn.to_sparse(masked_linear())
+    other.parametrizations.weight.append(nn.Identity())
+    with pytest.raises(ValueError, match="parametrisations StaticMask, Identity; StaticMask alone is"):
+        other(inputs(2, 13))
+
+
+def test_an_assigned_weight_is_masked():
+    layer = wsn.to_sparse(masked_linear())
+    mask = wsn.layer_masks(layer)[""]
+    layer.weight = torch.ones(11, 13, dtype=torch.float64)
+    assert torch.equal(layer.weight, mask.double())
+
+
+def test_wrong_inputs_and_gradients_are_refused():
+    layer = wsn.to_sparse(masked_linear())
+    with pytest.raises(ValueError, match="the input has 12 features; 13 are allowed"):
+        layer(inputs(2, 12))
+    y = layer(inputs(2, 13))
+    with pytest.raises(RuntimeError, match="[Mm]ismatch in shape"):
+        y.backward(inputs(2, 10))
+    with pytest.raises(RuntimeError, match="attempting to assign a gradient of size"):
+        layer.parametrizations.weight.original.grad = torch.ones(11, 13, dtype=torch.float64)
+
+
+def test_densify_asks_for_to_dense():
+    layer = wsn.to_sparse(masked_linear())
+    with pytest.raises(ValueError, match=r"is a native sparse layer; call wsn.to_dense first"):
+        wsn.densify(layer)
+    assert wsn.num_weights(wsn.densify(wsn.to_dense(layer))) == 143
+
+
+def test_autocast_computes_in_the_precision_of_the_values():
+    layer = wsn.to_sparse(masked_linear(dtype=torch.float32))
+    x = inputs(3, 13, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+        found = layer(x.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, layer(x.bfloat16().float()))
+
+
+# -- the choice --
+
+
+def two_layers() -> nn.Module:
+    net = nn.Sequential(nn.Linear(64, 37), nn.ReLU(), nn.Dropout(), nn.Linear(37, 10), nn.Linear(10, 3))
+    return wsn.sparsify(net, allocation={"0": 320, "3": 50}, generator=generator())
+
+
+def timed(monkeypatch, dense: float, native: float) -> None:
+    monkeypatch.setattr(costs, "_median_ms", lambda forms, *_: [dense, native][: len(forms)])
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(0.8, "sparse"), (0.95, "dense"), (2.0, "dense")])
+def test_the_faster_form_is_chosen_by_a_margin(monkeypatch, native, chosen):
+    timed(monkeypatch, 1.0, native)
+    net = wsn.to_sparse(two_layers(), layers=["3"])
+    expected = [
+        wsn.LayerCost(layer=name, density=density, dense_ms=1.0, sparse_ms=native, chosen=chosen)
+        for name, density in (("0", 320 / (64 * 37)), ("3", 50 / 370))
+    ]
+    assert wsn.layer_costs(net, torch.randn(5, 64)) == expected
+    assert [isinstance(m, wsn.SparseLinear) for m in net] == [False, False, False, True, False]
+    assert wsn.choose_sparse(net, torch.randn(5, 64)) == expected
+    native_now = chosen == "sparse"
+    assert [isinstance(m, wsn.SparseLinear) for m in net] == [native_now, False, False, native_now, False]
+
+
+def test_layers_are_timed_in_both_forms_as_they_are_used_and_the_model_stays(monkeypatch):
+    seen = []
+
+    def note(forms, x, repetitions):
+        seen.append(([isinstance(f, wsn.SparseLinear) for f in forms], x.shape, x.requires_grad, repetitions))
+        return [1.0, 1.0]
+
+    monkeypatch.setattr(costs, "_median_ms", note)
+    net = wsn.to_sparse(two_layers())
+    net[2].eval()
+    before = copy.deepcopy(net.state_dict())
+    wsn.layer_costs(net, torch.randn(5, 64), repetitions=7)
+    assert seen == [
+        ([False, True], (5, 64), False, 7),
+        ([False, True], (5, 37), True, 7),
+    ]
+    assert [m.training for m in net] == [True, True, False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_equal_layers_are_timed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(costs, "_median_ms", lambda *_: calls.append(1) or [1.0, 1.0])
+    net = nn.Sequential(*[nn.Linear(13, 13) for _ in range(4)])
+    wsn.sparsify(net, allocation={"0": 9, "1": 9, "2": 9, "3": 8}, generator=generator())
+    assert len(wsn.layer_costs(net, torch.randn(5, 13))) == 4
+    assert len(calls) == 3  # the first needs no gradient of its input
+
+
+def test_times_are_real_and_a_layer_without_native_form_stays_dense():
+    net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Flatten(), nn.Linear(30, 7))
+    wsn.sparsify(net, allocation={"0": 17, "2": 40}, generator=generator())
+    first, second = wsn.choose_sparse(net, torch.randn(2, 3, 8), repetitions=1)
+    assert first.dense_ms > 0 and math.isnan(first.sparse_ms) and first.chosen == "dense"
+    assert second.dense_ms > 0 and second.sparse_ms > 0
+    with pytest.raises(ValueError, match="repetitions is 0; an integer of at least 1 is allowed"):
+        wsn.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)
+
+
+def test_estimates_follow_weights_positions_and_batch():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 64, 3, stride=2, padding=1))
+    wsn.sparsify(net, allocation={"0": 40, "1": 100}, generator=generator())
+    x = torch.randn(2, 3, 8, 8)
+    first, second = wsn.estimated_costs(net, x)
+    more, _ = wsn.estimated_costs(net, x, batch_size=20)
+    assert first.dense_ms == pytest.approx(costs.DENSE_NS * 432 * 64 * 2 / 1e6)
+    assert second.dense_ms == pytest.approx(costs.DENSE_NS * 9216 * 16 * 2 / 1e6)
+    assert more.dense_ms == pytest.approx(10 * first.dense_ms)
+    fixed, values = costs.CALL_NS * 16, costs.VALUE_NS["conv"] * 2 * (16 * 64 + 64 * 16)
+    assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS * 100 * 16 * 2 + values + fixed) / 1e6)
+    assert wsn.estimated_costs(wsn.to_sparse(net), x) == [first, second]
+    unlike = wsn.sparsify(nn.Conv1d(3, 5, 3), num_weights=9, generator=generator())
+    (found,) = wsn.estimated_costs(unlike, torch.randn(2, 3, 8))
+    assert found.chosen == "dense" and math.isnan(found.sparse_ms)
+
+
+def test_estimates_choose_what_was_measured_to_be_faster():
+    resnet = wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64))
+    found = wsn.estimated_costs(resnet, torch.zeros(1, 3, 32, 32), batch_size=128)
+    native = {cost.layer for cost in found if cost.chosen == "sparse"}
+    assert {"layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv2"} <= native
+    assert not {name for name in native if name.startswith("layer1") or name == "layer3.0.shortcut.0"}
