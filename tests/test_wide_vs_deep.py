@@ -325,7 +325,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"deep_depths": [14, 8]}, "deep_depths holds 8; depths above wide_depth 8 are allowed"),
         ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above base_multiplier"),
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; numbers above base_multiplier 0.125 are"),
-        ({"matrix_networks": 21}, "matrix_networks is 21; 6 to networks 20 are allowed"),
+        ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
         ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
