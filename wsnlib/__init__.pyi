@@ -94,6 +94,7 @@ from .plotting.layers import plot_cka as plot_cka
 from .plotting.tensors import WeightTensor as WeightTensor
 from .plotting.tensors import plot_weight_chains as plot_weight_chains
 from .predictions.classes import accuracy_test as accuracy_test
+from .predictions.classes import chosen_difference as chosen_difference
 from .predictions.classes import class_tests as class_tests
 from .predictions.classes import gains as gains
 from .predictions.classes import group_tests as group_tests

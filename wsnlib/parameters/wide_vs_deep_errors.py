@@ -35,7 +35,7 @@ class WideVsDeepErrorsParameters(Parameters):
     )
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
     networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
-    matrix_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     epochs: PositiveInt = Field(2, description="an integer of at least 1")
     batch_size: PositiveInt = Field(32, description="an integer of at least 1")
     learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
@@ -72,9 +72,9 @@ class WideVsDeepErrorsParameters(Parameters):
                     f"{name} is {getattr(self, name)}; numbers above base_multiplier {self.base_multiplier} "
                     "are allowed"
                 )
-        if self.matrix_networks > self.networks:
+        if self.other_networks > self.networks:
             raise ValueError(
-                f"matrix_networks is {self.matrix_networks}; 6 to networks {self.networks} are allowed"
+                f"other_networks is {self.other_networks}; 6 to networks {self.networks} are allowed"
             )
         _ = self.data_spec
 

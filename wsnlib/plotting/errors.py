@@ -199,5 +199,6 @@ def plot_positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) 
         ax.errorbar(x, y, xerr=across, yerr=up, marker="s", color=DIFFERENT, elinewidth=1)
         ax.annotate(str(name), (x, y), (5, 5), textcoords="offset points", fontsize=8)
     ax.set(xlabel="along the line (points of accuracy, root mean square)", ylabel="from the line (points)")
+    ax.margins(y=0.15)
     ax.set_aspect("equal", adjustable="datalim")
     return ax

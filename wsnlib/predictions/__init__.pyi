@@ -1,4 +1,5 @@
 from .classes import accuracy_test as accuracy_test
+from .classes import chosen_difference as chosen_difference
 from .classes import class_tests as class_tests
 from .classes import gains as gains
 from .classes import group_tests as group_tests

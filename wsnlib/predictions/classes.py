@@ -142,6 +142,44 @@ def group_tests(
     return pd.DataFrame({**counts, **tests})
 
 
+def chosen_difference(
+    first: Population, second: Population, *, count: int = 8, confidence: float = 0.95, seed: int = 0
+) -> pd.Series[float]:
+    """Welch's test of the accuracy on the examples that one half of the networks finds easier for the first.
+
+    The halves are those of `largest_differences`: what chose the examples does not report them.
+
+    Args:
+        first, second: Populations over the same examples, of at least four networks each.
+        count: Examples to choose, those with the largest accuracy of the first less that of the second.
+        confidence: Of the interval.
+        seed: Of the halves.
+
+    Returns:
+        The columns of `accuracy_test`, on these examples.
+
+    References:
+        N21, Figure F.1(b).
+
+    Examples:
+        >>> from wsnlib.predictions import simulate_population
+        >>> p = np.repeat([0.5, 0.9], [90, 10])
+        >>> options = dict(networks=40, labels=np.zeros(100, int), num_classes=2)
+        >>> a = simulate_population(p, **options)
+        >>> b = simulate_population(np.full(100, 0.5), seed=1, **options)
+        >>> bool(chosen_difference(a, b)["low"] > 0.1), bool(chosen_difference(b, a)["low"] > 0)
+        (True, False)
+    """
+    check_same_examples([first, second])
+    if not 1 <= count <= first.num_examples:
+        raise ValueError(f"count is {count}; 1 to {first.num_examples} are allowed")
+    choosing, reporting = zip(first.split(seed=seed), second.split(seed=seed + 1), strict=True)
+    chosen = np.argsort(choosing[1].accuracy - choosing[0].accuracy, kind="stable")[:count]
+    one, other = (p.correct[:, chosen].mean(1, keepdims=True) for p in reporting)
+    columns = _welch(one, other, confidence)
+    return pd.Series({name: float(column[0]) for name, column in columns.items() if name != "adjusted"})
+
+
 def gains(
     smaller: Population, larger: Population, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
