@@ -130,6 +130,13 @@ def test_convolution_equals_masked_dense_in_output_and_gradients(options, num_we
     assert_equals_masked(masked, inputs(3, 5, 11, 8, dtype=dtype), **tolerance)
 
 
+def test_outputs_can_be_changed_in_place():
+    for masked, x in ((masked_linear(), inputs(3, 13)), (masked_convolution(), inputs(2, 5, 7, 7))):
+        net = nn.Sequential(masked, nn.ReLU(inplace=True))
+        expected = outputs_and_gradients(net, x)
+        torch.testing.assert_close(outputs_and_gradients(wsn.to_sparse(net), x), expected)
+
+
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 def test_convolution_gradients_are_those_of_finite_differences(options):
     assert_gradients(wsn.to_sparse(masked_convolution(**options)), inputs(2, 5, 7, 6))
