@@ -130,6 +130,13 @@ def test_convolution_equals_masked_dense_in_output_and_gradients(options, num_we
     assert_equals_masked(masked, inputs(3, 5, 11, 8, dtype=dtype), **tolerance)
 
 
+def test_outputs_can_be_changed_in_place():
+    for masked, x in ((masked_linear(), inputs(3, 13)), (masked_convolution(), inputs(2, 5, 7, 7))):
+        net = nn.Sequential(masked, nn.ReLU(inplace=True))
+        expected = outputs_and_gradients(net, x)
+        torch.testing.assert_close(outputs_and_gradients(wsn.to_sparse(net), x), expected)
+
+
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 def test_convolution_gradients_are_those_of_finite_differences(options):
     assert_gradients(wsn.to_sparse(masked_convolution(**options)), inputs(2, 5, 7, 6))
@@ -465,11 +472,20 @@ def test_estimates_follow_weights_positions_and_batch():
     assert second.dense_ms == pytest.approx(costs.DENSE_NS * 9216 * 16 * 2 / 1e6)
     assert more.dense_ms == pytest.approx(10 * first.dense_ms)
     fixed, values = costs.CALL_NS * 16, costs.VALUE_NS["conv"] * 2 * (16 * 64 + 64 * 16)
-    assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS * 100 * 16 * 2 + values + fixed) / 1e6)
+    assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS["conv"] * 100 * 16 * 2 + values + fixed) / 1e6)
     assert wsn.estimated_costs(wsn.to_sparse(net), x) == [first, second]
     unlike = wsn.sparsify(nn.Conv1d(3, 5, 3), num_weights=9, generator=generator())
     (found,) = wsn.estimated_costs(unlike, torch.randn(2, 3, 8))
     assert found.chosen == "dense" and math.isnan(found.sparse_ms)
+
+
+def test_a_small_layer_is_native_after_a_native_one_only():
+    net = wsn.build(wsn.StaticSparsity(wsn.MLPSpec(width=5), width=640))
+    first, second = wsn.estimated_costs(net, torch.zeros(1, 784), batch_size=100)
+    assert (first.chosen, second.chosen) == ("sparse", "sparse")
+    (alone,) = wsn.estimated_costs(net.output, torch.zeros(1, 640), batch_size=100)
+    assert alone.chosen == "dense"
+    assert second.dense_ms - alone.dense_ms == pytest.approx(costs.AFTER_NATIVE_NS * 640 * 100 / 1e6)
 
 
 def test_estimates_choose_what_was_measured_to_be_faster():

@@ -214,7 +214,7 @@ def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
     for width in (10, 640):
         run = replace(experiment(), model=wsn.StaticSparsity(BASE, width=width))
         records.append(wsn.run(run, device="cpu"))
-    assert natives == [[], ["hidden1"]]
+    assert natives == [[], ["hidden1", "output"]]
     monkeypatch.setattr(experiments.sparse, "take", lambda *_: None)
     dense = wsn.run(run, device="cpu")
     assert dense.history["train_loss"] == pytest.approx(records[1].history["train_loss"], rel=1e-4)

@@ -111,9 +111,11 @@ def batch_last(x: torch.Tensor, before: Pair, size: Pair) -> torch.Tensor:
 
 
 def batch_first(x: torch.Tensor) -> torch.Tensor:
-    """(height, width, channel, batch) as (batch, channel, height, width), channels last in memory."""
+    """(height, width, channel, batch) as (batch, height, width, channel), in memory of its own."""
     height, width, channels, batch = x.shape
-    return x.view(-1, batch).t().contiguous().view(batch, height, width, channels).permute(0, 3, 1, 2)
+    made = x.new_empty(batch, height, width, channels)
+    made.view(batch, -1).copy_(x.view(-1, batch).t())
+    return made
 
 
 class Conv2dFunction(torch.autograd.Function):
@@ -134,7 +136,7 @@ class Conv2dFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         refuse_second_derivative()
         x, values = ctx.saved_tensors
-        g = batch_last(gradients[0], ctx.grid.margin, ctx.grid.around)
+        g = batch_last(gradients[0].permute(0, 3, 1, 2), ctx.grid.margin, ctx.grid.around)
         return (
             input_gradient(ctx.w, ctx.grid, values, g, ctx.channels) if ctx.needs_input_grad[0] else None,
             values_gradient(ctx.w, ctx.grid, x, g) if ctx.needs_input_grad[1] else None,
@@ -174,7 +176,7 @@ def input_gradient(
             for j in range((fx - px) % sx, width, sx):
                 corner = ((i + py) // sy * grid.around[1] + (j + px) // sx) * outputs
                 found[i, j] = by_input.times(ordered, rows[corner:])
-    return batch_first(found)
+    return batch_first(found).permute(0, 3, 1, 2)
 
 
 class SparseConv2d(SparseLayer, nn.Conv2d):
@@ -205,7 +207,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
             )
         w = self._positions(mask, conv_weight, grid)
         x = input.reshape(-1, *input.shape[-3:]).to(values.dtype)
-        y = cast(torch.Tensor, Conv2dFunction.apply(x, values, w, grid))
+        y = cast(torch.Tensor, Conv2dFunction.apply(x, values, w, grid)).permute(0, 3, 1, 2)
         if self.bias is not None:
             y = y + self.bias[:, None, None]
         return y.reshape(*input.shape[:-3], *y.shape[1:])

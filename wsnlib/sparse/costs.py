@@ -23,12 +23,14 @@ MARGIN = 0.9
 DENSE_NS = 0.055
 """Estimated nanoseconds on one CPU core, forward and backward, of a weight of a dense layer at one position
 of one image. `benchmarks/sparse.py` shows what was measured beside these four estimates."""
-WEIGHT_NS = 0.6
+WEIGHT_NS = {"linear": 0.6, "conv": 1.0}
 """The same of a weight of a native layer."""
 VALUE_NS = {"linear": 1.0, "conv": 3.0}
 """Of a number of a native layer's input or output, which is laid out with the batch last."""
 CALL_NS = 30_000.0
 """Of each position of a native layer, however few weights there are."""
+AFTER_NATIVE_NS = 3.5
+"""Of a number of the input of a dense Linear layer, if a native one before it left the batch last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +105,13 @@ def estimated_costs(
         >>> net = nn.Sequential(nn.Linear(784, 640), nn.ReLU(), nn.Linear(640, 10))
         >>> net = masks.sparsify(net, num_weights=3970, generator=torch.Generator())
         >>> [cost.chosen for cost in estimated_costs(net, torch.zeros(1, 784), batch_size=100)]
-        ['sparse', 'dense']
+        ['sparse', 'sparse']
     """
     factor = (batch_size or len(images)) / len(images)
+    batch_is_last = False
 
     def times(layer: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+        nonlocal batch_is_last
         weights, size = _numbers(layer)
         if unsupported(layer):
             return math.nan, math.nan
@@ -119,7 +123,11 @@ def estimated_costs(
             batch = factor * x.shape[:-1].numel()
         values = factor * x.numel() + batch * outputs
         dense = DENSE_NS * size * positions * batch
-        native = WEIGHT_NS * weights * positions * batch + VALUE_NS[kind] * values + CALL_NS * positions
+        if batch_is_last and kind == "linear":
+            dense += AFTER_NATIVE_NS * factor * x.numel()
+            values -= factor * x.numel()
+        native = WEIGHT_NS[kind] * weights * positions * batch + VALUE_NS[kind] * values + CALL_NS * positions
+        batch_is_last = kind == "linear" and native < MARGIN * dense
         return dense / 1e6, native / 1e6
 
     return _costs(model, images, times)

@@ -92,7 +92,7 @@ def refuse_second_derivative() -> None:
 
 
 class LinearFunction(torch.autograd.Function):
-    """x Wᵀ + b for x (batch, inputs) and the values of W; nothing of the size of W is made."""
+    """W xᵀ + b, (outputs, batch), for x (batch, inputs) and the values of W; nothing of W's size is made."""
 
     @staticmethod
     def forward(
@@ -104,7 +104,7 @@ class LinearFunction(torch.autograd.Function):
             y += bias[:, None]
         ctx.save_for_backward(x, values)
         ctx.w = w
-        return y.t()
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -112,7 +112,7 @@ class LinearFunction(torch.autograd.Function):
         x, values = ctx.saved_tensors
         w = ctx.w
         need_x, need_values, need_bias, _ = ctx.needs_input_grad
-        g = gradients[0].t().contiguous()
+        g = gradients[0].contiguous()
         return (
             w.by_input.times(values[w.order], g).t() if need_x else None,
             w.by_output.dots(w.row, g, x) if need_values else None,
@@ -197,5 +197,5 @@ class SparseLinear(SparseLayer, nn.Linear):
         x = input.reshape(-1, self.in_features).to(values.dtype)
         if self.input_scale != 1:
             x = x * self.input_scale
-        y = cast(torch.Tensor, LinearFunction.apply(x, values, self.bias, w))
+        y = cast(torch.Tensor, LinearFunction.apply(x, values, self.bias, w)).t()
         return y.reshape(*input.shape[:-1], self.out_features)

@@ -187,7 +187,7 @@ class Blocks:
         if self.scale != 1:
             x = x * self.scale
         if self.native is not None:
-            return cast(torch.Tensor, LinearFunction.apply(x, self.values, self.bias, self.native))
+            return cast(torch.Tensor, LinearFunction.apply(x, self.values, self.bias, self.native)).t()
         members, outputs, inputs = self.shape
         weight = self.values
         if self.positions is not None:
