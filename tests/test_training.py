@@ -260,6 +260,16 @@ def test_what_is_not_decayed_does_not_shrink(digits):
         assert ratio["2.bias"] == pytest.approx(left, abs=1e-4)
 
 
+def test_the_weights_of_a_masked_layer_are_decayed_like_others():
+    net = wsn.sparsify(nn.Linear(8, 4), num_weights=9, generator=torch.Generator().manual_seed(0))
+    decay = {
+        id(p): group["weight_decay"]
+        for group in steps.sgd(net, protocol(decayed="weights", weight_decay=0.1)).param_groups
+        for p in group["params"]
+    }
+    assert decay == {id(net.parametrizations.weight.original): 0.1, id(net.bias): 0.0}
+
+
 def test_epochs_without_evaluation_are_nan_and_the_last_is_evaluated(digits):
     always = training.train(classifier(), digits, protocol(epochs=5), seed=0)
     seldom = training.train(classifier(), digits, protocol(epochs=5, evaluate_every=2), seed=0)

@@ -44,8 +44,9 @@ def sgd(
     """
     weights: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (weights if protocol.decayed == "all" or parameter.ndim > 1 else rest).append(parameter)
+    for name, parameter in model.named_parameters():
+        is_weight = parameter.ndim > 1 or name.endswith(".weight.original")  # of a mask: a vector of values
+        (weights if protocol.decayed == "all" or is_weight else rest).append(parameter)
     groups = [
         {"params": weights, "weight_decay": protocol.weight_decay},
         {"params": rest, "weight_decay": 0.0},
