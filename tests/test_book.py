@@ -33,15 +33,17 @@ def tracked_changes() -> str:
 
 
 def outputs(path: Path) -> list[tuple[str, str]]:
-    """Type and text of every output except pictures, addresses in memory and standard error."""
-    cells = nbformat.read(path, as_version=4).cells
-    found = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
-    texts = [
-        (o.output_type, o.get("text") or o.data.get("text/plain", ""))
-        for o in found
-        if o.get("name") != "stderr"
-    ]
-    return [(kind, re.sub(" at 0x[0-9a-f]+", "", text)) for kind, text in texts]
+    """Type and text of every output except pictures, addresses in memory and standard error.
+
+    What a cell prints is one output, in however many pieces it arrived.
+    """
+    found: list[tuple[str, str]] = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        of_cell = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        printed = "".join(o.text for o in of_cell if o.output_type == "stream")
+        others = [(o.output_type, o.data.get("text/plain", "")) for o in of_cell if "data" in o]
+        found += [*([("stream", printed)] if printed else []), *others]
+    return [(kind, re.sub(" at 0x[0-9a-f]+", "", text)) for kind, text in found]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
