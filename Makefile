@@ -33,6 +33,8 @@ bench: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/table.py
 
+# One thread in each of two processes: threads of both on two cores wait for each other.
+test: export OMP_NUM_THREADS = 1
 test: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
