@@ -154,7 +154,9 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
 
 def test_a_measurement_is_timed_once_whatever_its_seeds(monkeypatch):
     timed = []
-    monkeypatch.setattr(experiments, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0)
+    monkeypatch.setattr(
+        experiments.durations, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0
+    )
     runs = [replace(SPEC, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
     assert sweeps._estimates([*runs, OTHERS, replace(OTHERS, seed=3)], "cpu", False) == [7.0] * 4 + [14.0] * 2
     assert len(timed) == 3

@@ -16,6 +16,7 @@ import torch
 
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, sparse, specs, sweeps, training
+from wsnlib.experiments import durations, trainings
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -209,17 +210,17 @@ def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
         take(net, costs)
         natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.SparseLinear)])
 
-    monkeypatch.setattr(experiments.sparse, "take", noted)
+    monkeypatch.setattr(sparse, "take", noted)
     records = []
     for width in (10, 640):
         run = replace(experiment(), model=wsn.StaticSparsity(BASE, width=width))
         records.append(wsn.run(run, device="cpu"))
     assert natives == [[], ["hidden1", "output"]]
-    monkeypatch.setattr(experiments.sparse, "take", lambda *_: None)
+    monkeypatch.setattr(sparse, "take", lambda *_: None)
     dense = wsn.run(run, device="cpu")
     assert dense.history["train_loss"] == pytest.approx(records[1].history["train_loss"], rel=1e-4)
     assert dense.network == records[1].network
-    monkeypatch.setattr(experiments.sparse, "take", lambda *_: pytest.fail("not asked for"))
+    monkeypatch.setattr(sparse, "take", lambda *_: pytest.fail("not asked for"))
     for model, changes in ((run.model, {"precision": "bfloat16"}), (BASE, {})):
         wsn.run(replace(experiment(**changes), model=model), device="cpu")
 
@@ -241,7 +242,7 @@ def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):
 
 
 def test_a_width_that_cannot_be_reached_makes_no_large_network(monkeypatch):
-    monkeypatch.setattr(experiments.models, "ResNet18", small_or_meta(experiments.models.ResNet18))
+    monkeypatch.setattr(models, "ResNet18", small_or_meta(models.ResNet18))
     for method in (wsn.LinearBottleneck, wsn.NonlinearBottleneck, wsn.StaticSparsity):
         spec = method(RESNET, width=10_000)
         if method is wsn.StaticSparsity:
@@ -274,7 +275,7 @@ def test_a_record_says_where_it_was_made():
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, deterministic):
-    seen, build = set(), experiments.build
+    seen, build = set(), trainings.build
 
     def watched(spec, *, seed):
         net = build(spec, seed=seed)
@@ -282,7 +283,7 @@ def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, de
         net.register_forward_pre_hook(lambda net, _: seen.add(enabled()) if net.training else None)
         return net
 
-    monkeypatch.setattr(experiments, "build", watched)
+    monkeypatch.setattr(trainings, "build", watched)
     options = {"deterministic": True} if deterministic else {}
     record = wsn.run(experiment(), device="cpu", **options)
     assert seen == {deterministic}
@@ -311,7 +312,7 @@ def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations,
     # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each, 100 images in 1 s
     clock = iter([0.0, 50.0, 60.0, 60.04, 100.0, 107.0, 200.0, 201.0])
     trained, evaluated = [], []
-    monkeypatch.setattr(experiments.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(durations.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(training, "train", lambda _, data, *__, **___: trained.append(len(data.train.labels)))
     monkeypatch.setattr(training, "evaluate", lambda *a: evaluated.append(len(a[2].labels)))
     digits = wsn.load_data(wsn.Digits())
@@ -417,7 +418,7 @@ def test_a_diverged_run_is_recorded_as_such(tmp_path):
 
 def limited(monkeypatch, most: int) -> None:
     """From now on more than `most` images in a training step are too many for a network."""
-    build = experiments.build
+    build = trainings.build
 
     def check(net, inputs):
         if net.training and len(inputs[0]) > most:
@@ -428,7 +429,7 @@ def limited(monkeypatch, most: int) -> None:
         net.register_forward_pre_hook(check)
         return net
 
-    monkeypatch.setattr(experiments, "build", build_limited)
+    monkeypatch.setattr(trainings, "build", build_limited)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +446,7 @@ def test_a_batch_too_large_for_the_memory_is_named_with_one_that_fits(monkeypatc
 
 def test_what_ran_out_of_memory_is_let_go_before_less_is_tried(monkeypatch):
     limited(monkeypatch, 3)
-    build, alive = experiments.build, weakref.WeakSet()
+    build, alive = trainings.build, weakref.WeakSet()
 
     def counted(spec, *, seed=0):
         assert len(alive) == 0
@@ -453,7 +454,7 @@ def test_what_ran_out_of_memory_is_let_go_before_less_is_tried(monkeypatch):
         alive.add(net)
         return net
 
-    monkeypatch.setattr(experiments, "build", counted)
+    monkeypatch.setattr(trainings, "build", counted)
     with pytest.raises(torch.OutOfMemoryError, match="a batch_size of 3 fits"):
         wsn.run(experiment(), device="cpu")
 

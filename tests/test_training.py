@@ -667,3 +667,16 @@ def test_deterministic_training_on_a_gpu_gives_the_same_bits(digits, monkeypatch
     )  # fmt: skip
     assert a.history == b.history
     assert torch.equal(a.predictions, b.predictions)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_cpu_with_several_threads_trains_images_in_torch_s_own_layout(digits, threads):
+    net, before = wsn.build(wsn.ResNet18Spec(width=3, input_channels=1), seed=0), torch.get_num_threads()
+    few = replace(digits, train=digits.train.take(torch.arange(15)))
+    torch.set_num_threads(threads)
+    try:
+        training.train(net, few, protocol(epochs=1, batch_size=5), seed=0)
+    finally:
+        torch.set_num_threads(before)
+    weight = net.get_parameter("layer2.0.conv1.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) is (threads == 1)

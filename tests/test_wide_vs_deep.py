@@ -221,7 +221,8 @@ def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
     labels = wsn.ExampleLabels(data=runs[0].data)
     wsn.run_missing([labels, *runs], store=store, progress=False)
     data = wsn.load_data(runs[0].data)
-    monkeypatch.setattr(experiments, "load_data", None)
+    for module in (experiments.trainings, experiments.measurements):
+        monkeypatch.setattr(module, "load_data", None)
     found = wsn.population(runs, store=store, name="narrow")
     assert (len(found), found.name, found.num_classes) == (3, "narrow", 10)
     assert found.labels.tolist() == data.test.labels.tolist()

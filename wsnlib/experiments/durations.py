@@ -1,0 +1,101 @@
+"""How long a run would take here, from timing a little of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import torch
+
+from wsnlib import specs, training
+from wsnlib.data import Dataset
+from wsnlib.experiments.machine import cpu_threads, resolve_device
+from wsnlib.experiments.measurements import measure_kernels, measured_data
+from wsnlib.experiments.networks import build
+from wsnlib.experiments.trainings import with_native_layers
+from wsnlib.representations import cka_sums
+
+
+def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto") -> float:
+    """How long a run would take here, from timing up to 12 steps of it on one CPU thread.
+
+    The timing itself takes about a second: fewer steps of a network whose steps are slow.
+    """
+    target = resolve_device(device)
+    batch = experiment.training.batch_size
+    protocol = replace(experiment.training, epochs=1, augmentation=None, report="last")
+    data = data.to(target)  # all of it, so that the memory used is that of a run
+
+    def seconds(steps: int) -> float:
+        index = torch.arange(steps * batch) % len(data.train.labels)
+        sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]))
+        start = time.perf_counter()
+        training.train(model, replace(sample, test=sample.train.take(index[:1])), protocol, seed=0)
+        return time.perf_counter() - start
+
+    with cpu_threads(1):
+        model = with_native_layers(build(experiment.model).to(target), data, protocol)
+        seconds(1)
+        steps = int(min(12, max(2, 0.3 / seconds(1))))
+        per_step = seconds(steps) / steps
+        few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
+        start = time.perf_counter()
+        training.evaluate(model, data, data.test.take(torch.arange(few)))
+        per_image = (time.perf_counter() - start) / few
+    steps_per_epoch = -(-len(data.train.labels) // batch)
+    evaluated = len(data.test.labels) + len(data.validation.labels)
+    evaluations = -(-experiment.training.epochs // experiment.training.evaluate_every)
+    return (
+        experiment.training.epochs * per_step * steps_per_epoch
+        + (evaluations * evaluated + len(data.train.labels)) * per_image
+    )
+
+
+def timed_alike(spec: specs.Measurement) -> specs.Measurement:
+    """A measurement that takes as long and is the same for every seed."""
+    if isinstance(spec, specs.LayerSimilarity):
+        return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
+    if isinstance(spec, specs.NetworkSimilarity):
+        return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return spec
+    return replace(spec, seed=0)
+
+
+def seconds_per_measurement(
+    spec: specs.Measurement, *, device: str = "auto", download: bool = False
+) -> float:
+    """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
+    if isinstance(spec, specs.LayerSimilarity):
+        return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
+    if isinstance(spec, specs.NetworkSimilarity):
+        return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return 0.1
+    start = time.perf_counter()
+    if isinstance(spec, specs.KernelDistances):
+        measure_kernels(replace(spec, num_pairs=2))
+        return (time.perf_counter() - start) * spec.num_pairs / 2
+    measure_kernels(replace(spec, num_networks=1))
+    return (time.perf_counter() - start) * spec.num_networks
+
+
+def _seconds_per_network(
+    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
+    run: specs.Experiment,
+    device: str,
+    matrices: int,
+    *,
+    download: bool,
+) -> float:
+    """Of a training and of so many matrices of CKA, from timing one batch of one."""
+    data, images = measured_data(spec, run, download=download)
+    images = images[: spec.batch_size].to(resolve_device(device))
+    with cpu_threads(1):
+        model = build(run.model).to(images.device)
+        start = time.perf_counter()
+        cka_sums(model, images, batch_size=len(images), passes=1, prepare=data.to(images.device).normalise)
+        per_batch = time.perf_counter() - start
+    batches = matrices * spec.passes * math.ceil(len(data.test.labels) / spec.batch_size)
+    return seconds_per_run(run, data, device=device) + batches * per_batch
