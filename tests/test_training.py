@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import wsnlib as wsn
 from wsnlib import training
-from wsnlib.training import loop, steps
+from wsnlib.training import loop, schedules, steps
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_one_cycle_is_that_of_torch(warmup):
 
 def test_one_cycle_moves_within_an_epoch_and_cosine_between_epochs(digits, monkeypatch):
     asked = []
-    monkeypatch.setattr(loop, "learning_rate_factor", lambda schedule, t: asked.append(t) or 1.0)
+    monkeypatch.setattr(schedules, "learning_rate_factor", lambda schedule, t: asked.append(t) or 1.0)
     n = len(digits.train.labels)
     halves = {"epochs": 2, "batch_size": -(-n // 2)}
     training.train(classifier(), digits, protocol(schedule=wsn.OneCycle(), **halves), seed=0)

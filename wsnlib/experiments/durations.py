@@ -7,13 +7,14 @@ import time
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from wsnlib import specs, training
 from wsnlib.data import Dataset
 from wsnlib.experiments.machine import cpu_threads, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build
-from wsnlib.experiments.trainings import with_native_layers
+from wsnlib.experiments.trainings import is_compiled, with_native_layers
 from wsnlib.representations import cka_sums
 
 
@@ -25,6 +26,8 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
     target = resolve_device(device)
     batch = experiment.training.batch_size
     protocol = replace(experiment.training, epochs=1, augmentation=None, report="last")
+    if is_compiled(experiment, model := build(experiment.model), data, target):
+        return _compiled_seconds(experiment.training, model, data)
     data = data.to(target)  # all of it, so that the memory used is that of a run
 
     def seconds(steps: int) -> float:
@@ -35,7 +38,7 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
         return time.perf_counter() - start
 
     with cpu_threads(1):
-        model = with_native_layers(build(experiment.model).to(target), data, protocol)
+        model = with_native_layers(model.to(target), data, protocol)
         seconds(1)
         steps = int(min(12, max(2, 0.3 / seconds(1))))
         per_step = seconds(steps) / steps
@@ -50,6 +53,26 @@ def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str 
         experiment.training.epochs * per_step * steps_per_epoch
         + (evaluations * evaluated + len(data.train.labels)) * per_image
     )
+
+
+def _compiled_seconds(protocol: specs.Training, model: nn.Module, data: Dataset) -> float:
+    """Of a run that compiled code trains, from timing 200 batches of it."""
+
+    def seconds(batches: int) -> float:
+        index = torch.arange(batches * protocol.batch_size) % len(data.train.labels)
+        train, one = data.train.take(index), data.train.take(index[:1])
+        sample = replace(data, train=train, validation=data.validation.take(index[:0]), test=one)
+        once = replace(protocol, epochs=1, augmentation=None, report="last")
+        start = time.perf_counter()
+        training.train_fleet([model], sample, [once], seeds=[0], compiled=True)
+        return time.perf_counter() - start
+
+    with cpu_threads(1):
+        seconds(1)
+        per_image = (seconds(201) - seconds(1)) / 200 / protocol.batch_size
+    evaluations = -(-protocol.epochs // protocol.evaluate_every)
+    evaluated = evaluations * (len(data.test.labels) + len(data.validation.labels)) + len(data.train.labels)
+    return per_image * (protocol.epochs * len(data.train.labels) + evaluated)
 
 
 def timed_alike(spec: specs.Measurement) -> specs.Measurement:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,6 +18,9 @@ from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import cpu_threads, environment
 from wsnlib.experiments.networks import allocation, build, check_fit, timed_as
 from wsnlib.store import Record
+
+FEWEST_COMPILED_STEPS = 5000
+"""A step saves some tenths of a millisecond, and loading compiled code takes a process a second or two."""
 
 
 def run_training(
@@ -37,7 +42,7 @@ def run_training(
         if found is None:
             raise torch.OutOfMemoryError(_what_fits(experiment, data, device))
     model, outcome = found
-    made: dict[str, Any] = {
+    made: dict[str, Any] = _compiler(is_compiled(experiment, model, data, device)) | {
         "threads": threads,
         "deterministic": deterministic,
         "seconds": round(time.perf_counter() - start, 2),
@@ -51,6 +56,8 @@ def _record(
 ) -> Record:
     if isinstance(experiment.model, specs.CustomModelSpec):
         made["network"] = custom.origin(experiment.model)
+    if native := [name for name, m in model.named_modules() if isinstance(m, sparse.SparseLayer)]:
+        made["native_layers"] = native
     return Record(
         experiment=experiment,
         status=outcome.status,
@@ -65,6 +72,10 @@ def _record(
         },
         environment=made,
     )
+
+
+def _compiler(compiled: bool) -> dict[str, str]:
+    return {"compiled": f"numba {version('numba')}"} if compiled else {}
 
 
 def fleet_key(run: specs.Run) -> str | None:
@@ -126,12 +137,13 @@ def run_fleet(
         check_fit(run, data)
     start = time.perf_counter()
     with cpu_threads(threads):
-        models = [
-            with_native_layers(build(run.model, seed=run.seed), data, run.training) for run in experiments
-        ]
+        models = [build(run.model, seed=run.seed) for run in experiments]
         protocols, seeds = [run.training for run in experiments], [run.seed for run in experiments]
-        outcomes = training.train_fleet(models, data, protocols, seeds=seeds)
-    made: dict[str, Any] = {
+        compiled = is_compiled(experiments[0], models[0], data, torch.device("cpu"))
+        if not compiled:
+            models = [with_native_layers(model, data, protocols[0]) for model in models]
+        outcomes = training.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
+    made: dict[str, Any] = _compiler(compiled) | {
         "threads": threads,
         "deterministic": False,
         "fleet": len(experiments),
@@ -149,13 +161,25 @@ def trained(
     experiment: specs.Experiment, data: Dataset, device: torch.device, *, deterministic: bool
 ) -> tuple[nn.Module, training.Outcome]:
     """The network of an experiment after its training on that data, and how it went."""
-    model = with_native_layers(
-        build(experiment.model, seed=experiment.seed).to(device), data, experiment.training
+    protocol, seed = experiment.training, experiment.seed
+    model = build(experiment.model, seed=seed)
+    if is_compiled(experiment, model, data, device):
+        return model, training.train_fleet([model], data, [protocol], seeds=[seed], compiled=True)[0]
+    model = with_native_layers(model.to(device), data, protocol)
+    return model, training.train(model, data.to(device), protocol, seed=seed, deterministic=deterministic)
+
+
+def is_compiled(experiment: specs.Experiment, model: nn.Module, data: Dataset, device: torch.device) -> bool:
+    """Whether compiled code trains a run: a fully connected network on a CPU with numba, and steps enough
+    that loading the code pays."""
+    protocol = experiment.training
+    steps = protocol.epochs * math.ceil(len(data.train.labels) / protocol.batch_size)
+    return (
+        device.type == "cpu"
+        and steps >= FEWEST_COMPILED_STEPS
+        and fleet_key(experiment) is not None
+        and training.compiled_pays([model], batch_size=protocol.batch_size)
     )
-    outcome = training.train(
-        model, data.to(device), experiment.training, seed=experiment.seed, deterministic=deterministic
-    )
-    return model, outcome
 
 
 def with_native_layers(model: nn.Module, data: Dataset, protocol: specs.Training) -> nn.Module:

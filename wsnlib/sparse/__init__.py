@@ -8,11 +8,12 @@ loads into the other, and an optimiser goes on across the change.
 from wsnlib.sparse.convert import to_dense, to_sparse
 from wsnlib.sparse.convolution import SparseConv2d
 from wsnlib.sparse.costs import LayerCost, choose_sparse, estimated_costs, layer_costs, take
-from wsnlib.sparse.layers import SparseLinear
+from wsnlib.sparse.layers import SparseLayer, SparseLinear
 
 __all__ = [
     "LayerCost",
     "SparseConv2d",
+    "SparseLayer",
     "SparseLinear",
     "choose_sparse",
     "estimated_costs",

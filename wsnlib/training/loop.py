@@ -14,7 +14,7 @@ from torch import nn
 
 from wsnlib import specs
 from wsnlib.data import Dataset, Split, StreamedSplit
-from wsnlib.training.schedules import learning_rate_factor
+from wsnlib.training.schedules import learning_rate_factors
 from wsnlib.training.steps import (
     RecordedStep,
     Step,
@@ -204,18 +204,15 @@ def train_epoch(
     """One pass in a new order; mean loss and accuracy over it, which the host reads at its end."""
     device = data.train.labels.device
     n = len(data.train.labels)
-    steps = -(-n // protocol.batch_size)
     order = torch.randperm(n, generator=generator)
     outputs = torch.empty(n, data.num_classes, device=device)
     batches = data.train.batches(
         order, batch_size=protocol.batch_size, augmentation=protocol.augmentation, generator=generator
     )
-    by_step = isinstance(protocol.schedule, specs.OneCycle)
+    factors = learning_rate_factors(protocol, epoch=epoch, steps=-(-n // protocol.batch_size))
     done = 0
-    for index, (images, labels) in enumerate(batches):
-        progress = (epoch - 1 + (index / steps if by_step else 0)) / protocol.epochs
-        rate = protocol.learning_rate * learning_rate_factor(protocol.schedule, progress)
-        set_learning_rate(optimizer, rate)
+    for factor, (images, labels) in zip(factors, batches, strict=True):
+        set_learning_rate(optimizer, protocol.learning_rate * factor)
         outputs[done : done + len(labels)] = step(images, labels)
         done += len(labels)
     seen = data.train.labels[order.to(device)]
@@ -243,11 +240,15 @@ def evaluate(
 ) -> Evaluation:
     """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
     batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
-    outputs = _logits(model, data, (batch.images for batch in batches), precision)
-    predictions = outputs.argmax(1)
+    return evaluation(_logits(model, data, (batch.images for batch in batches), precision), split.labels)
+
+
+def evaluation(logits: torch.Tensor, labels: torch.Tensor) -> Evaluation:
+    """What logits (n, classes) say of images with these labels."""
+    predictions = logits.argmax(1)
     return Evaluation(
-        loss=F.cross_entropy(outputs, split.labels).item(),
-        accuracy=(predictions == split.labels).double().mean().item(),
+        loss=F.cross_entropy(logits, labels).item(),
+        accuracy=(predictions == labels).double().mean().item(),
         predictions=predictions,
     )
 

@@ -30,5 +30,18 @@ def learning_rate_factor(schedule: specs.Schedule, progress: float) -> float:
     return 1.0
 
 
+def learning_rate_factors(protocol: specs.Training, *, epoch: int, steps: int) -> list[float]:
+    """The factor of each step of an epoch, counted from 1; only `OneCycle` changes within one.
+
+    Examples:
+        >>> protocol = specs.Training(epochs=2, schedule=specs.Cosine())
+        >>> learning_rate_factors(protocol, epoch=2, steps=3)
+        [0.5, 0.5, 0.5]
+    """
+    by_step = isinstance(protocol.schedule, specs.OneCycle)
+    passed = [epoch - 1 + (step / steps if by_step else 0) for step in range(steps)]
+    return [learning_rate_factor(protocol.schedule, epochs / protocol.epochs) for epochs in passed]
+
+
 def _half_cosine(first: float, last: float, progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
