@@ -19,7 +19,7 @@ from wsnlib.experiments.machine import cpu_threads, environment
 from wsnlib.experiments.networks import allocation, build, check_fit, timed_as
 from wsnlib.store import Record
 
-FEWEST_COMPILED_STEPS = 5000
+FEWEST_COMPILED_STEPS = 1000
 """A step saves some tenths of a millisecond, and loading compiled code takes a process a second or two."""
 
 

@@ -53,16 +53,8 @@ def weighted_sum(y, to, x, batch, start, stop, row, at, value, floor, scale):
 
 
 @jit
-def update(value, velocity, i, gradient, rate, momentum, decay):
-    """One step of gradient descent of one weight."""
-    change = gradient + decay * value[i]
-    velocity[i] = momentum * velocity[i] + change
-    value[i] -= rate * velocity[i]
-
-
-@jit
-def descend(g, of, x, batch, start, stop, row, at, value, velocity, rate, momentum, decay):
-    """Change every weight of a bag by its gradient g[of] · x[row]."""
+def dot_products(gradient, g, of, x, batch, start, stop, row, at):
+    """gradient = g[of] · x[row] for every entry of a bag."""
     for k in range(start, stop, FOUR):
         p, q, r, s = row[k], row[k + ONE], row[k + TWO], row[k + THREE]
         a = b = c = d = np.float32(0)
@@ -72,15 +64,13 @@ def descend(g, of, x, batch, start, stop, row, at, value, velocity, rate, moment
             b += e * x[q + t]
             c += e * x[r + t]
             d += e * x[s + t]
-        update(value, velocity, at[k], a, rate, momentum, decay)
-        update(value, velocity, at[k + ONE], b, rate, momentum, decay)
-        update(value, velocity, at[k + TWO], c, rate, momentum, decay)
-        update(value, velocity, at[k + THREE], d, rate, momentum, decay)
+        gradient[at[k]], gradient[at[k + ONE]] = a, b
+        gradient[at[k + TWO]], gradient[at[k + THREE]] = c, d
 
 
 @jit
-def go_back(g, unit, h, batch, start, stop, row, at, value, velocity, floor, scale, rate, momentum, decay):
-    """g[unit] = scale · Σ value · g[row] where h[unit] > floor, else 0; and change these weights."""
+def go_back(gradient, g, to, h, unit, batch, start, stop, row, at, value, floor, scale):
+    """g[to] = scale · Σ value · g[row] where h[unit] > floor, else 0; and gradient = h[unit] · g[row]."""
     for k in range(start, stop, FOUR):
         v, w, y, z = value[at[k]], value[at[k + ONE]], value[at[k + TWO]], value[at[k + THREE]]
         p, q, r, s = row[k], row[k + ONE], row[k + TWO], row[k + THREE]
@@ -95,7 +85,7 @@ def go_back(g, unit, h, batch, start, stop, row, at, value, velocity, floor, sca
                 c += e * m
                 d += e * n
                 o = (v * i + w * j) + (y * m + z * n)
-                g[unit + t] = factor * o if not e <= low else np.float32(0)
+                g[to + t] = factor * o if not e <= low else np.float32(0)
         else:
             for t in range(batch):
                 e, i, j, m, n = h[unit + t], g[p + t], g[q + t], g[r + t], g[s + t]
@@ -103,12 +93,10 @@ def go_back(g, unit, h, batch, start, stop, row, at, value, velocity, floor, sca
                 b += e * j
                 c += e * m
                 d += e * n
-                o = g[unit + t] + ((v * i + w * j) + (y * m + z * n))
-                g[unit + t] = factor * o if not e <= low else np.float32(0)
-        update(value, velocity, at[k], a, rate, momentum, decay)
-        update(value, velocity, at[k + ONE], b, rate, momentum, decay)
-        update(value, velocity, at[k + TWO], c, rate, momentum, decay)
-        update(value, velocity, at[k + THREE], d, rate, momentum, decay)
+                o = g[to + t] + ((v * i + w * j) + (y * m + z * n))
+                g[to + t] = factor * o if not e <= low else np.float32(0)
+        gradient[at[k]], gradient[at[k + ONE]] = a, b
+        gradient[at[k + TWO]], gradient[at[k + THREE]] = c, d
 
 
 @jit
@@ -164,23 +152,40 @@ def cross_entropy(h, g, outputs, units, batch, labels):
 
 @jit
 def backward(
-    x, h, g, batch, first, hidden, reads, row, at, feeds, target, via, value, velocity,
-    floor, scale, rate, momentum, decay,
-):  # fmt: skip
-    """Change all weights by their gradients, from those of the logits; each unit once, the last first."""
+    gradient, x, h, g, batch, first, hidden, reads, row, at, feeds, target, via, value, floor, scale
+):
+    """Gradients of all weights from those of the logits; each unit once, the last first."""
     units = uint64(len(reads) - 1)
     for back in range(hidden):
         i = hidden - ONE - back
+        to = ZERO if i < first else i * batch  # what is needed at once only stays in the cache
         go_back(
-            g, i * batch, h, batch, feeds[i], feeds[i + ONE], target, via,
-            value, velocity, floor, scale[i], rate, momentum, decay,
-        )  # fmt: skip
+            gradient,
+            g,
+            to,
+            h,
+            i * batch,
+            batch,
+            feeds[i],
+            feeds[i + ONE],
+            target,
+            via,
+            value,
+            floor,
+            scale[i],
+        )
         if i < first:
-            descend(
-                g, i * batch, x, batch, reads[i], reads[i + ONE], row, at,
-                value, velocity, rate, momentum, decay,
-            )  # fmt: skip
-    descend(
-        h, units * batch, g, batch, feeds[hidden], feeds[hidden + ONE], target, via,
-        value, velocity, rate, momentum, decay,
-    )  # fmt: skip
+            dot_products(gradient, g, to, x, batch, reads[i], reads[i + ONE], row, at)
+    dot_products(gradient, h, units * batch, g, batch, feeds[hidden], feeds[hidden + ONE], target, via)
+
+
+@jit
+def descend(value, velocity, gradient, start, stop, rate, momentum, decay):
+    """One step of gradient descent of the values from `start` to `stop`."""
+    for i in range(start, stop):
+        gradient[i] += decay * value[i]
+    if momentum > 0:
+        for i in range(start, stop):
+            velocity[i] = gradient[i] = momentum * velocity[i] + gradient[i]
+    for i in range(start, stop):
+        value[i] -= rate * gradient[i]

@@ -13,21 +13,22 @@ from torch import nn
 from wsnlib import masks, specs
 from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.models import MLP
-from wsnlib.sparse.compiled import Floats, Positions, backward, cross_entropy, forward, jit, load
+from wsnlib.sparse.compiled import Floats, Positions, backward, cross_entropy, descend, forward, jit, load
 from wsnlib.training.batched import layer_scale, layer_values
 from wsnlib.training.loop import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
 Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
-ENTRIES, LANES = 4, 16
-"""Bags are filled to a multiple of so many entries, and rows to one of so many numbers (64 bytes)."""
+ENTRIES, LANES = 4, 8
+"""Bags are filled to a multiple of so many entries, and rows to one of so many numbers."""
 
 
 @jit
 def train_steps(
     images, labels, order, batch_size, factors, table, members, x, h, g, batch, first, hidden,
-    reads, row, at, feeds, target, via, value, velocity, floor, scale, rates, momentum, decay, loss, right,
+    reads, row, at, feeds, target, via, value, gradient, velocity, begin, floor, scale,
+    rates, momentum, decay, loss, right,
 ):  # fmt: skip
     """Batch after batch in this order, every one of these members; adds to `loss` and `right`."""
     units = uint64(reads.shape[1] - 1)
@@ -41,9 +42,11 @@ def train_steps(
             loss[m] += found[0]
             right[m] += found[1]
             backward(
-                x, h, g, batch, first, hidden, reads[m], row, at, feeds[m], target, via,
-                value, velocity, floor, scale, rates[m] * factors[step], momentum, decay,
+                gradient, x, h, g, batch, first, hidden, reads[m], row, at, feeds[m], target, via,
+                value, floor, scale,
             )  # fmt: skip
+            rate = rates[m] * factors[step]
+            descend(value, velocity, gradient, begin[m], begin[m + 1], rate, momentum, decay)
 
 
 @jit
@@ -103,9 +106,10 @@ class CompiledFleet:
         no_input = np.where(np.arange(units) < self.first, inputs + 1, units + 1)
         no_reader = np.full(hidden + 1, units + 1)
         values: list[Floats] = []
-        reads, feeds, done = [], [], 0
+        reads, feeds, begin, done = [], [], [], 0
         for layers in self.members:
             values.append(np.zeros(1, np.float32))
+            begin.append(done)
             nothing, done, below, above = done, done + 1, 0, 0
             entries: list[Entries] = []
             for layer in layers:
@@ -120,7 +124,8 @@ class CompiledFleet:
             feeder = np.where(row == units, hidden, row)  # the row of ones comes after the hidden units
             feeds.append(_bags(feeder, unit, at, no_reader, nothing))
         self.value = np.concatenate(values)
-        self.velocity = np.zeros_like(self.value)
+        self.gradient, self.velocity = np.zeros_like(self.value), np.zeros_like(self.value)
+        self.begin = np.array([*begin, done], np.uint64)
         self.reads, self.row, self.at = _joined(reads, self.batch)
         self.feeds, self.target, self.via = _joined(feeds, self.batch)
 
@@ -140,7 +145,7 @@ class CompiledFleet:
                     self.x, self.h, self.g,
                     np.uint64(self.batch), np.uint64(self.first), np.uint64(self.hidden),
                     self.reads, self.row, self.at, self.feeds, self.target, self.via,
-                    self.value, self.velocity, self.floor, self.scale, self.rates,
+                    self.value, self.gradient, self.velocity, self.begin, self.floor, self.scale, self.rates,
                     np.float32(self.protocol.momentum), np.float32(self.protocol.weight_decay), loss, right,
                 )  # fmt: skip
         return list(zip((loss / n).tolist(), (right / n).tolist(), strict=True))
