@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import wsnlib as wsn
@@ -57,6 +58,28 @@ def assert_as_alone(models, data, protocols, seeds, compiled) -> list:
             if outcome.status == "finished":
                 torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
     return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"hidden_layers": 3}, {"activation": "linear", "bias": False}, {"parametrisation": "ntk"}],
+    ids=str,
+)
+@pytest.mark.parametrize("width", [5, 37, 300])
+def test_a_compiled_step_is_the_gradient_in_double_precision(digits, changes, width):
+    base = replace(BASE, **changes)
+    spec = base if width == 5 else wsn.StaticSparsity(base, width=width)
+    net, rate, size = wsn.build(spec, seed=1), 0.25, 43
+    exact = copy.deepcopy(net).double()
+    data = replace(digits, train=digits.train.take(torch.arange(size)))
+    wsn.train_fleet(
+        [net], data, [protocol(epochs=1, batch_size=50, learning_rate=rate)], seeds=[0], compiled=True
+    )
+    x = digits.normalise(data.train.images).double()
+    F.cross_entropy(exact(x), data.train.labels).backward()
+    for found, start in zip(net.parameters(), exact.parameters(), strict=True):
+        step = (start.detach() - found.double()) / rate
+        torch.testing.assert_close(step, start.grad, rtol=1e-4, atol=1e-5 * float(start.grad.abs().max() + 1))
 
 
 @pytest.mark.parametrize("native", [False, True])

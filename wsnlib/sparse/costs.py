@@ -23,7 +23,7 @@ MARGIN = 0.9
 DENSE_NS = 0.055
 """Estimated nanoseconds on one CPU core, forward and backward, of a weight of a dense layer at one position
 of one image. `benchmarks/sparse.py` shows what was measured beside these four estimates."""
-WEIGHT_NS = {"linear": 0.6, "conv": 1.0}
+WEIGHT_NS = {"linear": 0.6, "conv": 0.6}
 """The same of a weight of a native layer."""
 VALUE_NS = {"linear": 1.0, "conv": 3.0}
 """Of a number of a native layer's input or output, which is laid out with the batch last."""
