@@ -42,7 +42,7 @@ FLEET_VALUES = 2**19
 LONGEST_FLEET = 900.0
 """Seconds that a fleet would take one by one at most: what is stopped loses no more than that."""
 
-SHORTEST_IN_FLEET = 20.0
+SHORTEST_IN_FLEET = 2.0
 """Seconds of a run below which it trains alone: what a fleet saves is little then."""
 
 Work = tuple[tuple[specs.Run, ...], float]
@@ -79,9 +79,10 @@ def run_missing(
     turns, which still fills the gaps that a small network leaves.
 
     On a CPU, masked layers are native where that is estimated to pay, and fully connected networks of one
-    shape that would take 20 seconds or more are trained as fleets of up to `MOST_IN_FLEET`, those with the
-    same seed together (`wsn.train_fleet`). Each has its own record, equal to that of training alone but
-    for rounding, which depends on how many were together.
+    shape that would take 2 seconds or more are trained as fleets of up to `MOST_IN_FLEET`, those with the
+    same seed together (`wsn.train_fleet`). Each has its own record, the one of training alone; without numba
+    it differs in rounding, which then depends on how many were together. Other networks train side by side
+    in processes of one thread, which `benchmarks/resnet_fleets.py` finds faster than one batched program.
 
     Args:
         runs: Trainings and measurements; equal ones are run once.
