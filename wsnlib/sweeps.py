@@ -22,7 +22,7 @@ from tqdm import tqdm
 from wsnlib import experiments, predictions, specs
 from wsnlib.claims import estimate
 from wsnlib.data import load_data, num_classes
-from wsnlib.store import Record, Store
+from wsnlib.store import Store, Summary
 
 Progress = Callable[[int, float], None]
 
@@ -327,14 +327,13 @@ def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool =
     Raises:
         KeyError: If a record is missing.
     """
-    rows = []
-    for run in runs:
-        record = store.load(run)
-        rows.append(
-            _flat(specs.to_dict(run))
-            | _results(record)
-            | ({f"environment.{k}": v for k, v in record.environment.items()} if environment else {})
-        )
+    runs = list(runs)
+    rows = [
+        _flat(specs.to_dict(run))
+        | _results(summary)
+        | ({f"environment.{k}": v for k, v in summary.environment.items()} if environment else {})
+        for run, summary in zip(runs, store.summaries(runs), strict=True)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -430,18 +429,17 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _results(record: Record) -> dict[str, Any]:
+def _results(record: Summary) -> dict[str, Any]:
     finished = record.status == "finished"
-    has_validation = "validation_accuracy" in record.history
     return {
         "status": record.status,
         "num_weights": record.network["num_weights"],
         "connectivity": record.network["connectivity"],
         **{f"weights.{k}": v for k, v in record.network["weights_per_layer"].items()},
         "reported_epoch": record.reported_epoch,
-        "test_accuracy": record.reported("test_accuracy"),
-        "validation_accuracy": record.reported("validation_accuracy") if has_validation else math.nan,
-        "test_accuracy_last": record.history["test_accuracy"][-1] if finished else math.nan,
+        "test_accuracy": record.reported.get("test_accuracy", math.nan),
+        "validation_accuracy": record.reported.get("validation_accuracy", math.nan),
+        "test_accuracy_last": record.last["test_accuracy"] if finished else math.nan,
         "train_accuracy": record.train_accuracy if finished else math.nan,
         "key": record.key,
     }
