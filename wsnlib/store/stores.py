@@ -139,9 +139,10 @@ class Store:
         try:
             record = Record.from_json(data.decode())
         except ValueError as error:
-            raise StoreError(_unusable(folder, key, str(error))) from error
+            raise StoreError(f"{_unusable(folder, key, str(error))}; {_ADVICE}") from error
         if record.key != key:
-            raise StoreError(_unusable(folder, key, f"it was made by another spec, of key {record.key}"))
+            why = _unusable(folder, key, f"it was made by another spec, of key {record.key}")
+            raise StoreError(f"{why}; {_ADVICE}")
         return record
 
     def summaries(self, experiments: Iterable[specs.Run]) -> list[Summary]:
@@ -157,7 +158,7 @@ class Store:
         found, damaged = self._survey(set(keys))
         for key in keys:
             if key in damaged:
-                raise StoreError(damaged[key])
+                raise StoreError(f"{damaged[key]}; {_ADVICE}")
             if key not in found:
                 raise KeyError(f"no record {key} in {self.path}; wsn.run_missing makes it")
         return [found[key] for key in keys]
@@ -358,10 +359,10 @@ def _keys(stamps: Iterable[str]) -> list[str]:
 
 
 def _unusable(folder: Folder, key: str, why: str) -> str:
-    return (
-        f"the record {folder.location}/{key}.json cannot be used: {why}; "
-        "wsn.run_missing sets it aside and makes it again"
-    )
+    return f"the record {folder.location}/{key}.json cannot be used: {why}"
+
+
+_ADVICE = "wsn.run_missing sets it aside and makes it again"
 
 
 def default_store() -> Store:

@@ -23,7 +23,7 @@ from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear
 from wsnlib.sparse import SparseLinear
 from wsnlib.sparse.layers import LinearFunction, LinearWeight, located
-from wsnlib.training.loop import Course, Evaluation, Outcome
+from wsnlib.training.course import Course, Evaluation, Outcome
 from wsnlib.training.schedules import learning_rate_factor
 
 
