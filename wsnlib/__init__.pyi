@@ -1,3 +1,13 @@
+from .chapters import CKABlocksRuns as CKABlocksRuns
+from .chapters import GPKernelRuns as GPKernelRuns
+from .chapters import WideVsDeepRuns as WideVsDeepRuns
+from .chapters import YourNetworkRuns as YourNetworkRuns
+from .chapters import bottleneck_runs as bottleneck_runs
+from .chapters import chapter_stages as chapter_stages
+from .chapters import imagenet_runs as imagenet_runs
+from .chapters import read_parameters as read_parameters
+from .chapters import resnet_runs as resnet_runs
+from .chapters import sparse_mlp_runs as sparse_mlp_runs
 from .claims import BOTTLENECKS as BOTTLENECKS
 from .claims import CKA_BLOCKS as CKA_BLOCKS
 from .claims import FIGURE_10 as FIGURE_10

@@ -105,9 +105,9 @@ def on_cluster(
 ) -> list[Failure]:
     """Hand the work to a cluster, some at a time, and wait for all of it."""
     left, expected, failures = iter(work), versions(), list[Failure]()
-    under_way: dict[Future, Work] = {}
+    under_way: dict[Future[Any], Work] = {}
 
-    def submit(count: int) -> list[Future]:
+    def submit(count: int) -> list[Future[Any]]:
         new = {
             client.submit(
                 _work_here,
@@ -149,7 +149,9 @@ def _work_here(
         return work_on(runs, store, device)
 
 
-def _as_they_end(submit: Callable[[int], list[Future]], client: Client) -> Iterator[list[tuple[Future, Any]]]:
+def _as_they_end(
+    submit: Callable[[int], list[Future[Any]]], client: Client
+) -> Iterator[list[tuple[Future[Any], Any]]]:
     """Batches of what has ended: what it returned, or the exception that it ended with."""
     from distributed import as_completed
 
