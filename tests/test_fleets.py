@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import wsnlib as wsn
-from wsnlib import experiments, sweeps, training
+from wsnlib import experiments, training
+from wsnlib.sweeps import missing as sweeps
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)

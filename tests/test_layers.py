@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, layers, sweeps
+from wsnlib import experiments, layers
+from wsnlib.sweeps import missing as sweeps
 
 TRAINING = wsn.Training(epochs=4, batch_size=30, learning_rate=0.05, momentum=0.9)
 NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import wsnlib as wsn
-from wsnlib import experiments, sweeps
+from wsnlib import experiments
 from wsnlib.specs import derive_seed
+from wsnlib.sweeps import missing as sweeps
 
 GAUSSIAN = wsn.GaussianInputs(dimension=13)
 

@@ -15,8 +15,10 @@ import pytest
 import torch
 
 import wsnlib as wsn
-from wsnlib import experiments, masks, models, sparse, specs, sweeps, training
+from wsnlib import experiments, masks, models, sparse, specs, training
 from wsnlib.experiments import durations, trainings
+from wsnlib.sweeps import missing as sweeps
+from wsnlib.sweeps.watching import Watch
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -366,7 +368,7 @@ def test_more_workers_need_a_smaller_budget(tmp_path, monkeypatch):
 def test_runs_go_to_the_device_asked_for(tmp_path, monkeypatch):
     run, devices = experiments.run, []
     monkeypatch.setattr(
-        experiments, "run", lambda x, *, device: devices.append(device) or run(x, device=device)
+        experiments, "run", lambda x, *, device, **_: devices.append(device) or run(x, device=device)
     )
     wsn.run_missing([experiment()], store=wsn.Store(tmp_path), device="cpu", progress=False)
     assert devices == ["cpu"]
@@ -377,7 +379,7 @@ def end_at_once(*_) -> None:
 
 
 def test_a_process_ended_from_outside_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_work", end_at_once)
+    monkeypatch.setattr(sweeps, "work_on", end_at_once)
     runs = [experiment(seed=s) for s in range(3)]
     with pytest.raises(wsn.SweepError, match="a training process was ended from outside; .* call again"):
         wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=2, progress=False)
@@ -474,14 +476,14 @@ def test_a_run_without_memory_does_not_stop_the_others(tmp_path, monkeypatch):
 def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypatch):
     alive, counts = weakref.WeakSet(), []
 
-    def fail(run, *, device):
+    def fail(run):
         net = wsn.build(run.model)
         alive.add(net)
         raise ValueError("no")
 
-    def run_or_fail(run, *, device):
+    def run_or_fail(run, **_):
         counts.append(len(alive))
-        return fail(run, device=device)
+        return fail(run)
 
     monkeypatch.setattr(experiments, "run", run_or_fail)
     with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
@@ -494,21 +496,22 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
 # -- processes and their devices --
 
 
-def note_place(runs, store, device) -> None:
+def note_place(runs, store, device) -> list:
     with open(store.path / f"{os.getpid()}.{runs[0].seed}", "w") as file:
         file.write(device)
     time.sleep(0.05)
+    return []
 
 
 def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_work", note_place)
+    monkeypatch.setattr(sweeps, "work_on", note_place)
     work = [((experiment(seed=seed),), 1.0) for seed in range(7)]
-    advanced = []
-    failures = sweeps._in_processes(
-        work, wsn.Store(tmp_path), ["a", "b"], lambda count, seconds: advanced.append((count, seconds))
-    )
-    assert failures == []
-    assert advanced == [(1, 1.0)] * 7
+    seen = []
+    with Watch(7, 7.0, seen.append) as watch:
+        assert sweeps._in_processes(work, wsn.Store(tmp_path), ["a", "b"], watch) == []
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert 2 <= max(len(progress.under_way) for progress in seen) <= 3
+    assert (seen[-1].done, seen[-1].under_way, seen[-1].share) == (7, (), 1.0)
     notes = [(*path.name.split("."), path.read_text()) for path in tmp_path.iterdir()]
     assert sorted(int(seed) for _, seed, _ in notes) == list(range(7))
     processes = {(process, device) for process, _, device in notes}

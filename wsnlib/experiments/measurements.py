@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from wsnlib import kernels, layers, masks, specs
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.experiments.machine import cpu_threads, environment
 from wsnlib.experiments.networks import check_fit
-from wsnlib.experiments.trainings import trained
+from wsnlib.experiments.trainings import checkpoint_in, trained
 from wsnlib.store import Record
+from wsnlib.training import StateFile
 
 Array = NDArray[np.float64]
 
@@ -46,6 +48,7 @@ def measure_layers(
     *,
     threads: int,
     download: bool,
+    file: Callable[[int], StateFile] | None = None,
 ) -> Record:
     """Train, on the images to be measured as test set, and measure the last weights."""
     start = time.perf_counter()
@@ -56,8 +59,9 @@ def measure_layers(
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
     with cpu_threads(threads):
-        for run, d in zip(trainings, data, strict=True):
-            model, outcome = trained(run, d, device, deterministic=False)
+        for number, (run, d) in enumerate(zip(trainings, data, strict=True)):
+            checkpoint = None if file is None else checkpoint_in(file(number), device)
+            model, outcome = trained(run, d, device, deterministic=False, checkpoint=checkpoint)
             networks.append(model)
             outcomes.append(outcome)
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"

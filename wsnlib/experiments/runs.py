@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wsnlib import specs
 from wsnlib.experiments.machine import resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
 from wsnlib.experiments.trainings import run_training
 from wsnlib.store import Record
+from wsnlib.training import StateFile
 
 
 def run(
@@ -16,6 +19,7 @@ def run(
     threads: int = 1,
     download: bool = False,
     deterministic: bool = False,
+    file: Callable[[int], StateFile] | None = None,
 ) -> Record:
     """Train the network of an experiment, or measure layers or kernels, or read examples; the record.
 
@@ -27,6 +31,8 @@ def run(
         threads: CPU threads while it runs; the same number gives the same bits on one machine.
         download: Whether a missing data set may be fetched.
         deterministic: Whether a GPU, too, is to give the same bits each time (see `wsn.train`).
+        file: Where each of its trainings, numbered from 0, keeps its state from time to time and goes on
+            from; by default nowhere.
 
     Raises:
         ValueError: If the network does not fit the data, or `deterministic` cannot be had.
@@ -36,7 +42,8 @@ def run(
     if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
         return read_examples(experiment, download=download)
     if isinstance(experiment, specs.LayerSimilarity | specs.NetworkSimilarity):
-        return measure_layers(experiment, resolve_device(device), threads=threads, download=download)
+        where = resolve_device(device)
+        return measure_layers(experiment, where, threads=threads, download=download, file=file)
     if isinstance(experiment, specs.KernelDistances | specs.KernelSimulation):
         return measure_kernels(experiment, download=download)
     return run_training(
@@ -45,4 +52,5 @@ def run(
         threads=threads,
         download=download,
         deterministic=deterministic,
+        file=None if file is None else file(0),
     )

@@ -30,15 +30,17 @@ def run_training(
     threads: int,
     download: bool,
     deterministic: bool,
+    file: training.StateFile | None = None,
 ) -> Record:
-    """Train the network of an experiment."""
+    """Train the network of an experiment, from the state in the file if there is one."""
     data = load_data(experiment.data, download=download)
     check_fit(experiment, data)
     start = time.perf_counter()
     found = None
+    checkpoint = checkpoint_in(file, device, deterministic=deterministic)
     with cpu_threads(threads):
         with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
-            found = trained(experiment, data, device, deterministic=deterministic)
+            found = trained(experiment, data, device, deterministic=deterministic, checkpoint=checkpoint)
         if found is None:
             raise torch.OutOfMemoryError(_what_fits(experiment, data, device))
     model, outcome = found
@@ -48,7 +50,21 @@ def run_training(
         "seconds": round(time.perf_counter() - start, 2),
         "data_sha256": data.sha256,
     }
+    if checkpoint is not None and checkpoint.resumed_after:
+        made["resumed_after"] = checkpoint.resumed_after
+        made["seconds"] = round(made["seconds"] + checkpoint.seconds_before, 2)
     return _record(experiment, model, outcome, environment(device) | made)
+
+
+def checkpoint_in(
+    file: training.StateFile | None, device: torch.device, *, deterministic: bool = False
+) -> training.Checkpoint | None:
+    """Keeps a training in the file; one goes on from a state of the same versions and kind of device."""
+    if file is None:
+        return None
+    made = environment(device)
+    same = {"wsnlib": made["wsnlib"], "torch": made["torch"], "device": device.type}
+    return training.Checkpoint(file, made_by=same | {"deterministic": str(deterministic)})
 
 
 def _record(
@@ -158,7 +174,12 @@ def run_fleet(
 
 
 def trained(
-    experiment: specs.Experiment, data: Dataset, device: torch.device, *, deterministic: bool
+    experiment: specs.Experiment,
+    data: Dataset,
+    device: torch.device,
+    *,
+    deterministic: bool,
+    checkpoint: training.Checkpoint | None = None,
 ) -> tuple[nn.Module, training.Outcome]:
     """The network of an experiment after its training on that data, and how it went."""
     protocol, seed = experiment.training, experiment.seed
@@ -166,7 +187,10 @@ def trained(
     if is_compiled(experiment, model, data, device):
         return model, training.train_fleet([model], data, [protocol], seeds=[seed], compiled=True)[0]
     model = with_native_layers(model.to(device), data, protocol)
-    return model, training.train(model, data.to(device), protocol, seed=seed, deterministic=deterministic)
+    outcome = training.train(
+        model, data.to(device), protocol, seed=seed, deterministic=deterministic, checkpoint=checkpoint
+    )
+    return model, outcome
 
 
 def is_compiled(experiment: specs.Experiment, model: nn.Module, data: Dataset, device: torch.device) -> bool:

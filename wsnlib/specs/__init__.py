@@ -31,6 +31,7 @@ from wsnlib.specs.experiments import (
     derive_seed,
     from_dict,
     key,
+    key_of_content,
     to_dict,
 )
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
@@ -121,6 +122,7 @@ __all__ = [
     "derive_seed",
     "from_dict",
     "key",
+    "key_of_content",
     "to_dict",
     "widths",
 ]

@@ -278,7 +278,12 @@ def key(spec: Any) -> str:
         >>> key(Training(epochs=3, learning_rate=1)) == key(Training(epochs=3, learning_rate=1.0))
         True
     """
-    text = canonical_json({"version": SPEC_VERSION, "spec": to_dict(spec)})
+    return key_of_content(to_dict(spec))
+
+
+def key_of_content(content: Mapping[str, Any]) -> str:
+    """The key of the spec that [`to_dict`][wsnlib.specs.to_dict] gave as plain values."""
+    text = canonical_json({"version": SPEC_VERSION, "spec": content})
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 

@@ -5,14 +5,18 @@ an epoch. On a GPU the step is recorded once as a CUDA graph and replayed. Every
 augmentation) is drawn on the CPU from the seed, so that a GPU sees the same batches as a CPU.
 """
 
+from wsnlib.training.checkpoints import Checkpoint, StateFile
+from wsnlib.training.course import Evaluation, Outcome
 from wsnlib.training.fleets import compiled_pays, train_fleet
-from wsnlib.training.loop import Evaluation, Outcome, evaluate, predict, train
+from wsnlib.training.loop import evaluate, predict, train
 from wsnlib.training.memory import fitting_batch_size
 from wsnlib.training.schedules import learning_rate_factor
 
 __all__ = [
+    "Checkpoint",
     "Evaluation",
     "Outcome",
+    "StateFile",
     "compiled_pays",
     "evaluate",
     "fitting_batch_size",

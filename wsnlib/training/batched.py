@@ -21,7 +21,7 @@ from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear
 from wsnlib.sparse import SparseLinear
 from wsnlib.sparse.layers import LinearFunction, LinearWeight, located
-from wsnlib.training.loop import Evaluation, evaluation
+from wsnlib.training.course import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
 

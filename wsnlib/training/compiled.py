@@ -15,7 +15,7 @@ from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.models import MLP
 from wsnlib.sparse.compiled import Floats, Positions, backward, cross_entropy, descend, forward, jit, load
 from wsnlib.training.batched import layer_scale, layer_values
-from wsnlib.training.loop import Evaluation, evaluation
+from wsnlib.training.course import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
 Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]

@@ -19,7 +19,7 @@ from wsnlib import masks, specs
 from wsnlib.data import Dataset
 from wsnlib.models import MLP
 from wsnlib.training.batched import BatchedFleet, layer_scale
-from wsnlib.training.loop import Course, Evaluation, Outcome
+from wsnlib.training.course import Course, Evaluation, Outcome
 
 if TYPE_CHECKING:
     from wsnlib.training.compiled import CompiledFleet

@@ -1,0 +1,172 @@
+"""The measurements and trainings of the chapter on the Gaussian-process kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from wsnlib import data, experiments, parameters, specs, sweeps
+from wsnlib.store import Store
+
+Cell = tuple[str, int]
+"""`"dense"` or `"sparse"`, and a width."""
+
+Reading = tuple[dict[int, float], dict[int, float], Literal["normal", "uniform"]]
+"""Density of the mask and density in the variance by width, and the distribution of the weights."""
+
+
+class GPKernelRuns:
+    """Kernels by theory and simulation, learning rates tried, and networks trained with the best.
+
+    Attributes:
+        dense: The base network.
+        sources: Inputs by name: the test images and Gaussian ones.
+        connectivity, allocated, released: Densities of the first layer by width, in three readings.
+        theory: Kernels by Theorem 1 on each source, one for each seed.
+        scaling: The same over the dimension of Gaussian inputs.
+        readings: Of Theorem 1 by name: density of the mask, density in the variance, distribution.
+        simulated: Simulated kernels by reading, width and seed.
+        deep: Simulated kernels by number of hidden layers and width.
+        models: Networks by cell.
+        tuning: Trainings by cell, learning rate and seed, from which the rates are chosen.
+    """
+
+    def __init__(self, p: parameters.GPKernelParameters) -> None:
+        self.p = p
+        self.inputs, self.classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
+        self.dense = specs.MLPSpec(
+            width=p.base_width,
+            parametrisation="ntk",
+            inputs=self.inputs,
+            outputs=self.classes,
+            bias=False,
+        )
+        self.num_weights = (self.inputs + self.classes) * p.base_width
+        images = replace(p.data_spec, validation_size=0)
+        gaussian = specs.GaussianInputs(dimension=self.inputs)
+        self.sources: dict[str, Any] = {type(images).__name__: images, "Gaussian": gaussian}
+        self._densities()
+        self._draws: dict[str, Any] = {"num_pairs": p.num_pairs, "num_networks": p.num_networks}
+        self.theory, self.scaling = self._theory(), self._scaling()
+        self.readings: dict[str, Reading] = {
+            "Theorem 1": (self.connectivity, self.connectivity, "normal"),
+            "allocation": (self.allocated, self.allocated, "normal"),
+            "allocation, σ² by connectivity": (self.allocated, self.connectivity, "normal"),
+            "released code": (self.released, self.connectivity, "uniform"),
+        }
+        self.simulated = self._simulated()
+        self.deep = {(depth, n): self._deep(depth, n) for depth, n in product((1, 2, 3), p.widths)}
+        self.models: dict[Cell, specs.ModelSpec] = {
+            ("dense", n): replace(self.dense, width=n) for n in p.widths
+        }
+        self.models |= {
+            ("sparse", n): specs.StaticSparsity(self.dense, width=n) for n in p.widths if n > p.base_width
+        }
+        self.tuning = {
+            (cell, rate, seed): self._training(model, rate, seed)
+            for (cell, model), rate, seed in product(self.models.items(), p.learning_rates, p.tuning_seeds)
+        }
+
+    def _densities(self) -> None:
+        p = self.p
+        self.connectivity = {n: round(p.base_width / n, 7) for n in p.widths}
+        kept = {n: experiments.allocation(specs.StaticSparsity(self.dense, width=n)) for n in p.widths}
+        self.allocated = {n: round(kept[n]["hidden1"] / (self.inputs * n), 7) for n in p.widths}
+        self.released = {
+            n: round((self.num_weights - self.classes * n) / (self.inputs * n), 7) for n in p.widths
+        }
+
+    def _theory(self) -> list[specs.KernelDistances]:
+        grid = np.geomspace(1, 0.1 / self.inputs, 31).round(7)
+        used = {*self.connectivity.values(), *self.allocated.values(), *self.released.values()}
+        densities = tuple(sorted({*grid, *(v for v in used if v > 0)}))
+        return [
+            specs.KernelDistances(inputs=source, densities=densities, num_pairs=self.p.num_pairs, seed=seed)
+            for source, seed in product(self.sources.values(), self.p.seeds)
+        ]
+
+    def _scaling(self) -> list[specs.KernelDistances]:
+        return [
+            specs.KernelDistances(
+                inputs=specs.GaussianInputs(dimension=d),
+                densities=tuple(np.geomspace(1, 0.1 / d, 25).round(7)),
+                num_pairs=self.p.num_pairs,
+            )
+            for d in (49, 98, 196, 392, 784, 1568)
+        ]
+
+    def _simulated(self) -> dict[tuple[str, int, int], specs.KernelSimulation]:
+        images, gaussian = self.sources.values()
+        found = {
+            (name, n, seed): specs.KernelSimulation(
+                inputs=images,
+                widths=(n,),
+                densities=(masks[n],),
+                scaled_by=(scale[n],),
+                distribution=law,
+                exact_count=name != "Theorem 1",
+                seed=seed,
+                **self._draws,
+            )
+            for name, (masks, scale, law) in self.readings.items()
+            for n, seed in product(self.p.widths, self.p.seeds)
+            if masks[n] > 0
+        }
+        found |= {
+            ("Gaussian", n, seed): specs.KernelSimulation(
+                inputs=gaussian, widths=(n,), densities=(self.connectivity[n],), seed=seed, **self._draws
+            )
+            for n, seed in product(self.p.widths, self.p.seeds)
+        }
+        return found
+
+    def _deep(self, depth: int, width: int) -> specs.KernelSimulation:
+        base = replace(self.dense, hidden_layers=depth)
+        kept = experiments.allocation(specs.StaticSparsity(base, width=width))
+        sizes = experiments.allocation(replace(base, width=width))
+        densities = tuple(kept[name] / sizes[name] for name in (f"hidden{i + 1}" for i in range(depth)))
+        images, _ = self.sources.values()
+        return specs.KernelSimulation(
+            inputs=images, widths=(width,) * depth, densities=densities, **self._draws
+        )
+
+    def _training(self, model: specs.ModelSpec, rate: float, seed: int) -> specs.Experiment:
+        return specs.Experiment(model=model, data=self.p.data_spec, training=self.p.training(rate), seed=seed)
+
+    @property
+    def first(self) -> list[specs.Run]:
+        """What depends on no other run."""
+        return [
+            *self.tuning.values(),
+            *self.theory,
+            *self.scaling,
+            *self.simulated.values(),
+            *self.deep.values(),
+        ]
+
+    def rates(self, store: Store) -> dict[Cell, float]:
+        """The learning rate that is best for each cell on average over the tuning seeds."""
+        criterion = "validation_accuracy" if self.p.preset == "clean" else "test_accuracy"
+        tried = sweeps.table(self.tuning.values(), store=store)
+        tried["cell"] = [cell for cell, *_ in self.tuning]
+        grouped = tried.groupby(["cell", "training.learning_rate"])[criterion]
+        scores = grouped.apply(lambda v: v.mean(skipna=False))  # diverged: NaN
+        return {cell: float(scores[cell].idxmax()) for cell in self.models}
+
+    def trained(self, store: Store) -> dict[tuple[Cell, int], specs.Experiment]:
+        """Trainings by cell and seed, with the best rate of the cell."""
+        rates = self.rates(store)
+        return {
+            (cell, seed): self._training(model, rates[cell], seed)
+            for (cell, model), seed in product(self.models.items(), self.p.seeds)
+        }
+
+    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
+        """All runs, those that depend on others after them."""
+        yield self.first
+        yield list(self.trained(store).values())

@@ -1,0 +1,20 @@
+"""Many runs: make what is missing, here or on a cluster, and read all of it as one table."""
+
+from wsnlib.sweeps.clusters import local_cluster
+from wsnlib.sweeps.missing import BudgetError, run_missing
+from wsnlib.sweeps.tables import history, measured, population, summarise, table
+from wsnlib.sweeps.watching import Progress
+from wsnlib.sweeps.work import SweepError
+
+__all__ = [
+    "BudgetError",
+    "Progress",
+    "SweepError",
+    "history",
+    "local_cluster",
+    "measured",
+    "population",
+    "run_missing",
+    "summarise",
+    "table",
+]
