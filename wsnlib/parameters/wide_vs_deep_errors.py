@@ -78,8 +78,8 @@ class WideVsDeepErrorsParameters(Parameters):
             )
         if min(self.wide_multipliers) <= max(self.deep_multipliers):
             raise ValueError(
-                f"wide_multipliers is {self.wide_multipliers}; numbers above the {max(self.deep_multipliers)} "
-                "of deep_multipliers are allowed"
+                f"wide_multipliers is {self.wide_multipliers}; numbers above {max(self.deep_multipliers)}, "
+                "the largest of deep_multipliers, are allowed"
             )
         if self.sparse_multiplier <= self.base_multiplier:
             raise ValueError(
