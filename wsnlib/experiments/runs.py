@@ -35,7 +35,7 @@ def run(
     """
     if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
         return read_examples(experiment, download=download)
-    if isinstance(experiment, specs.LayerSimilarity | specs.NetworkSimilarity):
+    if isinstance(experiment, specs.NetworkMeasurement):
         return measure_layers(experiment, resolve_device(device), threads=threads, download=download)
     if isinstance(experiment, specs.KernelDistances | specs.KernelSimulation):
         return measure_kernels(experiment, download=download)
