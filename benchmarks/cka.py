@@ -130,7 +130,15 @@ def child(method: str, network: str) -> None:
     names = layers(model)
     if method != "nothing":
         METHODS[method](model, x, names[:FEW] if method == "torch_cka" else names)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_of_this_process())
+
+
+def peak_of_this_process() -> float:
+    """Peak memory in MB; on Linux that of the program alone, where `getrusage` counts its parent's, too."""
+    if (status := Path("/proc/self/status")).exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
 def floor(model: nn.Module, x: torch.Tensor, names: list[str]) -> float:
@@ -173,7 +181,8 @@ def compare(network: str, batches: int, *, whole: bool) -> None:
             else:
                 run = METHODS[method]
                 times[method].append(seconds(lambda b=batch, run=run: run(model, b, names)))
-    median = {method: float(np.median(values[1:])) for method, values in times.items()}  # the first warms up
+    # the first round warms up; ratios are medians over rounds, in which methods ran one after the other
+    median = {method: float(np.median(values[1:])) for method, values in times.items()}
     base = peak("nothing", network)
     memory = {method: peak(method, network) - base for method in ("ours", "pytorch-cka", "forward")}
     bound = floor(model, x, names)
@@ -182,7 +191,8 @@ def compare(network: str, batches: int, *, whole: bool) -> None:
     print(f"{'':12} s / batch   ratio to ours   peak MB")
     for method in METHODS:
         mb = f"{memory[method]:8.0f}" if method in memory else "       -"
-        print(f"{method:12} {median[method]:9.3f} {median[method] / median['ours']:15.2f}  {mb}")
+        rounds = zip(times[method][1:], times["ours"][1:], strict=False)
+        print(f"{method:12} {median[method]:9.3f} {np.median([a / b for a, b in rounds]):15.2f}  {mb}")
     print(f"products of the inevitable size alone, both halves of each Gram matrix: {bound:.3f} s")
     print(f"ours: {products:.0%} in matrix products, {convolutions:.0%} in the network's convolutions")
     print(f"forward pass and products: {(median['forward'] + bound) / median['ours']:.2f} of our time")

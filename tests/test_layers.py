@@ -39,7 +39,7 @@ def found(store):
 def trained():
     """The network and its data, with the measured images as test images."""
     data = wsn.load_data(DATA)
-    data = replace(data, test=layers.measured_images(data.test, SPEC))
+    data = replace(data, test=data.test.take(layers.measured_examples(data.test, SPEC)))
     model = wsn.build(NET, seed=3)
     with experiments.cpu_threads(1):
         wsn.train(model, data, TRAINING, seed=3)
@@ -109,6 +109,42 @@ def test_layers_are_found_by_the_end_of_their_name(found):
     assert found.index("relu") == [found.layers.index("relu")]
 
 
+def test_projections_are_those_of_the_trained_network_image_by_image(store, trained):
+    model, data = trained
+    spec = wsn.ComponentProjections(RUN, layers=["pool", "stage1.block1.add"], num_images=90, seed=1)
+    wsn.run_missing([spec], store=store, progress=False, workers=1)
+    table = wsn.component_projections(spec, store=store)
+    assert list(table) == ["example", "label", "brightness", "stage1.block1.add", "pool"]
+    whole = wsn.load_data(DATA).test
+    assert torch.equal(whole.images[table["example"].tolist()], data.test.images)
+    assert table["label"].tolist() == data.test.labels.tolist()
+    brightness = whole.images[table["example"].tolist()].double().mean((1, 2, 3)) / 255
+    np.testing.assert_allclose(table["brightness"], brightness, atol=1e-4)
+    found = wsn.first_components(model, data.test.images, layers=spec.layers, prepare=data.normalise)
+    for name, values in zip(found.layers, found.projections, strict=True):
+        np.testing.assert_allclose(table[name], values / values.std(), atol=1e-3)
+    assert store.load(spec).network["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
+    assert store.load(spec).network["num_weights"] == [wsn.num_weights(model)]
+
+
+def test_a_layer_that_is_not_there_is_named_before_the_training(monkeypatch):
+    monkeypatch.setattr(experiments.measurements, "trained", lambda *given, **_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"'stage1.block1.plus' is not a layer .*; did you mean"):
+        wsn.run(wsn.ComponentProjections(RUN, layers=["stage1.block1.plus"], num_images=90))
+
+
+def test_projections_of_a_layer_that_does_not_vary_are_not_numbers():
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.ones(len(x), 3)
+
+    net = torch.nn.Sequential(Constant(), torch.nn.Linear(3, 2))
+    data = wsn.load_data(DATA)
+    spec = wsn.ComponentProjections(RUN, layers=["0"])
+    columns, names = layers.measure_projections(net, data, data.test.images, torch.arange(360), spec)
+    assert np.isnan(columns["0"]).all() and np.isnan(names["shares"]).all()
+
+
 def test_every_pair_of_networks_is_compared_on_the_same_images(store, found):
     result = wsn.network_results(OTHERS, store=store)
     assert set(result.cka) == {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -123,13 +159,13 @@ def test_every_pair_of_networks_is_compared_on_the_same_images(store, found):
 
 def test_measured_images_are_balanced_and_drawn_by_the_seed():
     test = wsn.load_data(DATA).test
-    one, again, other = (layers.measured_images(test, replace(SPEC, seed=s)) for s in (1, 1, 2))
-    assert one.labels.bincount().tolist() == [9] * 10
-    assert torch.equal(one.images, again.images)
-    assert not torch.equal(one.images, other.images)
-    assert layers.measured_images(test, replace(SPEC, num_images=None)) is test
+    one, again, other = (layers.measured_examples(test, replace(SPEC, seed=s)) for s in (1, 1, 2))
+    assert test.labels[one].bincount().tolist() == [9] * 10
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(layers.measured_examples(test, replace(SPEC, num_images=None)), torch.arange(360))
     with pytest.raises(wsn.DataError, match="num_images is 361; at most the 360 test images are allowed"):
-        layers.measured_images(test, replace(SPEC, num_images=361))
+        layers.measured_examples(test, replace(SPEC, num_images=361))
 
 
 def test_a_layer_that_does_not_vary_is_nan_in_its_row_and_column_only():
@@ -147,6 +183,7 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
     for run, read in (
         (wsn.LayerSimilarity(wild, **SIZE), wsn.layer_results),
         (wsn.NetworkSimilarity([RUN, wild], **SIZE), wsn.network_results),
+        (wsn.ComponentProjections(wild, layers=["pool"]), wsn.component_projections),
     ):
         store.save(wsn.run(run))
         with pytest.raises(ValueError, match=f"the measurement {wsn.key(run)} is 'diverged'; one whose tr"):
@@ -161,6 +198,12 @@ def test_a_measurement_is_timed_once_whatever_its_seeds(monkeypatch):
     runs = [replace(SPEC, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
     assert sweeps._estimates([*runs, OTHERS, replace(OTHERS, seed=3)], "cpu", False) == [7.0] * 4 + [14.0] * 2
     assert len(timed) == 3
+
+
+def test_projections_take_as_long_as_their_training(monkeypatch):
+    monkeypatch.setattr(experiments.durations, "seconds_per_run", lambda run, data, **_: run.training.epochs)
+    runs = [wsn.ComponentProjections(replace(RUN, seed=s), layers=["pool"], seed=s) for s in (0, 1)]
+    assert sweeps._estimates(runs, "cpu", False) == [4, 4]
 
 
 def test_the_time_of_a_measurement_grows_with_its_training_and_its_passes():

@@ -1,6 +1,9 @@
 """Reading layers through hooks, CKA in one stream, components, sparsity, deletion."""
 
 import copy
+import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -14,6 +17,7 @@ import wsnlib as wsn
 from wsnlib import similarity
 from wsnlib.models import MLP, ResNet18, ResNetCifar
 from wsnlib.representations import read
+from wsnlib.representations.reading import quick_layout
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -204,10 +208,10 @@ def test_the_stream_is_the_sum_over_its_batches():
     seen: list[torch.Tensor] = []
     wsn.cka_sums(net, images, batch_size=8, passes=2, seed=3, prepare=lambda x: seen.append(x) or x)
     expected = similarity.MinibatchCKA(sums.layers, examples=sums.examples)
-    for index, batch in enumerate(seen[1:]):  # the first names the layers
+    for index, batch in enumerate(seen[2:]):  # the first name the layers and try a layout
         expected.update(outputs(net, batch), pass_index=index // 3)
         order[index // 3] += [int((images == image).flatten(1).all(1).nonzero()) for image in batch]
-    assert [len(batch) for batch in seen[1:]] == [8, 8, 6] * 2
+    assert [len(batch) for batch in seen[2:]] == [8, 8, 6] * 2
     assert sorted(order[0]) == sorted(order[1]) == list(range(22)) and order[0] != order[1] != list(range(22))
     for weighting in ("released", "paper"):
         a, b = sums.matrix(weighting=weighting), expected.matrix(weighting=weighting)
@@ -279,6 +283,43 @@ def test_a_dead_layer_is_named():
     assert np.isnan(values[1:]).all() and values[0, 0] == 1
 
 
+class Views(nn.Module):
+    """A convolution and a view of what it gives, which must be contiguous."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3)
+        self.flat = nn.Identity()
+
+    def forward(self, x):
+        return self.flat(self.convolution(x).view(len(x), -1))
+
+
+class Layouts(nn.Module):
+    """Notes how its images lie in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3)
+        self.found = []
+
+    def forward(self, x):
+        self.found.append(x.is_contiguous(memory_format=torch.channels_last))
+        return self.convolution(x)
+
+
+def test_images_lie_in_memory_as_is_quicker_and_as_the_model_can_take_them():
+    torch.manual_seed(0)
+    images, net, views = normal(0, 23, 3, 7, 5), Layouts(), Views()
+    assert quick_layout(net, images) is torch.channels_last
+    assert quick_layout(views, images) is quick_layout(net, images[:, 0]) is torch.contiguous_format
+    for model in (net, views):
+        found = wsn.cka_matrix(model, images, batch_size=23, passes=1).values
+        whole = wsn.full_cka(wsn.representations(model, images)).values
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+    assert net.found == [True, False, True, True, False, False]  # only names and `representations` differ
+
+
 def test_images_may_be_bytes():
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
     net = resnet()
@@ -315,19 +356,55 @@ def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
 
     file = tmp_path / "folder" / "cka.pt"
     ran = []
-    for most in (4, 1 + 3, 1 + 2, 100):  # one call names the layers
+    for most in (5, 2 + 3, 2 + 2, 100):  # two calls name the layers and try a layout
         seen = 0
         try:
             sums = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(most), **arguments)
         except Stop:
             assert sorted(file.parent.iterdir()) == [file]
         ran.append(seen)
-    assert ran == [5, 5, 4, 1 + 12 - 6]  # 2, 4 and 6 batches were saved
+    assert ran == [6, 6, 5, 2 + 12 - 6]  # 2, 4 and 6 batches were saved
     assert sums.num_batches == 12
     assert np.array_equal(sums.matrix().values, expected.matrix().values)
     assert np.array_equal(sums.matrix().standard_errors, expected.matrix().standard_errors)
     again = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(10**9), **arguments)
     assert np.array_equal(again.matrix().values, expected.matrix().values)
+
+
+KILLED = """
+import os, signal, sys
+import torch
+import wsnlib as wsn
+
+net = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU())
+torch.nn.init.ones_(net[0].weight)
+torch.nn.init.zeros_(net[0].bias)
+images = torch.arange(60.0).reshape(12, 5).sin()
+calls, most = 0, int(sys.argv[2])
+
+def prepare(x):
+    global calls
+    calls += 1
+    if calls > most:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+sums = wsn.cka_sums(
+    net, images, batch_size=4, passes=3, save_every=1, checkpoint=sys.argv[1], prepare=prepare
+)
+print(calls, sums.num_batches, sums.matrix().values.tobytes().hex())
+"""
+
+
+def test_a_process_killed_in_the_middle_of_a_pass_is_taken_up_by_another(tmp_path):
+    def run(most: int, file: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / file), str(most)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run(6, "one").returncode == -signal.SIGKILL  # one call names the layers: 5 of 9 batches are done
+    calls, batches, found = run(100, "one").stdout.split()
+    assert (calls, batches) == ("5", "9")
+    assert found == run(100, "another").stdout.split()[2]
 
 
 def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):

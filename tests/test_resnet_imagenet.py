@@ -1,11 +1,14 @@
 """ResNet-50 and its like: torchvision's networks, and what scaling the third stage changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+import wsnlib as wsn
 from wsnlib.models import ResNetImageNet, from_torchvision
 
 
@@ -136,3 +139,57 @@ def test_a_stage_without_blocks_or_channels_is_refused():
         on_meta(third_stage_blocks=0)
     with pytest.raises(ValueError, match=r"multiplier 0.001 give stages of \[64, 128, 0, 512\] channels"):
         on_meta(third_stage_width_multiplier=0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "depth"),
+    [
+        ({}, 50),
+        ({"third_stage_blocks": 17}, 83),
+        ({"third_stage_width_multiplier": 2.8}, 50),
+        ({"width": 7}, 50),
+    ],
+)
+def test_a_spec_builds_the_network_that_it_describes(change, depth):
+    spec = wsn.ResNetImageNetSpec(num_classes=11, input_channels=1, **change)
+    assert spec.depth == depth and wsn.specs.from_dict(wsn.specs.to_dict(spec)) == spec
+    with torch.device("meta"):
+        built = wsn.build(spec)
+    plain = on_meta(num_classes=11, input_channels=1, **change)
+    assert {k: v.shape for k, v in built.state_dict().items()} == {
+        k: v.shape for k, v in plain.state_dict().items()
+    }
+    assert sum(wsn.allocation(spec).values()) == wsn.num_weights(plain)
+
+
+def test_a_spec_draws_from_its_seed_and_the_rule_it_names():
+    small = wsn.ResNetImageNetSpec(width=2, third_stage_blocks=1, num_classes=3)
+    one, again, other = (wsn.build(small, seed=seed).conv1.weight for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    default = wsn.build(replace(small, initialisation="default"), seed=0).conv1.weight
+    assert default.abs().max() <= (3 * 49) ** -0.5 < one.abs().max()
+
+
+def test_a_spec_can_be_widened_at_the_same_number_of_weights():
+    base = wsn.ResNetImageNetSpec(
+        width=3, third_stage_blocks=1, num_classes=5, third_stage_width_multiplier=1.5
+    )
+    wide = wsn.StaticSparsity(base, width=7)
+    assert wsn.num_weights(wsn.build(wide)) == wsn.num_weights(wsn.build(base))
+    assert wsn.build(wide).conv1.out_channels == 7 and wsn.build(wide).layer3[0].conv2.out_channels == 42
+
+
+def test_a_spec_trains_on_a_small_imagenet(small_imagenet, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(small_imagenet.parent))
+    net = wsn.ResNetImageNetSpec(width=2, third_stage_blocks=1, num_classes=3)
+    run = wsn.Experiment(
+        model=net,
+        data=wsn.ImageNet(normalisation="imagenet", image_size=32),
+        training=wsn.Training(epochs=1, batch_size=7, learning_rate=0.05),
+    )
+    record = wsn.run(run)
+    assert record.status == "finished" and len(record.predictions) == 9
+    with pytest.raises(
+        ValueError, match="3 input channels and 1000 classes; 3 and 3 are allowed for ImageNet"
+    ):
+        wsn.run(replace(run, model=replace(net, num_classes=1000)))

@@ -169,7 +169,7 @@ def test_a_few_huge_examples_do_not_spoil_the_others():
 
 
 @pytest.mark.parametrize("n", [4, 63, 64, 65, 130])
-@pytest.mark.parametrize("p", [1, 2047, 2048, 4100])
+@pytest.mark.parametrize("p", [1, 4095, 4096, 8200])
 def test_blocks_of_rows_and_columns_add_up(n, p):
     x = normal(0, n, p)
     gram = hsic_module._gram(x, x[:16].mean(0))
@@ -585,8 +585,9 @@ def test_surrogates_keep_the_values_at_every_distance():
 @pytest.mark.parametrize(
     ("values", "kwargs", "message"),
     [
-        (np.ones((7, 7)), {}, r"the matrix is \(7, 7\); \(n, n\) with n of at least 8"),
-        (np.ones((9, 8)), {}, r"the matrix is \(9, 8\)"),
+        (np.ones((7, 7)), {}, "the matrix has 7 layers that vary; at least 8 are allowed"),
+        (np.ones((9, 8)), {}, r"the matrix is \(9, 8\); \(n, n\) is allowed"),
+        (np.ones(9), {}, r"the matrix is \(9,\)"),
         (np.triu(np.ones((9, 9))), {}, "the matrix is not symmetric"),
         (
             np.where(np.eye(9, k=1) + np.eye(9, k=-1) > 0, np.nan, 1),
@@ -603,11 +604,48 @@ def test_matrices_that_cannot_be_measured(values, kwargs, message):
         wsn.block_structure(values, **kwargs)
 
 
-def test_a_layer_without_cka_is_named():
-    values = decay(11, 3)
-    values[4] = values[:, 4] = np.nan
-    with pytest.raises(ValueError, match="the matrix of layer 4 is not finite; leave out layers"):
-        wsn.block_structure(values)
+def with_constant(values: np.ndarray, *places: int) -> np.ndarray:
+    """The matrix with layers that do not vary at these places of it."""
+    kept = np.setdiff1d(np.arange(len(values) + len(places)), places)
+    whole = np.full((len(values) + len(places),) * 2, np.nan)
+    whole[np.ix_(kept, kept)] = values
+    return whole
+
+
+def test_layers_that_do_not_vary_are_left_out_and_named():
+    values = planted((5, 17), (26, 47))
+    expected, structure = wsn.block_structure(values), wsn.block_structure(with_constant(values, 0, 12, 50))
+    assert structure.left_out == (0, 12, 50) and expected.left_out == ()
+    assert [(b.start, b.stop) for b in structure.blocks] == [(6, 19), (28, 49)]
+    for one, other in zip(structure.blocks, expected.blocks, strict=True):
+        assert (one.similarity, one.strength, one.p_value) == (
+            other.similarity,
+            other.strength,
+            other.p_value,
+        )
+    assert structure.coverage == expected.coverage == 33 / 53
+    assert structure.best.strength == expected.best.strength
+    whole = with_constant(values, 0, 12, 50)
+    np.fill_diagonal(whole, 1)  # the diagonal says nothing
+    assert wsn.block_structure(whole) == structure
+    assert found(with_constant(planted((4, 16), (16, 40)), 0, 1)) == [(6, 18), (18, 42)]
+
+
+def test_the_strength_of_a_range_leaves_out_what_does_not_vary():
+    values = planted((26, 47))
+    whole = with_constant(values, 3, 30, 31)
+    assert wsn.block_strength(whole, start=27, stop=50) == wsn.block_strength(values, start=26, stop=47)
+    last = planted((30, 53))
+    assert wsn.block_strength(with_constant(last, 3), start=31, stop=54) == (
+        wsn.block_strength(last, start=30, stop=53)
+    )
+    with pytest.raises(ValueError, match="the range is 30 to 33; 2 to 52 of the 53 layers that vary"):
+        wsn.block_strength(whole, start=30, stop=33)
+
+
+def test_too_few_layers_that_vary():
+    with pytest.raises(ValueError, match="the matrix has 7 layers that vary; at least 8 are allowed"):
+        wsn.block_structure(with_constant(np.ones((7, 7)), 1, 2))
 
 
 def test_the_strength_of_a_range_is_that_of_the_best_one_found():
@@ -617,5 +655,7 @@ def test_the_strength_of_a_range_is_that_of_the_best_one_found():
         best = wsn.block_structure(values, least_length=shortest, surrogates=1).best
         assert wsn.block_strength(values, start=best.start, stop=best.stop) == pytest.approx(best.strength)
     for start, stop in ((0, 23), (3, 4), (-1, 5), (20, 24)):
-        with pytest.raises(ValueError, match=f"the range is {start} to {stop}; 2 to 22 of the 23 layers"):
+        with pytest.raises(
+            ValueError, match=f"the range is {start} to {stop}; 2 to 22 of the 23 layers that vary"
+        ):
             wsn.block_strength(values, start=start, stop=stop)

@@ -144,7 +144,7 @@ def test_equal_numbers_have_equal_keys():
         (lambda: wsn.StaticSparsity(wsn.MLPSpec(width=5), width=4), "at least the base width 5 is allowed"),
         (
             lambda: wsn.StaticSparsity(5, width=4),
-            "StaticSparsity.base is 5; a MLPSpec or ResNet18Spec or ResNetCifarSpec is allowed",
+            "StaticSparsity.base is 5; a MLPSpec or ResNet18Spec or ResNetCifarSpec or ResNetI",
         ),
         (
             lambda: wsn.StaticSparsity(RUN.model, width=90),
@@ -196,6 +196,37 @@ def test_equal_numbers_have_equal_keys():
             lambda: wsn.NetworkSimilarity([N21, replace(N21, data=wsn.CIFAR100())]),
             "experiments are on CIFAR10 and CIFAR100; one data set is allowed",
         ),
+        (
+            lambda: wsn.ComponentProjections("run", layers=["a"]),
+            "experiment is 'run'; a Experiment is allowed",
+        ),
+        (
+            lambda: wsn.ComponentProjections(N21, layers="pool"),
+            "layers is 'pool'; a sequence of names of layers, all",
+        ),
+        (lambda: wsn.ComponentProjections(N21, layers=[]), r"layers is \[\]; a sequence of names"),
+        (
+            lambda: wsn.ComponentProjections(N21, layers=["a", "a"]),
+            "layers is .*; a sequence of names of layers, all d",
+        ),
+        (
+            lambda: wsn.ComponentProjections(N21, layers=["a"], num_images=3),
+            "num_images is 3; an integer of at least 4",
+        ),
+        (
+            lambda: wsn.ComponentProjections(N21, layers=["a"], seed=-1),
+            "seed is -1; an integer of at least 0",
+        ),
+        (
+            lambda: wsn.ResNetImageNetSpec(third_stage_blocks=0),
+            "third_stage_blocks is 0; an integer of at least 1",
+        ),
+        (lambda: wsn.ResNetImageNetSpec(width=64.0), "width is 64.0; an integer of at least 1"),
+        (
+            lambda: wsn.ResNetImageNetSpec(third_stage_width_multiplier=0),
+            "third_stage_width_multiplier is 0; a number of at least 0.0625",
+        ),
+        (lambda: wsn.ResNetImageNetSpec(initialisation="he"), "initialisation is 'he'; one of 'default'"),
         (lambda: wsn.ResNetCifarSpec(depth=39), "depth is 39; 6n \\+ 2 for n of at least 1, such as"),
         (lambda: wsn.ResNetCifarSpec(depth=2), "depth is 2; 6n"),
         (lambda: wsn.ResNetCifarSpec(depth=38.0), "depth is 38.0; an integer of at least 1"),
@@ -212,7 +243,7 @@ def test_equal_numbers_have_equal_keys():
         ),
         (
             lambda: replace(RUN, model="mlp"),
-            "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or ResNetCifarSpec or",
+            "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or ResNetCifarSpec or ResNetImageNetSpec or",
         ),
         (
             lambda: wsn.widths(RESNET, widening_factors=[2, 0.5]),

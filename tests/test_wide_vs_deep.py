@@ -323,7 +323,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), precision="bfloat16",
         evaluate_every=3, report="best_validation",
     )  # fmt: skip
-    assert list(p.search_seeds) == [0, 1, 2, 3, 4] and list(p.seeds(2)) == [5, 6]
+    assert list(p.search_seeds) == list(range(10_000, 10_005)) and list(p.seeds(2)) == [0, 1]
     default = wsn.WideVsDeepErrorsParameters.read({})
     assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
     assert default.data_spec == wsn.Digits(normalisation="unit")
@@ -337,10 +337,14 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"depths": [14, 8]}, "depths is [14, 8]; a rising list is allowed"),
         ({"multipliers": [0.25, 0.25]}, "multipliers is [0.25, 0.25]; a rising list is allowed"),
         ({"deep_depths": [14, 8]}, "deep_depths holds 8; depths above wide_depth 8 are allowed"),
-        ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above base_multiplier"),
-        ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; numbers above base_multiplier 0.125 are"),
+        ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above 0.125, the largest of"),
+        ({"deep_multipliers": [0.125, 0.1875]}, "wide_multipliers is [0.1875, 0.25]; numbers above 0.1875, the largest of"),
+        ({"deep_multipliers": [0.15, 0.1]}, "deep_multipliers is [0.15, 0.1]; numbers of at least base_multiplier 0.125"),
+        ({"deep_multipliers": []}, "deep_multipliers is []; a list of numbers of at least base_multiplier is allowed"),
+        ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
         ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
-        ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"networks": 5}, "networks is 5; an integer of 6 to 10000 is allowed"),
+        ({"networks": 10_001}, "networks is 10001; an integer of 6 to 10000 is allowed"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
     ],

@@ -714,7 +714,8 @@ def test_the_pointer_chooses_the_two_layers_from_the_lower_left(open_page, cka_n
 
 def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value(open_page):
     values = np.array([[1, 0.5, np.nan], [0.5, 1, 0.0], [np.nan, 0.0, 1]])
-    found = wsn.CKAMap(layers=["a", "b", "c"], cka=values, without_component=values)
+    beyond = np.array([[1, -0.7, 3.0], [-0.7, 1, -0.3], [3.0, -0.3, 1]])
+    found = wsn.CKAMap(layers=["a", "b", "c"], cka=values, without_component=beyond)
     tab = open_page(wsn.cka_explorer_page({"net": {0: found}}))
     pixels = tab.evaluate(
         """async () => {
@@ -736,6 +737,12 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
         else:
             assert tuple(drawn[row, column, :3]) == magma[value]
     assert "not defined: a layer does not vary" in said(tab, 0, 0, 2, 0, without=False)
+    for row, column, text in (
+        (1, 0, "-0.50"),
+        (0, 2, "2.04"),
+        (2, 1, "-0.30"),
+    ):  # cut off at what a byte holds
+        assert said(tab, 0, 0, row, column, without=True).endswith(f": {text}.")
 
 
 def test_maps_that_cannot_be_shown_are_refused():

@@ -63,6 +63,7 @@ from .kernels.theory import paper_distance_minimiser as paper_distance_minimiser
 from .kernels.theory import paper_minimiser as paper_minimiser
 from .layers import LayerResults as LayerResults
 from .layers import NetworkResults as NetworkResults
+from .layers import component_projections as component_projections
 from .layers import layer_results as layer_results
 from .layers import network_results as network_results
 from .masks import allocate as allocate
@@ -177,6 +178,7 @@ from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
 from .specs import SVHN as SVHN
 from .specs import ChannelSparsity as ChannelSparsity
+from .specs import ComponentProjections as ComponentProjections
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
@@ -206,6 +208,7 @@ from .specs import PackedData as PackedData
 from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec
 from .specs import ResNetCifarSpec as ResNetCifarSpec
+from .specs import ResNetImageNetSpec as ResNetImageNetSpec
 from .specs import StaticSparsity as StaticSparsity
 from .specs import Training as Training
 from .specs import UniformDensity as UniformDensity

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import nn
 
@@ -16,6 +17,7 @@ from wsnlib.data import DataError, Dataset, Split
 from wsnlib.data.splits import balanced_subset
 from wsnlib.probes import around_additions, linear_probes
 from wsnlib.representations import (
+    Components,
     activation_sparsity,
     cka_matrices,
     cka_matrix,
@@ -90,17 +92,17 @@ class NetworkResults:
     test_accuracies: tuple[float, ...]
 
 
-def measured_images(test: Split, spec: specs.LayerSimilarity | specs.NetworkSimilarity) -> Split:
-    """The test images that a measurement looks at, class-balanced and drawn by its seed."""
+def measured_examples(test: Split, spec: specs.NetworkMeasurement) -> torch.Tensor:
+    """Positions of the test images that a measurement looks at, class-balanced and drawn by its seed."""
     if spec.num_images is None:
-        return test
+        return torch.arange(len(test.labels))
     if spec.num_images > len(test.labels):
         raise DataError(
             f"{type(spec).__name__}.num_images is {spec.num_images}; at most the {len(test.labels)} test "
             "images are allowed"
         )
     generator = torch.Generator().manual_seed(specs.derive_seed(spec.seed, "images"))
-    return test.take(balanced_subset(test.labels.cpu(), spec.num_images, generator=generator))
+    return balanced_subset(test.labels.cpu(), spec.num_images, generator=generator)
 
 
 def measure_layers(
@@ -138,6 +140,32 @@ def measure_layers(
         "probed": list(probes),
     }
     return columns, names
+
+
+def measure_projections(
+    model: nn.Module,
+    data: Dataset,
+    images: torch.Tensor,
+    examples: torch.Tensor,
+    spec: specs.ComponentProjections,
+) -> tuple[Columns, dict[str, Any]]:
+    """Columns, one row an image, and names for a record; the images are those of `data.test`."""
+    found = first_components(model, images, layers=spec.layers, prepare=data.normalise)
+    columns = {
+        "example": examples.tolist(),
+        "label": data.test.labels.tolist(),
+        "brightness": (images.double().flatten(1).mean(1) / 255).cpu().numpy().round(DIGITS).tolist(),
+    }
+    columns |= {
+        name: values.round(DIGITS).tolist() for name, values in zip(found.layers, _scaled(found), strict=True)
+    }
+    return columns, {"layers": list(found.layers), "shares": found.shares.round(DIGITS).tolist()}
+
+
+def _scaled(found: Components) -> Array:
+    """Projections of standard deviation 1."""
+    deviations: Array = found.projections.std(axis=1, keepdims=True)
+    return found.projections / np.where(deviations > 0, deviations, np.nan)
 
 
 def _deletions(model: nn.Module, data: Dataset) -> tuple[list[list[str]], list[float]]:
@@ -233,6 +261,25 @@ def layer_results(run: specs.LayerSimilarity, *, store: Store) -> LayerResults:
         probes=dict(zip(names["probed"], columns["probes"], strict=True)),
         num_weights=names["num_weights"][0],
     )
+
+
+def component_projections(run: specs.ComponentProjections, *, store: Store) -> pd.DataFrame:
+    """Where images lie along the first principal component of each layer, one row an image.
+
+    Returns:
+        Columns `example` (the position in the test set), `label`, `brightness` (the mean of the image, 0 to
+        1), and one for each layer in order of computation: the image's coordinate, of mean 0 and standard
+        deviation 1 over these images, the one farthest from 0 positive. NaN if the layer does not vary.
+
+    Raises:
+        KeyError: If the record is missing.
+        ValueError: If the training diverged.
+    """
+    record = store.load(run)
+    _refuse_diverged(record.status, record.key)
+    columns = ["example", "label", "brightness", *record.network["layers"]]
+    table = pd.DataFrame({name: record.history[name] for name in columns})
+    return table.astype({"example": int, "label": int})
 
 
 def network_results(run: specs.NetworkSimilarity, *, store: Store) -> NetworkResults:

@@ -77,7 +77,7 @@ def _compiled_seconds(protocol: specs.Training, model: nn.Module, data: Dataset)
 
 def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     """A measurement that takes as long and is the same for every seed."""
-    if isinstance(spec, specs.LayerSimilarity):
+    if isinstance(spec, specs.LayerSimilarity | specs.ComponentProjections):
         return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
     if isinstance(spec, specs.NetworkSimilarity):
         return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
@@ -94,6 +94,9 @@ def seconds_per_measurement(
         return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
     if isinstance(spec, specs.NetworkSimilarity):
         return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
+    if isinstance(spec, specs.ComponentProjections):  # some seconds beside the training
+        data, *_ = measured_data(spec, spec.experiment, download=download)
+        return seconds_per_run(spec.experiment, data, device=device)
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         return 0.1
     start = time.perf_counter()
@@ -113,7 +116,7 @@ def _seconds_per_network(
     download: bool,
 ) -> float:
     """Of a training and of so many matrices of CKA, from timing one batch of one."""
-    data, images = measured_data(spec, run, download=download)
+    data, images, _ = measured_data(spec, run, download=download)
     images = images[: spec.batch_size].to(resolve_device(device))
     with cpu_threads(1):
         model = build(run.model).to(images.device)

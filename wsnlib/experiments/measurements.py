@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from wsnlib import kernels, layers, masks, specs
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.experiments.machine import cpu_threads, environment
-from wsnlib.experiments.networks import check_fit
+from wsnlib.experiments.networks import build, check_fit
 from wsnlib.experiments.trainings import checkpoint_in, trained
+from wsnlib.representations import layer_names
 from wsnlib.store import Record
 from wsnlib.training import StateFile
 
@@ -43,7 +44,7 @@ def read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download: 
 
 
 def measure_layers(
-    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
+    spec: specs.NetworkMeasurement,
     device: torch.device,
     *,
     threads: int,
@@ -54,7 +55,10 @@ def measure_layers(
     start = time.perf_counter()
     trainings = spec.experiments if isinstance(spec, specs.NetworkSimilarity) else (spec.experiment,)
     found = [measured_data(spec, run, download=download) for run in trainings]
-    data, images = [d.to(device) for d, _ in found], found[0][1].to(device)
+    data, (_, images, examples) = [d.to(device) for d, *_ in found], found[0]
+    images = images.to(device)
+    if isinstance(spec, specs.ComponentProjections):  # a name that is wrong is told before the training
+        layer_names(build(spec.experiment.model), images, layers=spec.layers, prepare=data[0].normalise)
     networks, outcomes = [], []
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
@@ -68,6 +72,8 @@ def measure_layers(
         if status == "finished":
             if isinstance(spec, specs.NetworkSimilarity):
                 columns, names = layers.measure_networks(networks, data, images, spec)
+            elif isinstance(spec, specs.ComponentProjections):
+                columns, names = layers.measure_projections(networks[0], data[0], images, examples, spec)
             else:
                 columns, names = layers.measure_layers(networks[0], data[0], images, spec)
             columns["test_accuracy"] = [o.history["test_accuracy"][-1] for o in outcomes]
@@ -84,17 +90,18 @@ def measure_layers(
 
 
 def measured_data(
-    spec: specs.LayerSimilarity | specs.NetworkSimilarity, run: specs.Experiment, *, download: bool = False
-) -> tuple[Dataset, torch.Tensor]:
-    """The data of a training with the images to be measured as test set, and these images."""
+    spec: specs.NetworkMeasurement, run: specs.Experiment, *, download: bool = False
+) -> tuple[Dataset, torch.Tensor, torch.Tensor]:
+    """The data of a training with the images to be measured as test set, these, and their positions in it."""
     data = load_data(run.data, download=download)
     check_fit(run, data)
     if isinstance(data.test, StreamedSplit):
         raise ValueError(
             f"{type(spec).__name__} is of {type(run.data).__name__}; data sets that lie in memory are allowed"
         )
-    test = layers.measured_images(data.test, spec)
-    return replace(data, test=test), test.images
+    examples = layers.measured_examples(data.test, spec)
+    test = data.test.take(examples)
+    return replace(data, test=test), test.images, examples
 
 
 def measure_kernels(

@@ -56,13 +56,18 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
     return model
 
 
+_KINDS: dict[type, type[nn.Module]] = {
+    specs.MLPSpec: models.MLP,
+    specs.ResNet18Spec: models.ResNet18,
+    specs.ResNetCifarSpec: models.ResNetCifar,
+    specs.ResNetImageNetSpec: models.ResNetImageNet,
+}
+
+
 def _dense(spec: specs.DenseSpec, width: int | None = None, **changes: Any) -> nn.Module:
     """The dense network of a spec, of another width if one is given."""
     spec = replace(specs.at_width(spec, width) if width else spec, **changes)
-    if isinstance(spec, specs.ResNetCifarSpec):
-        return models.ResNetCifar(**asdict(spec))
-    kind = models.MLP if isinstance(spec, specs.MLPSpec) else models.ResNet18
-    return kind(**asdict(spec))
+    return _KINDS[type(spec)](**asdict(spec))
 
 
 def _narrowed(
@@ -218,7 +223,7 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
         return
     net = spec.base if isinstance(spec, specs.WidenedSpec) else spec
     name = type(experiment.data).__name__
-    if isinstance(net, specs.ResNet18Spec | specs.ResNetCifarSpec):
+    if not isinstance(net, specs.MLPSpec):
         channels = data.image_shape[0]
         if (net.input_channels, net.num_classes) != (channels, data.num_classes):
             raise ValueError(

@@ -41,7 +41,7 @@ def run(
     """
     if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
         return read_examples(experiment, download=download)
-    if isinstance(experiment, specs.LayerSimilarity | specs.NetworkSimilarity):
+    if isinstance(experiment, specs.NetworkMeasurement):
         where = resolve_device(device)
         return measure_layers(experiment, where, threads=threads, download=download, file=file)
     if isinstance(experiment, specs.KernelDistances | specs.KernelSimulation):

@@ -12,6 +12,9 @@ from wsnlib.parameters.base import Density, Parameters, PositiveFloat, PositiveI
 Depth = Annotated[int, Field(ge=8)]
 Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
+FIRST_SEARCH_SEED = 10_000
+"""Above the seeds of all populations, so that more networks in one never take those that chose the pair."""
+
 
 class WideVsDeepErrorsParameters(Parameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
@@ -21,9 +24,12 @@ class WideVsDeepErrorsParameters(Parameters):
     )
     base_multiplier: Multiplier = Field(0.125, description="a number of at least 1/16")
     deep_depths: list[Depth] = Field([14, 20], min_length=1, description="a list of depths 6n + 2")
+    deep_multipliers: list[Multiplier] = Field(
+        [0.125], min_length=1, description="a list of numbers of at least base_multiplier"
+    )
     wide_depth: Depth = Field(8, description="a depth 6n + 2")
     wide_multipliers: list[Multiplier] = Field(
-        [0.1875, 0.25], min_length=1, description="a list of numbers of at least base_multiplier"
+        [0.1875, 0.25], min_length=1, description="a list of numbers above those of deep_multipliers"
     )
     sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
     depths: list[Depth] = Field(
@@ -34,7 +40,9 @@ class WideVsDeepErrorsParameters(Parameters):
         [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
     )
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
-    networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
+    networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
+        20, description=f"an integer of 6 to {FIRST_SEARCH_SEED}"
+    )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     epochs: PositiveInt = Field(2, description="an integer of at least 1")
     batch_size: PositiveInt = Field(32, description="an integer of at least 1")
@@ -63,15 +71,21 @@ class WideVsDeepErrorsParameters(Parameters):
                 f"deep_depths holds {min(self.deep_depths)}; depths above wide_depth {self.wide_depth} are "
                 "allowed"
             )
-        for name, lowest in (
-            ("wide_multipliers", min(self.wide_multipliers)),
-            ("sparse_multiplier", self.sparse_multiplier),
-        ):
-            if lowest <= self.base_multiplier:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; numbers above base_multiplier {self.base_multiplier} "
-                    "are allowed"
-                )
+        if min(self.deep_multipliers) < self.base_multiplier:
+            raise ValueError(
+                f"deep_multipliers is {self.deep_multipliers}; numbers of at least base_multiplier "
+                f"{self.base_multiplier} are allowed"
+            )
+        if min(self.wide_multipliers) <= max(self.deep_multipliers):
+            raise ValueError(
+                f"wide_multipliers is {self.wide_multipliers}; numbers above {max(self.deep_multipliers)}, "
+                "the largest of deep_multipliers, are allowed"
+            )
+        if self.sparse_multiplier <= self.base_multiplier:
+            raise ValueError(
+                f"sparse_multiplier is {self.sparse_multiplier}; a number above base_multiplier "
+                f"{self.base_multiplier} is allowed"
+            )
         if self.other_networks > self.networks:
             raise ValueError(
                 f"other_networks is {self.other_networks}; 6 to networks {self.networks} are allowed"
@@ -104,11 +118,11 @@ class WideVsDeepErrorsParameters(Parameters):
     @property
     def search_seeds(self) -> range:
         """Seeds of the networks that choose the pair."""
-        return range(self.search_networks)
+        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
 
     def seeds(self, networks: int) -> range:
         """Seeds of the networks of a population, none of which chose the pair."""
-        return range(self.search_networks, self.search_networks + networks)
+        return range(networks)
 
     @property
     def same_data(self) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.representations.reading import Prepare, device_of, layer_names, read
+from wsnlib.representations.reading import Prepare, device_of, layer_names, quick_layout, read
 from wsnlib.similarity import CKAMatrix, Gram, MinibatchCKA, Weighting, read_gram
 from wsnlib.similarity.hsic import LEAST_EXAMPLES
 
@@ -164,6 +164,7 @@ def cka_sums(
         if not found[name]:
             raise ValueError(f"the {type(m).__name__} has no layer to read: give modules with submodules")
     labels = [f"{name}/{layer}" if name else layer for name in models for layer in found[name]]
+    layouts = {name: quick_layout(m, images, prepare=prepares[name]) for name, m in models.items()}
 
     examples = _fingerprint([images])
     file = None
@@ -183,7 +184,7 @@ def cka_sums(
         if index < done:
             continue
         batch = images[chosen.to(images.device)]
-        grams = _grams(models, found, prepares, batch, without_component)
+        grams = _grams(models, found, prepares, layouts, batch, without_component)
         sums.update_grams(grams, num_examples=len(batch), pass_index=number)
         if file is not None and ((index + 1) % save_every == 0 or index + 1 == len(batches)):
             file.save(sums)
@@ -226,6 +227,7 @@ def _grams(
     models: Mapping[str, nn.Module],
     layers: Mapping[str, Sequence[str]],
     prepares: Mapping[str, Prepare | None],
+    layouts: Mapping[str, torch.memory_format],
     batch: torch.Tensor,
     without_component: bool,
 ) -> Gram:
@@ -253,7 +255,7 @@ def _grams(
 
         prepare = prepares[name]
         with read(model, layers[name], reduce):
-            inputs = batch.to(device_of(model))
+            inputs = batch.to(device_of(model)).contiguous(memory_format=layouts[name])
             model(inputs if prepare is None else prepare(inputs))
         if missing:
             raise ValueError(f"{sorted(missing)[0]} did not run on this batch; it must run on every one")

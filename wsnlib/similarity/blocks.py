@@ -23,6 +23,8 @@ off-diagonals rolled round by an offset of its own: the values at every distance
 decay, but what lies beside what along depth is lost, and with it every square. The p-value is the share of
 such matrices whose best range ranks as high.
 
+A layer that does not vary has no CKA; it is left out, and layers before and after it are neighbours.
+
 A range of layers is a block if p is at most 0.05, its strength at least 0.15 and its similarity at least 0.7
 ("very high"; the checkerboard of layers inside and after residual blocks lowers it, so that one kind of
 layer, such as the additions, gives the clearest answer). Of those that overlap, the highest in rank counts.
@@ -68,11 +70,13 @@ class BlockStructure:
         blocks: None, one or several, which do not overlap.
         best: The range that ranks highest, whether or not it is a block; for curves over width or depth.
         coverage: Share of the layers that lie in blocks, in [0, 1].
+        left_out: Layers without CKA, which are in no block, though they may lie between its ends.
     """
 
     blocks: tuple[Block, ...]
     best: Block
     coverage: float
+    left_out: tuple[int, ...] = ()
 
 
 def block_structure(
@@ -88,7 +92,8 @@ def block_structure(
     """The blocks in a matrix of CKA between the layers of one network, defined at the head of this module.
 
     Args:
-        values: (layers, layers), symmetric, in order of depth; at least 8 layers. The diagonal is not used.
+        values: (layers, layers), symmetric, in order of depth; at least 8 layers that vary. The diagonal is
+            not used. A layer whose CKA with every other is NaN does not vary, and is left out.
         least_length: Layers in the shortest block; an eighth of them, at least 4, if not given.
         least_similarity: Of a block.
         least_strength: Of a block.
@@ -98,8 +103,8 @@ def block_structure(
         seed: Draws them.
 
     Raises:
-        ValueError: If the matrix is not square and symmetric, has NaN (layers that do not vary: leave
-            them out), or has too few layers.
+        ValueError: If the matrix is not square and symmetric, has entries that are not finite in other
+            layers than those that do not vary, or has too few layers.
 
     References:
         N21, Section 4.1 and Figure 1, which show block structures and give no measure of them.
@@ -114,7 +119,7 @@ def block_structure(
         >>> [(block.start, block.stop) for block in block_structure(planted).blocks]
         [(15, 30)]
     """
-    matrix = np.asarray(values, dtype=np.float64)
+    matrix, kept = _varying(values)
     n = len(matrix)
     shortest = max(4, math.ceil(n / 8)) if least_length is None else least_length
     _check(matrix, shortest, surrogates)
@@ -126,8 +131,8 @@ def block_structure(
 
     def block(at: int) -> Block:
         return Block(
-            start=int(ranges.start[at]),
-            stop=int(ranges.stop[at]),
+            start=int(kept[ranges.start[at]]),
+            stop=int(kept[ranges.stop[at] - 1]) + 1,
             similarity=float(similarity[at]),
             strength=float(strength[at]),
             # sums in another order differ by rounding; a matrix without noise is its own surrogate
@@ -136,16 +141,21 @@ def block_structure(
 
     best = block(int(rank.argmax()))
     blocks: list[Block] = []
+    covered = 0
     left = (similarity >= least_similarity) & (strength >= least_strength)
     while left.any():
-        found = block(int(np.where(left, rank, -np.inf).argmax()))
+        at = int(np.where(left, rank, -np.inf).argmax())
+        found = block(at)
         if found.p_value > level:
             break  # nor does anything of lower rank pass
         blocks.append(found)
-        left &= (ranges.start >= found.stop) | (ranges.stop <= found.start)
+        covered += int(ranges.stop[at] - ranges.start[at])
+        left &= (ranges.start >= ranges.stop[at]) | (ranges.stop <= ranges.start[at])
     blocks.sort(key=lambda block: block.start)
-    coverage = sum(block.stop - block.start for block in blocks) / n
-    return BlockStructure(blocks=tuple(blocks), best=best, coverage=coverage)
+    left_out = np.setdiff1d(np.arange(len(np.asarray(values))), kept)
+    return BlockStructure(
+        blocks=tuple(blocks), best=best, coverage=covered / n, left_out=tuple(left_out.tolist())
+    )
 
 
 def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
@@ -154,9 +164,9 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
     For what becomes of a block found in one matrix in another, such as CKA without principal components.
 
     Args:
-        values: (layers, layers), symmetric, in order of depth.
+        values: (layers, layers), symmetric, in order of depth. Layers that do not vary are left out.
         start: The first layer.
-        stop: One past the last; the range has at least 2 layers and is not all of them.
+        stop: One past the last; the range has at least 2 layers that vary and is not all of them.
 
     Raises:
         ValueError: If there is no such range.
@@ -167,25 +177,36 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
         >>> block_strength(planted, start=2, stop=6)
         0.75
     """
-    matrix = np.asarray(values, dtype=np.float64)
-    n, length = len(matrix), stop - start
-    if not (start >= 0 and stop <= n and 2 <= length < n):
-        raise ValueError(f"the range is {start} to {stop}; 2 to {n - 1} of the {n} layers are allowed")
+    matrix, kept = _varying(values)
+    first, last = np.searchsorted(kept, (start, stop))
+    n, length = len(matrix), int(last - first)
+    if not (start >= 0 and stop <= len(np.asarray(values)) and 2 <= length < n):
+        raise ValueError(
+            f"the range is {start} to {stop}; 2 to {n - 1} of the {n} layers that vary are allowed"
+        )
     i, j = np.triu_indices(n, 1)
-    first, second = (i >= start) & (i < stop), (j >= start) & (j < stop)
-    far = first & second & (j - i > length // 2)
-    beside = (first ^ second) & (j - i <= length // 2)
+    one, other = (i >= first) & (i < last), (j >= first) & (j < last)
+    far = one & other & (j - i > length // 2)
+    beside = (one ^ other) & (j - i <= length // 2)
     return float(matrix[i[far], j[far]].mean() - matrix[i[beside], j[beside]].mean())
+
+
+def _varying(values: npt.ArrayLike) -> tuple[Matrix, npt.NDArray[np.intp]]:
+    """The matrix of the layers that have CKA with another, and which these are."""
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or len(set(matrix.shape)) > 1:
+        raise ValueError(f"the matrix is {matrix.shape}; (n, n) is allowed")
+    constant = (np.isnan(matrix) | np.eye(len(matrix), dtype=bool)).all(axis=1)
+    kept = np.flatnonzero(~constant)
+    return matrix[np.ix_(kept, kept)], kept
 
 
 def _check(matrix: Matrix, least_length: int, surrogates: int) -> None:
     n = len(matrix)
-    if matrix.shape != (n, n) or n < LEAST_LAYERS:
-        raise ValueError(f"the matrix is {matrix.shape}; (n, n) with n of at least {LEAST_LAYERS} is allowed")
+    if n < LEAST_LAYERS:
+        raise ValueError(f"the matrix has {n} layers that vary; at least {LEAST_LAYERS} are allowed")
     if not np.isfinite(matrix).all():
-        rows = np.flatnonzero(~np.isfinite(matrix).any(1))
-        named = f"of layer {rows[0]} is" if len(rows) else "has entries that are"
-        raise ValueError(f"the matrix {named} not finite; leave out layers that do not vary")
+        raise ValueError("the matrix has entries that are not finite; NaN is allowed in all of a layer's row")
     if np.abs(matrix - matrix.T).max() > 1e-6:
         raise ValueError("the matrix is not symmetric; the CKA of one network with itself is allowed")
     if not 4 <= least_length < n:

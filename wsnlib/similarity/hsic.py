@@ -30,7 +30,7 @@ import torch
 LEAST_EXAMPLES = 4
 """HSIC₁ averages over 4-tuples of examples."""
 
-_COLUMNS = 2048
+_COLUMNS = 4096
 """Features that enter a Gram matrix at a time on a CPU: moved, they stay in its cache."""
 _ROWS = 64
 """Rows of a Gram matrix that are computed at a time on a CPU: what lies right of them is not."""

@@ -35,6 +35,7 @@ from wsnlib.specs.networks import (
     NonlinearBottleneck,
     ResNet18Spec,
     ResNetCifarSpec,
+    ResNetImageNetSpec,
     StaticSparsity,
     UniformDensity,
 )
@@ -176,6 +177,46 @@ class NetworkSimilarity:
         _check_images(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComponentProjections:
+    """A training, then where each image lies along the first principal component of some layers.
+
+    `wsn.component_projections` reads the record; its ends show which images the component tells apart.
+
+    Args:
+        experiment: The training. Measured are its last weights, whatever epoch it reports.
+        layers: Names of the layers, such as `"stage2.block3.add"`.
+        num_images: Class-balanced test images, all of which go through the network at once; `None` takes
+            all, which is meant for small test sets.
+        seed: Draws the images, as for `LayerSimilarity`.
+
+    References:
+        N21, Section 5.1, equation (4).
+
+    Examples:
+        >>> run = Experiment(
+        ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
+        ... )
+        >>> ComponentProjections(run, layers=["pool"], num_images=500).layers
+        ('pool',)
+    """
+
+    experiment: Experiment = field(kw_only=False)
+    layers: tuple[str, ...]
+    num_images: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        instance(self, "experiment", (Experiment,))
+        named = isinstance(self.layers, list | tuple) and all(isinstance(name, str) for name in self.layers)
+        if not named or not self.layers or len(set(self.layers)) < len(self.layers):
+            raise refuse(self, "layers", "a sequence of names of layers, all different,")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if self.num_images is not None:
+            integer(self, "num_images", at_least=4)
+        integer(self, "seed", at_least=0)
+
+
 def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
     if spec.num_images is not None:
         integer(spec, "num_images", at_least=4)
@@ -185,9 +226,10 @@ def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
     integer(spec, "seed", at_least=0)
 
 
-Measurement = (
-    LayerSimilarity | NetworkSimilarity | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
-)
+NetworkMeasurement = LayerSimilarity | NetworkSimilarity | ComponentProjections
+"""What trains networks and then measures their layers."""
+
+Measurement = NetworkMeasurement | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
 """What has a record and is no training, though it may train: of layers, of kernels, of test examples."""
 
 Run = Experiment | Measurement
@@ -200,6 +242,7 @@ _CLASSES: dict[str, Any] = {
         MLPSpec,
         ResNet18Spec,
         ResNetCifarSpec,
+        ResNetImageNetSpec,
         LargestFirst,
         UniformDensity,
         LastLayerDensity,
@@ -227,6 +270,7 @@ _CLASSES: dict[str, Any] = {
         Experiment,
         LayerSimilarity,
         NetworkSimilarity,
+        ComponentProjections,
         GaussianInputs,
         KernelDistances,
         KernelSimulation,

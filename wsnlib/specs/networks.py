@@ -95,10 +95,39 @@ details='released', norm_momentum=0.01)
         return round(16 * self.width_multiplier)
 
 
-DenseSpec = MLPSpec | ResNet18Spec | ResNetCifarSpec
+@dataclass(frozen=True, kw_only=True)
+class ResNetImageNetSpec:
+    """A ResNet-50 and its like; `wsnlib.models.ResNetImageNet` says what each field does.
+
+    N21's Figure F.4 compares ResNet-50 with one of 17 blocks in its third stage and one 2.8 times as wide.
+
+    Examples:
+        >>> ResNetImageNetSpec(third_stage_blocks=17).depth
+        83
+    """
+
+    width: int = 64
+    third_stage_blocks: int = 6
+    third_stage_width_multiplier: float = 1.0
+    num_classes: int = 1000
+    input_channels: int = 3
+    initialisation: Literal["default", "fan_out"] = "fan_out"
+
+    def __post_init__(self) -> None:
+        integer(self, "width", "third_stage_blocks", "num_classes", "input_channels", at_least=1)
+        number(self, "third_stage_width_multiplier", at_least=1 / 16)
+        choice(self, "initialisation", ("default", "fan_out"))
+
+    @property
+    def depth(self) -> int:
+        """Convolutions along the longest path and the classifier, 32 + 3 · third_stage_blocks."""
+        return 32 + 3 * self.third_stage_blocks
+
+
+DenseSpec = MLPSpec | ResNet18Spec | ResNetCifarSpec | ResNetImageNetSpec
 """A dense network, which can be the base of a wider one."""
 
-_DENSE = (MLPSpec, ResNet18Spec, ResNetCifarSpec)
+_DENSE = (MLPSpec, ResNet18Spec, ResNetCifarSpec, ResNetImageNetSpec)
 
 
 def at_width(spec: DenseSpec, width: int) -> DenseSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,7 +40,7 @@ def cka_explorer_page(networks: Mapping[str, Mapping[int, CKAMap]]) -> CKAExplor
 
     Controls: network, seed, with or without the first principal component, and two layers, which the
     pointer chooses in the map, too. Shown: the map with its stages and blocks, and in words the two layers
-    and their CKA, to two decimals. The same matrices give the same bytes.
+    and their CKA, to two decimals (from −0.50 to 2.04). The same matrices give the same bytes.
 
     Args:
         networks: By name ("ResNet-38 (4×)") and seed.
@@ -62,6 +63,8 @@ def cka_explorer_page(networks: Mapping[str, Mapping[int, CKAMap]]) -> CKAExplor
             name: {str(seed): _content(f"{name}, seed {seed}", found) for seed, found in seeds.items()}
             for name, seeds in networks.items()
         },
+        "least": LEAST,
+        "none": NONE,
         "colors": [to_hex(colormaps["magma"](i / 100)) for i in range(101)],
     }
     return CKAExplorerPage(fill_template("cka.html", data))
@@ -74,13 +77,19 @@ def _content(name: str, found: CKAMap) -> dict[str, object]:
             raise ValueError(f"{name} has a matrix {matrix.shape} for {n} layers; {(n, n)} is allowed")
     return {
         "layers": list(found.layers),
-        "cka": _percent(found.cka),
-        "without": _percent(found.without_component),
+        "cka": _packed(found.cka),
+        "without": _packed(found.without_component),
         "blocks": [list(block) for block in found.blocks],
     }
 
 
-def _percent(values: npt.NDArray[np.float64]) -> list[int | None]:
-    """What stands above the diagonal, row by row, in hundredths; `None` where there is no value."""
+LEAST, NONE = -50, 255
+"""In hundredths, the value that byte 0 stands for; the byte where there is no value."""
+
+
+def _packed(values: npt.NDArray[np.float64]) -> str:
+    """What stands above the diagonal, row by row, in hundredths: base64 of a byte each."""
     upper = values[np.triu_indices(len(values), 1)]
-    return [None if np.isnan(v) else round(100 * v) for v in upper.tolist()]
+    hundredths = np.rint(100 * np.where(np.isnan(upper), 0, upper)) - LEAST
+    packed = np.where(np.isnan(upper), NONE, np.clip(hundredths, 0, NONE - 1))
+    return base64.b64encode(packed.astype(np.uint8).tobytes()).decode("ascii")

@@ -1,0 +1,61 @@
+"""How the book's chapters are stored."""
+
+import base64
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import wsnlib as wsn
+
+
+@pytest.fixture(scope="module")
+def build():
+    spec = importlib.util.spec_from_file_location(
+        "book_build", Path(__file__).parent.parent / "book" / "build.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def png(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def pixels(picture: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")).astype(int)
+
+
+def test_a_figure_is_stored_in_few_colours_and_looks_the_same(build):
+    layers = np.arange(67)
+    values = np.exp(-np.abs(layers[:, None] - layers) / 18) + 0.1 * np.sin(layers)
+    figure = Figure(figsize=(4, 4), dpi=100)
+    names = [f"stage{1 + i // 23}.layer{i}" for i in range(67)]
+    wsn.plot_cka((values + values.T) / 2, ax=figure.subplots(), rows=names, blocks=[(5, 30)])
+    file = io.BytesIO()
+    figure.savefig(file)
+    whole = base64.b64encode(file.getvalue()).decode("ascii")
+    small = build.with_palette(whole)
+    assert len(small) < 0.6 * len(whole) and len(np.unique(pixels(small).reshape(-1, 3), axis=0)) <= 128
+    moved = np.abs(pixels(small) - pixels(whole)).max(axis=2)
+    assert np.mean(moved > 16) <= 1 / 100 and moved.mean() < 4
+    assert build.with_palette(whole) == small  # the same bytes each time
+
+
+def test_what_is_transparent_becomes_white(build):
+    clear = np.zeros((7, 5, 4), dtype=np.uint8)
+    clear[3] = (255, 0, 0, 255)
+    found = pixels(build.with_palette(png(clear)))
+    assert (found[3] == (255, 0, 0)).all() and (np.delete(found, 3, axis=0) == 255).all()
+
+
+def test_a_photograph_stays_as_it_is(build):
+    photograph = png(np.random.default_rng(0).integers(0, 256, (53, 53, 3), dtype=np.uint8))
+    assert build.with_palette(photograph) == photograph
