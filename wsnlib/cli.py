@@ -77,9 +77,7 @@ def run(
                             executor=executor,
                             resources=needs,
                             download=download or p.download,
-                            progress=lambda progress, file=file, live=live: live.update(
-                                _live(file, progress)
-                            ),
+                            progress=partial(_show, live, file),
                         )
                     except sweeps.SweepError as error:
                         failed = True
