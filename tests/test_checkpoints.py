@@ -80,7 +80,7 @@ CASES = {
 def test_a_resumed_training_has_the_bits_of_one_that_was_not_interrupted(name):
     whole = wsn.run(CASES[name], device="cpu")
     resumed = interrupted(CASES[name], after=[2, 1] if CASES[name].training.epochs > 3 else [1])
-    assert resumed.history == pytest.approx(whole.history, rel=0, abs=0, nan_ok=True)
+    assert repr(resumed.history) == repr(whole.history)  # also where it is NaN
     assert np.array_equal(resumed.predictions, whole.predictions)
     assert (resumed.reported_epoch, resumed.train_accuracy, resumed.network) == (
         whole.reported_epoch,
@@ -131,7 +131,7 @@ def test_a_measurement_resumes_each_of_its_trainings():
 
 def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(monkeypatch):
     monkeypatch.setattr(checkpoints.Checkpoint.__init__, "__kwdefaults__", {"seconds_between": 60.0})
-    file, clock = File(), iter([0.0, 30.0, 61.0, 62.0, 90.0, 123.0, 124.0])
+    file, clock = File(), iter([0.0, 30.0, 61.0, 62.0, 90.0, 123.0, 124.0, 130.0])
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
     wsn.run(run(), device="cpu", file=lambda _: file)
     assert file.writes == 2  # kept at 62 and 124, after epochs 2 and 4 of 5
@@ -211,12 +211,12 @@ def test_a_store_that_is_full_does_not_stop_a_training():
 
 
 def test_a_diverging_loss_ends_a_resumed_training_as_it_ends_a_whole_one():
-    experiment = run(learning_rate=1e3, schedule=wsn.Constant(), momentum=0.999, epochs=400)
+    experiment = run(learning_rate=1e11, schedule=wsn.Constant(), momentum=0.999, epochs=60)
     whole = wsn.run(replace(experiment), device="cpu")
     assert (whole.status, len(whole.history["train_loss"]) > 2) == ("diverged", True)
     resumed = interrupted(experiment, after=[1, 1])
     assert resumed.status == "diverged"
-    assert resumed.history == pytest.approx(whole.history, rel=0, abs=0, nan_ok=True)
+    assert repr(resumed.history) == repr(whole.history)  # also where it is NaN
 
 
 def test_a_sweep_keeps_and_removes_checkpoints_on_its_own(tmp_path):

@@ -158,7 +158,7 @@ def _as_they_end(
     ended = as_completed(submit(WINDOW), loop=client.loop)
     for batch in ended.batches():
         futures = list(batch)
-        if any(future.cancelled() for future in futures):
+        if any(future.status not in ("finished", "error") for future in futures):
             raise SweepError(
                 "the scheduler is gone or was told to stop; finished runs are stored, call again to go on"
             )
