@@ -210,15 +210,6 @@ def test_a_store_that_is_full_does_not_stop_a_training():
     assert record.status == "finished"
 
 
-def test_a_diverging_loss_ends_a_resumed_training_as_it_ends_a_whole_one():
-    experiment = run(learning_rate=1e11, schedule=wsn.Constant(), momentum=0.999, epochs=60)
-    whole = wsn.run(replace(experiment), device="cpu")
-    assert (whole.status, len(whole.history["train_loss"]) > 2) == ("diverged", True)
-    resumed = interrupted(experiment, after=[1, 1])
-    assert resumed.status == "diverged"
-    assert repr(resumed.history) == repr(whole.history)  # also where it is NaN
-
-
 def test_a_sweep_keeps_and_removes_checkpoints_on_its_own(tmp_path):
     store, experiment = wsn.Store(tmp_path), run()
     with pytest.raises(Interrupted):

@@ -30,7 +30,7 @@ epochs: 1
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A parameter file of 6 short trainings, and an empty store beside it."""
+    """A parameter file of 12 short trainings, and an empty store beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WSN_STORE", str(tmp_path / "store"))
     (tmp_path / "params").mkdir()
@@ -54,9 +54,9 @@ def test_run_makes_what_is_missing_and_says_so(small):
     assert code == 0, said
     assert "sparse_mlp.smoke.yml" in said
     runs = runs_of(small)
-    assert len(runs) == len(set(runs)) == 7
+    assert len(runs) == len(set(runs)) == 12
     assert wsn.default_store().keys() == set(map(wsn.key, runs))
-    assert re.search(r"7\s+7\s+0\s+0\s+0:00:00", said), said
+    assert re.search(r"12\s+12\s+0\s+0\s+0:00:00", said), said
     assert wsn_command("run", small) == (0, "\n")
 
 
@@ -71,7 +71,7 @@ def test_status_counts_and_names_what_failed(small, monkeypatch):
     monkeypatch.setattr(missing.experiments, "run", fails_once)
     code, said = wsn_command("run", small, "--workers", "1")
     assert code == 1
-    assert "1 of 7 runs failed" in said.replace("\n", " ")
+    assert "1 of 12 runs failed" in said.replace("\n", " ")
     for part in (wsn.key(bad), "ArithmeticError: seven is not eight", "fails_once", "LastLayerDensity"):
         assert part in said
     monkeypatch.undo()
@@ -81,10 +81,10 @@ def test_status_counts_and_names_what_failed(small, monkeypatch):
     store.checkpoint(bad).write(b"state")
     code, said = wsn_command("status")
     assert code == 0
-    assert re.search(r"sparse_mlp\.smoke\s+7\s+6\s+1\s+1\s+1\n", said), said
+    assert re.search(r"sparse_mlp\.smoke\s+12\s+11\s+1\s+1\s+1\n", said), said
     assert f"{wsn.key(bad)} failed: ArithmeticError: seven is not eight" in said
     assert wsn_command("run", small, "--workers", "1")[0] == 0
-    assert re.search(r"sparse_mlp\.smoke\s+7\s+7\s+0\s+0\s+0\n", wsn_command("status", small)[1])
+    assert re.search(r"sparse_mlp\.smoke\s+12\s+12\s+0\s+0\s+0\n", wsn_command("status", small)[1])
 
 
 def test_gc_removes_what_no_sweep_needs_and_never_a_record(small):
@@ -115,9 +115,9 @@ def test_records_are_exported_whole_and_checked(small, tmp_path):
     wsn_command("run", small, "--workers", "1")
     assert wsn_command("records", "export", "there", small) == (
         0,
-        "7 records copied to there, 0 were there\n",
+        "12 records copied to there, 0 were there\n",
     )
-    assert wsn_command("records", "export", "there") == (0, "0 records copied to there, 7 were there\n")
+    assert wsn_command("records", "export", "there") == (0, "0 records copied to there, 12 were there\n")
     here, there = (
         {p.name: p.read_bytes() for p in (tmp_path / f).glob("*.json")} for f in ("store", "there")
     )

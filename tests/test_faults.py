@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_a_killed_notebook_kernel_loses_no_record_and_no_epoch_that_was_kept(tmp
             while wsn.key(long) not in store.under_way():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            os.kill(kernel.provider.pid, signal.SIGKILL)
+            os.kill(kernel.provisioner.pid, signal.SIGKILL)
         finally:
             client.stop_channels()
             kernel.shutdown_kernel(now=True)
@@ -285,7 +286,7 @@ def test_a_record_with_a_hostile_spec_runs_no_code_and_is_refused(spec, tmp_path
     ("field", "value", "message"),
     [
         ("predictions", {"dtype": "object", "zlib": "eJwDAAAAAAE="}, "lacks what a record has"),
-        ("predictions", {"dtype": "uint8", "zlib": "not base64"}, "cannot be used"),
+        ("predictions", {"dtype": "uint8", "zlib": "not base64"}, "padding|base64|lacks|cut off"),
         ("predictions", "bomb", "larger than a record's may be"),
         ("history", [1], "lacks what a record has"),
         ("status", None, None),
@@ -305,7 +306,7 @@ def test_hostile_content_is_refused(field, value, message, tmp_path, monkeypatch
     if message is None:
         del content[field]
         message = "lacks what a record has"
-    with pytest.raises(ValueError, match=message.replace("cannot be used", "")):
+    with pytest.raises(ValueError, match=message):
         wsn.Record.from_json(sealed(content))
 
 
@@ -347,4 +348,4 @@ def test_the_store_knows_no_pickle():
         for path in (ROOT / "wsnlib" / package).rglob("*.py"):
             text = path.read_text()
             assert not any(f"import {m}" in text for m in ("pickle", "marshal", "shelve", "dill")), path
-            assert "torch.load" not in text and "yaml.load" not in text and "eval(" not in text, path
+            assert not re.search(r"torch\.load|yaml\.load|(?<![.\w])(eval|exec)\(", text), path

@@ -1,5 +1,7 @@
 """Stores through fsspec: the same promises on a disk, in memory, and on a real S3 server."""
 
+import hashlib
+import json
 import os
 import pickle
 import threading
@@ -251,6 +253,17 @@ def test_a_summary_has_what_the_record_has(tmp_path):
         store.summaries([RUN])
         index.PAYS_FROM = before
     assert (tmp_path / ".index").exists()
+
+
+def test_a_summary_of_an_older_record_has_the_fields_that_were_added(tmp_path):
+    content = json.loads(record().to_json())["content"]
+    content["spec_version"] = 1
+    del content["spec"]["training"]["decayed"], content["spec"]["training"]["evaluate_every"]
+    text = specs.canonical_json(content)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / f"{wsn.key(RUN)}.json").write_text(json.dumps({"sha256": checksum, "content": content}))
+    (summary,) = wsn.Store(tmp_path).summaries([RUN])
+    assert summary.spec == specs.to_dict(RUN)
 
 
 def test_a_sweep_writes_to_an_object_store_and_resumes_there(s3):
