@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 from distributed import Client
@@ -143,26 +144,23 @@ def test_a_killed_worker_is_replaced_and_its_run_made_elsewhere(client, tmp_path
         noted(lost=40 - len(store.summaries(runs)), how="40 records with their checksums; the sweep went on")
 
 
-def test_a_run_that_kills_every_worker_is_reported_and_the_others_are_made(client, tmp_path, monkeypatch):
-    deadly = stub(0)
-    work = clusters._work_here
-    monkeypatch.setattr(clusters, "_work_here", only_deadly(work, deadly))
-    store, runs = wsn.Store(tmp_path), [deadly, stub(1), stub(2)]
-    with pytest.raises(wsn.SweepError, match=f"1 of 3 runs failed, .* {wsn.key(deadly)} with KilledWorker"):
-        sweep(runs, store, client)
+def deadly(runs, *arguments):
+    """The work, but the run of seed 0 ends the process."""
+    if runs[0].seed == 0:
+        os._exit(9)
+    return clusters._work_here(runs, *arguments)
+
+
+def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    store, runs = wsn.Store(tmp_path), [stub(0), stub(1), stub(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(clusters, "_work_here", deadly)
+        with pytest.raises(
+            wsn.SweepError, match=f"1 of 3 runs failed, .* {wsn.key(runs[0])} with KilledWork"
+        ):
+            sweep(runs, store, client)
     assert [run in store for run in runs] == [False, True, True]
-
-
-class only_deadly:
-    """The work, but one run ends the process."""
-
-    def __init__(self, work, deadly) -> None:
-        self.work, self.deadly = work, deadly
-
-    def __call__(self, runs, *arguments):
-        if runs == (self.deadly,):
-            os._exit(9)
-        return self.work(runs, *arguments)
 
 
 @contextmanager
@@ -195,6 +193,7 @@ def connected(address_file: str) -> Client:
 def test_a_killed_scheduler_is_named_and_the_same_call_goes_on(client, tmp_path):
     store, runs = wsn.Store(tmp_path / "store"), [stub(seed, pairs=300) for seed in range(60)]
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
         fault("kill -9 of the scheduler") as noted,
         processes(tmp_path) as (scheduler, _, file),
         connected(file) as own,
