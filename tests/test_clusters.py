@@ -161,6 +161,7 @@ def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client,
         ):
             sweep(runs, store, client)
     assert [run in store for run in runs] == [False, True, True]
+    assert list(store.failures()) == [wsn.key(runs[0])]
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def _commit() -> str:
     """The commit of the working tree that the library lies in; "+" if the library was changed since."""
     package = Path(__file__).parents[1]
     try:
-        git = ["git", "-C", str(package)]
+        git = ["git", "--no-optional-locks", "-C", str(package)]  # somebody may be committing
         head = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True
         )

@@ -130,7 +130,7 @@ def on_cluster(
             first = not failures and not watch.any_done
             for future, found in batch:
                 runs, seconds = under_way.pop(future)
-                failures += (bad := _failures(runs, found))
+                failures += (bad := _failures(runs, found, store))
                 watch.ended(runs, seconds, bad)
                 if first and not bad:
                     _check_shared(runs[0], store)
@@ -167,12 +167,15 @@ def _as_they_end(
         ended.update(submit(len(futures)))
 
 
-def _failures(runs: tuple[specs.Run, ...], found: Any) -> list[Failure]:
+def _failures(runs: tuple[specs.Run, ...], found: Any, store: Store) -> list[Failure]:
     from distributed import KilledWorker
 
     if isinstance(found, KilledWorker):
         text = f"KilledWorker: {found}"
-        return [Failure(experiment=run, error=text, traceback=text) for run in runs]
+        failures = [Failure(experiment=run, error=text, traceback=text) for run in runs]
+        for failure in failures:  # the worker no longer can
+            store.note_failure(failure)
+        return failures
     if isinstance(found, BaseException):
         raise found
     return list(found)
