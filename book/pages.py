@@ -27,7 +27,7 @@ NOTES = Path("_build/faults.jsonl")
 
 def slurm_script() -> str:
     """What dask-jobqueue submits for one worker with one GPU; the scheduler's address is a name."""
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
     with SLURMCluster(
         cores=1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class VersionError(RuntimeError):
     """A worker has another version of this library, whose specs may mean something else."""
 
 
+@cache
 def versions() -> dict[str, str]:
     """What has to be the same for a spec to mean the same; records say all other versions."""
     return {"wsnlib": version("wsnlib"), "spec": str(specs.SPEC_VERSION)}
