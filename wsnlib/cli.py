@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,9 +77,7 @@ def run(
                             executor=executor,
                             resources=needs,
                             download=download or p.download,
-                            progress=lambda progress, file=file, live=live: live.update(
-                                _live(file, progress)
-                            ),
+                            progress=partial(_show, live, file),
                         )
                     except sweeps.SweepError as error:
                         failed = True

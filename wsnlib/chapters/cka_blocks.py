@@ -22,6 +22,7 @@ class CKABlocksRuns:
         plain: Measurements without residual connections by width multiplier and seed.
         compared: Cells and seeds of the networks that are compared with one another.
         between: That comparison.
+        projected: The images along the first component of the deepest network, in its last block of each stage.
     """
 
     def __init__(self, p: parameters.CKABlocksParameters) -> None:
@@ -48,6 +49,12 @@ class CKABlocksRuns:
         self.between = specs.NetworkSimilarity(
             tuple(self._training(*self.cells[cell], seed=seed) for cell, seed in self.compared),
             **p.measurement,
+        )
+        block = f"block{(self.cells[self.deep][0] - 2) // 6}"
+        self.projected = specs.ComponentProjections(
+            self._training(*self.cells[self.deep], seed=p.seeds[0]),
+            layers=[f"stage{stage}.{block}.add" for stage in (1, 2, 3)],
+            num_images=p.num_component_images,
         )
 
     def _training(
@@ -80,7 +87,7 @@ class CKABlocksRuns:
     @property
     def everything(self) -> list[specs.Run]:
         """All runs."""
-        return [*self.runs.values(), *self.plain.values(), self.between]
+        return [*self.runs.values(), *self.plain.values(), self.between, self.projected]
 
     def stages(self, store: Store) -> Iterator[list[specs.Run]]:
         """All runs; none depends on another."""

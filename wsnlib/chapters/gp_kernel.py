@@ -25,6 +25,7 @@ class GPKernelRuns:
 
     Attributes:
         dense: The base network.
+        grid: Densities of the theory's curves.
         sources: Inputs by name: the test images and Gaussian ones.
         connectivity, allocated, released: Densities of the first layer by width, in three readings.
         theory: Kernels by Theorem 1 on each source, one for each seed.
@@ -50,6 +51,7 @@ class GPKernelRuns:
         images = replace(p.data_spec, validation_size=0)
         gaussian = specs.GaussianInputs(dimension=self.inputs)
         self.sources: dict[str, Any] = {type(images).__name__: images, "Gaussian": gaussian}
+        self.grid = np.geomspace(1, 0.1 / self.inputs, 31).round(7)
         self._densities()
         self._draws: dict[str, Any] = {"num_pairs": p.num_pairs, "num_networks": p.num_networks}
         self.theory, self.scaling = self._theory(), self._scaling()
@@ -82,9 +84,8 @@ class GPKernelRuns:
         }
 
     def _theory(self) -> list[specs.KernelDistances]:
-        grid = np.geomspace(1, 0.1 / self.inputs, 31).round(7)
         used = {*self.connectivity.values(), *self.allocated.values(), *self.released.values()}
-        densities = tuple(sorted({*grid, *(v for v in used if v > 0)}))
+        densities = tuple(sorted({*self.grid, *(v for v in used if v > 0)}))
         return [
             specs.KernelDistances(inputs=source, densities=densities, num_pairs=self.p.num_pairs, seed=seed)
             for source, seed in product(self.sources.values(), self.p.seeds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -13,22 +13,31 @@ from wsnlib.store import Store
 MOST_DIFFERENT = 16
 """Images that are shown: those on which the pair differs most."""
 
+IMAGENET = {
+    "ResNet-50": specs.ResNetImageNetSpec(),
+    "ResNet-83": specs.ResNetImageNetSpec(third_stage_blocks=17),
+    "ResNet-50 (2.8×)": specs.ResNetImageNetSpec(third_stage_width_multiplier=2.8),
+}
+"""N21's networks on ImageNet (Section 7): as it is, deeper, wider."""
+
 
 class WideVsDeepRuns:
     """Candidates, of which the best matched pair becomes two populations, and others beside them (N21, 7).
 
     Attributes:
-        deep, wide: Candidates by depth and by width multiplier.
+        deep, wide: Candidates by name.
         search: Trainings of a few networks of each candidate.
         labels: The right classes of the test images.
         others: Networks of the other populations by name.
         by_depth, by_width: Networks of the families by name.
+        imagenet: Trainings of ResNet-50 and its deeper and wider forms by name; empty lists where the
+            parameters ask for none.
     """
 
     def __init__(self, p: parameters.WideVsDeepErrorsParameters) -> None:
         self.p = p
-        self.deep = {depth: self.network(depth, p.base_multiplier) for depth in p.deep_depths}
-        self.wide = {k: self.network(p.wide_depth, k) for k in p.wide_multipliers}
+        self.deep = self._candidates(p.deep_depths, p.deep_multipliers)
+        self.wide = self._candidates([p.wide_depth], p.wide_multipliers)
         candidates = [*self.deep.values(), *self.wide.values()]
         self.search = [run for model in candidates for run in self.trainings(model, p.search_seeds)]
         self.labels = specs.ExampleLabels(data=p.data_spec)
@@ -42,6 +51,11 @@ class WideVsDeepRuns:
         }
         self.by_depth = {f"ResNet-{d}": self.network(d, p.base_multiplier) for d in p.depths}
         self.by_width = {f"{x:g}×": self.network(p.width_depth, x) for x in p.multipliers}
+        self.imagenet = {name: p.on_imagenet(model) for name, model in IMAGENET.items()}
+
+    def _candidates(self, depths: Sequence[int], multipliers: Sequence[float]) -> dict[str, specs.ModelSpec]:
+        shapes = product(depths, multipliers)
+        return {f"ResNet-{depth} ({k:g}×)": self.network(depth, k) for depth, k in shapes}
 
     def network(self, depth: int, width_multiplier: float) -> specs.ResNetCifarSpec:
         """A dense network for the data."""
@@ -63,19 +77,19 @@ class WideVsDeepRuns:
     def pairs(self, store: Store) -> pd.DataFrame:
         """The candidates' pairs, the best matched first, as `wsn.matched_pairs` orders them."""
 
-        def accuracies(models: Mapping[Any, specs.ModelSpec]) -> dict[Any, list[float]]:
+        def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[str, list[float]]:
             tables = {
-                size: sweeps.table(self.trainings(model, self.p.search_seeds), store=store)
-                for size, model in models.items()
+                name: sweeps.table(self.trainings(model, self.p.search_seeds), store=store)
+                for name, model in models.items()
             }
-            return {size: table["test_accuracy"].tolist() for size, table in tables.items()}
+            return {name: table["test_accuracy"].tolist() for name, table in tables.items()}
 
         return predictions.matched_pairs(accuracies(self.deep), accuracies(self.wide))
 
     def pair(self, store: Store) -> dict[str, specs.ModelSpec]:
         """The best matched pair, `"deep"` and `"wide"`."""
         best = self.pairs(store).iloc[0]
-        return {"deep": self.deep[int(best["first"])], "wide": self.wide[float(best["second"])]}
+        return {"deep": self.deep[best["first"]], "wide": self.wide[best["second"]]}
 
     def populations(self, store: Store) -> list[specs.Experiment]:
         """Trainings of the pair's populations and of all others, each once."""
@@ -99,3 +113,6 @@ class WideVsDeepRuns:
         yield [self.labels, *self.search]
         yield list(self.populations(store))
         yield [self.examples(store)]
+        on_imagenet = [run for part in self.imagenet.values() for run in part]
+        if on_imagenet:
+            yield [specs.ExampleLabels(data=on_imagenet[0].data), *on_imagenet]

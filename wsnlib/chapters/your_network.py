@@ -18,6 +18,7 @@ class YourNetworkRuns:
 
     Attributes:
         nets: Dense networks by width.
+        depthwise: Names of the layers that are convolutions in groups.
         models: Networks by cell.
         runs: Trainings by cell and seed.
     """
@@ -26,12 +27,12 @@ class YourNetworkRuns:
         classes = data.num_classes(p.data_spec)
         self.nets = {width: p.network(width, num_classes=classes) for width in p.widths}
         base, widest = self.nets[p.base_width], self.nets[p.widths[-1]]
-        depthwise = depthwise_layers(widest)
+        self.depthwise = depthwise_layers(widest)
         self.models: dict[Cell, specs.ModelSpec] = {("dense, as wide", w): n for w, n in self.nets.items()}
         for width in p.widths[1:]:
             self.models["largest layer first", width] = specs.CustomSparsity(base, self.nets[width])
-            spared = specs.CustomSparsity(base, self.nets[width], exclude=depthwise)
-            if depthwise and experiments.is_reachable(spared):
+            spared = specs.CustomSparsity(base, self.nets[width], exclude=self.depthwise)
+            if self.depthwise and experiments.is_reachable(spared):
                 self.models["depthwise kept dense", width] = spared
         self.runs = {
             (*cell, seed): specs.Experiment(model=model, data=p.data_spec, training=p.training, seed=seed)

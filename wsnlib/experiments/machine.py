@@ -39,7 +39,7 @@ def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
-        "wsnlib": version("wsnlib"),
+        "wsnlib": _version(),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -47,6 +47,11 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device.type}: {name}",
         "cpu_count": str(os.cpu_count()),
     }
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    return version("wsnlib")
 
 
 @lru_cache(maxsize=1)
@@ -63,7 +68,7 @@ def _commit() -> str:
     """The commit of the working tree that the library lies in; "+" if the library was changed since."""
     package = Path(__file__).parents[1]
     try:
-        git = ["git", "-C", str(package)]
+        git = ["git", "--no-optional-locks", "-C", str(package)]  # somebody may be committing
         head = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True
         )

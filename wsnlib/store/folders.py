@@ -35,6 +35,9 @@ class Folder(Protocol):
     def __truediv__(self, name: str) -> Folder:
         """A folder in it."""
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+
     def read(self, name: str) -> bytes:
         """A file; FileNotFoundError if there is none."""
 
@@ -87,6 +90,9 @@ class LocalFolder:
     def __truediv__(self, name: str) -> LocalFolder:
         return LocalFolder(self.location / plain_name(name))
 
+    def has(self, name: str) -> bool:
+        return (self.location / plain_name(name)).is_file()
+
     def read(self, name: str) -> bytes:
         return (self.location / plain_name(name)).read_bytes()
 
@@ -135,6 +141,10 @@ class RemoteFolder:
 
     def _path(self, name: str) -> str:
         return f"{_file_system(self.location)[1]}/{plain_name(name)}"
+
+    def has(self, name: str) -> bool:
+        with _as_os_errors():
+            return bool(_file_system(self.location)[0].exists(self._path(name)))
 
     def read(self, name: str) -> bytes:
         with _as_os_errors():
@@ -201,7 +211,7 @@ def _as_os_errors() -> Iterator[None]:
     """Clients of stores have exceptions of their own for what is an OSError everywhere else."""
     try:
         yield
-    except OSError:
+    except (OSError, ValueError):  # a ValueError is a name that is none
         raise
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
+from wsnlib import specs
 from wsnlib.store.folders import Folder
 from wsnlib.store.records import Summary
 
@@ -20,7 +21,7 @@ NAME = ".index"
 PAYS_FROM = 100
 """Records that had to be read from which on the index is written anew."""
 
-_VERSION = 1
+_VERSION = [1, specs.SPEC_VERSION]
 
 
 def seal(data: bytes) -> bytes:

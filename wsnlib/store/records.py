@@ -150,13 +150,11 @@ class Summary:
         """
         content = checked_content(text)
         try:
-            if content["spec_version"] == specs.SPEC_VERSION:
-                key = specs.key_of_content(content["spec"])
-            else:
-                key = specs.key(specs.from_dict(content["spec"]))
+            if content["spec_version"] != specs.SPEC_VERSION:  # fields that were added since have defaults
+                content["spec"] = specs.to_dict(specs.from_dict(content["spec"]))
             epoch, history = content["reported_epoch"], content["history"].items()
             return cls(
-                key=key,
+                key=specs.key_of_content(content["spec"]),
                 reported={} if epoch is None else {name: _number(v[epoch - 1]) for name, v in history},
                 last={name: _number(v[-1]) for name, v in history if v},
                 **{name: content[name] for name in _AS_IN_RECORD},

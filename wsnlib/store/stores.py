@@ -108,6 +108,10 @@ class Store:
         for key in sorted(self.keys()):
             yield self._load(key)
 
+    def has_made(self, experiment: specs.Run) -> bool:
+        """Whether there is a record in the folder that is written, whatever the others have."""
+        return self._folder.has(f"{specs.key(experiment)}.json")
+
     def keys(self) -> set[str]:
         """The keys of all records, from one look at each folder."""
         return {key for folder in (self._folder, *self._also) for key in _keys(self._stamps(folder))}

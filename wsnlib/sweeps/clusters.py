@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class VersionError(RuntimeError):
     """A worker has another version of this library, whose specs may mean something else."""
 
 
+@cache
 def versions() -> dict[str, str]:
     """What has to be the same for a spec to mean the same; records say all other versions."""
     return {"wsnlib": version("wsnlib"), "spec": str(specs.SPEC_VERSION)}
@@ -130,7 +132,7 @@ def on_cluster(
             first = not failures and not watch.any_done
             for future, found in batch:
                 runs, seconds = under_way.pop(future)
-                failures += (bad := _failures(runs, found))
+                failures += (bad := _failures(runs, found, store))
                 watch.ended(runs, seconds, bad)
                 if first and not bad:
                     _check_shared(runs[0], store)
@@ -158,7 +160,7 @@ def _as_they_end(
     ended = as_completed(submit(WINDOW), loop=client.loop)
     for batch in ended.batches():
         futures = list(batch)
-        if any(future.cancelled() for future in futures):
+        if any(future.status not in ("finished", "error") for future in futures):
             raise SweepError(
                 "the scheduler is gone or was told to stop; finished runs are stored, call again to go on"
             )
@@ -167,12 +169,15 @@ def _as_they_end(
         ended.update(submit(len(futures)))
 
 
-def _failures(runs: tuple[specs.Run, ...], found: Any) -> list[Failure]:
+def _failures(runs: tuple[specs.Run, ...], found: Any, store: Store) -> list[Failure]:
     from distributed import KilledWorker
 
     if isinstance(found, KilledWorker):
         text = f"KilledWorker: {found}"
-        return [Failure(experiment=run, error=text, traceback=text) for run in runs]
+        failures = [Failure(experiment=run, error=text, traceback=text) for run in runs]
+        for failure in failures:  # the worker no longer can
+            store.note_failure(failure)
+        return failures
     if isinstance(found, BaseException):
         raise found
     return list(found)

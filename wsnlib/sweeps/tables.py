@@ -33,12 +33,11 @@ def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool =
     Raises:
         KeyError: If a record is missing.
     """
-    runs = list(runs)
     rows = [
-        _flat(specs.to_dict(run))
+        _flat(summary.spec)
         | _results(summary)
         | ({f"environment.{k}": v for k, v in summary.environment.items()} if environment else {})
-        for run, summary in zip(runs, store.summaries(runs), strict=True)
+        for summary in store.summaries(runs)
     ]
     return pd.DataFrame(rows)
 

@@ -33,13 +33,16 @@ class SweepError(RuntimeError):
 def work_on(runs: tuple[specs.Run, ...], store: Store, device: str) -> list[Failure]:
     """Make and store the records of runs; one that raises is noted in the store and returned.
 
+    A run that another process made meanwhile is not made again.
+
     Raises:
         StoreError: If the store cannot be written: no other run could be kept either.
     """
+    runs = tuple(run for run in runs if not store.has_made(run))
     try:
         if len(runs) == 1:
             _run(runs[0], store, device)
-        else:
+        elif runs:
             trainings = [run for run in runs if isinstance(run, specs.Experiment)]
             for record in experiments.run_fleet(trainings):
                 store.save(record)

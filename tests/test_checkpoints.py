@@ -1,0 +1,223 @@
+"""Trainings that are interrupted: resumed bit for bit, and no state is used that should not be."""
+
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import wsnlib as wsn
+from wsnlib import experiments, training
+from wsnlib.experiments import trainings
+from wsnlib.training import checkpoints
+
+BASE = wsn.MLPSpec(width=5, inputs=64)
+CNN = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.125, num_classes=10, input_channels=1)
+
+
+class Interrupted(Exception):
+    """The training is stopped here, as a kill would."""
+
+
+class File:
+    """A file in memory that counts, and stops the training after a number of writes."""
+
+    def __init__(self, most: int = 10**9) -> None:
+        self.state, self.writes, self.most, self.aside = None, 0, most, []
+
+    def read(self):
+        return self.state
+
+    def write(self, state):
+        self.state, self.writes = state, self.writes + 1
+        if self.writes == self.most:
+            raise Interrupted
+
+    def set_aside(self):
+        self.aside.append(self.state)
+        self.state = None
+        return "damaged/it"
+
+
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch):
+    """Every epoch is kept, however fast the machine is."""
+    monkeypatch.setattr(checkpoints.Checkpoint.__init__, "__kwdefaults__", {"seconds_between": 0.0})
+
+
+def run(model=BASE, *, epochs=5, **changes) -> wsn.Experiment:
+    protocol = {"epochs": epochs, "momentum": 0.9, "schedule": wsn.Cosine(), "report": "best_validation"}
+    data = wsn.Digits(validation_size=100, train_size=307)
+    return wsn.Experiment(model=model, data=data, training=wsn.Training(**protocol | changes), seed=3)
+
+
+def interrupted(experiment, *, after, **options):
+    """The record of a training that was stopped after each of the numbers of epochs, and resumed."""
+    file = File()
+    for most in after:
+        file.most, file.writes = most, 0
+        with pytest.raises(Interrupted):
+            wsn.run(experiment, device="cpu", file=lambda _: file, **options)
+    file.most = 10**9
+    return wsn.run(experiment, device="cpu", file=lambda _: file, **options)
+
+
+CASES = {
+    "dense": run(),
+    "no momentum": run(momentum=0.0),
+    "masked": run(wsn.StaticSparsity(BASE, width=10)),
+    "native": run(wsn.StaticSparsity(BASE, width=640)),
+    "batch norm, augmented": run(CNN, augmentation=wsn.CropAndFlip(padding=1), batch_size=50, epochs=4),
+    "bfloat16": run(CNN, precision="bfloat16", epochs=3),
+    "evaluated now and then": run(evaluate_every=2, report="last"),
+    "best on test": run(report="best_test", learning_rate=0.5),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_training_has_the_bits_of_one_that_was_not_interrupted(name):
+    whole = wsn.run(CASES[name], device="cpu")
+    resumed = interrupted(CASES[name], after=[2, 1] if CASES[name].training.epochs > 3 else [1])
+    assert repr(resumed.history) == repr(whole.history)  # also where it is NaN
+    assert np.array_equal(resumed.predictions, whole.predictions)
+    assert (resumed.reported_epoch, resumed.train_accuracy, resumed.network) == (
+        whole.reported_epoch,
+        whole.train_accuracy,
+        whole.network,
+    )
+    assert resumed.environment["resumed_after"] == ([2, 3] if CASES[name].training.epochs > 3 else [1])
+    assert "resumed_after" not in whole.environment
+
+
+def test_the_weights_the_momenta_and_the_generators_are_put_back_bit_for_bit():
+    digits = wsn.load_data(run().data)
+    states = []
+    for stops in ([], [1, 2]):
+        file = File()
+        for most in [*stops, 10**9]:
+            file.most, file.writes = most, 0
+            net = wsn.build(wsn.StaticSparsity(BASE, width=10), seed=1)
+            torch.manual_seed(7 if most != 10**9 or not stops else 8)
+            checkpoint = wsn.Checkpoint(file, made_by={})
+            try:
+                wsn.train(net, digits, run().training, seed=1, checkpoint=checkpoint)
+            except Interrupted:
+                continue
+        states.append((net.state_dict(), torch.get_rng_state()))
+    (whole, random), (resumed, same_random) = states
+    assert list(whole) == list(resumed)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert torch.equal(random, same_random)
+
+
+def test_a_measurement_resumes_each_of_its_trainings():
+    net = wsn.Experiment(
+        model=CNN,
+        data=wsn.Digits(train_size=103, normalisation="unit"),
+        training=wsn.Training(epochs=3, batch_size=50, momentum=0.9),
+    )
+    both = wsn.NetworkSimilarity([net, replace(net, seed=1)], num_images=53, batch_size=53, passes=1)
+    whole = wsn.run(both, device="cpu")
+    files = {0: File(), 1: File(2)}
+    with pytest.raises(Interrupted):
+        wsn.run(both, device="cpu", file=files.__getitem__)
+    files[1].most = 10**9
+    resumed = wsn.run(both, device="cpu", file=files.__getitem__)
+    assert (files[0].writes, files[1].writes) == (3, 3)
+    assert resumed.history == whole.history
+
+
+def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(monkeypatch):
+    monkeypatch.setattr(checkpoints.Checkpoint.__init__, "__kwdefaults__", {"seconds_between": 60.0})
+    file, clock = File(), iter([0.0, 30.0, 61.0, 62.0, 90.0, 123.0, 124.0, 130.0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    wsn.run(run(), device="cpu", file=lambda _: file)
+    assert file.writes == 2  # kept at 62 and 124, after epochs 2 and 4 of 5
+    *_, epoch = [5]
+    monkeypatch.undo()
+    checkpoint = trainings.checkpoint_in(file, torch.device("cpu"))
+    net = wsn.build(BASE)
+    digits = wsn.load_data(run().data)
+    order, course = torch.Generator(), training.course.Course(run().training, digits)
+    optimizer = training.steps.sgd(net, run().training)
+    assert checkpoint.restore(net, optimizer, order, course) == 4 < epoch
+    assert checkpoint.seconds_before == 123.0
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "no state"])
+def test_a_damaged_state_is_named_set_aside_and_never_used(damage, tmp_path):
+    experiment, store = run(), wsn.Store(tmp_path)
+    file = store.checkpoint(experiment)
+    with pytest.raises(Interrupted):
+        wsn.run(experiment, device="cpu", file=lambda _: Stopping(file))
+    path = next((tmp_path / "checkpoints").iterdir())
+    data = bytearray(path.read_bytes())
+    if damage == "torn":
+        data = data[: len(data) // 2]
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 1
+    else:
+        file.write(b"something else")
+        data = path.read_bytes()
+    path.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match=r"a checkpoint cannot be used: .*moved to .*damaged/.*anew"):
+        record = wsn.run(experiment, device="cpu", file=lambda _: file)
+    assert "resumed_after" not in record.environment
+    assert record.history == wsn.run(experiment, device="cpu").history
+    assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [bytes(data)]
+
+
+class Stopping:
+    """Stops the training once its state is kept."""
+
+    def __init__(self, file) -> None:
+        self.read, self.set_aside, self.file = file.read, file.set_aside, file
+
+    def write(self, state):
+        self.file.write(state)
+        raise Interrupted
+
+
+@pytest.mark.parametrize("other", ["version", "torch", "deterministic"])
+def test_a_state_of_another_version_is_not_used(other, monkeypatch):
+    file, experiment = File(2), run()
+    with pytest.raises(Interrupted):
+        wsn.run(experiment, device="cpu", file=lambda _: file)
+    file.most = 10**9
+    made = experiments.environment(torch.device("cpu"))
+    changed = {"version": {"wsnlib": "0.0.1"}, "torch": {"torch": "1.0"}}.get(other, {})
+    monkeypatch.setattr(trainings, "environment", lambda _: made | changed)
+    record = wsn.run(experiment, device="cpu", file=lambda _: file, deterministic=other == "deterministic")
+    assert "resumed_after" not in record.environment
+
+
+def test_seconds_of_both_parts_are_counted(monkeypatch):
+    started = time.monotonic()
+    record = interrupted(run(epochs=40), after=[30])
+    alone = wsn.run(run(epochs=10), device="cpu").environment["seconds"]
+    assert alone < record.environment["seconds"] <= time.monotonic() - started
+
+
+def test_a_store_that_is_full_does_not_stop_a_training():
+    class Full(File):
+        def write(self, state):
+            raise wsn.StoreError("the store cannot be written (No space left on device)")
+
+    with pytest.warns(RuntimeWarning, match="a checkpoint was not kept: .*No space left"):
+        record = wsn.run(run(epochs=2), device="cpu", file=lambda _: Full())
+    assert record.status == "finished"
+
+
+def test_a_sweep_keeps_and_removes_checkpoints_on_its_own(tmp_path):
+    store, experiment = wsn.Store(tmp_path), run()
+    with pytest.raises(Interrupted):
+        wsn.run(experiment, device="cpu", file=lambda part: Stopping(store.checkpoint(experiment, part=part)))
+    assert store.under_way() == {wsn.key(experiment)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wsn.run_missing([experiment], store=store, progress=False, workers=1) == 1
+    assert store.load(experiment).environment["resumed_after"] == [1]
+    assert store.under_way() == set()
+    assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -1,0 +1,201 @@
+"""The command `wsn`: the same runs as the notebooks, and what it says."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import wsnlib as wsn
+from wsnlib import chapters, cli, specs
+from wsnlib.parameters.base import Parameters
+from wsnlib.sweeps import missing
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "params").glob("*.yml"))
+SMOKE = [file for file in FILES if ".smoke." in file.name]
+SMALL = """
+widths: [5, 10]
+last_layer_densities: [1.0]
+activations: [relu]
+seeds: [0, 1]
+epochs: 1
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A parameter file of 12 short trainings, and an empty store beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WSN_STORE", str(tmp_path / "store"))
+    (tmp_path / "params").mkdir()
+    file = tmp_path / "params" / "sparse_mlp.smoke.yml"
+    file.write_text(SMALL)
+    return file
+
+
+def wsn_command(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    return done.exit_code, done.output
+
+
+def runs_of(file: Path) -> list[wsn.Experiment]:
+    p = wsn.read_parameters(file)
+    return [run for stage in wsn.chapter_stages(p, store=wsn.default_store()) for run in stage]
+
+
+def test_run_makes_what_is_missing_and_says_so(small):
+    code, said = wsn_command("run", small, "--workers", "1")
+    assert code == 0, said
+    assert "sparse_mlp.smoke.yml" in said
+    runs = runs_of(small)
+    assert len(runs) == len(set(runs)) == 12
+    assert wsn.default_store().keys() == set(map(wsn.key, runs))
+    assert re.search(r"12\s+12\s+0\s+0\s+0:00:00", said), said
+    assert wsn_command("run", small) == (0, "")
+
+
+def test_status_counts_and_names_what_failed(small, monkeypatch):
+    run, (bad, *_) = missing.experiments.run, runs_of(small)
+
+    def fails_once(experiment, **options):
+        if experiment == bad:
+            raise ArithmeticError("seven is not eight")
+        return run(experiment, **options)
+
+    monkeypatch.setattr(missing.experiments, "run", fails_once)
+    code, said = wsn_command("run", small, "--workers", "1")
+    assert code == 1
+    assert "1 of 12 runs failed" in said.replace("\n", " ")
+    for part in (wsn.key(bad), "ArithmeticError: seven is not eight", "fails_once", "LastLayerDensity"):
+        assert part in said
+    monkeypatch.undo()
+    monkeypatch.chdir(small.parent.parent)
+    monkeypatch.setenv("WSN_STORE", str(small.parent.parent / "store"))
+    store = wsn.default_store()
+    store.checkpoint(bad).write(b"state")
+    code, said = wsn_command("status")
+    assert code == 0
+    assert re.search(r"sparse_mlp\.smoke\s+12\s+11\s+1\s+1\s+1 *\n", said), said
+    assert f"{wsn.key(bad)} failed: ArithmeticError: seven is not eight" in said
+    store.checkpoint(bad).remove()
+    assert wsn_command("run", small, "--workers", "1")[0] == 0
+    assert re.search(r"sparse_mlp\.smoke\s+12\s+12\s+0\s+0\s+0 *\n", wsn_command("status", small)[1])
+
+
+def test_gc_removes_what_no_sweep_needs_and_never_a_record(small):
+    wsn_command("run", small, "--workers", "1")
+    store, (first, second, *_) = wsn.default_store(), runs_of(small)
+    before = store.keys()
+    store.checkpoint(first).write(b"state")
+    store.note_failure(wsn.Failure(experiment=first, error="e", traceback="t"))
+    other = specs.ExampleLabels(data=wsn.Digits())
+    store.checkpoint(other).write(b"state")
+    store.note_failure(wsn.Failure(experiment=other, error="e", traceback="t"))
+    (store.path / ".x.json.0.tmp").write_text("half")
+    path = store.path / f"{wsn.key(second)}.json"
+    path.write_text(path.read_text()[:100])
+    store.set_aside(second)
+    removed = f"checkpoints/{wsn.key(first)}.0.safetensors\nfailures/{wsn.key(first)}.json\n"
+    assert wsn_command("gc", "--dry-run") == (0, f"{removed}2 files would be removed, 2 left for --all\n")
+    assert wsn_command("gc") == (0, f"{removed}2 files removed, 2 left for --all\n")
+    code, said = wsn_command("gc", "--all")
+    assert (code, said.splitlines()[0]) == (0, ".x.json.0.tmp")
+    assert said.endswith("2 files removed, 0 left for --all\n")
+    assert store.keys() == before - {wsn.key(second)}
+    assert store.under_way() == set(store.failures()) == {wsn.key(other)}
+    assert wsn_command("gc", "--all") == (0, "0 files removed, 0 left for --all\n")
+
+
+def test_records_are_exported_whole_and_checked(small, tmp_path):
+    wsn_command("run", small, "--workers", "1")
+    assert wsn_command("records", "export", "there", small) == (
+        0,
+        "12 records copied to there, 0 were there\n",
+    )
+    assert wsn_command("records", "export", "there") == (0, "0 records copied to there, 12 were there\n")
+    here, there = (
+        {p.name: p.read_bytes() for p in (tmp_path / f).glob("*.json")} for f in ("store", "there")
+    )
+    assert here == there
+    path = next((tmp_path / "store").glob("*.json"))
+    path.write_text(path.read_text().replace("Digits", "MNIST"))
+    code, said = wsn_command("records", "export", "elsewhere")
+    assert code == 1
+    assert "does not match its checksum" in said.replace("\n", " ")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("run", "{file}", "--resource", "GPU"), "resource is 'GPU'; a name and a number such as GPU=1"),
+        (("run", "{file}", "--resource", "GPU=1"), "resources is {'GPU': 1.0} without an executor"),
+        (("run", "{file}", "--workers", "0"), "workers is 0; an integer of at least 1"),
+        (("run", "{other}"), "is of no chapter"),
+        (("run", "{bad}"), "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
+    ],
+)
+def test_mistakes_are_named_in_one_sentence(words, sentence, small):
+    other, bad = small.with_name("mine.yml"), small.with_name("sparse_mlp.bad.yml")
+    other.write_text("{}")
+    bad.write_text("epoch: 3")
+    code, said = wsn_command(*(word.format(file=small, other=other, bad=bad) for word in words))
+    assert code == 1
+    assert sentence in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from wsnlib import cli; print({'torch', 'pandas', 'distributed'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
+    for words in (["--help"], ["run", "--help"], ["records", "export", "--help"]):
+        assert wsn_command(*words)[0] == 0
+
+
+# -- the chapters' runs --
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+def test_every_profile_has_its_runs_and_they_are_specs(file, tmp_path, monkeypatch):
+    p = wsn.read_parameters(file)
+    assert isinstance(p, Parameters)
+    if file.stem.startswith("your_network") and file.stem != "your_network.gpu":
+        monkeypatch.setattr(chapters.your_network.data, "num_classes", lambda _: 10)
+    runs = next(iter(wsn.chapter_stages(p, store=wsn.Store(tmp_path))))
+    keys = {specs.key(run) for run in runs}
+    assert len(keys) > 4
+    assert all(run.training.epochs >= 1 for run in runs if isinstance(run, wsn.Experiment))
+
+
+def test_the_published_records_are_those_of_the_profiles_they_were_made_with(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(chapters.your_network.data, "num_classes", lambda _: 10)
+    store = wsn.Store(ROOT / "records")
+    finished = store.keys()
+    for file in (ROOT / "params").glob("*.cpu.yml"):
+        stages = list(wsn.chapter_stages(wsn.read_parameters(file), store=store))
+        assert {specs.key(run) for runs in stages for run in runs} <= finished, file.name
+
+
+def test_a_chapter_asks_for_no_run_that_wsn_run_does_not_make():
+    """Whatever builds a spec that has a record does so in `wsnlib.chapters`, not in a page."""
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        text = "\n".join(code)
+        assert re.search(r"wsn\.\w+(_runs|Runs)\(p\)", text), path.name
+        for name in ("Experiment", "LayerSimilarity", "NetworkSimilarity", "KernelDistances"):
+            assert f"wsn.{name}(" not in text, path.name
+
+
+def test_parameters_of_the_command_are_those_of_the_page():
+    for file in SMOKE:
+        values = yaml.safe_load(file.read_text())
+        read = json.loads(wsn.read_parameters(file).model_dump_json())
+        assert {name: read[name] for name in values} == values

@@ -1,0 +1,240 @@
+"""Sweeps on a Dask cluster: what is done, what is refused, and what is left when something dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+import psutil
+import pytest
+from distributed import Client
+from reliability import fault
+
+import wsnlib as wsn
+from wsnlib import specs
+from wsnlib.sweeps import clusters
+
+ROOT = Path(__file__).parent.parent
+TOGETHER = pytest.mark.xdist_group("cluster")
+pytestmark = TOGETHER
+
+
+def stub(seed: int, pairs: int = 2) -> specs.KernelDistances:
+    """A run of a few milliseconds."""
+    inputs = specs.GaussianInputs(dimension=5)
+    return specs.KernelDistances(inputs=inputs, densities=(0.5,), num_pairs=pairs, seed=seed)
+
+
+def training(seed: int = 0, **changes) -> wsn.Experiment:
+    protocol = wsn.Training(**{"epochs": 2} | changes)
+    return wsn.Experiment(
+        model=wsn.MLPSpec(width=5, inputs=64), data=wsn.Digits(), training=protocol, seed=seed
+    )
+
+
+IMPOSSIBLE = wsn.Experiment(
+    model=wsn.StaticSparsity(
+        wsn.MLPSpec(width=5, inputs=64), width=80, allocation=wsn.LastLayerDensity(density=1.0)
+    ),
+    data=wsn.Digits(),
+    training=wsn.Training(epochs=1),
+)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers of one thread each, with half a GPU each as they say."""
+    with wsn.local_cluster(2, resources={"GPU": 0.5}) as cluster, Client(cluster) as client:
+        yield client
+
+
+def sweep(runs, store, client, **options) -> int:
+    return wsn.run_missing(runs, store=store, executor=client, progress=False, device="cpu", **options)
+
+
+def test_a_cluster_gives_the_bits_of_this_process(client, tmp_path):
+    runs = [training(seed) for seed in range(3)]
+    here, there = wsn.Store(tmp_path / "here"), wsn.Store(tmp_path / "there")
+    seen = []
+    assert wsn.run_missing(runs, store=there, executor=client, device="cpu", progress=seen.append) == 3
+    assert wsn.run_missing(runs, store=here, workers=1, progress=False) == 3
+    assert sweep(runs, there, client) == 0
+    assert wsn.table(runs, store=here).equals(wsn.table(runs, store=there))
+    assert (seen[-1].total, seen[-1].done, seen[-1].share, seen[-1].under_way) == (3, 3, 1.0, ())
+    assert len(seen[1].under_way) == 3
+    assert not (tmp_path / "there" / "checkpoints").exists()
+
+
+def test_one_exception_in_a_hundred_is_reported_with_its_traceback_and_its_spec(client, tmp_path):
+    store, runs = wsn.Store(tmp_path), [*(stub(seed) for seed in range(99)), IMPOSSIBLE]
+    with fault("an exception in one run of a hundred") as noted:
+        with pytest.raises(wsn.SweepError, match="1 of 100 runs failed, the others are stored") as caught:
+            sweep(runs, store, client)
+        (failure,) = caught.value.failures
+        assert failure.experiment == IMPOSSIBLE
+        assert failure.error.startswith("ValueError: 370 weights with")
+        assert "in allocate" in failure.traceback
+        assert failure.traceback in caught.value.__notes__[0]
+        assert repr(IMPOSSIBLE) in caught.value.__notes__[0]
+        assert store.failures() == {wsn.key(IMPOSSIBLE): failure}
+        noted(lost=99 - len(store.keys()), how="99 records; the failure has its spec and its traceback")
+
+
+def test_only_so_many_runs_are_with_the_scheduler_at_once(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "WINDOW", 5)
+    seen = []
+    runs, store = [stub(seed) for seed in range(17)], wsn.Store(tmp_path)
+    wsn.run_missing(runs, store=store, executor=client, progress=seen.append)
+    assert max(len(p.under_way) for p in seen) == 5
+    assert seen[-1].done == 17
+    assert store.keys() == set(map(wsn.key, runs))
+
+
+@pytest.mark.parametrize(("resources", "places"), [(None, 2), ({"GPU": 0.5}, 2), ({"GPU": 0.25}, 2)])
+def test_runs_take_resources_that_workers_offer(client, tmp_path, resources, places):
+    assert clusters.places_of(client, resources) == places
+    assert sweep([stub(0)], wsn.Store(tmp_path), client, resources=resources) == 1
+
+
+def test_resources_that_no_worker_has_are_refused_before_any_work(client, tmp_path):
+    for resources in ({"GPU": 1}, {"TPU": 1}):
+        with pytest.raises(ValueError, match="the workers have .*'GPU': 0.5.*; what one of them has is"):
+            sweep([stub(0)], wsn.Store(tmp_path), client, resources=resources)
+    with pytest.raises(ValueError, match="resources is {'GPU': 1} without an executor; None is allowed"):
+        wsn.run_missing([stub(0)], store=wsn.Store(tmp_path), resources={"GPU": 1})
+
+
+def test_a_budget_is_measured_on_the_cluster(client, tmp_path):
+    with pytest.raises(wsn.BudgetError, match="1 of 1 runs have no record"):
+        sweep([stub(0, pairs=10**7)], wsn.Store(tmp_path), client, budget_minutes=0.01)
+
+
+def test_a_store_that_the_workers_do_not_share_is_named(client):
+    with pytest.raises(wsn.SweepError, match="is not in memory://mine as it is seen from here; a store that"):
+        sweep([stub(0), stub(1)], wsn.Store("memory://mine"), client)
+
+
+def test_nothing_listens_but_on_the_loopback_device(client):
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [c.laddr.ip for p in processes for c in p.net_connections("inet") if c.status == "LISTEN"]
+    assert len(listening) >= 4
+    assert set(listening) <= {"127.0.0.1", "::1"}
+
+
+def workers_of(client) -> list[int]:
+    return [client.run(os.getpid, workers=[w])[w] for w in client.scheduler_info()["workers"]]
+
+
+def test_a_killed_worker_is_replaced_and_its_run_made_elsewhere(client, tmp_path):
+    store, runs = wsn.Store(tmp_path), [stub(seed, pairs=200) for seed in range(40)]
+    killed = []
+
+    def kill(progress):
+        if progress.done >= 3 and not killed:
+            killed.append(workers_of(client)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with fault("kill -9 of a worker") as noted:
+        assert wsn.run_missing(runs, store=store, executor=client, progress=kill) == 40
+        assert len(killed) == 1
+        noted(lost=40 - len(store.summaries(runs)), how="40 records with their checksums; the sweep went on")
+
+
+def deadly(runs, *arguments):
+    """The work, but the run of seed 0 ends the process."""
+    if runs[0].seed == 0:
+        os._exit(9)
+    return clusters._work_here(runs, *arguments)
+
+
+def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    store, runs = wsn.Store(tmp_path), [stub(0), stub(1), stub(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(clusters, "_work_here", deadly)
+        with pytest.raises(
+            wsn.SweepError, match=f"1 of 3 runs failed, .* {wsn.key(runs[0])} with KilledWork"
+        ):
+            sweep(runs, store, client)
+    assert [run in store for run in runs] == [False, True, True]
+    assert list(store.failures()) == [wsn.key(runs[0])]
+
+
+@contextmanager
+def processes(folder: Path, *, worker_path: str = str(ROOT)):
+    """A scheduler and a worker of their own, as their commands start them; what is left of them is ended."""
+    address_file, log = folder / "scheduler.json", (folder / "log").open("w")
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    quiet = {"cwd": folder, "stdout": log, "stderr": log}
+    options = ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(address_file), "--no-dashboard"]
+    scheduler = subprocess.Popen([*dask, *options], **quiet)
+    dask = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address_file)]
+    environment = os.environ | {"PYTHONPATH": f"{worker_path}{os.pathsep}{ROOT / 'tests'}"}
+    options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
+    worker = subprocess.Popen([*dask, *options], env=environment, **quiet)
+    try:
+        yield scheduler, worker, str(address_file)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def connected(address_file: str) -> Client:
+    client = Client(scheduler_file=address_file, timeout=60)
+    client.wait_for_workers(1, timeout=120)
+    return client
+
+
+def test_a_killed_scheduler_is_named_and_the_same_call_goes_on(client, tmp_path):
+    store, runs = wsn.Store(tmp_path / "store"), [stub(seed, pairs=300) for seed in range(60)]
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
+        fault("kill -9 of the scheduler") as noted,
+        processes(tmp_path) as (scheduler, _, file),
+        connected(file) as own,
+    ):
+
+        def kill(progress):
+            if progress.done >= 3:
+                scheduler.kill()
+
+        with pytest.raises(wsn.SweepError, match="the scheduler is gone .* call again to go on"):
+            wsn.run_missing(runs, store=store, executor=own, progress=kill)
+        stamps = store._stamps(store._folder)
+        kept = {name: stamps[name] for name in stamps if name.endswith(".json")}
+        assert 3 <= len(kept) < 60
+        assert sweep(runs, store, client) == 60 - len(kept)
+        stamps = store._stamps(store._folder)
+        changed = kept.items() - stamps.items()
+        noted(
+            lost=len(changed) + 60 - len(store.summaries(runs)),
+            how="what was finished is unchanged; the same call made the rest",
+        )
+
+
+def test_a_worker_of_another_version_is_refused(tmp_path, client):
+    shutil.copytree(
+        ROOT / "wsnlib", tmp_path / "old" / "wsnlib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    file = tmp_path / "old" / "wsnlib" / "specs" / "experiments.py"
+    file.write_text(file.read_text().replace("SPEC_VERSION = 2", "SPEC_VERSION = 1"))
+    store = wsn.Store(tmp_path / "store")
+    with (
+        fault("a worker with another version of the library") as noted,
+        processes(tmp_path, worker_path=str(tmp_path / "old")) as (_, _, address),
+        connected(address) as own,
+    ):
+        with pytest.raises(clusters.VersionError, match="the worker tcp://.* has .*'spec': '1'.*'spec': '2'"):
+            sweep([stub(0)], store, own)
+        expected = clusters.versions()
+        late = own.submit(clusters._work_here, (stub(0),), store, "cpu", expected, pure=False)
+        assert isinstance(late.exception(), clusters.VersionError)
+        assert store.keys() == set()
+        assert sweep([stub(0)], store, client) == 1
+        noted(lost=0, how="refused before any work, and by a worker that comes later; nothing was stored")
