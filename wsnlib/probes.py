@@ -10,7 +10,7 @@ convex and solved to a gradient as good as 0, so that a probe has no learning ra
 What makes it quick is a change of coordinates. Along the right singular vectors of X, each scaled by
 (σ²/(2n) + λ)^(−1/2), the Hessian is at most the identity (½ XᵀX/n bounds that of the cross-entropy, Böhning
 1992), so that conjugate gradients find a Newton step in few products with it, whatever the layer;
-features beyond the number of images cost nothing. Features are centred and scaled by one number for the layer,
+features beyond the number of images cost nothing. Features are centred and scaled by one number a layer,
 never one by one: a probe is then invariant to what CKA is invariant to, and λ means the same in every layer.
 
 References:
