@@ -12,9 +12,6 @@ from wsnlib.parameters.base import Density, Parameters, PositiveFloat, PositiveI
 Depth = Annotated[int, Field(ge=8)]
 Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
-FIRST_SEARCH_SEED = 10_000
-"""Above the seeds of all populations, so that more networks in one never take those that chose the pair."""
-
 
 class WideVsDeepErrorsParameters(Parameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
@@ -40,9 +37,7 @@ class WideVsDeepErrorsParameters(Parameters):
         [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
     )
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
-    networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
-        20, description=f"an integer of 6 to {FIRST_SEARCH_SEED}"
-    )
+    networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     epochs: PositiveInt = Field(2, description="an integer of at least 1")
     batch_size: PositiveInt = Field(32, description="an integer of at least 1")
@@ -118,11 +113,11 @@ class WideVsDeepErrorsParameters(Parameters):
     @property
     def search_seeds(self) -> range:
         """Seeds of the networks that choose the pair."""
-        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
+        return range(self.search_networks)
 
     def seeds(self, networks: int) -> range:
         """Seeds of the networks of a population, none of which chose the pair."""
-        return range(networks)
+        return range(self.search_networks, self.search_networks + networks)
 
     @property
     def same_data(self) -> bool:
