@@ -398,6 +398,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
         ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
         ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"caliper": 0.0}, "caliper is 0.0; a number above 0 and at most 1 is allowed"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
     ],

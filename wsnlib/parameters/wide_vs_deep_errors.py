@@ -39,6 +39,7 @@ class WideVsDeepErrorsParameters(Parameters):
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
     networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    caliper: Density = Field(0.05, description="a number above 0 and at most 1")
     epochs: PositiveInt = Field(2, description="an integer of at least 1")
     batch_size: PositiveInt = Field(32, description="an integer of at least 1")
     learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
