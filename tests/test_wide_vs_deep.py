@@ -355,6 +355,14 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), report="best_test",
     )  # fmt: skip
     assert p.data_spec == wsn.CIFAR10(normalisation="unit")
+    deeper = wsn.ResNetImageNetSpec(third_stage_blocks=17)
+    runs = p.on_imagenet(deeper)
+    assert len(set(runs)) == 50 and {run.model for run in runs} == {deeper}
+    assert runs[0].data == wsn.ImageNet(normalisation="imagenet") and runs[0].training == wsn.Training(
+        epochs=120, batch_size=256, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule=wsn.Cosine(),
+        augmentation=wsn.ResizedCropAndFlip(scale=(0.08, 1.0)), report="last",
+    )  # fmt: skip
+    assert wsn.WideVsDeepErrorsParameters.read({}).on_imagenet(deeper) == []
     assert list(wsn.FIGURE_F2) == p.depths and list(wsn.FIGURE_F3) == p.multipliers
     for change in (
         {"epochs": 299}, {"batch_size": 64}, {"learning_rate": 0.1}, {"schedule": "one_cycle"}, {"networks": 199},
@@ -398,6 +406,8 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
         ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
         ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"imagenet_networks": 5}, "imagenet_networks is 5; 0 or an integer of at least 6 is allowed"),
+        ({"imagenet_networks": -1}, "imagenet_networks is -1; 0, or an integer of at least 6 is allowed"),
         ({"caliper": 0.0}, "caliper is 0.0; a number above 0 and at most 1 is allowed"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
