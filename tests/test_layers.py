@@ -115,6 +115,7 @@ def test_projections_are_those_of_the_trained_network_image_by_image(store, trai
     wsn.run_missing([spec], store=store, progress=False, workers=1)
     table = wsn.component_projections(spec, store=store)
     assert list(table) == ["example", "label", "brightness", "stage1.block1.add", "pool"]
+    assert table.dtypes["example"].kind == table.dtypes["label"].kind == "i"
     whole = wsn.load_data(DATA).test
     assert torch.equal(whole.images[table["example"].tolist()], data.test.images)
     assert table["label"].tolist() == data.test.labels.tolist()

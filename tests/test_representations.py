@@ -312,7 +312,7 @@ def test_images_lie_in_memory_as_is_quicker_and_as_the_model_can_take_them():
     torch.manual_seed(0)
     images, net, views = normal(0, 23, 3, 7, 5), Layouts(), Views()
     assert quick_layout(net, images) is torch.channels_last
-    assert quick_layout(views, images) is quick_layout(net, images[:, 0]) is torch.contiguous_format
+    assert quick_layout(views, images) is quick_layout(net, images[:, 0]) is torch.preserve_format
     for model in (net, views):
         found = wsn.cka_matrix(model, images, batch_size=23, passes=1).values
         whole = wsn.full_cka(wsn.representations(model, images)).values

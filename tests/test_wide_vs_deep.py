@@ -1,6 +1,7 @@
 """The matched pair, places between populations, gains, and populations from records."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scipy import stats
+from scipy import optimize, special, stats
 
 import wsnlib as wsn
 from wsnlib import experiments
@@ -79,6 +80,59 @@ def test_a_pair_of_too_few_networks_is_not_better_for_its_wide_interval():
 def test_candidates_that_cannot_be_compared_are_refused(first, second, message):
     with pytest.raises(ValueError, match=message):
         wsn.matched_pairs(first, second)
+
+
+def accurate(counts: list[int], *, name: str = "p", examples: int = 41) -> wsn.Population:
+    """Networks that are right on so many examples."""
+    wrong = np.arange(examples) >= np.array(counts)[:, None]
+    return wsn.Population(wrong.astype(np.uint8), labels=np.zeros(examples, int), num_classes=2, name=name)
+
+
+def test_paired_networks_are_within_the_caliper_and_no_choice_has_more_pairs():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        a, b = (rng.integers(5, 30, n).tolist() for n in (7, 6))
+        caliper = rng.integers(0, 4) / 41
+        near = np.abs(np.subtract.outer(a, b)) <= round(caliper * 41)
+        most = near[optimize.linear_sum_assignment(near, maximize=True)].sum()
+        if most < 2:
+            continue
+        one, other = wsn.matched_networks(accurate(a), accurate(b), caliper=caliper)
+        assert len(one) == len(other) == most
+        apart = np.abs(one.network_accuracy - other.network_accuracy)
+        assert apart.max() <= caliper + 1e-12
+        for found, given in ((one, a), (other, b)):
+            counts = np.rint(41 * found.network_accuracy).astype(int)
+            assert (np.diff(counts) >= 0).all() and not Counter(counts.tolist()) - Counter(given)
+
+
+def test_networks_that_cannot_be_paired_are_refused():
+    low, high = accurate([5, 6, 7], name="low"), accurate([20, 7, 30], name="high")
+    with pytest.raises(
+        ValueError, match="'low' and 'high' have 1 networks that differ by at most 0.0 in accuracy; a"
+    ):
+        wsn.matched_networks(low, high, caliper=0.0)
+    for caliper in (-0.1, math.nan):
+        with pytest.raises(ValueError, match=f"caliper is {caliper}; a number of at least 0 is allowed"):
+            wsn.matched_networks(low, high, caliper=caliper)
+    with pytest.raises(ValueError, match="examples"):
+        wsn.matched_networks(low, accurate([5, 6], examples=43))
+
+
+def test_at_equal_accuracy_the_test_sees_other_errors_and_only_these():
+    p = np.linspace(0.2, 0.9, 500)
+    same = (
+        simulated(p, networks=40, seed=1, name="a", spread=0.3),
+        simulated(p, networks=40, seed=2, name="b", spread=0.3),
+    )
+    better = simulated(special.expit(special.logit(p) + 0.4), networks=40, seed=3, name="c", spread=0.3)
+    others = simulated(p[::-1], networks=40, seed=4, name="d", spread=0.3)
+    for second, differs in ((same[1], False), (better, False), (others, True)):
+        pair = wsn.matched_networks(same[0], second, caliper=0.004)
+        assert len(pair[0]) >= 10
+        found = wsn.dispersion(*pair, permutations=499)
+        assert (found.p_value < 0.05) == differs
+    assert wsn.dispersion(same[0], better, permutations=499).p_value < 0.05  # all networks: another accuracy
 
 
 # -- places --
@@ -301,6 +355,14 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), report="best_test",
     )  # fmt: skip
     assert p.data_spec == wsn.CIFAR10(normalisation="unit")
+    deeper = wsn.ResNetImageNetSpec(third_stage_blocks=17)
+    runs = p.on_imagenet(deeper)
+    assert len(set(runs)) == 50 and {run.model for run in runs} == {deeper}
+    assert runs[0].data == wsn.ImageNet(normalisation="imagenet") and runs[0].training == wsn.Training(
+        epochs=120, batch_size=256, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule=wsn.Cosine(),
+        augmentation=wsn.ResizedCropAndFlip(scale=(0.08, 1.0)), report="last",
+    )  # fmt: skip
+    assert wsn.WideVsDeepErrorsParameters.read({}).on_imagenet(deeper) == []
     assert list(wsn.FIGURE_F2) == p.depths and list(wsn.FIGURE_F3) == p.multipliers
     for change in (
         {"epochs": 299}, {"batch_size": 64}, {"learning_rate": 0.1}, {"schedule": "one_cycle"}, {"networks": 199},
@@ -323,7 +385,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), precision="bfloat16",
         evaluate_every=3, report="best_validation",
     )  # fmt: skip
-    assert list(p.search_seeds) == list(range(10_000, 10_005)) and list(p.seeds(2)) == [0, 1]
+    assert list(p.search_seeds) == [0, 1, 2, 3, 4] and list(p.seeds(2)) == [5, 6]
     default = wsn.WideVsDeepErrorsParameters.read({})
     assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
     assert default.data_spec == wsn.Digits(normalisation="unit")
@@ -343,8 +405,10 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"deep_multipliers": []}, "deep_multipliers is []; a list of numbers of at least base_multiplier is allowed"),
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
         ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
-        ({"networks": 5}, "networks is 5; an integer of 6 to 10000 is allowed"),
-        ({"networks": 10_001}, "networks is 10001; an integer of 6 to 10000 is allowed"),
+        ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"imagenet_networks": 5}, "imagenet_networks is 5; 0 or an integer of at least 6 is allowed"),
+        ({"imagenet_networks": -1}, "imagenet_networks is -1; 0, or an integer of at least 6 is allowed"),
+        ({"caliper": 0.0}, "caliper is 0.0; a number above 0 and at most 1 is allowed"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
     ],

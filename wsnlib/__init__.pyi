@@ -130,6 +130,7 @@ from .predictions.logistic import LogisticFit as LogisticFit
 from .predictions.logistic import LogisticModels as LogisticModels
 from .predictions.logistic import fit_logistic as fit_logistic
 from .predictions.logistic import logistic_models as logistic_models
+from .predictions.matching import matched_networks as matched_networks
 from .predictions.matching import matched_pairs as matched_pairs
 from .predictions.populations import Population as Population
 from .predictions.populations import class_accuracy as class_accuracy

@@ -17,7 +17,6 @@ from wsnlib.data import DataError, Dataset, Split
 from wsnlib.data.splits import balanced_subset
 from wsnlib.probes import around_additions, linear_probes
 from wsnlib.representations import (
-    Components,
     activation_sparsity,
     cka_matrices,
     cka_matrix,
@@ -157,15 +156,10 @@ def measure_projections(
         "brightness": (images.double().flatten(1).mean(1) / 255).cpu().numpy().round(DIGITS).tolist(),
     }
     columns |= {
-        name: values.round(DIGITS).tolist() for name, values in zip(found.layers, _scaled(found), strict=True)
+        name: (values / values.std()).round(DIGITS).tolist()
+        for name, values in zip(found.layers, found.projections, strict=True)
     }
     return columns, {"layers": list(found.layers), "shares": found.shares.round(DIGITS).tolist()}
-
-
-def _scaled(found: Components) -> Array:
-    """Projections of standard deviation 1."""
-    deviations: Array = found.projections.std(axis=1, keepdims=True)
-    return found.projections / np.where(deviations > 0, deviations, np.nan)
 
 
 def _deletions(model: nn.Module, data: Dataset) -> tuple[list[list[str]], list[float]]:

@@ -22,7 +22,7 @@ class CKABlocksRuns:
         plain: Measurements without residual connections by width multiplier and seed.
         compared: Cells and seeds of the networks that are compared with one another.
         between: That comparison.
-        projected: The images along the first component of the deepest network, in its last block of each stage.
+        projected: Images along the first component of the deepest network, in the last block of each stage.
     """
 
     def __init__(self, p: parameters.CKABlocksParameters) -> None:
@@ -53,7 +53,7 @@ class CKABlocksRuns:
         block = f"block{(self.cells[self.deep][0] - 2) // 6}"
         self.projected = specs.ComponentProjections(
             self._training(*self.cells[self.deep], seed=p.seeds[0]),
-            layers=[f"stage{stage}.{block}.add" for stage in (1, 2, 3)],
+            layers=tuple(f"stage{stage}.{block}.add" for stage in (1, 2, 3)),
             num_images=p.num_component_images,
         )
 

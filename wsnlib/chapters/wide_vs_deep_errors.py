@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
@@ -77,8 +77,8 @@ class WideVsDeepRuns:
     def pairs(self, store: Store) -> pd.DataFrame:
         """The candidates' pairs, the best matched first, as `wsn.matched_pairs` orders them."""
 
-        def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[str, list[float]]:
-            tables = {
+        def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[Hashable, list[float]]:
+            tables: dict[Hashable, pd.DataFrame] = {
                 name: sweeps.table(self.trainings(model, self.p.search_seeds), store=store)
                 for name, model in models.items()
             }

@@ -7,13 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from wsnlib import specs
-from wsnlib.parameters.base import Density, Parameters, PositiveFloat, PositiveInt
+from wsnlib.parameters.base import Density, NonNegativeInt, Parameters, PositiveFloat, PositiveInt
 
 Depth = Annotated[int, Field(ge=8)]
 Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
-
-FIRST_SEARCH_SEED = 10_000
-"""Above the seeds of all populations, so that more networks in one never take those that chose the pair."""
 
 
 class WideVsDeepErrorsParameters(Parameters):
@@ -40,10 +37,13 @@ class WideVsDeepErrorsParameters(Parameters):
         [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
     )
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
-    networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
-        20, description=f"an integer of 6 to {FIRST_SEARCH_SEED}"
-    )
+    networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    caliper: Density = Field(0.05, description="a number above 0 and at most 1")
+    imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer of at least 6")
+    imagenet_groups: str | None = Field(
+        None, description="the path of a text file with the groups of each ImageNet class, or null"
+    )
     epochs: PositiveInt = Field(2, description="an integer of at least 1")
     batch_size: PositiveInt = Field(32, description="an integer of at least 1")
     learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
@@ -90,6 +90,10 @@ class WideVsDeepErrorsParameters(Parameters):
             raise ValueError(
                 f"other_networks is {self.other_networks}; 6 to networks {self.networks} are allowed"
             )
+        if 0 < self.imagenet_networks < 6:
+            raise ValueError(
+                f"imagenet_networks is {self.imagenet_networks}; 0 or an integer of at least 6 is allowed"
+            )
         _ = self.data_spec
 
     @property
@@ -115,14 +119,37 @@ class WideVsDeepErrorsParameters(Parameters):
             report=self._report,
         )
 
+    def on_imagenet(self, model: specs.ResNetImageNetSpec) -> list[specs.Experiment]:
+        """The population of a network on ImageNet, by N21's protocol (Appendix B).
+
+        120 epochs in batches of 256; learning rate, weight decay and augmentation, which N21 does not say,
+        are those of torchvision's ResNet-50.
+        """
+        training = specs.Training(
+            epochs=120,
+            batch_size=256,
+            learning_rate=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            schedule=specs.Cosine(),
+            augmentation=specs.ResizedCropAndFlip(scale=(0.08, 1.0)),
+            precision=self.precision,
+            report="last",
+        )
+        data = specs.ImageNet(normalisation="imagenet")
+        return [
+            specs.Experiment(model=model, data=data, training=training, seed=seed)
+            for seed in range(self.imagenet_networks)
+        ]
+
     @property
     def search_seeds(self) -> range:
         """Seeds of the networks that choose the pair."""
-        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
+        return range(self.search_networks)
 
     def seeds(self, networks: int) -> range:
         """Seeds of the networks of a population, none of which chose the pair."""
-        return range(networks)
+        return range(self.search_networks, self.search_networks + networks)
 
     @property
     def same_data(self) -> bool:

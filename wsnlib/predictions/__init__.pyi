@@ -24,6 +24,7 @@ from .logistic import LogisticFit as LogisticFit
 from .logistic import LogisticModels as LogisticModels
 from .logistic import fit_logistic as fit_logistic
 from .logistic import logistic_models as logistic_models
+from .matching import matched_networks as matched_networks
 from .matching import matched_pairs as matched_pairs
 from .populations import Population as Population
 from .populations import class_accuracy as class_accuracy

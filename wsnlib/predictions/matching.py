@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from wsnlib.predictions import inference
+from wsnlib.predictions.populations import Population, check_same_examples
 
 
 def matched_pairs(
@@ -85,3 +86,55 @@ def matched_pairs(
             }
         )
     return pd.DataFrame(rows).sort_values("bound", kind="stable", ignore_index=True)
+
+
+def matched_networks(
+    first: Population, second: Population, *, caliper: float = 0.002
+) -> tuple[Population, Population]:
+    """As many networks of each as can be paired with |accuracy − accuracy of its partner| ≤ caliper.
+
+    Where no two architectures are equally accurate, these networks of them are: their mean accuracies differ
+    by at most the caliper. What is compared are then not the architectures but those of their networks that
+    have a counterpart; it says whether their errors differ at equal accuracy.
+
+    Args:
+        first, second: Disjoint populations over the same examples.
+        caliper: Of accuracies in [0, 1].
+
+    Returns:
+        The pairs, the least accurate first: networks of `first` and, in the same order, their partners. No
+        other choice has more pairs.
+
+    Raises:
+        ValueError: If the examples differ, the caliper is below 0, or fewer than two pairs are found.
+
+    References:
+        Rosenbaum, Rubin, *Constructing a control group using multivariate matched sampling methods* (1985),
+        for calipers.
+
+    Examples:
+        >>> options = {"labels": [0] * 5, "num_classes": 2}
+        >>> better = Population([[0] * 5, [0] * 4 + [1], [0] * 3 + [1] * 2], **options)
+        >>> worse = Population([[0] * 4 + [1], [1, 1] + [0] * 3, [1] * 5], **options)
+        >>> [part.network_accuracy.tolist() for part in matched_networks(better, worse)]
+        [[0.6, 0.8], [0.6, 0.8]]
+    """
+    check_same_examples([first, second])
+    if not caliper >= 0:
+        raise ValueError(f"caliper is {caliper}; a number of at least 0 is allowed")
+    one, other = (p.correct.sum(axis=1) for p in (first, second))
+    most = caliper * first.num_examples * (1 + 1e-12)  # 0.3 * 10 is 3 and not a little less
+    order, partners = np.argsort(one, kind="stable"), np.argsort(other, kind="stable")
+    pairs: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(order) and j < len(partners):
+        ahead = int(one[order[i]]) - int(other[partners[j]])
+        if abs(ahead) <= most:
+            pairs.append((int(order[i]), int(partners[j])))
+        i, j = i + (ahead <= most), j + (ahead >= -most)
+    if len(pairs) < 2:
+        raise ValueError(
+            f"{first.name!r} and {second.name!r} have {len(pairs)} networks that differ by at most {caliper} "
+            "in accuracy; at least 2 are needed"
+        )
+    return first[np.array([a for a, _ in pairs])], second[np.array([b for _, b in pairs])]

@@ -255,7 +255,7 @@ def _grams(
 
         prepare = prepares[name]
         with read(model, layers[name], reduce):
-            inputs = batch.to(device_of(model)).contiguous(memory_format=layouts[name])
+            inputs = batch.to(device_of(model), memory_format=layouts[name])
             model(inputs if prepare is None else prepare(inputs))
         if missing:
             raise ValueError(f"{sorted(missing)[0]} did not run on this batch; it must run on every one")

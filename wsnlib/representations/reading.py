@@ -126,7 +126,8 @@ def quick_layout(
 ) -> torch.memory_format:
     """`torch.channels_last` where a model on a CPU takes images so: its convolutions are then faster.
 
-    A model that takes views of its activations needs them contiguous; four images tell.
+    A model that takes views of its activations needs them contiguous, and gets its images as they are; four
+    images tell.
 
     Examples:
         >>> class Flat(nn.Module):
@@ -135,16 +136,16 @@ def quick_layout(
         >>> images = torch.zeros(4, 3, 8, 8)
         >>> convolution = nn.Conv2d(3, 2, 3)
         >>> quick_layout(convolution, images), quick_layout(nn.Sequential(convolution, Flat()), images)
-        (torch.channels_last, torch.contiguous_format)
+        (torch.channels_last, torch.preserve_format)
     """
     if images.dim() != 4 or device_of(model).type != "cpu":
-        return torch.contiguous_format
+        return torch.preserve_format
     sample = images[:4].cpu().contiguous(memory_format=torch.channels_last)
     try:
         with read(model, [], lambda name, x: None):
             model(sample if prepare is None else prepare(sample))
     except RuntimeError:
-        return torch.contiguous_format
+        return torch.preserve_format
     return torch.channels_last
 
 
