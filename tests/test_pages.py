@@ -91,7 +91,7 @@ def test_the_data_under_a_figure_are_those_that_it_shows(points, compressed, sto
     table = table_in(html)
     assert table["series"].unique().tolist() == ["a, b"]
     np.testing.assert_allclose(table["y"], np.linspace(0.123456789, 1, points), rtol=1e-5)
-    assert "no record is behind it" in html
+    assert "no record of its own is behind it" in html
     assert "Keys of the records" not in html
 
 

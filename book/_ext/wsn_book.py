@@ -17,6 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
+import nbformat
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -64,6 +65,39 @@ def without_kernel_scripts(
     for kind in ("script_files", "css_files"):
         context[kind] = [file for file in context.get(kind, []) if not serves_a_kernel(file)]
     context["script_files"] = list({str(f) + str(getattr(f, "attributes", "")): f for f in context["script_files"]}.values())
+
+
+def sound_lists(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Take the role of a list from bibliographies, whose entries are no items of one."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
+
+
+def read_notebook(text: str) -> nbformat.NotebookNode:
+    """A notebook in which only the picture of a figure's cell is the figure, not what is said below it.
+
+    myst-nb takes every output of such a cell for a figure, all with the same label. So what made the
+    figure goes into a cell of its own, and what only other pages read is left out.
+    """
+    notebook = nbformat.reads(text, as_version=4)
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if "vnd.wsnlib" in kind]:
+                del output.data[kind]
+        if "figure" in cell.metadata.get("mystnb", {}):
+            below = [o for o in cell.outputs if not _is_picture(o)]
+            cell.outputs = [o for o in cell.outputs if _is_picture(o)]
+            hidden = {"tags": ["remove-input", "below-figure"]}
+            made = "# what made the figure"  # a cell without a source is skipped
+            cells.append(nbformat.v4.new_code_cell(made, metadata=hidden, outputs=below, execution_count=1))
+    notebook.cells = cells
+    return notebook
+
+
+def _is_picture(output: nbformat.NotebookNode) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 class MarkedNumber(SphinxRole):
@@ -209,6 +243,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", work_offline, priority=900)
     app.connect("build-finished", copy_mathjax)
     app.connect("html-page-context", without_kernel_scripts, priority=900)
+    app.connect("html-page-context", sound_lists)
     for origin in ("paper", "given"):
         app.add_role(origin, MarkedNumber(origin))
     app.add_directive("status", Status)

@@ -11,7 +11,7 @@
   const makeSortable = (table) => {
     const heads = table.tHead?.rows[table.tHead.rows.length - 1]?.cells ?? [];
     const body = table.tBodies[0];
-    if (!body || body.rows.length < 3 || [...body.rows].some((row) => row.cells.length !== heads.length)) return;
+    if (!body || body.rows.length < 5 || [...body.rows].some((row) => row.cells.length !== heads.length)) return;
     [...heads].forEach((head, i) => {
       if (!head.textContent.trim()) return;
       const button = document.createElement("button");
