@@ -3,6 +3,7 @@
     python book/build.py book [--profile smoke]      execute copies in _build, build the book there
     python book/build.py publish --profile cpu       execute in place what is stale, check, build
     python book/build.py check                       check the published chapters
+    python book/build.py site                        build the book from them
     python book/build.py pdf                         print the built book into _build/book.pdf
     python book/build.py prepare --profile smoke     write copies with parameters, for nbval
 
@@ -23,11 +24,11 @@ import sys
 import time
 from pathlib import Path
 
-import gates
 import nbformat
 import papermill
 import yaml
 
+import gates
 from wsnlib.pages import published
 
 BOOK = Path("book")
@@ -39,8 +40,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def chapters() -> list[Path]:
     """The notebooks of the book, in its order; the scorecard, which reads the others, last."""
     toc = yaml.safe_load(Path("_toc.yml").read_text())
-    names = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    notebooks = [BOOK / f"{name}.ipynb" for name in names if (BOOK / f"{name}.ipynb").exists()]
+    names = [
+        entry["file"] for part in toc["parts"] for entry in part["chapters"]
+    ]
+    notebooks = [
+        BOOK / f"{name}.ipynb"
+        for name in names
+        if (BOOK / f"{name}.ipynb").exists()
+    ]
     return sorted(notebooks, key=lambda path: path.stem == published.SCORECARD)
 
 
@@ -58,7 +65,9 @@ def parameters_of(chapter: Path, profile: str) -> Path:
     return file
 
 
-def execute(chapter: Path, target: Path, profile: str, **changes: object) -> None:
+def execute(
+    chapter: Path, target: Path, profile: str, **changes: object
+) -> None:
     """Run a chapter with a profile's parameters, and write it, tidied and stamped, to the target."""
     start = time.perf_counter()
     print(f"{chapter} with profile {profile} …", flush=True)
@@ -67,7 +76,8 @@ def execute(chapter: Path, target: Path, profile: str, **changes: object) -> Non
     papermill.execute_notebook(
         chapter,
         part,
-        parameters=yaml.safe_load(parameters_of(chapter, profile).read_text()) | changes,
+        parameters=yaml.safe_load(parameters_of(chapter, profile).read_text())
+        | changes,
         progress_bar=False,
         stderr_file=sys.stderr,
         kernel_name="python3",
@@ -160,7 +170,11 @@ def book(profile: str) -> None:
     source = BUILD / "book"
     executed = source / "executed"
     for chapter in chapters():
-        changes = {"pages": str(executed)} if chapter.stem == published.SCORECARD else {}
+        changes = (
+            {"pages": str(executed)}
+            if chapter.stem == published.SCORECARD
+            else {}
+        )
         execute(chapter, executed / chapter.name, profile, **changes)
     pages = [p for pattern in SOURCES for p in BOOK.glob(pattern)]
     for path in (*pages, Path("_toc.yml"), Path("_config.yml")):
@@ -179,13 +193,20 @@ def publish(profile: str, only: list[str]) -> None:
     """Execute in place what is stale, or the chapters that are named; check all of it; build the book."""
     for chapter in chapters():
         notebook = published.read_notebook(chapter)
-        stale = published.why_stale(notebook, chapter=chapter.stem, profile=profile)
+        stale = published.why_stale(
+            notebook, chapter=chapter.stem, profile=profile
+        )
         if chapter.stem in only or (stale and not only):
             execute(chapter, chapter, profile)
             keep_picture(chapter, BOOK / "images")
         elif not only:
             print(f"{chapter} is fresh")
     check()
+    site()
+
+
+def site() -> None:
+    """Build the book from the chapters as they are."""
     print(f"The book is built. Open {build_html(BOOK, BUILD / 'published')}")
 
 
@@ -205,13 +226,20 @@ def pdf() -> None:
     """Print the published book, built as one page, with a browser."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        sys.exit(f"no browser was found to print with; one of {', '.join(BROWSERS)} is needed")
+        sys.exit(
+            f"no browser was found to print with; one of {', '.join(BROWSERS)} is needed"
+        )
     page = build_html(BOOK, BUILD / "single", builder="singlehtml")
     target = BUILD / "book.pdf"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     options += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
     subprocess.run(
-        [browser, *options, f"--print-to-pdf={target.resolve()}", page.resolve().as_uri()],
+        [
+            browser,
+            *options,
+            f"--print-to-pdf={target.resolve()}",
+            page.resolve().as_uri(),
+        ],
         check=True,
     )
     print(f"{target} has {target.stat().st_size / 1e6:.1f} MB")
@@ -234,7 +262,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = ["book", "publish", "check", "pdf", "prepare"]
+    commands = ["book", "publish", "check", "site", "pdf", "prepare"]
     parser.add_argument("command", choices=commands)
     parser.add_argument("chapters", nargs="*", metavar="chapter")
     parser.add_argument("--profile", default="smoke")
@@ -245,7 +273,9 @@ def main() -> None:
         )
     names = [chapter.stem for chapter in chapters()]
     if unknown := set(arguments.chapters) - set(names):
-        sys.exit(f"{min(unknown)} is no chapter; the chapters are {', '.join(names)}")
+        sys.exit(
+            f"{min(unknown)} is no chapter; the chapters are {', '.join(names)}"
+        )
     match arguments.command:
         case "book":
             book(arguments.profile)
@@ -255,6 +285,8 @@ def main() -> None:
             prepare(arguments.profile)
         case "check":
             check()
+        case "site":
+            site()
         case "pdf":
             pdf()
 

@@ -14,7 +14,7 @@ from wsnlib.pages import published
 from wsnlib.pages.provenance import PROVENANCE_TYPE
 from wsnlib.store import Record
 
-LARGEST_NOTEBOOK = 3_000_000
+LARGEST_NOTEBOOK = 6_000_000
 """Bytes of a chapter's file."""
 
 FEWEST_WORDS = 8
@@ -39,7 +39,9 @@ def _prose(notebook: published.Notebook) -> Iterator[tuple[int, str]]:
 
 
 def _figure(cell: Cell) -> dict[str, Any] | None:
-    figure: dict[str, Any] | None = cell["metadata"].get("mystnb", {}).get("figure")
+    figure: dict[str, Any] | None = (
+        cell["metadata"].get("mystnb", {}).get("figure")
+    )
     return figure
 
 
@@ -64,10 +66,17 @@ def order(notebook: published.Notebook) -> Iterator[str]:
 def figures(notebook: published.Notebook) -> Iterator[str]:
     """Every picture is a figure with a caption, with alt text in words, and with what made it."""
     for number, cell in _code(notebook):
-        media = {kind for output in cell["outputs"] for kind in output.get("data", {})}
+        media = {
+            kind
+            for output in cell["outputs"]
+            for kind in output.get("data", {})
+        }
         if not media & {"image/png", "image/svg+xml", "image/jpeg"}:
             continue
-        figure, image = _figure(cell), cell["metadata"].get("mystnb", {}).get("image", {})
+        figure, image = (
+            _figure(cell),
+            cell["metadata"].get("mystnb", {}).get("image", {}),
+        )
         if not figure or not figure.get("caption"):
             yield f"the picture of cell {number} has no caption"
         alt = str(image.get("alt", ""))
@@ -102,9 +111,16 @@ def paths(notebook: published.Notebook) -> Iterator[str]:
         parts = ["".join(cell["source"])]
         for output in cell.get("outputs", []):
             parts += [str(output.get("text", ""))]
-            parts += [str(v) for kind, v in output.get("data", {}).items() if not kind.startswith("image/")]
+            parts += [
+                str(v)
+                for kind, v in output.get("data", {}).items()
+                if not kind.startswith("image/")
+            ]
         for part in parts:
-            found = re.search(r"(?<![\w.])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+", part)
+            found = re.search(
+                r"(?<![\w.])/(?:home|root|tmp|work|Users|mnt|opt|var)/[\w.-]+",
+                part,
+            )
             found = found or re.search(r"\b[A-Z]:\\\\?[\w.-]+", part)
             if found:
                 yield f"cell {number} holds the absolute path {found.group()}"
@@ -112,7 +128,12 @@ def paths(notebook: published.Notebook) -> Iterator[str]:
 
 def widgets(notebook: published.Notebook) -> Iterator[str]:
     """Every widget that is shown has its state in the notebook; without it a page shows nothing."""
-    state = notebook["metadata"].get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    state = (
+        notebook["metadata"]
+        .get("widgets", {})
+        .get(WIDGET_STATE, {})
+        .get("state", {})
+    )
     for number, cell in _code(notebook):
         for output in cell["outputs"]:
             view = output.get("data", {}).get(WIDGET_VIEW)
@@ -151,7 +172,9 @@ def typed_numbers(notebook: published.Notebook) -> Iterator[str]:
         for pattern in ALLOWED:
             text = re.sub(pattern, " ", text, flags=re.DOTALL | re.MULTILINE)
         for found in re.finditer(r"\d[\d,.]*", text):
-            around = " ".join(text[max(0, found.start() - 25) : found.end() + 15].split())
+            around = " ".join(
+                text[max(0, found.start() - 25) : found.end() + 15].split()
+            )
             yield f"cell {number} has a typed number, {found.group()!r} in {around!r}; glue it or mark it"
 
 

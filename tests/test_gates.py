@@ -35,7 +35,11 @@ def page() -> dict:
     return {
         "metadata": {},
         "cells": [
-            {"cell_type": "markdown", "metadata": {}, "source": "# Page\n\nWidth {glue:text}`width` is best."},
+            {
+                "cell_type": "markdown",
+                "metadata": {},
+                "source": "# Page\n\nWidth {glue:text}`width` is best.",
+            },
             {
                 "cell_type": "code",
                 "execution_count": 1,

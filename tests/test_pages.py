@@ -125,7 +125,13 @@ def test_a_figure_without_its_record_is_not_shown(store, shown):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.04, "0.0 seconds"), (119.9, "119.9 seconds"), (120, "2.0 minutes"), (7199, "120.0 minutes"), (7200, "2.0 hours")],
+    [
+        (0.04, "0.0 seconds"),
+        (119.9, "119.9 seconds"),
+        (120, "2.0 minutes"),
+        (7199, "120.0 minutes"),
+        (7200, "2.0 hours"),
+    ],
 )
 def test_durations_in_words(seconds, words):
     assert provenance.core_time(seconds) == words
@@ -197,7 +203,10 @@ def test_why_a_number_of_the_whole_training_is_not_judged():
     claim, ours = wsn.SPARSE_MLP["relu-best"], wsn.Estimate(mean=96, low=95, high=97, n=3)
     words = claims.why(claim, ours, same_data=True, full_protocol=False)
     assert words == "only the paper's data and its whole training can tell"
-    assert claims.why(wsn.FURTHER["resized"], None, same_data=False, full_protocol=False) == "no page trains on ImageNet"
+    assert (
+        claims.why(wsn.FURTHER["resized"], None, same_data=False, full_protocol=False)
+        == "no page trains on ImageNet"
+    )
 
 
 def notebook(chapter: str, ours: dict[str, wsn.Estimate], **scale) -> dict:
@@ -207,13 +216,21 @@ def notebook(chapter: str, ours: dict[str, wsn.Estimate], **scale) -> dict:
 
 
 def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
-    ours = {"relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3), "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3)}
+    ours = {
+        "relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3),
+        "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3),
+    }
     table = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours)})
     assert len(table) == sum(map(len, wsn.CHAPTER_CLAIMS.values())) + len(wsn.FURTHER)
     assert table["paper"].tolist() == sorted(table["paper"])
     by_claim = table.set_index("claim")
     gain = by_claim.loc[wsn.SPARSE_MLP["relu-gain"].statement]
-    assert (gain["verdict"], gain["n"], gain["page"], gain["profile"]) == ("reproduced", 3, "sparse_mlp", "cpu")
+    assert (gain["verdict"], gain["n"], gain["page"], gain["profile"]) == (
+        "reproduced",
+        3,
+        "sparse_mlp",
+        "cpu",
+    )
     assert by_claim.loc[wsn.SPARSE_MLP["linear-gain"].statement, "verdict"] == "partly"
     counts = wsn.summary(table)
     assert counts.loc["both", ["reproduced", "partly"]].tolist() == [1, 1]
@@ -238,7 +255,9 @@ def test_no_figure_table_or_theorem_of_the_papers_is_missing():
         "G21": [*(f"Figure {i}" for i in range(1, 15)), "Table 1", "Theorem 1"],
         "N21": [*(f"Figure {i}" for i in (*range(1, 8), *appendix)), "Table B.1", "Table F.1", "Table F.2", "Proposition 1"],
     }  # fmt: skip
-    assert {paper: sorted(found) for paper, found in names.items()} == {p: sorted(e) for p, e in expected.items()}
+    assert {paper: sorted(found) for paper, found in names.items()} == {
+        p: sorted(e) for p, e in expected.items()
+    }
 
 
 def test_every_exhibit_has_a_figure_of_ours_a_table_or_a_reason():
@@ -365,10 +384,14 @@ def test_a_page_is_fresh_until_something_it_rests_on_changes(repository):
 def test_the_scorecard_is_stale_when_a_verdict_changes(repository):
     (repository / "book").mkdir()
     file = repository / "book" / "sparse_mlp.ipynb"
-    file.write_text(json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3)})))
+    file.write_text(
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3)}))
+    )
     page = stamped(repository, "scorecard")
     assert why(page, repository, "scorecard") == []
-    file.write_text(json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=7, n=3)})))
+    file.write_text(
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=7, n=3)}))
+    )
     assert why(page, repository, "scorecard") == ["verdicts"]
 
 
@@ -379,7 +402,16 @@ def test_a_row_of_the_status_page(repository):
     page["metadata"]["wsnlib"]["versions"] = {"torch": "2"}
     row = scores.status_row("sparse_mlp", page, root=repository)
     library = page["metadata"]["wsnlib"]["library"]
-    assert row == ["[sparse_mlp](sparse_mlp.ipynb)", "cpu", "fresh", f"`{library}`", "torch 2", "2", "cpu: A", "2.0 hours"]
+    assert row == [
+        "[sparse_mlp](sparse_mlp.ipynb)",
+        "cpu",
+        "fresh",
+        f"`{library}`",
+        "torch 2",
+        "2",
+        "cpu: A",
+        "2.0 hours",
+    ]
     (repository / "wsnlib" / "a.py").write_text("x = 3")
     assert scores.status_row("sparse_mlp", page, root=repository)[2] == "stale: library"
     del page["metadata"]["wsnlib"]

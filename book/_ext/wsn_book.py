@@ -49,8 +49,13 @@ def work_offline(app: Sphinx, _config: Any) -> None:
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
     """Put MathJax beside the pages of a finished book."""
     if error is None and app.builder.format == "html":
-        (package,) = importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations
-        shutil.copy(Path(package, "static", "mathjax", MATHJAX), Path(app.outdir, "_static", MATHJAX))
+        (package,) = importlib.util.find_spec(
+            "sphinx-mathjax-offline"
+        ).submodule_search_locations
+        shutil.copy(
+            Path(package, "static", "mathjax", MATHJAX),
+            Path(app.outdir, "_static", MATHJAX),
+        )
 
 
 def without_kernel_scripts(
@@ -63,14 +68,25 @@ def without_kernel_scripts(
         return "thebe" in text.lower()
 
     for kind in ("script_files", "css_files"):
-        context[kind] = [file for file in context.get(kind, []) if not serves_a_kernel(file)]
-    context["script_files"] = list({str(f) + str(getattr(f, "attributes", "")): f for f in context["script_files"]}.values())
+        context[kind] = [
+            file for file in context.get(kind, []) if not serves_a_kernel(file)
+        ]
+    context["script_files"] = list(
+        {
+            str(f) + str(getattr(f, "attributes", "")): f
+            for f in context["script_files"]
+        }.values()
+    )
 
 
-def sound_lists(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+def sound_lists(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
     """Take the role of a list from bibliographies, whose entries are no items of one."""
     if "body" in context:
-        context["body"] = context["body"].replace('role="list" class="citation-list"', 'class="citation-list"')
+        context["body"] = context["body"].replace(
+            'role="list" class="citation-list"', 'class="citation-list"'
+        )
 
 
 def read_notebook(text: str) -> nbformat.NotebookNode:
@@ -84,14 +100,22 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cells.append(cell)
         for output in cell.get("outputs", []):
-            for kind in [kind for kind in output.get("data", {}) if "vnd.wsnlib" in kind]:
+            for kind in [
+                kind for kind in output.get("data", {}) if "vnd.wsnlib" in kind
+            ]:
                 del output.data[kind]
         if "figure" in cell.metadata.get("mystnb", {}):
             below = [o for o in cell.outputs if not _is_picture(o)]
             cell.outputs = [o for o in cell.outputs if _is_picture(o)]
             hidden = {"tags": ["remove-input", "below-figure"]}
-            made = "# what made the figure"  # a cell without a source is skipped
-            cells.append(nbformat.v4.new_code_cell(made, metadata=hidden, outputs=below, execution_count=1))
+            made = (
+                "# what made the figure"  # a cell without a source is skipped
+            )
+            cells.append(
+                nbformat.v4.new_code_cell(
+                    made, metadata=hidden, outputs=below, execution_count=1
+                )
+            )
     notebook.cells = cells
     return notebook
 
@@ -107,7 +131,13 @@ class MarkedNumber(SphinxRole):
         self.origin = origin
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        return [nodes.inline(self.rawtext, self.text, classes=["number", f"number-{self.origin}"])], []
+        return [
+            nodes.inline(
+                self.rawtext,
+                self.text,
+                classes=["number", f"number-{self.origin}"],
+            )
+        ], []
 
 
 class Computed(SphinxDirective):
@@ -118,15 +148,23 @@ class Computed(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_reread()
-        return self.parse_text_to_nodes(self.markdown(), allow_section_headings=True)
+        return self.parse_text_to_nodes(
+            self.markdown(), allow_section_headings=True
+        )
 
     def notebooks(self) -> dict[str, published.Notebook]:
         """The notebooks that this book is built from, in its order."""
         source = Path(self.env.srcdir)
         toc = yaml.safe_load((source / "_toc.yml").read_text())
-        entries = [c for part in toc.get("parts", [toc]) for c in part["chapters"]]
+        entries = [
+            c for part in toc.get("parts", [toc]) for c in part["chapters"]
+        ]
         files = [source / f"{entry['file']}.ipynb" for entry in entries]
-        return {file.stem: published.read_notebook(file) for file in files if file.exists()}
+        return {
+            file.stem: published.read_notebook(file)
+            for file in files
+            if file.exists()
+        }
 
 
 class Status(Computed):
@@ -134,8 +172,19 @@ class Status(Computed):
 
     def markdown(self) -> str:
         root = Path(__file__).resolve().parents[2]
-        root = root if (root / "params").exists() else root.parent  # a copy in _build
-        head = ["chapter", "profile", "state", "library", "versions", "records", "device", "time"]
+        root = (
+            root if (root / "params").exists() else root.parent
+        )  # a copy in _build
+        head = [
+            "chapter",
+            "profile",
+            "state",
+            "library",
+            "versions",
+            "records",
+            "device",
+            "time",
+        ]
         rows = [head, ["---"] * len(head)]
         for name, notebook in self.notebooks().items():
             rows.append(scores.status_row(name, notebook, root=root))
@@ -153,10 +202,25 @@ class Exhibits(Computed):
     """Every figure, table and theorem of the papers, and ours beside it."""
 
     def markdown(self) -> str:
-        rows = [["paper", "figure or table", "shows", "page", "ours"], ["---"] * 5]
+        rows = [
+            ["paper", "figure or table", "shows", "page", "ours"],
+            ["---"] * 5,
+        ]
         for e in claims.EXHIBITS:
-            ours = ", ".join(f"{{numref}}`{label}`" for label in e.figures) or e.note or "a table"
-            rows.append([e.paper, e.name, e.shows, f"[{e.chapter}]({e.chapter}.ipynb)", ours])
+            ours = (
+                ", ".join(f"{{numref}}`{label}`" for label in e.figures)
+                or e.note
+                or "a table"
+            )
+            rows.append(
+                [
+                    e.paper,
+                    e.name,
+                    e.shows,
+                    f"[{e.chapter}]({e.chapter}.ipynb)",
+                    ours,
+                ]
+            )
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -172,7 +236,10 @@ class API(Computed):
             _entry(name, value)
             for name, value in found.items()
             if (inspect.isfunction(value) or inspect.isclass(value))
-            and (value.__module__ == module or value.__module__.startswith(f"{module}."))
+            and (
+                value.__module__ == module
+                or value.__module__.startswith(f"{module}.")
+            )
         ]
         if not parts:
             raise self.error(f"{module} has no public names")
@@ -189,8 +256,12 @@ def _signature(value: Any) -> str:
         signature = inspect.signature(value)
     except ValueError:
         return "()"
-    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
-    text = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    bare = [
+        p.replace(annotation=p.empty) for p in signature.parameters.values()
+    ]
+    text = str(
+        signature.replace(parameters=bare, return_annotation=signature.empty)
+    )
     return re.sub(r"<[^>]*>", "…", text)
 
 
@@ -207,13 +278,19 @@ def _docstring(value: Any) -> str:
             if section == "Examples":
                 lines.append("```")
             section = line[:-1]
-            lines += ["", f"**{section}**", ""] + (["```python"] if section == "Examples" else [])
-        elif section in ("Args", "Raises") and (found := re.match(r"    ([\w, *]+): (.*)", line)):
+            lines += ["", f"**{section}**", ""] + (
+                ["```python"] if section == "Examples" else []
+            )
+        elif section in ("Args", "Raises") and (
+            found := re.match(r"    ([\w, *]+): (.*)", line)
+        ):
             lines += [f"- `{found[1]}`: {found[2]}"]
         elif section in ("Args", "Raises"):
             lines.append("  " + line.strip() if line.strip() else "")
         else:
-            lines.append(line[4:] if section and line.startswith("    ") else line)
+            lines.append(
+                line[4:] if section and line.startswith("    ") else line
+            )
     if section == "Examples":
         lines.append("```")
     return "\n".join(lines)
@@ -232,8 +309,12 @@ class LinkNames(SphinxPostTransform):
             entry = known.get(f"wsnlib.{found[1]}") if found else None
             if entry is None or isinstance(literal.parent, nodes.reference):
                 continue
-            address = self.app.builder.get_relative_uri(self.env.docname, entry.docname)
-            reference = nodes.reference("", "", refuri=f"{address}#{entry.node_id}", internal=True)
+            address = self.app.builder.get_relative_uri(
+                self.env.docname, entry.docname
+            )
+            reference = nodes.reference(
+                "", "", refuri=f"{address}#{entry.node_id}", internal=True
+            )
             literal.replace_self(reference)
             reference += literal
 

@@ -37,23 +37,39 @@ def _number(
 def _computed() -> Iterator[Claim]:
     for width, weights in BASE_WEIGHTS.items():
         yield _number(
-            f"weights-{width}", "G21, Appendix A", f"ResNet-18 of width {width} has {weights:.1e} weights.",
-            weights, 0.06 * 10 ** (len(f"{weights:.0f}") - 1), "weights",
+            f"weights-{width}",
+            "G21, Appendix A",
+            f"ResNet-18 of width {width} has {weights:.1e} weights.",
+            weights,
+            0.06 * 10 ** (len(f"{weights:.0f}") - 1),
+            "weights",
         )
     for width, millions in TABLE_1_MILLIONS.items():
         yield _number(
-            f"imagenet-weights-{width}", "G21, Table 1",
+            f"imagenet-weights-{width}",
+            "G21, Table 1",
             f"On ImageNet the dense network of width {width} has {millions} million weights.",
-            millions, 0.051, "million weights",
+            millions,
+            0.051,
+            "million weights",
         )
     yield _number(
-        "mlp-weights", "G21, Appendix A", "The MLP of Figure 8 of width 8 has 6,352 weights.", 6352, 0, "weights"
+        "mlp-weights",
+        "G21, Appendix A",
+        "The MLP of Figure 8 of width 8 has 6,352 weights.",
+        6352,
+        0,
+        "weights",
     )
     for width, layers in FIGURE_10.items():
         for layer, sparsity in layers.items():
             yield _number(
-                f"sparsity-{width}-{layer}", "G21, Figure 10", f"Width {width}: the sparsity of {layer} is {sparsity} %.",
-                sparsity, 0.051, "% of weights removed",
+                f"sparsity-{width}-{layer}",
+                "G21, Figure 10",
+                f"Width {width}: the sparsity of {layer} is {sparsity} %.",
+                sparsity,
+                0.051,
+                "% of weights removed",
             )
 
 
@@ -61,32 +77,57 @@ def _errors() -> Iterator[Claim]:
     for (depth, k), both in TABLE_B1.items():
         for data, accuracy in zip(("CIFAR-10", "CIFAR-100"), both, strict=True):
             yield _number(
-                f"b1-{data}-{depth}-{k}", "N21, Table B.1", f"{data}, ResNet-{depth} ({k}×): {accuracy} %.",
-                accuracy, 0.3, "% of test images", _CIFAR,
+                f"b1-{data}-{depth}-{k}",
+                "N21, Table B.1",
+                f"{data}, ResNet-{depth} ({k}×): {accuracy} %.",
+                accuracy,
+                0.3,
+                "% of test images",
+                _CIFAR,
             )
     for figure, what, values in (
-        ("F.2", "ResNet-{:g} (1×)", FIGURE_F2), ("F.3", "ResNet-26 ({:g}×)", FIGURE_F3)
+        ("F.2", "ResNet-{:g} (1×)", FIGURE_F2),
+        ("F.3", "ResNet-26 ({:g}×)", FIGURE_F3),
     ):
         for size, accuracy in values.items():
             yield _number(
-                f"{figure}-{size:g}", f"N21, Figure {figure}", f"CIFAR-10, {what.format(size)}: {accuracy} %.",
-                accuracy, 0.3, "% of test images", _CIFAR,
+                f"{figure}-{size:g}",
+                f"N21, Figure {figure}",
+                f"CIFAR-10, {what.format(size)}: {accuracy} %.",
+                accuracy,
+                0.3,
+                "% of test images",
+                _CIFAR,
             )
     for name, value in (("ResNet-50", 76.97), ("ResNet-83", 78.00), ("ResNet-50 (2.8×)", 77.97)):
         yield _number(
-            f"F.4-{name}", "N21, Figure F.4", f"ImageNet, {name}: {value:.2f} %.", value, 0.1,
-            "% of test images", _IMAGENET,
+            f"F.4-{name}",
+            "N21, Figure F.4",
+            f"ImageNet, {name}: {value:.2f} %.",
+            value,
+            0.1,
+            "% of test images",
+            _IMAGENET,
         )
     for model, aic in TABLE_F1.items():
         yield _number(
-            f"aic-{model}", "N21, Table F.1", f"ImageNet: the AIC of model {model} is {aic:,}.", aic, 0.01 * aic,
-            "AIC", _IMAGENET,
+            f"aic-{model}",
+            "N21, Table F.1",
+            f"ImageNet: the AIC of model {model} is {aic:,}.",
+            aic,
+            0.01 * aic,
+            "AIC",
+            _IMAGENET,
         )
     for group, (classes, wide, deep, difference, _) in TABLE_F2.items():
         yield _number(
-            f"group-{group}", "N21, Table F.2",
-            f"ImageNet, {group} ({classes} classes): wide {wide} %, deep {deep} %.", difference, 0.2,
-            "points, wide less deep", _IMAGENET,
+            f"group-{group}",
+            "N21, Table F.2",
+            f"ImageNet, {group} ({classes} classes): wide {wide} %, deep {deep} %.",
+            difference,
+            0.2,
+            "points, wide less deep",
+            _IMAGENET,
         )
 
 
@@ -99,7 +140,9 @@ def _in_text() -> Iterator[Claim]:
         ("goods-classes", "N21, Section 7", "Deep are better on 62 classes of goods: 72.4 against 72.1 %, p = 0.001.", -0.3, 0.2, "points, wide less deep"),
         ("dog-classes", "N21, Section 7", "Both reach 81.6 % on the 118 classes of dogs, p = 0.48.", 0, 0.1, "points, wide less deep"),
     ):  # fmt: skip
-        yield _number(name, source, statement, value, tolerance, unit, _IMAGENET if "F.1" not in source else _CIFAR)
+        yield _number(
+            name, source, statement, value, tolerance, unit, _IMAGENET if "F.1" not in source else _CIFAR
+        )
 
 
 PRINTED: dict[str, Claim] = {claim.name: claim for part in (_computed, _errors, _in_text) for claim in part()}

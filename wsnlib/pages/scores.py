@@ -34,7 +34,9 @@ def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
     found = next((p for p in places if any(p.glob("*.ipynb"))), places[0])
     for chapter in CHAPTER_CLAIMS:
         if not (found / f"{chapter}.ipynb").exists():
-            raise FileNotFoundError(f"there is no {chapter}.ipynb in {folder}; the scorecard reads all chapters")
+            raise FileNotFoundError(
+                f"there is no {chapter}.ipynb in {folder}; the scorecard reads all chapters"
+            )
     return {path.stem: published.read_notebook(path) for path in sorted(found.glob("*.ipynb"))}
 
 
@@ -48,7 +50,9 @@ def scorecard(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
         pages: Published notebooks by chapter, as [`read_pages`][wsnlib.pages.scores.read_pages] gives
             them; a page that holds no estimates, or none yet, leaves its claims untested.
     """
-    rows = [row for chapter, of_chapter in CHAPTER_CLAIMS.items() for row in _rows(chapter, of_chapter, pages)]
+    rows = [
+        row for chapter, of_chapter in CHAPTER_CLAIMS.items() for row in _rows(chapter, of_chapter, pages)
+    ]
     rows += [_row(claim, None, {}, chapter="") for claim in FURTHER.values()]
     table = pd.DataFrame(rows)
     return table.sort_values("paper", kind="stable", ignore_index=True)
@@ -63,9 +67,7 @@ def _rows(
         yield _row(claim, ours.get(name), held or {}, chapter=chapter)
 
 
-def _row(
-    claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapter: str
-) -> dict[str, Any]:
+def _row(claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapter: str) -> dict[str, Any]:
     scale = {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
     said = Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **scale)
     paper, _, where = claim.source.partition(", ")
@@ -110,7 +112,10 @@ def summary_markdown(table: pd.DataFrame) -> str:
     """The summary as a table in Markdown, for the front page."""
     counts = summary(table)
     rows = [["paper", *counts.columns], ["---"] * (1 + len(counts.columns))]
-    rows += [[str(paper), *map(str, row)] for paper, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)]
+    rows += [
+        [str(paper), *map(str, row)]
+        for paper, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -186,4 +191,3 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
         "; ".join(devices),
         core_time(longest) if longest else "",
     ]
-

@@ -53,9 +53,7 @@ class Verdicts:
         ours = self.ours.get(name)
         if ours is None:
             return Verdict.NOT_TESTED
-        return verdict(
-            self.claims[name], ours, same_data=self.same_data, full_protocol=self.full_protocol
-        )
+        return verdict(self.claims[name], ours, same_data=self.same_data, full_protocol=self.full_protocol)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: every estimate and every verdict; an end that is not finite is text."""

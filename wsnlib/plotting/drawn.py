@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,12 @@ from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
 
 COLUMNS = ("panel", "series", "x", "y", "value", "low", "high")
+
+LARGE_MAP = 2000
+"""Cells of a map above which two digits of each have to do."""
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -25,9 +29,10 @@ def drawn_data(figure: Figure) -> pd.DataFrame:
     """One row for each point, bar or cell that a figure shows.
 
     Columns: `panel` (title of the axes, else its number), `series` (name in the legend), `x` and `y`,
-    `value` (of a cell, or the size of a dot), `low` and `high` (ends of a vertical bar or band); columns without a number
-    are left out. A cell is named by the labels of its column and row where each has one, else by
-    their numbers, and its value has three digits. Guide lines, colour bars, pictures in colour and annotations hold no data.
+    `value` (of a cell, or the size of a dot), `low` and `high` (ends of a vertical bar or band); columns
+    without a number are left out. A cell is named by the labels of its column and row where each has one,
+    else by their numbers; its value has three digits, two in a large map, and of a symmetric map one
+    half is listed. Guide lines, colour bars, pictures in colour and annotations hold no data.
 
     Args:
         figure: Any figure of this library, or a plain one.
@@ -57,20 +62,20 @@ def _rows(ax: Axes) -> Iterator[Row]:
         elif isinstance(container, BarContainer):
             yield from _bars(container)
     bands = {
-        to_hex(band.get_facecolor()[0]): _band(band)
+        to_hex(cast(ColorType, band.get_facecolor()[0])): _band(band)
         for band in ax.collections
         if isinstance(band, FillBetweenPolyCollection)
     }
     for line in ax.lines:
-        if line not in in_bars and line.get_transform() == ax.transData:  # others are guides
+        if line not in in_bars and line.get_transform() is ax.transData:  # others are guides
             yield from _line(line, bands.get(to_hex(line.get_color()), {}))
     for collection in ax.collections:
         if isinstance(collection, PathCollection):
             yield from _dots(collection)
         elif isinstance(collection, QuadMesh):
-            yield from _cells(ax, np.ma.filled(collection.get_array().astype(float), np.nan))
+            yield from _cells(ax, _array(collection.get_array()))
     for image in ax.images:
-        values = np.ma.filled(np.ma.asarray(image.get_array()).astype(float), np.nan)
+        values = _array(image.get_array())
         if values.ndim == 2:
             yield from _cells(ax, values)
 
@@ -80,8 +85,13 @@ def _name(artist: Any) -> str | None:
     return None if label is None or str(label).startswith("_") else str(label)
 
 
+def _array(values: Any) -> Floats:
+    return np.asarray(np.ma.filled(np.ma.asarray(values, dtype=float), np.nan))
+
+
 def _floats(values: Any) -> list[float]:
-    return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan).tolist()
+    found: list[float] = _array(values).tolist()
+    return found
 
 
 def _line(line: Line2D, ends: dict[float, tuple[float, float]]) -> Iterator[Row]:
@@ -101,8 +111,8 @@ def _errorbar(line: Line2D | None, bars: tuple[LineCollection, ...], name: str |
 def _band(band: FillBetweenPolyCollection) -> dict[float, tuple[float, float]]:
     at: dict[float, list[float]] = {}
     for path in band.get_paths():
-        for x, y in path.vertices:
-            at.setdefault(float(x), []).append(float(y))
+        for x, y in _array(path.vertices).tolist():
+            at.setdefault(x, []).append(y)
     return {x: (min(ys), max(ys)) for x, ys in at.items()}
 
 
@@ -118,7 +128,7 @@ def _bars(container: BarContainer) -> Iterator[Row]:
 
 
 def _dots(dots: PathCollection) -> Iterator[Row]:
-    offsets = np.ma.filled(np.ma.asarray(dots.get_offsets(), dtype=float), np.nan)
+    offsets = _array(dots.get_offsets())
     sizes = _floats(dots.get_sizes())
     for i, (x, y) in enumerate(offsets.tolist()):
         size = sizes[i] if len(sizes) == len(offsets) > 1 else None
@@ -128,9 +138,11 @@ def _dots(dots: PathCollection) -> Iterator[Row]:
 def _cells(ax: Axes, values: Floats) -> Iterator[Row]:
     height, width = values.shape
     columns, rows = _labels(ax.xaxis, width), _labels(ax.yaxis, height)
+    digits = 3 if values.size <= LARGE_MAP else 2
+    symmetric = height == width > 1 and np.array_equal(values, values.T, equal_nan=True)
     for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            yield {"x": columns[column], "y": rows[row], "value": float(f"{value:.3g}")}
+        if np.isfinite(value) and not (symmetric and row > column):
+            yield {"x": columns[column], "y": rows[row], "value": float(f"{value:.{digits}g}")}
 
 
 def _labels(axis: Any, count: int) -> list[Any]:

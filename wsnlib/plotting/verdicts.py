@@ -34,7 +34,9 @@ def plot_verdicts(counts: pd.DataFrame, *, ax: Axes) -> Axes:
     left = pd.Series(0, index=counts.index)
     for verdict, column in counts.items():
         style = VERDICT_STYLES[str(verdict)]
-        bars = ax.barh(names, column.tolist(), left=left.tolist(), label=str(verdict), edgecolor="white", **style)
+        bars = ax.barh(
+            names, column.tolist(), left=left.tolist(), label=str(verdict), edgecolor="white", **style
+        )
         labels = [str(n) if n else "" for n in column]
         dark = str(verdict) in ("reproduced", "not reproduced")
         box = None if "hatch" not in style else {"facecolor": style["color"], "edgecolor": "none", "pad": 1}
