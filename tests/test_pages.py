@@ -415,4 +415,5 @@ def test_a_row_of_the_status_page(repository):
     (repository / "wsnlib" / "a.py").write_text("x = 3")
     assert scores.status_row("sparse_mlp", page, root=repository)[2] == "stale: library"
     del page["metadata"]["wsnlib"]
-    assert scores.status_row("sparse_mlp", page, root=repository)[2] == "not stamped"
+    row = scores.status_row("sparse_mlp", page, root=repository)
+    assert (row[2], len(row)) == ("not stamped", len(scores.STATUS_COLUMNS))

@@ -165,8 +165,23 @@ def named_in(source: str) -> set[str]:
     return found
 
 
+STATUS_COLUMNS = ("chapter", "profile", "state", "library", "records", "device", "time")
+
+
+def versions_list(notebooks: Mapping[str, published.Notebook]) -> list[str]:
+    """The versions that pages were drawn with, one line for each set of them, with its pages."""
+    pages: dict[str, list[str]] = {}
+    for chapter, notebook in notebooks.items():
+        held = notebook["metadata"].get("wsnlib", {}).get("versions", {})
+        if held:
+            pages.setdefault(", ".join(f"{name} {number}" for name, number in held.items()), []).append(
+                chapter
+            )
+    return [f"{', '.join(chapters)}: {versions}" for versions, chapters in pages.items()]
+
+
 def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> list[str]:
-    """Chapter, profile, state, library, versions, records, device and time of a page, as text.
+    """Chapter, profile, state, library, records, device and time of a page, as text.
 
     Args:
         chapter: Its name.
@@ -175,18 +190,16 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
     """
     held = notebook["metadata"].get("wsnlib")
     if held is None:
-        return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", "", "", ""]
+        return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", "", ""]
     stale = published.why_stale(notebook, chapter=chapter, profile=held["profile"], root=root)
     made = published.provenances(notebook)
     longest = max((m["seconds"] for m in made), default=0.0)
     devices = sorted({device for m in made for device in m["devices"]})
-    versions = ", ".join(f"{name} {number}" for name, number in held.get("versions", {}).items())
     return [
         f"[{chapter}]({chapter}.ipynb)",
         held["profile"],
         f"stale: {', '.join(stale)}" if stale else "fresh",
         f"`{held['library']}`",
-        versions,
         f"{len(published.record_keys(notebook)):,}",
         "; ".join(devices),
         core_time(longest) if longest else "",
