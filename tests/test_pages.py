@@ -401,17 +401,10 @@ def test_a_row_of_the_status_page(repository):
     made |= {"seconds": 7200.0, "devices": ["cpu: A"]}
     page["metadata"]["wsnlib"]["versions"] = {"torch": "2"}
     row = scores.status_row("sparse_mlp", page, root=repository)
-    library = page["metadata"]["wsnlib"]["library"]
-    assert row == [
-        "[sparse_mlp](sparse_mlp.ipynb)",
-        "cpu",
-        "fresh",
-        f"`{library}`",
-        "torch 2",
-        "2",
-        "cpu: A",
-        "2.0 hours",
-    ]
+    library = f"`{page['metadata']['wsnlib']['library']}`"
+    assert row == ["[sparse_mlp](sparse_mlp.ipynb)", "cpu", "fresh", library, "2", "cpu: A", "2.0 hours"]
+    assert len(row) == len(scores.STATUS_COLUMNS)
+    assert scores.versions_list({"a": page, "b": page, "c": {"metadata": {}}}) == ["a, b: torch 2"]
     (repository / "wsnlib" / "a.py").write_text("x = 3")
     assert scores.status_row("sparse_mlp", page, root=repository)[2] == "stale: library"
     del page["metadata"]["wsnlib"]
