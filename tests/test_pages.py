@@ -237,6 +237,9 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
     assert counts.loc["both", "claims"] == len(table)
     assert (counts.loc["G21"] + counts.loc["N21"]).equals(counts.loc["both"])
     assert "| G21 |" in scores.summary_markdown(table)
+    page = notebook("sparse_mlp", ours)
+    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-gain"]) == "reproduced"
+    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-best"]) == "not tested at this scale"
     elsewhere = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
     assert set(elsewhere["verdict"]) == {"not tested at this scale"}
 

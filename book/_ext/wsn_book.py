@@ -2,7 +2,7 @@
 
 - Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
   live kernel are left out. No page shows a widget that would need one.
-- `{paper}` and `{given}` mark numbers in prose; `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
+- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
   written from the notebooks and the docstrings at every build.
 - `wsn.name` in text links to the reference.
 """
@@ -21,6 +21,7 @@ import nbformat
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
@@ -140,6 +141,35 @@ class MarkedNumber(SphinxRole):
         ], []
 
 
+def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
+    """The notebooks that a book is built from, in its order."""
+    source = Path(env.srcdir)
+    toc = yaml.safe_load((source / "_toc.yml").read_text())
+    files = [
+        source / f"{entry['file']}.ipynb"
+        for part in toc["parts"]
+        for entry in part["chapters"]
+    ]
+    return {
+        file.stem: published.read_notebook(file)
+        for file in files
+        if file.exists()
+    }
+
+
+class VerdictOn(SphinxRole):
+    """The verdict on a claim, `chapter/name`, computed from the estimates that the chapter holds."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        self.env.note_reread()
+        chapter, _, name = self.text.partition("/")
+        said = scores.verdict_on(
+            notebooks_of(self.env)[chapter],
+            claims.CHAPTER_CLAIMS[chapter][name],
+        )
+        return [nodes.strong(self.rawtext, str(said))], []
+
+
 class Computed(SphinxDirective):
     """A directive whose content is Markdown that is computed."""
 
@@ -151,20 +181,6 @@ class Computed(SphinxDirective):
         return self.parse_text_to_nodes(
             self.markdown(), allow_section_headings=True
         )
-
-    def notebooks(self) -> dict[str, published.Notebook]:
-        """The notebooks that this book is built from, in its order."""
-        source = Path(self.env.srcdir)
-        toc = yaml.safe_load((source / "_toc.yml").read_text())
-        entries = [
-            c for part in toc.get("parts", [toc]) for c in part["chapters"]
-        ]
-        files = [source / f"{entry['file']}.ipynb" for entry in entries]
-        return {
-            file.stem: published.read_notebook(file)
-            for file in files
-            if file.exists()
-        }
 
 
 class Status(Computed):
@@ -186,7 +202,7 @@ class Status(Computed):
             "time",
         ]
         rows = [head, ["---"] * len(head)]
-        for name, notebook in self.notebooks().items():
+        for name, notebook in notebooks_of(self.env).items():
             rows.append(scores.status_row(name, notebook, root=root))
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -195,7 +211,7 @@ class ScorecardSummary(Computed):
     """How many claims of each paper have which verdict."""
 
     def markdown(self) -> str:
-        return scores.summary_markdown(scores.scorecard(self.notebooks()))
+        return scores.summary_markdown(scores.scorecard(notebooks_of(self.env)))
 
 
 class Exhibits(Computed):
@@ -327,6 +343,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", sound_lists)
     for origin in ("paper", "given"):
         app.add_role(origin, MarkedNumber(origin))
+    app.add_role("verdict", VerdictOn())
     app.add_directive("status", Status)
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)

@@ -67,8 +67,19 @@ def _rows(
         yield _row(claim, ours.get(name), held or {}, chapter=chapter)
 
 
+def verdict_on(page: published.Notebook, claim: Claim) -> Verdict:
+    """The verdict on a claim by the rule, from the estimates that its page holds."""
+    held = published.verdicts_of(page) or {"ours": {}}
+    ours = estimates_of(held).get(claim.name)
+    return Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **_scale(held))
+
+
+def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
+
+
 def _row(claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapter: str) -> dict[str, Any]:
-    scale = {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
+    scale = _scale(held)
     said = Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **scale)
     paper, _, where = claim.source.partition(", ")
     return {
