@@ -246,10 +246,10 @@ def default_store() -> Store:
     """The store at `$WSN_STORE`, else in the user's cache folder; it also reads published records.
 
     Published records are those in the folder `records` beside the nearest `_toc.yml`, from the
-    working folder upwards.
+    working folder upwards; `book/_toc.yml` is a link to the one that counts.
     """
     given = os.environ.get("WSN_STORE")
     path = Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib")) / "records"
     here = Path.cwd()
-    book = next((p for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
-    return Store(path, also=[] if book is None else [book / "records"])
+    toc = next((p / "_toc.yml" for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
+    return Store(path, also=[] if toc is None else [toc.resolve().parent / "records"])
