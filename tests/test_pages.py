@@ -76,6 +76,13 @@ def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
     json.dumps(content)
 
 
+def test_seeds_of_measured_trainings_count(store, shown):
+    measured = wsn.NetworkSimilarity([experiment(3), experiment(4)])
+    store.save(Record(experiment=measured, status="finished", history={}))
+    made_page(store).show(line(), [measured])
+    assert {3, 4} <= set(shown[1].seeds)
+
+
 def table_in(html: str) -> pd.DataFrame:
     address = re.search(r'href="data:([^"]*)"', html)[1]
     kind, _, data = address.partition(",")

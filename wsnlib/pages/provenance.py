@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -68,14 +68,14 @@ class Provenance:
         """
         records = {record.key: record for record in map(store.load, runs)}
         made = [record.environment for record in records.values()]
-        seeds = {getattr(record.experiment, "seed", None) for record in records.values()}
+        seeds = {seed for record in records.values() for seed in _seeds(specs.to_dict(record.experiment))}
         return cls(
             chapter=chapter,
             number=number,
             profile=profile,
             preset=preset,
             keys=sorted(records),
-            seeds=sorted(seed for seed in seeds if seed is not None),
+            seeds=sorted(seeds),
             seconds=round(sum(float(e.get("seconds", 0)) for e in made), 1),
             devices=sorted({str(e["device"]) for e in made if "device" in e}),
             commits=sorted({str(e["commit"]) for e in made if "commit" in e}),
@@ -147,6 +147,18 @@ class Provenance:
             address = f"data:application/gzip;base64,{packed}"
         rows = f"{len(self.data):,} rows of {', '.join(self.data.columns)}"
         return f'<p>Its data: <a download="{name}" href="{address}">{name}</a> ({escape(rows)})</p>'
+
+
+def _seeds(content: Any) -> Iterator[int]:
+    """Every seed in a spec, however deep: a measurement holds the trainings that it is of."""
+    if isinstance(content, dict):
+        if isinstance(seed := content.get("seed"), int):
+            yield seed
+        for part in content.values():
+            yield from _seeds(part)
+    elif isinstance(content, list):
+        for part in content:
+            yield from _seeds(part)
 
 
 def core_time(seconds: float) -> str:
