@@ -1,17 +1,21 @@
 # make book      execute every chapter with the smoke profile and build the book, in _build/
 # make test      lint, types, import contract, unit tests, doctests, notebooks
-# make publish   execute the chapters in place from records/ (PROFILE=cpu), training what is missing
+# make publish   execute in place what is stale, from records/ (PROFILE=cpu), check all, build the book
+# make check     whether the chapters as they are may be published
+# make site      build the book from the chapters as they are, in _build/published/
+# make pdf       the same book on paper, _build/book.pdf (needs Chromium or Chrome)
 # make bench     measure everything in benchmarks/ and write the page book/benchmarks.md
 # make env       only make the environment
 
 PYTHON ?= python3
 VENV ?= .venv
 PROFILE ?= cpu
+CHAPTERS ?=
 BIN := $(VENV)/bin
 
 export WSN_STORE ?= $(CURDIR)/_build/store
 
-.PHONY: book test publish bench env clean
+.PHONY: book test publish check site pdf bench env clean
 
 env: $(VENV)/installed
 
@@ -27,7 +31,10 @@ book: env
 
 publish: export WSN_STORE = records
 publish: env
-	$(BIN)/python book/build.py publish --profile $(PROFILE)
+	$(BIN)/python book/build.py publish --profile $(PROFILE) $(CHAPTERS)
+
+check site pdf: env
+	$(BIN)/python book/build.py $@
 
 bench: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

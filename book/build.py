@@ -1,10 +1,14 @@
 """Execute the chapters and build the book.
 
     python book/build.py book [--profile smoke]      execute copies in _build, build the book there
-    python book/build.py publish --profile cpu       execute the chapters in place
+    python book/build.py publish --profile cpu       execute in place what is stale, check, build
+    python book/build.py check                       check the published chapters
+    python book/build.py site                        build the book from them
+    python book/build.py pdf                         print the built book into _build/book.pdf
     python book/build.py prepare --profile smoke     write copies with parameters, for nbval
 
-Run from the repository root. Records are looked for and written where WSN_STORE says.
+Run from the repository root. Records are looked for and written where WSN_STORE says. Names of
+chapters after the command restrict `publish` to them, fresh or not.
 """
 
 from __future__ import annotations
@@ -27,15 +31,28 @@ import papermill
 import yaml
 from PIL import Image
 
+import gates
+from wsnlib.pages import published
+
 BOOK = Path("book")
 BUILD = Path("_build")
 COLORS = 96  # of a picture in a stored notebook
-SOURCES = ("*.md", "*.ipynb", "_static", "images")
+SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static", "images")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chapters() -> list[Path]:
-    """The notebooks of the book, by name."""
-    return sorted(BOOK.glob("*.ipynb"))
+    """The notebooks of the book, in its order; the scorecard, which reads the others, last."""
+    toc = yaml.safe_load(Path("_toc.yml").read_text())
+    names = [
+        entry["file"] for part in toc["parts"] for entry in part["chapters"]
+    ]
+    notebooks = [
+        BOOK / f"{name}.ipynb"
+        for name in names
+        if (BOOK / f"{name}.ipynb").exists()
+    ]
+    return sorted(notebooks, key=lambda path: path.stem == published.SCORECARD)
 
 
 def parameters_of(chapter: Path, profile: str) -> Path:
@@ -52,8 +69,10 @@ def parameters_of(chapter: Path, profile: str) -> Path:
     return file
 
 
-def execute(chapter: Path, target: Path, profile: str) -> None:
-    """Run a chapter with a profile's parameters, and write it, tidied, to the target."""
+def execute(
+    chapter: Path, target: Path, profile: str, **changes: object
+) -> None:
+    """Run a chapter with a profile's parameters, and write it, tidied and stamped, to the target."""
     start = time.perf_counter()
     print(f"{chapter} with profile {profile} …", flush=True)
     part = BUILD / "running" / target.name
@@ -61,12 +80,14 @@ def execute(chapter: Path, target: Path, profile: str) -> None:
     papermill.execute_notebook(
         chapter,
         part,
-        parameters=yaml.safe_load(parameters_of(chapter, profile).read_text()),
+        parameters=yaml.safe_load(parameters_of(chapter, profile).read_text())
+        | changes,
         progress_bar=False,
         stderr_file=sys.stderr,
         kernel_name="python3",
     )
     tidy(part)
+    stamp(part, chapter.stem, profile)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(part, target)
     print(f"{target} done in {time.perf_counter() - start:.0f} s", flush=True)
@@ -114,7 +135,16 @@ def tidy(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def build_html(source: Path, output: Path) -> Path:
+def stamp(path: Path, chapter: str, profile: str) -> None:
+    """Write into a page what it rests on, so that it can be told when it is stale."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["wsnlib"] = published.stamp(
+        notebook, chapter=chapter, profile=profile
+    ) | {"versions": published.versions()}
+    nbformat.write(notebook, path)
+
+
+def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
     """Build the book from a folder with jupyter-book 1, warnings being errors; the first page."""
     major = importlib.metadata.version("jupyter-book").split(".")[0]
     if major != "1":
@@ -128,19 +158,49 @@ def build_html(source: Path, output: Path) -> Path:
         str(source),
         "--path-output",
         str(output),
+        "--builder",
+        builder,
     ]
     subprocess.run([*command, "-n", "-W", "--keep-going", "-q"], check=True)
-    index = output / "_build" / "html" / "index.html"
+    index = output / "_build" / builder / "index.html"
     if not index.exists() or index.stat().st_mtime < start:
         sys.exit(f"{index} was not written; the book is not built")
     return index
 
 
+def picture_of(chapter: Path) -> tuple[str, bytes] | None:
+    """The kind and the bytes of the picture that a chapter shows elsewhere, if it has one."""
+    for cell in nbformat.read(chapter, as_version=4).cells:
+        if "picture" in cell.metadata.get("tags", []):
+            for data in (o.data for o in cell.outputs if "data" in o):
+                if "image/svg+xml" in data:
+                    return "svg", data["image/svg+xml"].encode()
+                if "image/png" in data:
+                    return "png", base64.b64decode(data["image/png"])
+    return None
+
+
+def keep_picture(chapter: Path, folder: Path) -> None:
+    """Write the picture of a chapter into a folder, in place of an older one."""
+    if found := picture_of(chapter):
+        kind, content = found
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob(f"{chapter.stem}.*"):
+            old.unlink()
+        (folder / f"{chapter.stem}.{kind}").write_bytes(content)
+
+
 def book(profile: str) -> None:
     """Execute copies of the chapters and build the book from them; no tracked file changes."""
     source = BUILD / "book"
+    executed = source / "executed"
     for chapter in chapters():
-        execute(chapter, source / "executed" / chapter.name, profile)
+        changes = (
+            {"pages": str(executed)}
+            if chapter.stem == published.SCORECARD
+            else {}
+        )
+        execute(chapter, executed / chapter.name, profile, **changes)
     pages = [p for pattern in SOURCES for p in BOOK.glob(pattern)]
     for path in (*pages, Path("_toc.yml"), Path("_config.yml")):
         if path.is_dir():
@@ -148,25 +208,66 @@ def book(profile: str) -> None:
         else:
             shutil.copy(path, source / path.name)
     for chapter in chapters():
-        shutil.move(source / "executed" / chapter.name, source / chapter.name)
+        shutil.move(executed / chapter.name, source / chapter.name)
+        keep_picture(source / chapter.name, source / "images")
     index = build_html(source, BUILD / "site")
     print(f"The book is built. Open {index}")
 
 
-def publish(profile: str) -> None:
-    """Execute the chapters in place, and keep the picture that each shows in the README."""
+def publish(profile: str, only: list[str]) -> None:
+    """Execute in place what is stale, or the chapters that are named; check all of it; build the book."""
     for chapter in chapters():
-        execute(chapter, chapter, profile)
-        for cell in nbformat.read(chapter, as_version=4).cells:
-            if "picture" in cell.metadata.get("tags", []):
-                picture = BOOK / "images" / f"{chapter.stem}.png"
-                picture.parent.mkdir(exist_ok=True)
-                png = next(
-                    o.data["image/png"]
-                    for o in cell.outputs
-                    if "image/png" in o.get("data", {})
-                )
-                picture.write_bytes(base64.b64decode(png))
+        notebook = published.read_notebook(chapter)
+        stale = published.why_stale(
+            notebook, chapter=chapter.stem, profile=profile
+        )
+        if chapter.stem in only or (stale and not only):
+            execute(chapter, chapter, profile)
+            keep_picture(chapter, BOOK / "images")
+        elif not only:
+            print(f"{chapter} is fresh")
+    check()
+    site()
+
+
+def site() -> None:
+    """Build the book from the chapters as they are."""
+    print(f"The book is built. Open {build_html(BOOK, BUILD / 'published')}")
+
+
+def check() -> None:
+    """Refuse, with every reason, chapters that must not be published as they are."""
+    found = [
+        breach
+        for chapter in chapters()
+        for breach in gates.breaches(chapter, records_folder=Path("records"))
+    ]
+    if found:
+        sys.exit("\n".join([*found, f"{len(found)} reasons not to publish"]))
+    print(f"{len(chapters())} chapters may be published")
+
+
+def pdf() -> None:
+    """Print the published book, built as one page, with a browser."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        sys.exit(
+            f"no browser was found to print with; one of {', '.join(BROWSERS)} is needed"
+        )
+    page = build_html(BOOK, BUILD / "single", builder="singlehtml")
+    target = BUILD / "book.pdf"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    options += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
+    subprocess.run(
+        [
+            browser,
+            *options,
+            f"--print-to-pdf={target.resolve()}",
+            page.resolve().as_uri(),
+        ],
+        check=True,
+    )
+    print(f"{target} has {target.stat().st_size / 1e6:.1f} MB")
 
 
 def prepare(profile: str) -> None:
@@ -186,16 +287,33 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["book", "publish", "prepare"])
+    commands = ["book", "publish", "check", "site", "pdf", "prepare"]
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("chapters", nargs="*", metavar="chapter")
     parser.add_argument("--profile", default="smoke")
     arguments = parser.parse_args()
     if not Path("_toc.yml").exists():
         sys.exit(
             f"{os.path.relpath(__file__)} must be run from the repository root, where _toc.yml lies"
         )
-    {"book": book, "publish": publish, "prepare": prepare}[arguments.command](
-        arguments.profile
-    )
+    names = [chapter.stem for chapter in chapters()]
+    if unknown := set(arguments.chapters) - set(names):
+        sys.exit(
+            f"{min(unknown)} is no chapter; the chapters are {', '.join(names)}"
+        )
+    match arguments.command:
+        case "book":
+            book(arguments.profile)
+        case "publish":
+            publish(arguments.profile, arguments.chapters)
+        case "prepare":
+            prepare(arguments.profile)
+        case "check":
+            check()
+        case "site":
+            site()
+        case "pdf":
+            pdf()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """What several tests share."""
 
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +70,36 @@ def browser():
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+ROOT = Path(__file__).parent.parent
+BUILT = pytest.mark.xdist_group("built")
+"""Tests of one built book stay in one process."""
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run an installed command from the repository's root."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / words[0]), *words[1:]],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def tracked_changes() -> str:
+    return subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The published book, built from the root without flags except for where and how strictly."""
+    folder = tmp_path_factory.mktemp("book")
+    before = tracked_changes()
+    done = command("jupyter-book", "build", "book/", "--path-output", str(folder), "-n", "-W", "--keep-going")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert tracked_changes() == before
+    return folder / "_build" / "html"

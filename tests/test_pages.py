@@ -1,82 +1,425 @@
-"""The pages that are made of what ran: they show what their commands give, and their commands run."""
+"""What pages say of their figures and verdicts, and what the scorecard makes of it."""
 
-import importlib.util
+import base64
+import gzip
+import io
 import json
-import os
+import math
 import re
-import subprocess
-import sys
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+
+import wsnlib as wsn
+from wsnlib import claims
+from wsnlib.pages import page as page_module
+from wsnlib.pages import provenance, published, scores, verdicts
+from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
-PAGES = ROOT / "book"
-SPEC = importlib.util.spec_from_file_location("pages", PAGES / "pages.py")
-pages = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(pages)
+PAGES = sorted((ROOT / "book").glob("*.ipynb"))
 
 
-def test_the_page_shows_the_script_that_slurm_gets():
-    script = pages.slurm_script()
-    assert script == pages.part(PAGES / "clusters.md", "slurm")
-    assert "#SBATCH --gres=gpu:1" in script and "--resources GPU=1" in script
-    assert str(Path.home()) not in script and "tcp://1" not in script
-
-
-def test_the_table_counts_tries_and_what_was_lost(tmp_path):
-    notes = [{"fault": "b", "lost": 0, "how": "x"}, {"fault": "a", "lost": 0, "how": "y"}]
-    table = pages.fault_table(map(json.dumps, [*notes, notes[0], {"fault": "c", "lost": 2, "how": "z"}]))
-    assert table.splitlines()[2:5] == [
-        "| a | 1 | nothing | y |",
-        "| b | 2 | nothing | x |",
-        "| c | 1 | 2 | z |",
-    ]
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- one -->\nold\n<!-- end -->\nafter\n<!-- two -->\nkept\n<!-- end -->\n")
-    pages.write(page, "one", "new\nlines")
-    assert pages.part(page, "one") == "new\nlines"
-    assert pages.part(page, "two") == "kept"
-    assert page.read_text().startswith("before\n") and "\nafter\n" in page.read_text()
-    with pytest.raises(SystemExit, match="has no part three"):
-        pages.write(page, "three", "")
-
-
-def test_the_page_on_reliability_has_every_fault_that_is_tested():
-    named = set()
-    for file in pages.TESTS:
-        for name in re.findall(r"fault\(f?\"(.*?)\"\)", (ROOT / file).read_text()):
-            kinds = ("torn", "bit-flipped") if "{kind" in name else ("",)
-            named |= {re.sub(r"\{kind.*?\)?\}", kind, name) for kind in kinds}
-    shown = re.findall(r"(?m)^\| (.*?) \| \d+ \| nothing \|", pages.part(PAGES / "reliability.md", "faults"))
-    assert set(shown) == named
-    assert len(named) >= 12
-
-
-def test_the_code_of_the_page_on_clusters_runs(tmp_path):
-    """Its Python blocks as one script; the one for Slurm, which needs Slurm, is a code-block."""
-    blocks = re.findall(r"(?m)^```python\n(.*?)^```", (PAGES / "clusters.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 2
-    body = "".join(f"    {line}\n" if line else "\n" for line in "".join(blocks).splitlines())
-    script = tmp_path / "page.py"
-    script.write_text(f"if __name__ == '__main__':\n{body}    print(sum(map(store.has_made, runs)))\n")
-    places = {"WSN_STORE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=ROOT, env=os.environ | places, capture_output=True, text=True
+def experiment(seed: int) -> wsn.Experiment:
+    return wsn.Experiment(
+        model=wsn.MLPSpec(width=3, inputs=64), data=wsn.Digits(), training=wsn.Training(epochs=1), seed=seed
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "8\n"
 
 
-def test_the_commands_of_the_page_are_commands():
-    text = "\n".join(re.findall(r"(?m)^```bash\n(.*?)^```", (PAGES / "clusters.md").read_text(), re.DOTALL))
-    from typer.main import get_command
+@pytest.fixture
+def store(tmp_path):
+    store = wsn.Store(tmp_path / "records")
+    for seed in (0, 1, 2, 5, 7, 8):
+        made = {"device": f"cpu: {'AB'[seed % 2]}", "commit": "abc", "seconds": 60.25}
+        store.save(Record(experiment=experiment(seed), status="finished", history={}, environment=made))
+    return store
 
-    from wsnlib import cli
 
-    root = get_command(cli.app)
-    for words in re.findall(r"(?m)^wsn ([a-z ]+?)(?= [a-z_]*/| my_|\s|$)", text):
-        first = words.split()[0]
-        assert first in root.commands
-    for option in re.findall(r"(?m)^wsn run .*?(--[a-z]+)", text):
-        assert option in {o for parameter in root.commands["run"].params for o in parameter.opts}
+@pytest.fixture
+def shown(monkeypatch):
+    """What a page displays, in order."""
+    display = pytest.importorskip("IPython.display")
+    seen: list = []
+    monkeypatch.setattr(display, "display", lambda value, **_: seen.append(value))
+    return seen
+
+
+def line(points: int = 3) -> Figure:
+    figure = Figure()
+    figure.subplots().plot(range(points), np.linspace(0.123456789, 1, points), label="a, b")
+    return figure
+
+
+def made_page(store) -> wsn.Page:
+    return wsn.Page(wsn.SparseMLPParameters(profile="cpu", preset="clean", validation_size=7), store=store)
+
+
+def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
+    page, runs = made_page(store), [experiment(seed) for seed in (8, 0, 1, 2, 5, 7)]
+    page.show(line(), [*runs, runs[0]])
+    picture, made = shown
+    assert picture["image/svg+xml"].startswith("<?xml")
+    bundle = made._repr_mimebundle_()
+    content = bundle[provenance.PROVENANCE_TYPE]
+    assert content["keys"] == sorted(map(wsn.key, runs))
+    assert (content["chapter"], content["profile"], content["preset"]) == ("sparse_mlp", "cpu", "clean")
+    assert (content["seeds"], content["seconds"]) == ([0, 1, 2, 5, 7, 8], 6 * 60.25)
+    assert (content["devices"], content["commits"]) == (["cpu: A", "cpu: B"], ["abc"])
+    assert content["command"] == "papermill book/sparse_mlp.ipynb out.ipynb -f params/sparse_mlp.cpu.yml"
+    html = bundle["text/html"]
+    assert "Drawn from 6 records, seeds 0 to 2, 5, 7, 8, 6.0 minutes of one process" in html
+    assert all(key in html for key in content["keys"])
+    json.dumps(content)
+
+
+def test_seeds_of_measured_trainings_count(store, shown):
+    measured = wsn.NetworkSimilarity([experiment(3), experiment(4)])
+    store.save(Record(experiment=measured, status="finished", history={}))
+    made_page(store).show(line(), [measured])
+    assert {3, 4} <= set(shown[1].seeds)
+
+
+def table_in(html: str) -> pd.DataFrame:
+    address = re.search(r'href="data:([^"]*)"', html)[1]
+    kind, _, data = address.partition(",")
+    text = unquote(data) if kind.startswith("text/csv") else gzip.decompress(base64.b64decode(data)).decode()
+    return pd.read_csv(io.StringIO(text))
+
+
+@pytest.mark.parametrize(("points", "compressed"), [(3, False), (20_011, True)])
+def test_the_data_under_a_figure_are_those_that_it_shows(points, compressed, store, shown):
+    made_page(store).show(line(points))
+    html = shown[1]._html()
+    assert ('download="sparse_mlp-figure-1.csv.gz"' in html) is compressed
+    table = table_in(html)
+    assert table["series"].unique().tolist() == ["a, b"]
+    np.testing.assert_allclose(table["y"], np.linspace(0.123456789, 1, points), rtol=1e-5)
+    if compressed:  # no time in it, so that the same data are the same bytes
+        packed = base64.b64decode(re.search(r"base64,([^\"]*)", html)[1])
+        assert packed[4:8] == bytes(4)
+    assert "no record of its own is behind it" in html
+    assert "Keys of the records" not in html
+
+
+def test_given_data_replace_those_read_from_the_figure(store, shown):
+    made_page(store).show(line(), data=pd.DataFrame({"class": ["<cat>"], "share": [0.5]}))
+    assert table_in(shown[1]._html()).to_dict("list") == {"class": ["<cat>"], "share": [0.5]}
+    made_page(store).show(line(), data=pd.DataFrame())
+    assert "download" not in shown[3]._html()
+
+
+def test_figures_are_numbered_and_the_same_figure_gives_the_same_bytes(store, shown):
+    page = made_page(store)
+    page.show(line())
+    page.show(line())
+    assert [made.number for made in shown[1::2]] == [1, 2]
+    assert shown[0]["image/svg+xml"] == shown[2]["image/svg+xml"]
+
+
+def test_a_figure_of_many_marks_is_a_png(store, shown, monkeypatch):
+    monkeypatch.setattr(page_module, "LARGEST_SVG", 1000)
+    made_page(store).show(line())
+    assert base64.b64decode(shown[0]["image/png"]).startswith(b"\x89PNG")
+    assert "image/svg+xml" not in shown[0]
+
+
+def test_a_figure_without_its_record_is_not_shown(store, shown):
+    with pytest.raises(KeyError, match="no record"):
+        made_page(store).show(line(), [experiment(3)])
+    assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 seconds"),
+        (119.9, "119.9 seconds"),
+        (120, "2.0 minutes"),
+        (7199, "120.0 minutes"),
+        (7200, "2.0 hours"),
+    ],
+)
+def test_durations_in_words(seconds, words):
+    assert provenance.core_time(seconds) == words
+
+
+CLAIMS = {
+    name: wsn.Claim(
+        name=name, source="G21, Figure 5", statement=f"<{name}>", reported=None, low=1, high=2, unit="points"
+    )
+    for name in ("held", "part", "never", "missing")
+}
+OURS = {
+    "held": wsn.Estimate(mean=1.5, low=1.25, high=1.75, n=3),
+    "part": wsn.Estimate(mean=0.5, low=-0.5, high=1.5, n=3),
+    "never": wsn.Estimate(mean=5, low=math.inf, high=math.inf, n=1),
+}
+
+
+def made_verdicts(**scale) -> wsn.Verdicts:
+    at = {"same_data": True, "full_protocol": False, "chapter": "c", "profile": "cpu", "preset": "clean"}
+    return wsn.Verdicts(claims=CLAIMS, ours=OURS, **(at | scale))
+
+
+def test_verdicts_survive_the_notebook():
+    made = made_verdicts()
+    content = json.loads(json.dumps(made._repr_mimebundle_()[verdicts.VERDICTS_TYPE], allow_nan=False))
+    assert verdicts.estimates_of(content) == OURS
+    assert content["verdicts"] == {
+        "held": "reproduced", "part": "partly",
+        "never": "not tested at this scale", "missing": "not tested at this scale",
+    }  # fmt: skip
+    assert [made[name] for name in CLAIMS] == list(content["verdicts"].values())
+    assert made.table["verdict"].tolist() == list(content["verdicts"].values())
+    assert "part partly" in repr(made)
+
+
+def test_the_table_of_verdicts_escapes_and_marks_its_rows():
+    html = made_verdicts()._repr_mimebundle_()["text/html"]
+    assert "&lt;held&gt;" in html
+    assert "<held>" not in html
+    assert html.count('<tr class="verdict-') == len(CLAIMS)
+    assert html.count('<th scope="col">') == len(made_verdicts().table.columns)
+
+
+def test_an_estimate_without_a_claim_is_refused():
+    with pytest.raises(ValueError, match="'held' is not a claim; one of other is allowed"):
+        wsn.Verdicts(claims={"other": CLAIMS["part"]}, ours=OURS, same_data=True, full_protocol=False,
+                     chapter="c", profile="cpu", preset="clean")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ours", "scale", "words"),
+    [
+        (OURS["held"], {}, "the whole interval lies in the range"),
+        (OURS["part"], {}, "the interval lies in the range only in part, and holds 0"),
+        (wsn.Estimate(mean=1, low=0.5, high=1.5, n=3), {}, "the interval lies in the range only in part"),
+        (wsn.Estimate(mean=0, low=-1, high=0.9, n=3), {}, "the whole interval lies below the range"),
+        (wsn.Estimate(mean=3, low=2.1, high=4, n=3), {}, "the whole interval lies above the range"),
+        (OURS["never"], {}, "the interval has no end"),
+        (OURS["held"], {"same_data": False}, "measured on other data than the paper's"),
+        (None, {}, "not measured with this profile"),
+    ],
+)
+def test_why_a_verdict_is_what_it_is(ours, scale, words):
+    assert claims.why(CLAIMS["held"], ours, **({"same_data": True, "full_protocol": False} | scale)) == words
+
+
+def test_why_a_number_of_the_whole_training_is_not_judged():
+    claim, ours = wsn.SPARSE_MLP["relu-best"], wsn.Estimate(mean=96, low=95, high=97, n=3)
+    words = claims.why(claim, ours, same_data=True, full_protocol=False)
+    assert words == "only the paper's data and its whole training can tell"
+    assert (
+        claims.why(wsn.FURTHER["resized"], None, same_data=False, full_protocol=False)
+        == "no page trains on ImageNet"
+    )
+
+
+def notebook(chapter: str, ours: dict[str, wsn.Estimate], **scale) -> dict:
+    at = {"same_data": True, "full_protocol": False, "profile": "cpu", "preset": "clean"} | scale
+    made = wsn.Verdicts(claims=wsn.CHAPTER_CLAIMS[chapter], ours=ours, chapter=chapter, **at)
+    return {"metadata": {}, "cells": [{"outputs": [{"data": made._repr_mimebundle_()}]}]}
+
+
+def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
+    ours = {
+        "relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3),
+        "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3),
+    }
+    table = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours)})
+    assert len(table) == sum(map(len, wsn.CHAPTER_CLAIMS.values())) + len(wsn.FURTHER)
+    assert table["paper"].tolist() == sorted(table["paper"])
+    by_claim = table.set_index("claim")
+    gain = by_claim.loc[wsn.SPARSE_MLP["relu-gain"].statement]
+    assert (gain["verdict"], gain["n"], gain["page"], gain["profile"]) == (
+        "reproduced",
+        3,
+        "sparse_mlp",
+        "cpu",
+    )
+    assert by_claim.loc[wsn.SPARSE_MLP["linear-gain"].statement, "verdict"] == "partly"
+    counts = wsn.summary(table)
+    assert counts.loc["both", ["reproduced", "partly"]].tolist() == [1, 1]
+    assert counts.loc["both", "claims"] == len(table)
+    assert (counts.loc["G21"] + counts.loc["N21"]).equals(counts.loc["both"])
+    assert "| G21 |" in scores.summary_markdown(table)
+    page = notebook("sparse_mlp", ours)
+    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-gain"]) == "reproduced"
+    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-best"]) == "not tested at this scale"
+    elsewhere = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
+    assert set(elsewhere["verdict"]) == {"not tested at this scale"}
+
+
+def test_a_typed_verdict_does_not_count():
+    page = notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=-5, low=-6, high=-4, n=3)})
+    page["cells"][0]["outputs"][0]["data"][verdicts.VERDICTS_TYPE]["verdicts"]["relu-gain"] = "reproduced"
+    table = wsn.scorecard({"sparse_mlp": page}).set_index("claim")
+    assert table.loc[wsn.SPARSE_MLP["relu-gain"].statement, "verdict"] == "not reproduced"
+
+
+def test_no_figure_table_or_theorem_of_the_papers_is_missing():
+    names = {paper: [e.name for e in wsn.EXHIBITS if e.paper == paper] for paper in ("G21", "N21")}
+    appendix = ["C.1", *(f"D.{i}" for i in range(1, 9)), "E.1", *(f"F.{i}" for i in range(1, 5))]
+    expected = {
+        "G21": [*(f"Figure {i}" for i in range(1, 15)), "Table 1", "Theorem 1"],
+        "N21": [*(f"Figure {i}" for i in (*range(1, 8), *appendix)), "Table B.1", "Table F.1", "Table F.2", "Proposition 1"],
+    }  # fmt: skip
+    assert {paper: sorted(found) for paper, found in names.items()} == {
+        p: sorted(e) for p, e in expected.items()
+    }
+
+
+def test_every_exhibit_has_a_figure_of_ours_a_table_or_a_reason():
+    labels = {
+        path.stem: {
+            cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            for cell in published.read_notebook(path)["cells"]
+        }
+        for path in PAGES
+    }
+    for exhibit in wsn.EXHIBITS:
+        assert set(exhibit.figures) <= labels[exhibit.chapter], exhibit
+    table = wsn.exhibits_table(wsn.scorecard({}))
+    assert len(table) == len(wsn.EXHIBITS)
+    judged = table["verdicts"] != ""
+    assert table.loc[~judged, "exhibit"].tolist() == ["Figure 2"]
+
+
+def test_names_of_claims_are_unique_and_every_source_names_a_paper():
+    every = [c for of in (*wsn.CHAPTER_CLAIMS.values(), wsn.FURTHER, wsn.PRINTED) for c in of.values()]
+    statements = [c.statement for c in every if c.name not in wsn.PRINTED]
+    assert len(set(statements)) == len(statements)
+    assert {c.source.partition(", ")[0] for c in every} == {"G21", "N21"}
+    assert all(c.low <= c.high for c in every)
+    assert all(c.untested for c in wsn.FURTHER.values())
+
+
+def test_every_number_of_the_papers_tables_is_on_the_scorecard():
+    table = wsn.printed_numbers({})
+    per = table["where"].value_counts()
+    assert per["Table B.1"] == 2 * len(wsn.TABLE_B1) == 50
+    assert per["Table F.2"] == len(wsn.TABLE_F2) == 29
+    assert (per["Figure F.2"], per["Figure F.3"], per["Table F.1"]) == (8, 8, 3)
+    assert per["Figure 10"] == sum(map(len, wsn.FIGURE_10.values())) == 50
+    assert per["Table 1"] == len(wsn.TABLE_1)
+    accuracies = sum(map(len, wsn.TABLE_1.values()))
+    assert sum(name.startswith("imagenet-") for name in wsn.RESNET_SWEEP) == accuracies == 9
+    computed = wsn.printed_numbers({"weights-8": wsn.spread([175_192]), "weights-12": wsn.spread([500_000])})
+    assert computed["verdict"].value_counts()[["reproduced", "not reproduced"]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.stem in wsn.CHAPTER_CLAIMS], ids=lambda p: p.stem)
+def test_a_published_page_holds_its_verdicts_and_they_follow_from_its_estimates(path):
+    held = published.verdicts_of(published.read_notebook(path))
+    assert held["chapter"] == path.stem
+    ours, of_chapter = verdicts.estimates_of(held), wsn.CHAPTER_CLAIMS[path.stem]
+    assert set(ours) <= set(of_chapter)
+    scale = {"same_data": held["same_data"], "full_protocol": held["full_protocol"]}
+    again = {
+        name: str(wsn.verdict(claim, ours[name], **scale)) if name in ours else "not tested at this scale"
+        for name, claim in of_chapter.items()
+    }
+    assert held["verdicts"] == again
+
+
+def test_the_scorecard_says_what_the_pages_say():
+    """Its page shows the table that the other pages give now."""
+    page = published.read_notebook(ROOT / "book" / "scorecard.ipynb")
+    html = next(h for h in published.outputs_of(page, "text/html") if "Claims of G21" in "".join(h))
+    table = wsn.scorecard(wsn.read_pages(ROOT / "book"))
+    rows = re.findall(r'<tr class="verdict-([\w-]+)">', "".join(html))
+    expected = table.loc[table["paper"] == "G21", "verdict"].str.replace(" ", "-")
+    assert rows == expected.tolist()
+
+
+def test_missing_pages_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no bottlenecks.ipynb in nowhere"):
+        wsn.read_pages("nowhere")
+
+
+@pytest.fixture
+def repository(tmp_path):
+    for name, text in {
+        "wsnlib/a.py": "x = 1", "wsnlib/a.txt": "", "params/sparse_mlp.cpu.yml": "profile: cpu",
+        "params/scorecard.cpu.yml": "", "records/k1.json": "one",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def stamped(root: Path, chapter: str = "sparse_mlp") -> dict:
+    made = {"data": {provenance.PROVENANCE_TYPE: {"keys": ["k1", "k2"]}}}
+    cells = [
+        {"cell_type": "code", "metadata": {}, "source": ["a = 1"], "outputs": [made]},
+        {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "b", "outputs": []},
+    ]
+    page = {"metadata": {}, "cells": cells}
+    page["metadata"]["wsnlib"] = published.stamp(page, chapter=chapter, profile="cpu", root=root)
+    return page
+
+
+def why(page: dict, root: Path, chapter: str = "sparse_mlp", profile: str = "cpu") -> list[str]:
+    return published.why_stale(page, chapter=chapter, profile=profile, root=root)
+
+
+def test_a_page_is_fresh_until_something_it_rests_on_changes(repository):
+    page = stamped(repository)
+    assert why(page, repository) == []
+    page["cells"][1]["source"] = "injected otherwise"
+    (repository / "wsnlib" / "a.txt").write_text("not the library")
+    assert why(page, repository) == []
+    page["cells"][0]["source"] = ["a = 2"]
+    assert why(page, repository) == ["cells"]
+    page = stamped(repository)
+    (repository / "params" / "sparse_mlp.cpu.yml").write_text("profile: cpu\nepochs: 2")
+    assert why(page, repository) == ["cells"]
+    page = stamped(repository)
+    (repository / "wsnlib" / "a.py").write_text("x = 2")
+    assert why(page, repository) == ["library"]
+    page = stamped(repository)
+    (repository / "wsnlib" / "a.py").rename(repository / "wsnlib" / "b.py")
+    assert why(page, repository) == ["library"]
+    page = stamped(repository)
+    (repository / "records" / "k2.json").write_text("two")
+    assert why(page, repository) == ["records"]
+    (repository / "params" / "sparse_mlp.gpu.yml").write_text("profile: cpu\nepochs: 2")
+    assert "profile" in why(page, repository, profile="gpu")
+    del page["metadata"]["wsnlib"]
+    assert why(page, repository) == ["profile", "library", "cells", "records"]
+
+
+def test_the_scorecard_is_stale_when_a_verdict_changes(repository):
+    (repository / "book").mkdir()
+    file = repository / "book" / "sparse_mlp.ipynb"
+    file.write_text(
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3)}))
+    )
+    page = stamped(repository, "scorecard")
+    assert why(page, repository, "scorecard") == []
+    file.write_text(
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=7, n=3)}))
+    )
+    assert why(page, repository, "scorecard") == ["verdicts"]
+
+
+def test_a_row_of_the_status_page(repository):
+    page = stamped(repository)
+    made = page["cells"][0]["outputs"][0]["data"][provenance.PROVENANCE_TYPE]
+    made |= {"seconds": 7200.0, "devices": ["cpu: A"]}
+    page["metadata"]["wsnlib"]["versions"] = {"torch": "2"}
+    row = scores.status_row("sparse_mlp", page, root=repository)
+    library = f"`{page['metadata']['wsnlib']['library']}`"
+    assert row == ["[sparse_mlp](sparse_mlp.ipynb)", "cpu", "fresh", library, "2", "cpu: A", "2.0 hours"]
+    assert len(row) == len(scores.STATUS_COLUMNS)
+    assert scores.versions_list({"a": page, "b": page, "c": {"metadata": {}}}) == ["a, b: torch 2"]
+    (repository / "wsnlib" / "a.py").write_text("x = 3")
+    assert scores.status_row("sparse_mlp", page, root=repository)[2] == "stale: library"
+    del page["metadata"]["wsnlib"]
+    row = scores.status_row("sparse_mlp", page, root=repository)
+    assert (row[2], len(row)) == ("not stamped", len(scores.STATUS_COLUMNS))

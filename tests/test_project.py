@@ -33,11 +33,12 @@ def required() -> dict[str, str]:
 
 def test_conda_and_pip_users_get_the_same():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = dict(requirement(e) for e in entries if isinstance(e, str))
+    (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
+    assert pip.pop() == "--no-deps --editable ."
+    conda = dict(requirement(e) for e in [*(e for e in entries if isinstance(e, str)), *pip])
     assert conda.pop("python") == pyproject()["requires-python"]
     assert conda.pop("pip") == ""
     assert conda == {CONDA_NAMES.get(name, name): limits for name, limits in required().items()}
-    assert [e for e in entries if isinstance(e, dict)] == [{"pip": ["--no-deps --editable ."]}]
 
 
 def test_every_requirement_is_pinned_without_an_address():
@@ -95,21 +96,13 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebooks_are_published_whole_and_clean(path):
-    text = path.read_text()
-    notebook = json.loads(text)
+def test_notebooks_use_the_library_s_public_names_only(path):
+    """What else must hold of a published notebook is in book/gates.py."""
+    notebook = json.loads(path.read_text())
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell["outputs"]]
-    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     assert "papermill" not in notebook["metadata"]
-    assert not re.search(r"/(home|root|tmp|work|Users)/", text)
     tags = [tag for cell in code for tag in cell["metadata"].get("tags", [])]
     assert tags.count("parameters") == 1
-    for cell in code:
-        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
-            alt = cell["metadata"]["mystnb"]["image"]["alt"]
-            assert len(alt.split()) >= 10
     source = "".join("".join(cell["source"]) for cell in code)
     assert "import wsnlib as wsn" in source
     assert not re.search(r"wsnlib\.\w|from wsnlib|sys\.path|!pip|except", source)
@@ -118,7 +111,7 @@ def test_notebooks_are_published_whole_and_clean(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_every_chapter_is_in_the_book_and_has_its_profiles(path):
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    assert path.stem in [chapter["file"] for chapter in toc["chapters"]]
+    assert path.stem in [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
     profiles = {file.name.split(".")[1] for file in (ROOT / "params").glob(f"{path.stem}.*.yml")}
     assert profiles == {"smoke", "cpu", "gpu", "paper"}
     assert path.stem in (ROOT / "README.md").read_text()

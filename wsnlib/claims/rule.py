@@ -135,6 +135,7 @@ class Claim:
             and the float next to 0 leaves 0 out.
         unit: Of all three.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
+        untested: Why no page measures it, where none does.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Claim:
     high: float
     unit: str
     full_protocol_only: bool = False
+    untested: str = ""
 
 
 def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: bool) -> Verdict:
@@ -172,6 +174,35 @@ def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: boo
     if ours.high < claim.low or ours.low > claim.high:
         return Verdict.NOT_REPRODUCED
     return Verdict.PARTLY
+
+
+def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: bool) -> str:
+    """What decided the verdict, in words.
+
+    Args:
+        claim, same_data, full_protocol: As in [`verdict`][wsnlib.claims.rule.verdict].
+        ours: Our estimate; `None` if there is none.
+
+    Examples:
+        >>> gain = Claim(name="gain", source="", statement="", reported=None, low=0.1, high=9, unit="points")
+        >>> why(gain, estimate([-1.0, -1.1, -0.9]), same_data=True, full_protocol=False)
+        'the whole interval lies below the range'
+    """
+    if ours is None:
+        return claim.untested or "not measured with this profile"
+    if not same_data:
+        return "measured on other data than the paper's"
+    if claim.full_protocol_only and not full_protocol:
+        return "only the paper's data and its whole training can tell"
+    if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
+        return "the interval has no end"
+    said = verdict(claim, ours, same_data=same_data, full_protocol=full_protocol)
+    if said == Verdict.REPRODUCED:
+        return "the whole interval lies in the range"
+    if said == Verdict.NOT_REPRODUCED:
+        return f"the whole interval lies {'below' if ours.high < claim.low else 'above'} the range"
+    within_noise = ", and holds 0" if ours.low < 0 < ours.high else ""
+    return f"the interval lies in the range only in part{within_noise}"
 
 
 def claims_table(
@@ -205,8 +236,8 @@ def claims_table(
             {
                 "claim": claim.statement,
                 "source": claim.source,
-                "holds in": _range(claim),
-                "ours": "" if found is None else _shown(found),
+                "holds in": holds_in(claim),
+                "ours": "" if found is None else shown(found),
                 "n": 0 if found is None else found.n,
                 "verdict": str(said),
             }
@@ -214,7 +245,8 @@ def claims_table(
     return pd.DataFrame(rows)
 
 
-def _range(claim: Claim) -> str:
+def holds_in(claim: Claim) -> str:
+    """The range in which a claim holds, in words."""
     return f"{_interval(claim.low, claim.high)} {claim.unit}"
 
 
@@ -230,7 +262,8 @@ def _interval(low: float, high: float) -> str:
     return f"{above} to {below}"
 
 
-def _shown(found: Estimate) -> str:
+def shown(found: Estimate) -> str:
+    """An estimate with its interval, in words."""
     if not math.isfinite(found.high):
         return f"{found.mean:,.4g} (no interval)"
     if found.low == found.high:

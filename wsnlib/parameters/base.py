@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,9 @@ class Parameters(BaseModel):
     """What all chapters share; checked strictly: no unknown name, no silent conversion."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    chapter: ClassVar[str] = ""
+    """Name of the notebook that these are the parameters of."""
 
     profile: Literal["smoke", "cpu", "gpu", "paper"] = Field(
         "smoke", description="'smoke', 'cpu', 'gpu' or 'paper'"
@@ -89,6 +92,16 @@ class Parameters(BaseModel):
                 f" (it is text; in YAML write {float(first['input'])!r} without quotes, and 1.0e-3, not 1e-3)"
             )
         return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the data are those of the paper; a chapter that rebuilds none has no such data."""
+        return False
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether the whole training of the paper is followed."""
+        return False
 
     def _data_spec(self, *, name: str | None = None, **size: Any) -> specs.DataSpec:
         """The data set; only the clean preset sets validation images aside."""

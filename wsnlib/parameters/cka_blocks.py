@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ class CKABlocksParameters(Parameters):
     Nothing is chosen on the test images: the last epoch counts. The presets differ in the weights of the
     batches of CKA: `faithful` weighs them as the released code does, `clean` as N21's equation (2) says.
     """
+
+    chapter: ClassVar[str] = "cka_blocks"
 
     validation_size: PositiveInt = Field(200, description="an integer of at least 1")
     train_size: PositiveInt = Field(400, description="an integer of at least 1")

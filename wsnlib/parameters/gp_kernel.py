@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from wsnlib.parameters.base import NonNegativeInt, Parameters, PositiveFloat, Po
 
 class GPKernelParameters(Parameters):
     """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
+
+    chapter: ClassVar[str] = "gp_kernel"
 
     train_size: PositiveInt | None = Field(
         None, description="an integer of at least 1, or null for all training images"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -107,9 +107,13 @@ class ResNetParameters(Parameters):
 class BottlenecksParameters(ResNetParameters):
     """Parameters of the chapter `bottlenecks`: the networks of G21, Figure 3."""
 
+    chapter: ClassVar[str] = "bottlenecks"
+
 
 class ResNetSweepParameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
+
+    chapter: ClassVar[str] = "resnet_sweep"
 
     largest_dense_width: PositiveInt | None = Field(
         None, description="an integer of at least 1, or null, up to which widths are trained dense, too"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from wsnlib.parameters.base import Density, NonNegativeInt, Parameters, Positive
 
 class SparseMLPParameters(Parameters):
     """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
+
+    chapter: ClassVar[str] = "sparse_mlp"
 
     base_width: PositiveInt = Field(5, description="an integer of at least 1")
     widths: list[PositiveInt] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
 class WideVsDeepErrorsParameters(Parameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
+
+    chapter: ClassVar[str] = "wide_vs_deep_errors"
 
     train_size: PositiveInt | None = Field(
         None, description="an integer of at least 1, or null for all training images"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ class YourNetworkParameters(Parameters):
 
     The last epoch counts, so nothing is chosen and the presets train alike.
     """
+
+    chapter: ClassVar[str] = "your_network"
 
     data: str = Field(
         "colour_digits", min_length=1, description="'cifar10' or another known name, or a packed name"

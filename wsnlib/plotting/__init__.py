@@ -14,6 +14,7 @@ from wsnlib.plotting.curves import (
     set_style,
     width_color,
 )
+from wsnlib.plotting.drawn import drawn_data
 from wsnlib.plotting.errors import (
     plot_accuracy_scatter,
     plot_class_differences,
@@ -23,12 +24,15 @@ from wsnlib.plotting.errors import (
 )
 from wsnlib.plotting.layers import RESIDUAL_STYLES, plot_by_layer, plot_cka
 from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
+from wsnlib.plotting.verdicts import VERDICT_STYLES, plot_verdicts
 
 __all__ = [
     "KERNEL_STYLES",
     "METHOD_STYLES",
     "RESIDUAL_STYLES",
+    "VERDICT_STYLES",
     "WeightTensor",
+    "drawn_data",
     "log_axis",
     "plot_accuracy_scatter",
     "plot_allocation",
@@ -44,6 +48,7 @@ __all__ = [
     "plot_positions",
     "plot_scatter_matrix",
     "plot_sparsity",
+    "plot_verdicts",
     "plot_weight_chains",
     "plot_widening",
     "set_style",

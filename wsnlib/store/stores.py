@@ -373,12 +373,13 @@ def default_store() -> Store:
     """The store at `$WSN_STORE`, else in the user's cache folder; it also reads published records.
 
     `$WSN_STORE` is a folder or an address such as `s3://bucket/records`. Published records are those in
-    the folder `records` beside the nearest `_toc.yml`, from the working folder upwards.
+    the folder `records` beside the nearest `_toc.yml`, from the working folder upwards; `book/_toc.yml` is a
+    link to the one that counts.
     """
     given = os.environ.get("WSN_STORE")
     here = Path.cwd()
-    book = next((p for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
+    toc = next((p / "_toc.yml" for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
     return Store(
         given or Path(platformdirs.user_cache_dir("wsnlib")) / "records",
-        also=[] if book is None else [book / "records"],
+        also=[] if toc is None else [toc.resolve().parent / "records"],
     )

@@ -1,0 +1,352 @@
+"""What the built book needs beyond jupyter-book: it works offline, and some of its parts are computed.
+
+- Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
+  live kernel are left out. No page shows a widget that would need one.
+- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
+  written from the notebooks and the docstrings at every build.
+- `wsn.name` in text links to the reference.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import nbformat
+import yaml
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+import wsnlib as wsn
+from wsnlib import claims
+from wsnlib.pages import published, scores
+
+MATHJAX = "tex-svg.js"
+"""One file with its fonts, so that a page from a folder asks for no other."""
+
+
+def work_offline(app: Sphinx, _config: Any) -> None:
+    """MathJax from beside the pages, no widget manager, and launch buttons only where a repository is known."""
+    app.config.mathjax_path = MATHJAX
+    app.config.nb_ipywidgets_js = {}
+    if repository := os.environ.get("BOOK_REPOSITORY"):
+        options = app.config.html_theme_options
+        options["repository_url"] = f"https://github.com/{repository}"
+        options["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Put MathJax beside the pages of a finished book."""
+    if error is None and app.builder.format == "html":
+        (package,) = importlib.util.find_spec(
+            "sphinx-mathjax-offline"
+        ).submodule_search_locations
+        shutil.copy(
+            Path(package, "static", "mathjax", MATHJAX),
+            Path(app.outdir, "_static", MATHJAX),
+        )
+
+
+def without_kernel_scripts(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Leave out what loads Thebe, which needs a network and a server."""
+
+    def serves_a_kernel(script: Any) -> bool:
+        text = f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {}).get('body', '')}"
+        return "thebe" in text.lower()
+
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file for file in context.get(kind, []) if not serves_a_kernel(file)
+        ]
+    context["script_files"] = list(
+        {
+            str(f) + str(getattr(f, "attributes", "")): f
+            for f in context["script_files"]
+        }.values()
+    )
+
+
+def sound_lists(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Take the role of a list from bibliographies, whose entries are no items of one."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="list" class="citation-list"', 'class="citation-list"'
+        )
+
+
+def read_notebook(text: str) -> nbformat.NotebookNode:
+    """A notebook in which only the picture of a figure's cell is the figure, not what is said below it.
+
+    myst-nb takes every output of such a cell for a figure, all with the same label. So what made the
+    figure goes into a cell of its own, and what only other pages read is left out.
+    """
+    notebook = nbformat.reads(text, as_version=4)
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        for output in cell.get("outputs", []):
+            for kind in [
+                kind for kind in output.get("data", {}) if "vnd.wsnlib" in kind
+            ]:
+                del output.data[kind]
+        if "figure" in cell.metadata.get("mystnb", {}):
+            below = [o for o in cell.outputs if not _is_picture(o)]
+            cell.outputs = [o for o in cell.outputs if _is_picture(o)]
+            hidden = {"tags": ["remove-input", "below-figure"]}
+            made = (
+                "# what made the figure"  # a cell without a source is skipped
+            )
+            cells.append(
+                nbformat.v4.new_code_cell(
+                    made, metadata=hidden, outputs=below, execution_count=1
+                )
+            )
+    notebook.cells = cells
+    return notebook
+
+
+def _is_picture(output: nbformat.NotebookNode) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
+
+
+class MarkedNumber(SphinxRole):
+    """A number in prose that is not measured: a paper's own, or one that is set."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        return [
+            nodes.inline(
+                self.rawtext,
+                self.text,
+                classes=["number", f"number-{self.origin}"],
+            )
+        ], []
+
+
+def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
+    """The notebooks that a book is built from, in its order."""
+    source = Path(env.srcdir)
+    toc = yaml.safe_load((source / "_toc.yml").read_text())
+    files = [
+        source / f"{entry['file']}.ipynb"
+        for part in toc["parts"]
+        for entry in part["chapters"]
+    ]
+    return {
+        file.stem: published.read_notebook(file)
+        for file in files
+        if file.exists()
+    }
+
+
+class VerdictOn(SphinxRole):
+    """The verdict on a claim, `chapter/name`, computed from the estimates that the chapter holds."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        self.env.note_reread()
+        chapter, _, name = self.text.partition("/")
+        said = scores.verdict_on(
+            notebooks_of(self.env)[chapter],
+            claims.CHAPTER_CLAIMS[chapter][name],
+        )
+        return [nodes.strong(self.rawtext, str(said))], []
+
+
+class Computed(SphinxDirective):
+    """A directive whose content is Markdown that is computed."""
+
+    def markdown(self) -> str:
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        return self.parse_text_to_nodes(
+            self.markdown(), allow_section_headings=True
+        )
+
+
+class Status(Computed):
+    """Chapter, profile, parameters, library, versions, device, duration, and whether it is stale."""
+
+    def markdown(self) -> str:
+        root = Path(__file__).resolve().parents[2]
+        root = (
+            root if (root / "params").exists() else root.parent
+        )  # a copy in _build
+        head = [
+            "chapter",
+            "profile",
+            "state",
+            "library",
+            "versions",
+            "records",
+            "device",
+            "time",
+        ]
+        rows = [head, ["---"] * len(head)]
+        for name, notebook in notebooks_of(self.env).items():
+            rows.append(scores.status_row(name, notebook, root=root))
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+class ScorecardSummary(Computed):
+    """How many claims of each paper have which verdict."""
+
+    def markdown(self) -> str:
+        return scores.summary_markdown(scores.scorecard(notebooks_of(self.env)))
+
+
+class Exhibits(Computed):
+    """Every figure, table and theorem of the papers, and ours beside it."""
+
+    def markdown(self) -> str:
+        rows = [
+            ["paper", "figure or table", "shows", "page", "ours"],
+            ["---"] * 5,
+        ]
+        for e in claims.EXHIBITS:
+            ours = (
+                ", ".join(f"{{numref}}`{label}`" for label in e.figures)
+                or e.note
+                or "a table"
+            )
+            rows.append(
+                [
+                    e.paper,
+                    e.name,
+                    e.shows,
+                    f"[{e.chapter}]({e.chapter}.ipynb)",
+                    ours,
+                ]
+            )
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+class API(Computed):
+    """The public names that a module of the library defines, from their docstrings."""
+
+    required_arguments = 1
+
+    def markdown(self) -> str:
+        module = self.arguments[0]
+        found = {name: getattr(wsn, name) for name in sorted(wsn.__all__)}
+        parts = [
+            _entry(name, value)
+            for name, value in found.items()
+            if (inspect.isfunction(value) or inspect.isclass(value))
+            and (
+                value.__module__ == module
+                or value.__module__.startswith(f"{module}.")
+            )
+        ]
+        if not parts:
+            raise self.error(f"{module} has no public names")
+        return "\n\n".join(parts)
+
+
+def _entry(name: str, value: Any) -> str:
+    kind = "class" if inspect.isclass(value) else "function"
+    return f":::{{py:{kind}}} wsnlib.{name}{_signature(value)}\n\n{_docstring(value)}\n:::"
+
+
+def _signature(value: Any) -> str:
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        return "()"
+    bare = [
+        p.replace(annotation=p.empty) for p in signature.parameters.values()
+    ]
+    text = str(
+        signature.replace(parameters=bare, return_annotation=signature.empty)
+    )
+    return re.sub(r"<[^>]*>", "…", text)
+
+
+SECTIONS = ("Args", "Returns", "Raises", "References", "Examples")
+
+
+def _docstring(value: Any) -> str:
+    """A docstring as MyST: its sections as bold words, arguments as a definition list."""
+    text = inspect.getdoc(value) or ""
+    text = re.sub(r"\[`([^`]+)`\]\[[^\]]*\]", r"`wsn.\1`", text)
+    lines, section = [], ""
+    for line in text.split("\n"):
+        if line.rstrip(":") in SECTIONS and line.endswith(":"):
+            if section == "Examples":
+                lines.append("```")
+            section = line[:-1]
+            lines += ["", f"**{section}**", ""] + (
+                ["```python"] if section == "Examples" else []
+            )
+        elif section in ("Args", "Raises") and (
+            found := re.match(r"    ([\w, *]+): (.*)", line)
+        ):
+            lines += [f"- `{found[1]}`: {found[2]}"]
+        elif section in ("Args", "Raises"):
+            lines.append("  " + line.strip() if line.strip() else "")
+        else:
+            lines.append(
+                line[4:] if section and line.startswith("    ") else line
+            )
+    if section == "Examples":
+        lines.append("```")
+    return "\n".join(lines)
+
+
+class LinkNames(SphinxPostTransform):
+    """`wsn.name` in text leads to its entry in the reference."""
+
+    default_priority = 5
+    formats: ClassVar[tuple[str, ...]] = ("html",)
+
+    def run(self, **_: Any) -> None:
+        known = self.env.get_domain("py").objects
+        for literal in list(self.document.findall(nodes.literal)):
+            found = re.fullmatch(r"wsn\.(\w+)(\(.*\))?", literal.astext())
+            entry = known.get(f"wsnlib.{found[1]}") if found else None
+            if entry is None or isinstance(literal.parent, nodes.reference):
+                continue
+            address = self.app.builder.get_relative_uri(
+                self.env.docname, entry.docname
+            )
+            reference = nodes.reference(
+                "", "", refuri=f"{address}#{entry.node_id}", internal=True
+            )
+            literal.replace_self(reference)
+            reference += literal
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("config-inited", work_offline, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    app.connect("html-page-context", without_kernel_scripts, priority=900)
+    app.connect("html-page-context", sound_lists)
+    for origin in ("paper", "given"):
+        app.add_role(origin, MarkedNumber(origin))
+    app.add_role("verdict", VerdictOn())
+    app.add_directive("status", Status)
+    app.add_directive("scorecard-summary", ScorecardSummary)
+    app.add_directive("exhibits", Exhibits)
+    app.add_directive("api", API)
+    app.add_post_transform(LinkNames)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,82 @@
+"""The pages that are made of what ran: they show what their commands give, and their commands run."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "book"
+SPEC = importlib.util.spec_from_file_location("pages", PAGES / "pages.py")
+pages = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(pages)
+
+
+def test_the_page_shows_the_script_that_slurm_gets():
+    script = pages.slurm_script()
+    assert script == pages.part(PAGES / "clusters.md", "slurm")
+    assert "#SBATCH --gres=gpu:1" in script and "--resources GPU=1" in script
+    assert str(Path.home()) not in script and "tcp://1" not in script
+
+
+def test_the_table_counts_tries_and_what_was_lost(tmp_path):
+    notes = [{"fault": "b", "lost": 0, "how": "x"}, {"fault": "a", "lost": 0, "how": "y"}]
+    table = pages.fault_table(map(json.dumps, [*notes, notes[0], {"fault": "c", "lost": 2, "how": "z"}]))
+    assert table.splitlines()[2:5] == [
+        "| a | 1 | nothing | y |",
+        "| b | 2 | nothing | x |",
+        "| c | 1 | 2 | z |",
+    ]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- one -->\nold\n<!-- end -->\nafter\n<!-- two -->\nkept\n<!-- end -->\n")
+    pages.write(page, "one", "new\nlines")
+    assert pages.part(page, "one") == "new\nlines"
+    assert pages.part(page, "two") == "kept"
+    assert page.read_text().startswith("before\n") and "\nafter\n" in page.read_text()
+    with pytest.raises(SystemExit, match="has no part three"):
+        pages.write(page, "three", "")
+
+
+def test_the_page_on_reliability_has_every_fault_that_is_tested():
+    named = set()
+    for file in pages.TESTS:
+        for name in re.findall(r"fault\(f?\"(.*?)\"\)", (ROOT / file).read_text()):
+            kinds = ("torn", "bit-flipped") if "{kind" in name else ("",)
+            named |= {re.sub(r"\{kind.*?\)?\}", kind, name) for kind in kinds}
+    shown = re.findall(r"(?m)^\| (.*?) \| \d+ \| nothing \|", pages.part(PAGES / "reliability.md", "faults"))
+    assert set(shown) == named
+    assert len(named) >= 12
+
+
+def test_the_code_of_the_page_on_clusters_runs(tmp_path):
+    """Its Python blocks as one script; the one for Slurm, which needs Slurm, is a code-block."""
+    blocks = re.findall(r"(?m)^```python\n(.*?)^```", (PAGES / "clusters.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 2
+    body = "".join(f"    {line}\n" if line else "\n" for line in "".join(blocks).splitlines())
+    script = tmp_path / "page.py"
+    script.write_text(f"if __name__ == '__main__':\n{body}    print(sum(map(store.has_made, runs)))\n")
+    places = {"WSN_STORE": str(tmp_path / "store"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=ROOT, env=os.environ | places, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "8\n"
+
+
+def test_the_commands_of_the_page_are_commands():
+    text = "\n".join(re.findall(r"(?m)^```bash\n(.*?)^```", (PAGES / "clusters.md").read_text(), re.DOTALL))
+    from typer.main import get_command
+
+    from wsnlib import cli
+
+    root = get_command(cli.app)
+    for words in re.findall(r"(?m)^wsn ([a-z ]+?)(?= [a-z_]*/| my_|\s|$)", text):
+        first = words.split()[0]
+        assert first in root.commands
+    for option in re.findall(r"(?m)^wsn run .*?(--[a-z]+)", text):
+        assert option in {o for parameter in root.commands["run"].params for o in parameter.opts}

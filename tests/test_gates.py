@@ -1,0 +1,205 @@
+"""Each gate before publishing refuses what it is for, and lets a clean page pass."""
+
+import copy
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+import wsnlib as wsn
+from wsnlib.store import Record
+
+ROOT = Path(__file__).parent.parent
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gates = load("gates")
+
+RUN = wsn.Experiment(
+    model=wsn.MLPSpec(width=3, inputs=64), data=wsn.Digits(), training=wsn.Training(epochs=1), seed=5
+)
+ALT = "A line of test accuracy that rises with the width of the network and then stays where it is."
+
+
+def page() -> dict:
+    """A clean page with one figure, drawn from one record."""
+    picture = {"output_type": "display_data", "data": {"image/png": "aGVsbG8=", "text/plain": "<Figure>"}}
+    made = {"output_type": "display_data", "data": {gates.PROVENANCE_TYPE: {"keys": [wsn.key(RUN)]}}}
+    return {
+        "metadata": {},
+        "cells": [
+            {
+                "cell_type": "markdown",
+                "metadata": {},
+                "source": "# Page\n\nWidth {glue:text}`width` is best.",
+            },
+            {
+                "cell_type": "code",
+                "execution_count": 1,
+                "metadata": {"mystnb": {"figure": {"caption": "What is seen."}, "image": {"alt": ALT}}},
+                "source": "page.show(fig, runs)",
+                "outputs": [picture, made],
+            },
+        ],
+    }
+
+
+@pytest.fixture
+def records(tmp_path):
+    folder = tmp_path / "records"
+    wsn.Store(folder).save(Record(experiment=RUN, status="finished", history={}))
+    return folder
+
+
+def refused(notebook: dict, folder: Path) -> list[str]:
+    file = folder.parent / "page.ipynb"
+    file.write_text(json.dumps(notebook))
+    return gates.breaches(file, records_folder=folder)
+
+
+def test_a_clean_page_passes(records):
+    assert refused(page(), records) == []
+
+
+def changed(change) -> dict:
+    notebook = copy.deepcopy(page())
+    change(notebook["cells"][0], notebook["cells"][1], notebook)
+    return notebook
+
+
+def error(prose, code, notebook):
+    code["outputs"].append({"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []})
+
+
+def message(prose, code, notebook):
+    code["outputs"].append({"output_type": "stream", "name": "stderr", "text": "careful"})
+
+
+def not_executed(prose, code, notebook):
+    code["execution_count"] = None
+
+
+def executed_twice(prose, code, notebook):
+    code["execution_count"] = 2
+
+
+def no_alt(prose, code, notebook):
+    del code["metadata"]["mystnb"]["image"]
+
+
+def file_name_as_alt(prose, code, notebook):
+    code["metadata"]["mystnb"]["image"]["alt"] = "images/figure.png"
+
+
+def no_alt_in_prose(prose, code, notebook):
+    prose["source"] += "\n\n![](figure.png)"
+
+
+def no_caption(prose, code, notebook):
+    del code["metadata"]["mystnb"]["figure"]["caption"]
+
+
+def nothing_made_it(prose, code, notebook):
+    code["outputs"].pop()
+
+
+def path_in_output(prose, code, notebook):
+    code["outputs"].append({"output_type": "stream", "name": "stdout", "text": "saved to /home/ada/x.npz"})
+
+
+def path_in_source(prose, code, notebook):
+    code["source"] += "\nopen('/Users/ada/x')"
+
+
+def path_in_html(prose, code, notebook):
+    code["outputs"].append({"output_type": "display_data", "data": {"text/html": "<p>C:\\ada</p>"}})
+
+
+def dead_widget(prose, code, notebook):
+    code["outputs"].append({"output_type": "display_data", "data": {gates.WIDGET_VIEW: {"model_id": "a1"}}})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (error, "cell 1 ended in ValueError: no"),
+        (message, "cell 1 holds a message on standard error"),
+        (not_executed, "code cell 1 has the execution count None"),
+        (executed_twice, "code cell 1 has the execution count 2"),
+        (no_alt, "the picture of cell 1 has the alt text ''"),
+        (file_name_as_alt, "the picture of cell 1 has the alt text 'images/figure.png'"),
+        (no_alt_in_prose, "an image of cell 0 has the alt text ''"),
+        (no_caption, "the picture of cell 1 has no caption"),
+        (nothing_made_it, "the picture of cell 1 does not say what made it"),
+        (path_in_output, "cell 1 holds the absolute path /home/ada"),
+        (path_in_source, "cell 1 holds the absolute path /Users/ada"),
+        (path_in_html, "cell 1 holds the absolute path C:\\ada"),
+        (dead_widget, "cell 1 shows a widget without its state"),
+    ],
+)
+def test_a_breach_is_named(change, said, records):
+    (sentence,) = refused(changed(change), records)
+    assert sentence.startswith(f"page: {said}")
+
+
+def test_a_widget_with_its_state_passes(records):
+    def alive(prose, code, notebook):
+        dead_widget(prose, code, notebook)
+        notebook["metadata"]["widgets"] = {gates.WIDGET_STATE: {"state": {"a1": {}}}}
+
+    assert refused(changed(alive), records) == []
+
+
+def test_a_record_that_is_missing_damaged_or_of_another_spec_is_refused(records):
+    (file,) = records.glob("*.json")
+    other = wsn.Experiment(model=RUN.model, data=RUN.data, training=RUN.training, seed=6)
+    good = file.read_text()
+    file.write_text(Record(experiment=other, status="finished", history={}).to_json())
+    (sentence,) = refused(page(), records)
+    assert f"was made by another spec, of key {wsn.key(other)}" in sentence
+    file.write_text(good.replace("finished", "diverged"))
+    assert "does not match its checksum" in refused(page(), records)[0]
+    file.unlink()
+    assert f"the record {wsn.key(RUN)} behind a figure is missing from records" in refused(page(), records)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("It is 3.7 points better.", ["3.7"]),
+        ("With 12,345 weights and 20 seeds.", ["12,345", "20"]),
+        ("It is {glue:text}`gain` points better than {paper}`96.3 %`, with {given}`16` networks.", []),
+        ("G21, Section 2.3, Figures 1, 6 and 9 to 14, Table 1, Appendix F.1, Figure 8(b).", []),
+        ("ResNet-18 on CIFAR-10 with 3x3 kernels, `width = 8`, $f^2 = 4$, 95 % intervals, in 2021.", []),
+        ("$$\nx = 12\n$$ (eq-x)\n\nSee {eq}`eq-x`.", []),
+        ("From 0 to 1 along the line.", []),
+        ("1. First\n2. Second\n", []),
+        ("```python\nwidth = 64\n```\n", []),
+        ("[a link](page.html#fig-12)", []),
+        ("at 0.5 or 1.5", ["0.5", "1.5"]),
+    ],
+)
+def test_numbers_in_prose_are_glued_or_say_whose_they_are(text, numbers):
+    notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": text}]}
+    found = list(gates.typed_numbers(notebook))
+    assert [sentence.split("'")[1].rstrip(".,") for sentence in found] == numbers
+
+
+def test_a_page_over_its_limit_is_refused(records, monkeypatch):
+    size = len(json.dumps(page()))
+    monkeypatch.setattr(gates, "LARGEST_NOTEBOOK", size)
+    assert refused(page(), records) == []
+    monkeypatch.setattr(gates, "LARGEST_NOTEBOOK", size - 1)
+    assert refused(page(), records) == [f"page: it has {size:,} bytes; at most {size - 1:,} are allowed"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_the_published_chapters_may_be_published(path):
+    assert gates.breaches(path, records_folder=ROOT / "records") == []

@@ -1,0 +1,295 @@
+"""What the two papers say beyond the claims that chapters judge, so that the scorecard lists all of it.
+
+No page estimates any of it; `untested` says why.
+"""
+
+from __future__ import annotations
+
+import math
+
+from wsnlib.claims.rule import Claim
+
+_ABOVE_0 = math.nextafter(0, 1)
+
+_SHOWN = "a page shows it in a figure; no range was fixed before it was measured"
+_IMAGENET = "no page trains on ImageNet"
+_OTHER_DATA = "the pages train on one data set; the profiles gpu and paper name the others"
+_WIDER = "needs wider networks than the profile has"
+
+
+def _claim(
+    name: str,
+    source: str,
+    statement: str,
+    untested: str,
+    unit: str,
+    low: float = _ABOVE_0,
+    high: float = math.inf,
+) -> Claim:
+    return Claim(
+        name=name,
+        source=source,
+        statement=statement,
+        reported=None,
+        low=low,
+        high=high,
+        unit=unit,
+        untested=untested,
+    )
+
+
+FURTHER: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        _claim(
+            "bottleneck-data",
+            "G21, Section 2.2 and Figure 3",
+            "What holds of bottlenecks on CIFAR-10 holds on CIFAR-100.",
+            _OTHER_DATA,
+            "points",
+        ),
+        _claim(
+            "linear-smaller-more",
+            "G21, Section 2.2",
+            "The linear bottleneck brings more to smaller networks.",
+            _SHOWN,
+            "points of gain, smallest less next base",
+        ),
+        _claim(
+            "nonlinear-degrades",
+            "G21, Section 1.1",
+            "The nonlinear bottleneck only degrades performance (Section 2.2 grants the smallest network a mild gain).",
+            "Section 2.2 says otherwise of the smallest network, and is judged instead",
+            "points against the original",
+            low=-math.inf,
+            high=-_ABOVE_0,
+        ),
+        _claim(
+            "allocation-best",
+            "G21, Section 2.3 and Appendix C",
+            "Of the ways to share out weights that were tried, largest layer first is best.",
+            _SHOWN,
+            "points above other rules",
+        ),
+        _claim(
+            "first-layer",
+            "G21, Section 2.3",
+            "In the MLP it is better to take more weights from the first layer than from the last.",
+            _SHOWN,
+            "points, first layer less last",
+        ),
+        _claim(
+            "data-sets",
+            "G21, Section 1.1 and Figures 1 and 6",
+            "Wider at a fixed number of weights is better on CIFAR-100, SVHN and ImageNet, too.",
+            _OTHER_DATA,
+            "points above the dense base",
+        ),
+        _claim(
+            "imagenet-identical",
+            "G21, Section 1.1, Table 1 and Figure 13",
+            "On ImageNet widening brings almost as much without more weights as with them.",
+            _IMAGENET,
+            "points, sparse less dense",
+            low=-1,
+            high=1,
+        ),
+        _claim(
+            "imagenet-decline",
+            "G21, Section 2.3",
+            "On ImageNet test accuracy declines at about the width at which training accuracy does.",
+            _IMAGENET,
+            "octaves between the widths",
+            low=-1,
+            high=1,
+        ),
+        _claim(
+            "decline",
+            "G21, Section 2.3 and Figure 6",
+            "At very large widths accuracy falls, since sparsity harms the optimisation.",
+            _WIDER,
+            "points, best less widest",
+        ),
+        _claim(
+            "harder-tasks",
+            "G21, Section 2.3 and Figure 6",
+            "More difficult tasks gain more.",
+            _OTHER_DATA,
+            "points of gain, harder less easier",
+        ),
+        _claim(
+            "fitted-gain",
+            "G21, Section 2.3 and Figure 6",
+            "Networks that fit their training images gain, too.",
+            "no network of the profile fits them",
+            "points above the dense base",
+        ),
+        _claim(
+            "peak-connectivity",
+            "G21, Appendix E and Figure 12",
+            "Small networks (up to 9e5 weights) are best at similar connectivities.",
+            _WIDER,
+            "octaves between the connectivities",
+            low=-1,
+            high=1,
+        ),
+        _claim(
+            "larger-fit",
+            "G21, Appendix E and Figure 14",
+            "Larger networks reach 100 % on the training images.",
+            "needs the whole training",
+            "% of training images",
+            low=99.95,
+            high=100,
+        ),
+        _claim(
+            "masks-similar",
+            "G21, Appendix C",
+            "Masks over all dimensions and over channels give very similar results in general.",
+            _SHOWN,
+            "points of difference",
+            low=-1,
+            high=1,
+        ),
+        _claim(
+            "distance-falls",
+            "G21, Section 3",
+            "Widening at a fixed number of weights reduces the distance to the infinite kernel.",
+            _SHOWN,
+            "distance, narrowest less closest",
+        ),
+        _claim(
+            "seed-variance",
+            "G21, Appendix A",
+            "On ImageNet accuracies of seeds differ by less than 0.1 point.",
+            _IMAGENET,
+            "points",
+            low=0,
+            high=0.1,
+        ),
+        _claim(
+            "resized",
+            "G21, Appendix A.1",
+            "Resizing ImageNet beforehand costs about 1 to 2 points.",
+            _IMAGENET,
+            "points",
+            low=1,
+            high=2,
+        ),
+        _claim(
+            "better-larger",
+            "N21, Section 3 and Table B.1",
+            "Deeper and wider networks are more accurate.",
+            _SHOWN,
+            "points, larger less smaller",
+        ),
+        _claim(
+            "proposition-1",
+            "N21, Appendix A, Proposition 1",
+            "The mean of HSIC over minibatches converges to its value on all examples.",
+            "proved in the paper; a test and a figure check it",
+            "ratio",
+            low=0.99,
+            high=1.01,
+        ),
+        _claim(
+            "checkerboard",
+            "N21, Section 4.1 and Figure 1",
+            "Without a block, representations after residual additions are more alike than those inside.",
+            _SHOWN,
+            "CKA, among additions less to the inside",
+        ),
+        _claim(
+            "less-data-depth",
+            "N21, Figure D.2",
+            "With less training data the block emerges in shallower networks.",
+            _SHOWN,
+            "strength, least − most data",
+        ),
+        _claim(
+            "less-data-cifar100",
+            "N21, Figures D.3 and D.4",
+            "So it does on CIFAR-100, with depth and with width.",
+            _OTHER_DATA,
+            "strength, least − most data",
+        ),
+        _claim(
+            "imagenet-block",
+            "N21, Figure 1",
+            "Networks on CIFAR-100 and on a sixteenth of ImageNet have the block, too.",
+            _OTHER_DATA,
+            "share of seeds with a block",
+            low=1,
+            high=1,
+        ),
+        _claim(
+            "component-seeds",
+            "N21, Figure D.5",
+            "The first component explains more in the seeds that have a block (0.22 to 0.58 are printed).",
+            _SHOWN,
+            "share of variance, with less without",
+        ),
+        _claim(
+            "component-small",
+            "N21, Figures D.6 and D.7",
+            "Without a block the first component is small, unlike CKA over layers, and removing it changes little.",
+            _SHOWN,
+            "share of variance",
+            low=0,
+            high=0.5,
+        ),
+        _claim(
+            "probes-monotonic",
+            "N21, Section 5.2 and Figure 4",
+            "Without a block the accuracy of linear probes rises from layer to layer.",
+            _SHOWN,
+            "rank correlation with depth",
+            low=0.9,
+            high=1,
+        ),
+        _claim(
+            "deletion-clarity",
+            "N21, Section 5.2",
+            "The larger and clearer the block, the less a deletion costs.",
+            "needs more networks than the profile has",
+            "correlation of strength and accuracy kept",
+            low=0.5,
+            high=1,
+        ),
+        _claim(
+            "aligned",
+            "N21, Section 6 and Figure E.1",
+            "Without a block, layers at the same relative depth of wide and deep networks are alike.",
+            _SHOWN,
+            "correlation of relative depths",
+            low=0.8,
+            high=1,
+        ),
+        _claim(
+            "unique-architectures",
+            "N21, Section 6 and Figure E.1",
+            "The block of one architecture is not that of another.",
+            _SHOWN,
+            "CKA, within less between",
+        ),
+        _claim(
+            "scenes",
+            "N21, Section 7 and Figure 7(c)",
+            "Of the five classes that wide networks are better on, three are scenes.",
+            _IMAGENET,
+            "classes",
+            low=3,
+            high=3,
+        ),
+        _claim(
+            "imagenet-examples",
+            "N21, Section 7 and Figure F.4",
+            "Deeper and wider ResNet-50s on ImageNet differ in single images as those on CIFAR-10 do.",
+            _IMAGENET,
+            "share beyond chance",
+            low=0.1,
+            high=1,
+        ),
+    )
+}
+"""What the papers say that no chapter judges, by name."""

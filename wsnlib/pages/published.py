@@ -1,0 +1,113 @@
+"""Published notebooks: what they hold of their runs, and whether they are still what would be made now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from wsnlib.pages.provenance import PROVENANCE_TYPE
+from wsnlib.pages.verdicts import VERDICTS_TYPE
+
+Notebook = Mapping[str, Any]
+"""A notebook as its file holds it."""
+
+SCORECARD = "scorecard"
+"""The chapter that reads the verdicts of the others."""
+
+VERSIONS = ("torch", "numpy", "scipy", "matplotlib", "pandas")
+
+
+def read_notebook(path: Path | str) -> Notebook:
+    """The notebook in a file."""
+    content: Notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content
+
+
+def outputs_of(notebook: Notebook, media_type: str) -> Iterator[dict[str, Any]]:
+    """What the cells show under a media type, in order."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if media_type in output.get("data", {}):
+                yield output["data"][media_type]
+
+
+def provenances(notebook: Notebook) -> list[dict[str, Any]]:
+    """What made each figure of a notebook, in order."""
+    return list(outputs_of(notebook, PROVENANCE_TYPE))
+
+
+def verdicts_of(notebook: Notebook) -> dict[str, Any] | None:
+    """The estimates and verdicts of a notebook; `None` if it judges no claim."""
+    return next(outputs_of(notebook, VERDICTS_TYPE), None)
+
+
+def record_keys(notebook: Notebook) -> list[str]:
+    """The keys of all records behind the figures of a notebook, sorted."""
+    return sorted({key for made in provenances(notebook) for key in made["keys"]})
+
+
+def stamp(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = ".") -> dict[str, Any]:
+    """What a page rests on: hashes of the library, of its cells with its parameters, and of its records.
+
+    A page whose stamp is not what this function gives now is stale.
+
+    Args:
+        notebook: Executed.
+        chapter, profile: Which it is.
+        root: Of the repository.
+    """
+    root = Path(root)
+    sources = [
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    parameters = root / "params" / f"{chapter}.{profile}.yml"
+    stamped = {
+        "profile": profile,
+        "library": library_hash(root / "wsnlib"),
+        "cells": _hash([*sources, parameters.read_text(encoding="utf-8")]),
+        "records": _hash(_contents(root / "records", record_keys(notebook))),
+    }
+    if chapter == SCORECARD:
+        pages = (read_notebook(path) for path in sorted((root / "book").glob("*.ipynb")))
+        stamped["verdicts"] = _hash(json.dumps(verdicts_of(page), sort_keys=True) for page in pages)
+    return stamped
+
+
+def why_stale(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = ".") -> list[str]:
+    """What has changed since a page was made: names of parts of its stamp; empty if it is fresh."""
+    had = notebook["metadata"].get("wsnlib", {})
+    now = stamp(notebook, chapter=chapter, profile=profile, root=root)
+    return [name for name, value in now.items() if had.get(name) != value]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers and figures come from."""
+    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
+
+
+def library_hash(folder: Path | str) -> str:
+    """One hash of all files of the library, the same on every machine."""
+    folder = Path(folder)
+    kinds = {".py", ".pyi", ".html", ".css", ".js"}
+    files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
+    return _hash(part for p in files for part in (p.relative_to(folder).as_posix(), p.read_text("utf-8")))
+
+
+def _contents(folder: Path, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        file = folder / f"{key}.json"
+        yield file.read_text(encoding="utf-8") if file.exists() else f"no {key}"
+
+
+def _hash(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:12]
