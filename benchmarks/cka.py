@@ -142,7 +142,7 @@ def peak_of_this_process() -> float:
 
 
 def floor(model: nn.Module, x: torch.Tensor, names: list[str]) -> float:
-    """Seconds for the inevitable products: one half of XXᵀ of every layer, and one of layers by n²/2."""
+    """Seconds for the inevitable products: one half of XXᵀ of every layer, one of layers by n²/2."""
     sizes = {}
     with read(model, names, lambda name, y: sizes.__setitem__(name, y[0].numel())):
         model(x[:4])
