@@ -97,6 +97,9 @@ def test_dots_with_sizes_and_without():
     assert table["value"].isna().tolist()[2:] == [True, True]
     assert table["series"].tolist()[:2] == ["a", "a"]
     assert table["series"].isna().tolist()[2:] == [True, True]
+    one = axes()
+    one.scatter([1], [2])
+    assert "value" not in drawn(one)
 
 
 @pytest.mark.parametrize("upright", [True, False])
@@ -111,7 +114,7 @@ def test_bars_by_place_and_length(upright):
 
 def test_error_bars_across_are_no_ends():
     ax = axes()
-    ax.errorbar([1, 2], [3, 4], xerr=0.5, label="a")
+    ax.errorbar([1, 2], [3, 4], xerr=1, label="a")  # the bar of 2 begins above 1
     assert drawn(ax).to_dict("list") == {"panel": ["1"] * 2, "series": ["a"] * 2, "x": [1, 2], "y": [3, 4]}
     none = axes()
     none.errorbar([1, 2], [3, 4], yerr=0.5, fmt="none")

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import wsnlib as wsn
@@ -120,6 +121,13 @@ def test_figures_are_numbered_and_the_same_figure_gives_the_same_bytes(store, sh
     assert shown[0]["image/svg+xml"] == shown[2]["image/svg+xml"]
 
 
+def test_a_shown_figure_is_closed_and_not_shown_again(store, shown):
+    figure, ax = plt.subplots()
+    ax.plot([1, 2])
+    made_page(store).show(figure)
+    assert not plt.fignum_exists(figure.number)
+
+
 def test_a_figure_of_many_marks_is_a_png(store, shown, monkeypatch):
     monkeypatch.setattr(page_module, "LARGEST_SVG", 1000)
     made_page(store).show(line())
@@ -207,6 +215,13 @@ def test_an_estimate_without_a_claim_is_refused():
 )
 def test_why_a_verdict_is_what_it_is(ours, scale, words):
     assert claims.why(CLAIMS["held"], ours, **({"same_data": True, "full_protocol": False} | scale)) == words
+
+
+def test_an_interval_beside_0_does_not_hold_it():
+    claim = wsn.Claim(name="c", source="", statement="", reported=None, low=-2, high=-1, unit="points")
+    ours = wsn.Estimate(mean=-1, low=-1.5, high=-0.5, n=3)
+    words = claims.why(claim, ours, same_data=True, full_protocol=False)
+    assert words == "the interval lies in the range only in part"
 
 
 def test_why_a_number_of_the_whole_training_is_not_judged():
@@ -387,6 +402,10 @@ def test_a_page_is_fresh_until_something_it_rests_on_changes(repository):
     assert why(page, repository) == ["library"]
     page = stamped(repository)
     (repository / "records" / "k2.json").write_text("two")
+    assert why(page, repository) == ["records"]
+    page = stamped(repository)
+    (repository / "records" / "k1.json").write_text("onet")
+    (repository / "records" / "k2.json").write_text("wo")
     assert why(page, repository) == ["records"]
     (repository / "params" / "sparse_mlp.gpu.yml").write_text("profile: cpu\nepochs: 2")
     assert "profile" in why(page, repository, profile="gpu")

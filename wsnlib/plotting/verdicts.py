@@ -27,7 +27,7 @@ def plot_verdicts(counts: pd.DataFrame, *, ax: Axes) -> Axes:
         >>> from matplotlib.figure import Figure
         >>> counts = pd.DataFrame({"reproduced": [2, 1], "partly": [0, 3]}, index=["G21", "N21"])
         >>> ax = plot_verdicts(counts, ax=Figure().subplots())
-        >>> [bar.get_width() for bar in ax.patches], [text.get_text() for text in ax.texts]
+        >>> [int(bar.get_width()) for bar in ax.patches], [text.get_text() for text in ax.texts]
         ([2, 1, 0, 3], ['2', '1', '3'])
     """
     names = [str(name) for name in counts.index]
