@@ -137,7 +137,7 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     assert file.writes == 2  # kept at 62 and 124, after epochs 2 and 4 of 5
     *_, epoch = [5]
     monkeypatch.undo()
-    checkpoint = trainings.checkpoint_in(file, torch.device("cpu"))
+    checkpoint = trainings.checkpoint_in(file, run(), torch.device("cpu"))
     net = wsn.build(BASE)
     digits = wsn.load_data(run().data)
     order, course = torch.Generator(), training.course.Course(run().training, digits)
@@ -180,8 +180,8 @@ class Stopping:
         raise Interrupted
 
 
-@pytest.mark.parametrize("other", ["version", "torch", "deterministic"])
-def test_a_state_of_another_version_is_not_used(other, monkeypatch):
+@pytest.mark.parametrize("other", ["version", "torch", "deterministic", "run"])
+def test_a_state_of_another_version_or_run_is_not_used(other, monkeypatch):
     file, experiment = File(2), run()
     with pytest.raises(Interrupted):
         wsn.run(experiment, device="cpu", file=lambda _: file)
@@ -189,6 +189,8 @@ def test_a_state_of_another_version_is_not_used(other, monkeypatch):
     made = experiments.environment(torch.device("cpu"))
     changed = {"version": {"wsnlib": "0.0.1"}, "torch": {"torch": "1.0"}}.get(other, {})
     monkeypatch.setattr(trainings, "environment", lambda _: made | changed)
+    if other == "run":
+        experiment = replace(experiment, seed=4)
     record = wsn.run(experiment, device="cpu", file=lambda _: file, deterministic=other == "deterministic")
     assert "resumed_after" not in record.environment
 
