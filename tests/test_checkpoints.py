@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reliability import fault
 
 import wsnlib as wsn
 from wsnlib import experiments, training
@@ -146,7 +147,7 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     assert checkpoint.seconds_before == 123.0
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "no state"])
+@pytest.mark.parametrize("damage", ["torn", "bit-flipped", "meaningless"])
 def test_a_damaged_state_is_named_set_aside_and_never_used(damage, tmp_path):
     experiment, store = run(), wsn.Store(tmp_path)
     file = store.checkpoint(experiment)
@@ -156,17 +157,19 @@ def test_a_damaged_state_is_named_set_aside_and_never_used(damage, tmp_path):
     data = bytearray(path.read_bytes())
     if damage == "torn":
         data = data[: len(data) // 2]
-    elif damage == "flipped":
+    elif damage == "bit-flipped":
         data[len(data) // 2] ^= 1
     else:
         file.write(b"something else")
         data = path.read_bytes()
     path.write_bytes(data)
-    with pytest.warns(RuntimeWarning, match=r"a checkpoint cannot be used: .*moved to .*damaged/.*anew"):
-        record = wsn.run(experiment, device="cpu", file=lambda _: file)
-    assert "resumed_after" not in record.environment
-    assert record.history == wsn.run(experiment, device="cpu").history
-    assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [bytes(data)]
+    with fault(f"a {damage} checkpoint") as noted:
+        with pytest.warns(RuntimeWarning, match=r"a checkpoint cannot be used: .*moved to .*damaged/.*anew"):
+            record = wsn.run(experiment, device="cpu", file=lambda _: file)
+        assert "resumed_after" not in record.environment
+        whole = wsn.run(experiment, device="cpu")
+        assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [bytes(data)]
+        noted(lost=int(record.history != whole.history), how="never used; trained anew to the same bits")
 
 
 class Stopping:
