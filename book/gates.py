@@ -14,7 +14,7 @@ from wsnlib.pages import published
 from wsnlib.pages.provenance import PROVENANCE_TYPE
 from wsnlib.store import Record
 
-LARGEST_NOTEBOOK = 6_000_000
+LARGEST_NOTEBOOK = 4_000_000
 """Bytes of a chapter's file."""
 
 FEWEST_WORDS = 8

@@ -21,7 +21,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PAGES = Path(__file__).parent
-TESTS = ("tests/test_faults.py", "tests/test_clusters.py")
+TESTS = (
+    "tests/test_faults.py",
+    "tests/test_checkpoints.py",
+    "tests/test_clusters.py",
+)
 NOTES = Path("_build/faults.jsonl")
 
 

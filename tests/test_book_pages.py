@@ -46,8 +46,9 @@ def test_the_page_on_reliability_has_every_fault_that_is_tested():
     named = set()
     for file in pages.TESTS:
         for name in re.findall(r"fault\(f?\"(.*?)\"\)", (ROOT / file).read_text()):
-            kinds = ("torn", "bit-flipped") if "{kind" in name else ("",)
-            named |= {re.sub(r"\{kind.*?\)?\}", kind, name) for kind in kinds}
+            kinds = {"{kind": ("torn", "bit-flipped"), "{damage": ("torn", "bit-flipped", "meaningless")}
+            each = next((kinds[start] for start in kinds if start in name), ("",))
+            named |= {re.sub(r"\{.*?\}", kind, name) for kind in each}
     shown = re.findall(r"(?m)^\| (.*?) \| \d+ \| nothing \|", pages.part(PAGES / "reliability.md", "faults"))
     assert set(shown) == named
     assert len(named) >= 12

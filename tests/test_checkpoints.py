@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reliability import fault
 
 import wsnlib as wsn
 from wsnlib import experiments, training
@@ -137,7 +138,7 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     assert file.writes == 2  # kept at 62 and 124, after epochs 2 and 4 of 5
     *_, epoch = [5]
     monkeypatch.undo()
-    checkpoint = trainings.checkpoint_in(file, torch.device("cpu"))
+    checkpoint = trainings.checkpoint_in(file, run(), torch.device("cpu"))
     net = wsn.build(BASE)
     digits = wsn.load_data(run().data)
     order, course = torch.Generator(), training.course.Course(run().training, digits)
@@ -146,7 +147,7 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     assert checkpoint.seconds_before == 123.0
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "no state"])
+@pytest.mark.parametrize("damage", ["torn", "bit-flipped", "meaningless"])
 def test_a_damaged_state_is_named_set_aside_and_never_used(damage, tmp_path):
     experiment, store = run(), wsn.Store(tmp_path)
     file = store.checkpoint(experiment)
@@ -156,17 +157,19 @@ def test_a_damaged_state_is_named_set_aside_and_never_used(damage, tmp_path):
     data = bytearray(path.read_bytes())
     if damage == "torn":
         data = data[: len(data) // 2]
-    elif damage == "flipped":
+    elif damage == "bit-flipped":
         data[len(data) // 2] ^= 1
     else:
         file.write(b"something else")
         data = path.read_bytes()
     path.write_bytes(data)
-    with pytest.warns(RuntimeWarning, match=r"a checkpoint cannot be used: .*moved to .*damaged/.*anew"):
-        record = wsn.run(experiment, device="cpu", file=lambda _: file)
-    assert "resumed_after" not in record.environment
-    assert record.history == wsn.run(experiment, device="cpu").history
-    assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [bytes(data)]
+    with fault(f"a {damage} checkpoint") as noted:
+        with pytest.warns(RuntimeWarning, match=r"a checkpoint cannot be used: .*moved to .*damaged/.*anew"):
+            record = wsn.run(experiment, device="cpu", file=lambda _: file)
+        assert "resumed_after" not in record.environment
+        whole = wsn.run(experiment, device="cpu")
+        assert [p.read_bytes() for p in (tmp_path / "damaged").iterdir()] == [bytes(data)]
+        noted(lost=int(record.history != whole.history), how="never used; trained anew to the same bits")
 
 
 class Stopping:
@@ -180,8 +183,8 @@ class Stopping:
         raise Interrupted
 
 
-@pytest.mark.parametrize("other", ["version", "torch", "deterministic"])
-def test_a_state_of_another_version_is_not_used(other, monkeypatch):
+@pytest.mark.parametrize("other", ["version", "torch", "deterministic", "run"])
+def test_a_state_of_another_version_or_run_is_not_used(other, monkeypatch):
     file, experiment = File(2), run()
     with pytest.raises(Interrupted):
         wsn.run(experiment, device="cpu", file=lambda _: file)
@@ -189,6 +192,8 @@ def test_a_state_of_another_version_is_not_used(other, monkeypatch):
     made = experiments.environment(torch.device("cpu"))
     changed = {"version": {"wsnlib": "0.0.1"}, "torch": {"torch": "1.0"}}.get(other, {})
     monkeypatch.setattr(trainings, "environment", lambda _: made | changed)
+    if other == "run":
+        experiment = replace(experiment, seed=4)
     record = wsn.run(experiment, device="cpu", file=lambda _: file, deterministic=other == "deterministic")
     assert "resumed_after" not in record.environment
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -186,7 +187,11 @@ def processes(folder: Path, *, worker_path: str = str(ROOT)):
 
 
 def connected(address_file: str) -> Client:
-    client = Client(scheduler_file=address_file, timeout=60)
+    deadline = time.monotonic() + 120
+    while not os.path.exists(address_file):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client = Client(scheduler_file=address_file, timeout=15)  # after which a lost scheduler is given up
     client.wait_for_workers(1, timeout=120)
     return client
 

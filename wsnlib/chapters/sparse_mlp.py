@@ -14,7 +14,7 @@ def sparse_mlp_runs(p: parameters.SparseMLPParameters) -> list[specs.Experiment]
 
     Examples:
         >>> len(sparse_mlp_runs(parameters.SparseMLPParameters(widths=[5, 10], seeds=[0, 1])))
-        30
+        28
     """
     inputs, classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
     dense = specs.MLPSpec(width=p.base_width, inputs=inputs, outputs=classes)

@@ -64,7 +64,7 @@ def measure_layers(
     names: dict[str, Any] = {}
     with cpu_threads(threads):
         for number, (run, d) in enumerate(zip(trainings, data, strict=True)):
-            checkpoint = None if file is None else checkpoint_in(file(number), device)
+            checkpoint = None if file is None else checkpoint_in(file(number), run, device)
             model, outcome = trained(run, d, device, deterministic=False, checkpoint=checkpoint)
             networks.append(model)
             outcomes.append(outcome)

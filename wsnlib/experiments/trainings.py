@@ -37,7 +37,7 @@ def run_training(
     check_fit(experiment, data)
     start = time.perf_counter()
     found = None
-    checkpoint = checkpoint_in(file, device, deterministic=deterministic)
+    checkpoint = checkpoint_in(file, experiment, device, deterministic=deterministic)
     with cpu_threads(threads):
         with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
             found = trained(experiment, data, device, deterministic=deterministic, checkpoint=checkpoint)
@@ -57,13 +57,19 @@ def run_training(
 
 
 def checkpoint_in(
-    file: training.StateFile | None, device: torch.device, *, deterministic: bool = False
+    file: training.StateFile | None,
+    experiment: specs.Experiment,
+    device: torch.device,
+    *,
+    deterministic: bool = False,
 ) -> training.Checkpoint | None:
-    """Keeps a training in the file; one goes on from a state of the same versions and kind of device."""
+    """Keeps a training in the file; one goes on from a state of its own, of the same versions and kind of
+    device."""
     if file is None:
         return None
     made = environment(device)
-    same = {"wsnlib": made["wsnlib"], "torch": made["torch"], "device": device.type}
+    same = {"run": specs.key(experiment), "device": device.type}
+    same |= {"wsnlib": made["wsnlib"], "torch": made["torch"]}
     return training.Checkpoint(file, made_by=same | {"deterministic": str(deterministic)})
 
 
