@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from PIL import Image
 import wsnlib as wsn
 
 
+BOOK = Path(__file__).parent.parent / "book"
+
+
 @pytest.fixture(scope="module")
 def build():
-    spec = importlib.util.spec_from_file_location(
-        "book_build", Path(__file__).parent.parent / "book" / "build.py"
-    )
+    sys.path.insert(0, str(BOOK))  # as when the script is run
+    spec = importlib.util.spec_from_file_location("book_build", BOOK / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -169,7 +169,7 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
-        Console(stderr=True).print(Text(f"{error}", style="red"))
+        Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
 
 

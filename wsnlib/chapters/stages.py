@@ -38,6 +38,7 @@ _CHAPTERS: dict[type[Parameters], tuple[str, Callable[[Any, Store], Stages]]] = 
         "wide_vs_deep_errors",
         lambda p, store: WideVsDeepRuns(p).stages(store),
     ),
+    parameters.ScorecardParameters: ("scorecard", lambda *_: iter(())),  # reads what the others measured
     parameters.YourNetworkParameters: ("your_network", lambda p, store: YourNetworkRuns(p).stages(store)),
 }
 
