@@ -13,7 +13,6 @@ from PIL import Image
 
 import wsnlib as wsn
 
-
 BOOK = Path(__file__).parent.parent / "book"
 
 
