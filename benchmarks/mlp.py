@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from masked import masked_dense
 from torch import nn
-from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
@@ -57,29 +57,9 @@ def random_data(num_images: int) -> wsn.Dataset:
     )
 
 
-class Multiplied(nn.Module):
-    """A dense weight times its mask in every forward pass."""
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask.float())
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self.mask
-
-
 def wide(width: int, seed: int = 0) -> models.MLP:
     """The MLP with 3,970 weights of a width, its layers masked."""
     return wsn.build(BASE if width == BASE.width else wsn.StaticSparsity(BASE, width=width), seed=seed)
-
-
-def masked_dense(model: nn.Module) -> nn.Module:
-    """The usual way: every mask multiplied in the forward pass."""
-    found = wsn.layer_masks(model)
-    wsn.densify(model)
-    for name, mask in found.items():
-        parametrize.register_parametrization(model.get_submodule(name), "weight", Multiplied(mask))
-    return model
 
 
 def peer(name: str, model: nn.Module) -> nn.Module:

@@ -30,7 +30,7 @@ so that ratios can be trusted where seconds depend on the machine. `make bench` 
 
 def names() -> list[str]:
     """Every benchmark, by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("table", "turns"))
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("masked", "table", "turns"))
 
 
 def title(name: str) -> str:

@@ -25,9 +25,9 @@ from statistics import median
 import numpy as np
 import torch
 import torch.nn.functional as F
+from masked import masked_dense
 from PIL import Image
 from torch import nn
-from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,27 +58,6 @@ class OneByOne(TorchDataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
-
-
-class Multiplied(nn.Module):
-    """A dense weight times its mask in every forward pass."""
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask.float())
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self.mask
-
-
-def masked_dense(spec: specs.ModelSpec) -> nn.Module:
-    """The network of a spec with every mask multiplied in the forward pass."""
-    net = wsn.build(spec)
-    found = wsn.layer_masks(net)
-    wsn.densify(net)
-    for name, mask in found.items():
-        parametrize.register_parametrization(net.get_submodule(name), "weight", Multiplied(mask))
-    return net
 
 
 def usual_epoch(net: nn.Module, loader: DataLoader, protocol: wsn.Training, device: torch.device) -> Work:
@@ -272,7 +251,7 @@ def against_the_script(data: wsn.Dataset, protocol: wsn.Training, repetitions: i
     for name, spec, _ in networks():
         contenders = {
             "ours": our_epoch(wsn.build(spec), data, protocol),
-            "script": usual_epoch(masked_dense(spec), loader, protocol, device),
+            "script": usual_epoch(masked_dense(wsn.build(spec)), loader, protocol, device),
         }
         times = compare(contenders, repetitions=repetitions, device=device)
         goal = "at least 5 on a GPU" if device.type == "cuda" else ""

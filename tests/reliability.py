@@ -1,6 +1,6 @@
 """Notes what a test of a fault found, for the table on the book's page on reliability.
 
-With `WSN_FAULTS` set to a file, each fault is added to it as one line of JSON; `book/reliability.py` makes
+With `WSN_FAULTS` set to a file, each fault is added to it as one line of JSON; `book/pages.py` makes
 the table of it. Without it nothing is written.
 """
 
