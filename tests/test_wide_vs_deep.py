@@ -82,6 +82,39 @@ def test_candidates_that_cannot_be_compared_are_refused(first, second, message):
         wsn.matched_pairs(first, second)
 
 
+def test_only_allowed_pairs_are_candidates_and_count_in_the_correction():
+    deep = {4: [0.60, 0.62], 6: [0.70, 0.73]}
+    wide = {5: [0.65, 0.66], 7: [0.80, 0.81]}
+    allowed = wsn.matched_pairs(deep, wide, allowed=lambda one, other: one < other)
+    assert sorted(zip(allowed["first"], allowed["second"], strict=True)) == [(4, 5), (4, 7), (6, 7)]
+    every = wsn.matched_pairs(deep, wide)
+    both = allowed.merge(every, on=["first", "second"])
+    share = (both["high_x"] - both["low_x"]) / (both["high_y"] - both["low_y"])
+    quantiles = [stats.t.isf((1 - 0.95 ** (1 / pairs)) / 2, 4) for pairs in (3, 4)]
+    assert share.tolist() == pytest.approx([quantiles[0] / quantiles[1]] * 3)
+    with pytest.raises(ValueError, match="none of 4 pairs is allowed; at least one is needed"):
+        wsn.matched_pairs(deep, wide, allowed=lambda one, other: one > other + 2)
+
+
+def test_the_wide_network_of_a_pair_has_more_channels_than_the_deep_one(tmp_path, monkeypatch):
+    p = wsn.WideVsDeepErrorsParameters.read(
+        {"deep_depths": [14], "deep_multipliers": [0.125, 0.25], "wide_multipliers": [0.1875, 0.3125]}
+    )
+    plan = wsn.WideVsDeepRuns(p)
+
+    def table(runs, *, store):
+        accuracy = {2: 0.5, 3: 0.6, 4: 0.6, 5: 0.8}[runs[0].model.width]
+        return pd.DataFrame({"test_accuracy": [accuracy + 0.01 * run.seed for run in runs]})
+
+    monkeypatch.setattr("wsnlib.sweeps.table", table)
+    pairs = plan.pairs(wsn.Store(tmp_path))
+    assert list(zip(pairs["first"], pairs["second"], strict=True)) == [
+        ("ResNet-14 (0.125×)", "ResNet-8 (0.1875×)"),
+        ("ResNet-14 (0.25×)", "ResNet-8 (0.3125×)"),
+        ("ResNet-14 (0.125×)", "ResNet-8 (0.3125×)"),
+    ]
+
+
 def accurate(counts: list[int], *, name: str = "p", examples: int = 41) -> wsn.Population:
     """Networks that are right on so many examples."""
     wrong = np.arange(examples) >= np.array(counts)[:, None]
@@ -385,7 +418,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), precision="bfloat16",
         evaluate_every=3, report="best_validation",
     )  # fmt: skip
-    assert list(p.search_seeds) == [0, 1, 2, 3, 4] and list(p.seeds(2)) == [5, 6]
+    assert list(p.search_seeds) == [1000, 1001, 1002, 1003, 1004] and list(p.seeds(2)) == [0, 1]
     default = wsn.WideVsDeepErrorsParameters.read({})
     assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
     assert default.data_spec == wsn.Digits(normalisation="unit")
@@ -399,13 +432,14 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"depths": [14, 8]}, "depths is [14, 8]; a rising list is allowed"),
         ({"multipliers": [0.25, 0.25]}, "multipliers is [0.25, 0.25]; a rising list is allowed"),
         ({"deep_depths": [14, 8]}, "deep_depths holds 8; depths above wide_depth 8 are allowed"),
-        ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above 0.125, the largest of"),
-        ({"deep_multipliers": [0.125, 0.1875]}, "wide_multipliers is [0.1875, 0.25]; numbers above 0.1875, the largest of"),
+        ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above 0.125, the smallest of"),
+        ({"deep_multipliers": [0.25, 0.1875]}, "wide_multipliers is [0.1875, 0.25]; numbers above 0.1875, the smallest of"),
+        ({"networks": 1001}, "networks is 1001; an integer of 6 to 1,000 is allowed"),
         ({"deep_multipliers": [0.15, 0.1]}, "deep_multipliers is [0.15, 0.1]; numbers of at least base_multiplier 0.125"),
         ({"deep_multipliers": []}, "deep_multipliers is []; a list of numbers of at least base_multiplier is allowed"),
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
         ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
-        ({"networks": 5}, "networks is 5; an integer of at least 6 is allowed"),
+        ({"networks": 5}, "networks is 5; an integer of 6 to 1,000 is allowed"),
         ({"imagenet_networks": 5}, "imagenet_networks is 5; 0 or an integer of at least 6 is allowed"),
         ({"imagenet_networks": -1}, "imagenet_networks is -1; 0, or an integer of at least 6 is allowed"),
         ({"caliper": 0.0}, "caliper is 0.0; a number above 0 and at most 1 is allowed"),

@@ -25,7 +25,7 @@ class WideVsDeepRuns:
     """Candidates, of which the best matched pair becomes two populations, and others beside them (N21, 7).
 
     Attributes:
-        deep, wide: Candidates by name.
+        deep, wide: Candidates by name. In a pair the wide one has more channels than the deep one.
         search: Trainings of a few networks of each candidate.
         labels: The right classes of the test images.
         others: Networks of the other populations by name.
@@ -53,7 +53,9 @@ class WideVsDeepRuns:
         self.by_width = {f"{x:g}×": self.network(p.width_depth, x) for x in p.multipliers}
         self.imagenet = {name: p.on_imagenet(model) for name, model in IMAGENET.items()}
 
-    def _candidates(self, depths: Sequence[int], multipliers: Sequence[float]) -> dict[str, specs.ModelSpec]:
+    def _candidates(
+        self, depths: Sequence[int], multipliers: Sequence[float]
+    ) -> dict[str, specs.ResNetCifarSpec]:
         shapes = product(depths, multipliers)
         return {f"ResNet-{depth} ({k:g}×)": self.network(depth, k) for depth, k in shapes}
 
@@ -84,7 +86,11 @@ class WideVsDeepRuns:
             }
             return {name: table["test_accuracy"].tolist() for name, table in tables.items()}
 
-        return predictions.matched_pairs(accuracies(self.deep), accuracies(self.wide))
+        return predictions.matched_pairs(
+            accuracies(self.deep),
+            accuracies(self.wide),
+            allowed=lambda one, other: self.deep[str(one)].width < self.wide[str(other)].width,
+        )
 
     def pair(self, store: Store) -> dict[str, specs.ModelSpec]:
         """The best matched pair, `"deep"` and `"wide"`."""

@@ -259,16 +259,36 @@ def _interval(low: float, high: float) -> str:
         return above if above == "above 0" else f"at least {above}"
     if low == -math.inf:
         return below if below == "below 0" else f"at most {below}"
+    if above == "above 0":
+        return f"above 0, at most {below}"
     return f"{above} to {below}"
 
 
 def shown(found: Estimate) -> str:
-    """An estimate with its interval, in words."""
-    if not math.isfinite(found.high):
+    """An estimate with its interval, in words, with as many decimals as the interval is worth.
+
+    These are two digits of half the interval, and at least two decimals below 1,000.
+
+    Examples:
+        >>> shown(Estimate(mean=0.07667, low=-3.46, high=3.614, n=3))
+        '0.08 (-3.46 to 3.61)'
+        >>> shown(Estimate(mean=0.01347, low=-0.00196, high=0.0289, n=50))
+        '0.013 (-0.002 to 0.029)'
+        >>> shown(spread([40, 80, 80]))
+        '80 (40 to 80)'
+    """
+    numbers = (found.mean, found.low, found.high)
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return f"{found.mean:,.4g} (no interval)"
     if found.low == found.high:
-        return f"{found.mean:,.4g}"
-    return f"{found.mean:,.4g} ({found.low:,.4g} to {found.high:,.4g})"
+        return f"{found.mean:,.0f}" if abs(found.mean) >= 1000 else f"{found.mean:,.4g}"
+    if all(number == round(number) for number in numbers):
+        decimals = 0
+    else:
+        digits = 1 - math.floor(math.log10((found.high - found.low) / 2))
+        decimals = max(digits, 0 if abs(found.mean) >= 1000 else 2)
+    mean, low, high = (f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers)
+    return f"{mean} ({low} to {high})"
 
 
 def held_out_best(

@@ -12,6 +12,9 @@ from wsnlib.parameters.base import Density, NonNegativeInt, Parameters, Positive
 Depth = Annotated[int, Field(ge=8)]
 Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
+FIRST_SEARCH_SEED = 1000
+"""Of the networks that choose the pair; populations have smaller ones."""
+
 
 class WideVsDeepErrorsParameters(Parameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
@@ -28,7 +31,7 @@ class WideVsDeepErrorsParameters(Parameters):
     )
     wide_depth: Depth = Field(8, description="a depth 6n + 2")
     wide_multipliers: list[Multiplier] = Field(
-        [0.1875, 0.25], min_length=1, description="a list of numbers above those of deep_multipliers"
+        [0.1875, 0.25], min_length=1, description="a list of numbers, each above one of deep_multipliers"
     )
     sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
     depths: list[Depth] = Field(
@@ -39,7 +42,9 @@ class WideVsDeepErrorsParameters(Parameters):
         [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
     )
     search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
-    networks: Annotated[int, Field(ge=6)] = Field(20, description="an integer of at least 6")
+    networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
+        20, description="an integer of 6 to 1,000"
+    )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     caliper: Density = Field(0.05, description="a number above 0 and at most 1")
     imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer of at least 6")
@@ -78,10 +83,10 @@ class WideVsDeepErrorsParameters(Parameters):
                 f"deep_multipliers is {self.deep_multipliers}; numbers of at least base_multiplier "
                 f"{self.base_multiplier} are allowed"
             )
-        if min(self.wide_multipliers) <= max(self.deep_multipliers):
+        if min(self.wide_multipliers) <= min(self.deep_multipliers):
             raise ValueError(
-                f"wide_multipliers is {self.wide_multipliers}; numbers above {max(self.deep_multipliers)}, "
-                "the largest of deep_multipliers, are allowed"
+                f"wide_multipliers is {self.wide_multipliers}; numbers above {min(self.deep_multipliers)}, "
+                "the smallest of deep_multipliers, are allowed"
             )
         if self.sparse_multiplier <= self.base_multiplier:
             raise ValueError(
@@ -146,12 +151,12 @@ class WideVsDeepErrorsParameters(Parameters):
 
     @property
     def search_seeds(self) -> range:
-        """Seeds of the networks that choose the pair."""
-        return range(self.search_networks)
+        """Seeds of the networks that choose the pair, from 1,000 on."""
+        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
 
     def seeds(self, networks: int) -> range:
-        """Seeds of the networks of a population, none of which chose the pair."""
-        return range(self.search_networks, self.search_networks + networks)
+        """Seeds of the networks of a population, from 0 on; none of them chose the pair."""
+        return range(networks)
 
     @property
     def same_data(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ def matched_pairs(
     first: Mapping[Hashable, Sequence[float]],
     second: Mapping[Hashable, Sequence[float]],
     *,
+    allowed: Callable[[Hashable, Hashable], bool] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Pairs of candidates by how far their mean accuracies may lie apart, the best matched pair first.
@@ -32,6 +33,8 @@ def matched_pairs(
 
     Args:
         first, second: Accuracies of the networks of each candidate, such as depths and widths.
+        allowed: Whether two candidates may be a pair, for instance only if the second is wider; by default
+            any two.
         confidence: With which the intervals of all pairs hold together (Šidák).
 
     Returns:
@@ -41,7 +44,7 @@ def matched_pairs(
 
     Raises:
         ValueError: If there is no candidate on a side, or one without an accuracy or with one that is not
-            finite, or no candidate with two networks.
+            finite, or no candidate with two networks, or no pair that is allowed.
 
     References:
         N21, Figure F.1: 200 networks each of ResNet-62 (1×) and ResNet-14 (2×), 94.09 and 94.08 %.
@@ -64,11 +67,14 @@ def matched_pairs(
     df = sum(len(values) - 1 for values in every)
     if df == 0:
         raise ValueError("every candidate has one network; at least 2 of one are needed to know their spread")
+    pairs = [pair for pair in itertools.product(first, second) if allowed is None or allowed(*pair)]
+    if not pairs:
+        raise ValueError(f"none of {len(first) * len(second)} pairs is allowed; at least one is needed")
     deviation = np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in every) / df)
-    each = inference.sidak_confidence(confidence, len(first) * len(second))
+    each = inference.sidak_confidence(confidence, len(pairs))
     quantile = float(stats.t.isf((1 - each) / 2, df))
     rows = []
-    for one, other in itertools.product(first, second):
+    for one, other in pairs:
         p, q = np.mean(first[one]), np.mean(second[other])
         half = quantile * deviation * np.sqrt(1 / len(first[one]) + 1 / len(second[other]))
         low, high = p - q - half, p - q + half

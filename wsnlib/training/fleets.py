@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMPILED_NS = 0.12
 """Nanoseconds of compiled code on one CPU core for each weight that is there and image of a batch, forward
-and backward. `benchmarks/fleets.py` shows what was measured beside these four."""
+and backward. `benchmarks/mlp.py` shows what was measured beside these four."""
 UNIT_NS = 0.8
 """The same of each unit of a hidden layer."""
 DENSE_NS = 0.055
