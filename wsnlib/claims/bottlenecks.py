@@ -61,6 +61,13 @@ BOTTLENECKS: dict[str, Claim] = {
             0,
             "points above the original",
         ),
+        _claim(
+            "linear-smaller-more",
+            "The linear bottleneck brings more to smaller networks.",
+            _ABOVE_0,
+            math.inf,
+            "points of gain, smallest less next base",
+        ),
     )
 }
 """What G21 claims of bottlenecks, by name."""

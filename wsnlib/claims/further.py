@@ -11,7 +11,7 @@ from wsnlib.claims.rule import Claim
 
 _ABOVE_0 = math.nextafter(0, 1)
 
-_SHOWN = "a page shows it in a figure; no range was fixed before it was measured"
+_WITHOUT_BLOCK = "every network that the profile probes or compares has a block"
 _IMAGENET = "no page trains on ImageNet"
 _OTHER_DATA = "the pages train on one data set; the profiles gpu and paper name the others"
 _WIDER = "needs wider networks than the profile has"
@@ -49,13 +49,6 @@ FURTHER: dict[str, Claim] = {
             "points",
         ),
         _claim(
-            "linear-smaller-more",
-            "G21, Section 2.2",
-            "The linear bottleneck brings more to smaller networks.",
-            _SHOWN,
-            "points of gain, smallest less next base",
-        ),
-        _claim(
             "nonlinear-degrades",
             "G21, Section 1.1",
             "The nonlinear bottleneck only degrades performance (Section 2.2 grants the smallest network a mild gain).",
@@ -63,20 +56,6 @@ FURTHER: dict[str, Claim] = {
             "points against the original",
             low=-math.inf,
             high=-_ABOVE_0,
-        ),
-        _claim(
-            "allocation-best",
-            "G21, Section 2.3 and Appendix C",
-            "Of the ways to share out weights that were tried, largest layer first is best.",
-            _SHOWN,
-            "points above other rules",
-        ),
-        _claim(
-            "first-layer",
-            "G21, Section 2.3",
-            "In the MLP it is better to take more weights from the first layer than from the last.",
-            _SHOWN,
-            "points, first layer less last",
         ),
         _claim(
             "data-sets",
@@ -143,22 +122,6 @@ FURTHER: dict[str, Claim] = {
             high=100,
         ),
         _claim(
-            "masks-similar",
-            "G21, Appendix C",
-            "Masks over all dimensions and over channels give very similar results in general.",
-            _SHOWN,
-            "points of difference",
-            low=-1,
-            high=1,
-        ),
-        _claim(
-            "distance-falls",
-            "G21, Section 3",
-            "Widening at a fixed number of weights reduces the distance to the infinite kernel.",
-            _SHOWN,
-            "distance, narrowest less closest",
-        ),
-        _claim(
             "seed-variance",
             "G21, Appendix A",
             "On ImageNet accuracies of seeds differ by less than 0.1 point.",
@@ -177,36 +140,6 @@ FURTHER: dict[str, Claim] = {
             high=2,
         ),
         _claim(
-            "better-larger",
-            "N21, Section 3 and Table B.1",
-            "Deeper and wider networks are more accurate.",
-            _SHOWN,
-            "points, larger less smaller",
-        ),
-        _claim(
-            "proposition-1",
-            "N21, Appendix A, Proposition 1",
-            "The mean of HSIC over minibatches converges to its value on all examples.",
-            "proved in the paper; a test and a figure check it",
-            "ratio",
-            low=0.99,
-            high=1.01,
-        ),
-        _claim(
-            "checkerboard",
-            "N21, Section 4.1 and Figure 1",
-            "Without a block, representations after residual additions are more alike than those inside.",
-            _SHOWN,
-            "CKA, among additions less to the inside",
-        ),
-        _claim(
-            "less-data-depth",
-            "N21, Figure D.2",
-            "With less training data the block emerges in shallower networks.",
-            _SHOWN,
-            "strength, least − most data",
-        ),
-        _claim(
             "less-data-cifar100",
             "N21, Figures D.3 and D.4",
             "So it does on CIFAR-100, with depth and with width.",
@@ -223,26 +156,10 @@ FURTHER: dict[str, Claim] = {
             high=1,
         ),
         _claim(
-            "component-seeds",
-            "N21, Figure D.5",
-            "The first component explains more in the seeds that have a block (0.22 to 0.58 are printed).",
-            _SHOWN,
-            "share of variance, with less without",
-        ),
-        _claim(
-            "component-small",
-            "N21, Figures D.6 and D.7",
-            "Without a block the first component is small, unlike CKA over layers, and removing it changes little.",
-            _SHOWN,
-            "share of variance",
-            low=0,
-            high=0.5,
-        ),
-        _claim(
             "probes-monotonic",
             "N21, Section 5.2 and Figure 4",
             "Without a block the accuracy of linear probes rises from layer to layer.",
-            _SHOWN,
+            _WITHOUT_BLOCK,
             "rank correlation with depth",
             low=0.9,
             high=1,
@@ -260,17 +177,10 @@ FURTHER: dict[str, Claim] = {
             "aligned",
             "N21, Section 6 and Figure E.1",
             "Without a block, layers at the same relative depth of wide and deep networks are alike.",
-            _SHOWN,
+            _WITHOUT_BLOCK,
             "correlation of relative depths",
             low=0.8,
             high=1,
-        ),
-        _claim(
-            "unique-architectures",
-            "N21, Section 6 and Figure E.1",
-            "The block of one architecture is not that of another.",
-            _SHOWN,
-            "CKA, within less between",
         ),
         _claim(
             "scenes",

@@ -75,6 +75,14 @@ GP_KERNEL: dict[str, Claim] = {
             1,
             "Pearson correlation",
         ),
+        _kernel(
+            "distance-falls",
+            "Section 3",
+            "Widening at a fixed number of weights reduces the distance to the infinite kernel.",
+            math.nextafter(0, 1),
+            1,
+            "share by which it falls, narrowest to closest",
+        ),
     )
 }
 """What G21 claims of the Gaussian-process kernel (Section 3, Figure 8), by name."""

@@ -133,6 +133,14 @@ RESNET_SWEEP: dict[str, Claim] = {
             3,
             "points, all dimensions less channels",
         ),
+        _claim(
+            "masks-similar",
+            "Appendix C, Figure 9",
+            "Masks over all dimensions and over channels give very similar results in general.",
+            -1,
+            1,
+            "points of difference, mean over widening factors",
+        ),
         *(
             _table_1(width, method, accuracy)
             for width, row in TABLE_1.items()

@@ -83,6 +83,24 @@ SPARSE_MLP: dict[str, Claim] = {
             high=1.0,
             unit="density of the last layer",
         ),
+        Claim(
+            name="first-layer",
+            source="G21, Section 2.3",
+            statement="It is better to take weights from the first layer, the larger one, than from the last.",
+            reported=None,
+            low=math.nextafter(0, 1),
+            high=math.inf,
+            unit="points, largest layer first less last layer thinned most, mean over widths",
+        ),
+        Claim(
+            name="allocation-best",
+            source="G21, Section 2.3 and Appendix C",
+            statement="Of the ways to share out weights that were tried, largest layer first is best.",
+            reported=None,
+            low=math.nextafter(0, 1),
+            high=math.inf,
+            unit="points above the same density everywhere, mean over widths",
+        ),
     )
 }
 """The numbers that G21 reports for its MLP experiment (Figure 5), by name."""

@@ -176,6 +176,22 @@ WIDE_VS_DEEP_ERRORS: dict[str, Claim] = {
             "points above the deep networks, on images that others chose",
         ),
         _claim(
+            "wider-better",
+            "Section 3 and Table B.1",
+            "Wider networks are more accurate.",
+            _ABOVE_0,
+            100,
+            "points, widest less narrowest",
+        ),
+        _claim(
+            "deeper-better",
+            "Section 3 and Table B.1",
+            "Deeper networks are more accurate.",
+            _ABOVE_0,
+            100,
+            "points, deepest less shallowest",
+        ),
+        _claim(
             "similar-depth",
             "Section 7",
             "Of networks of different depth, those more alike make more similar errors.",
