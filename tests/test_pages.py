@@ -437,6 +437,9 @@ def test_a_row_of_the_status_page(repository):
     assert row == ["[sparse_mlp](sparse_mlp.ipynb)", "cpu", "fresh", library, "2", "cpu: A", "2.0 hours"]
     assert len(row) == len(scores.STATUS_COLUMNS)
     assert scores.versions_list({"a": page, "b": page, "c": {"metadata": {}}}) == ["a, b: torch 2"]
+    written = scores.status_markdown({"sparse_mlp": page}, root=repository).split("\n")
+    assert {line.count("|") for line in written[:3]} == {1 + len(scores.STATUS_COLUMNS)}
+    assert written[3:] == ["", "- sparse_mlp: torch 2"]
     (repository / "wsnlib" / "a.py").write_text("x = 3")
     assert scores.status_row("sparse_mlp", page, root=repository)[2] == "stale: library"
     del page["metadata"]["wsnlib"]

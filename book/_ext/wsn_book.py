@@ -191,20 +191,7 @@ class Status(Computed):
         root = (
             root if (root / "params").exists() else root.parent
         )  # a copy in _build
-        head = [
-            "chapter",
-            "profile",
-            "state",
-            "library",
-            "versions",
-            "records",
-            "device",
-            "time",
-        ]
-        rows = [head, ["---"] * len(head)]
-        for name, notebook in notebooks_of(self.env).items():
-            rows.append(scores.status_row(name, notebook, root=root))
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return scores.status_markdown(notebooks_of(self.env), root=root)
 
 
 class ScorecardSummary(Computed):

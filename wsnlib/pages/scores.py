@@ -191,6 +191,19 @@ def versions_list(notebooks: Mapping[str, published.Notebook]) -> list[str]:
     return [f"{', '.join(chapters)}: {versions}" for versions, chapters in pages.items()]
 
 
+def status_markdown(notebooks: Mapping[str, published.Notebook], *, root: Path) -> str:
+    """A table with a row for each page, and below it the versions that the pages were drawn with.
+
+    Args:
+        notebooks: As published, by chapter.
+        root: Of the repository, for what the pages would rest on now.
+    """
+    rows = [list(STATUS_COLUMNS), ["---"] * len(STATUS_COLUMNS)]
+    rows += [status_row(chapter, notebook, root=root) for chapter, notebook in notebooks.items()]
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*table, "", *(f"- {line}" for line in versions_list(notebooks))])
+
+
 def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> list[str]:
     """Chapter, profile, state, library, records, device and time of a page, as text.
 
