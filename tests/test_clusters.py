@@ -20,6 +20,7 @@ from wsnlib import specs
 from wsnlib.sweeps import clusters
 
 ROOT = Path(__file__).parent.parent
+COMMAND = Path(sys.executable).with_name("wsn")
 TOGETHER = pytest.mark.xdist_group("cluster")
 pytestmark = TOGETHER
 
@@ -197,6 +198,23 @@ def connected(address_file: str) -> Client:
     client = Client(scheduler_file=address_file, timeout=15)  # after which a lost scheduler is given up
     client.wait_for_workers(1, timeout=120)
     return client
+
+
+def test_the_command_hands_its_runs_to_the_scheduler_that_it_is_told_of(tmp_path):
+    file = tmp_path / "params" / "sparse_mlp.smoke.yml"
+    file.parent.mkdir()
+    file.write_text(
+        "{widths: [5, 10], last_layer_densities: [1.0], activations: [relu], seeds: [0], epochs: 1}"
+    )
+    place = tmp_path / "store"
+    with processes(tmp_path) as (_, _, address), connected(address) as own:
+        words = ["run", str(file), "--store", str(place), "--scheduler", address]
+        done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=200)
+        executed = own.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert done.returncode == 0, done.stderr
+    (stage,) = wsn.chapter_stages(wsn.read_parameters(file), store=wsn.Store(place))
+    assert wsn.Store(place).keys() == set(map(wsn.key, stage))
+    assert len(stage) == 6 and sum(executed.values()) >= 6
 
 
 def test_a_killed_scheduler_is_named_and_the_same_call_goes_on(client, tmp_path):
