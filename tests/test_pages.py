@@ -265,6 +265,9 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
     page = notebook("sparse_mlp", ours)
     assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-gain"]) == "reproduced"
     assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-best"]) == "not tested at this scale"
+    assert scores.measured_on(page, wsn.SPARSE_MLP["linear-gain"]) == "0 (-1 to 1)"
+    with pytest.raises(KeyError, match="no estimate for 'relu-best'; one of relu-gain, linear-gain is"):
+        scores.measured_on(page, wsn.SPARSE_MLP["relu-best"])
     elsewhere = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
     assert set(elsewhere["verdict"]) == {"not tested at this scale"}
 

@@ -2,7 +2,7 @@
 
 - Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
   live kernel are left out. No page shows a widget that would need one.
-- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
+- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
   written from the notebooks and the docstrings at every build.
 - `wsn.name` in text links to the reference.
 """
@@ -170,6 +170,19 @@ class VerdictOn(SphinxRole):
         return [nodes.strong(self.rawtext, str(said))], []
 
 
+class MeasuredFor(SphinxRole):
+    """Our estimate for a claim, `chapter/name`, with its interval, as the chapter holds it."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        self.env.note_reread()
+        chapter, _, name = self.text.partition("/")
+        text = scores.measured_on(
+            notebooks_of(self.env)[chapter],
+            claims.CHAPTER_CLAIMS[chapter][name],
+        )
+        return [nodes.inline(self.rawtext, text, classes=["number"])], []
+
+
 class Computed(SphinxDirective):
     """A directive whose content is Markdown that is computed."""
 
@@ -331,6 +344,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for origin in ("paper", "given"):
         app.add_role(origin, MarkedNumber(origin))
     app.add_role("verdict", VerdictOn())
+    app.add_role("measured", MeasuredFor())
     app.add_directive("status", Status)
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)

@@ -74,6 +74,19 @@ def verdict_on(page: published.Notebook, claim: Claim) -> Verdict:
     return Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **_scale(held))
 
 
+def measured_on(page: published.Notebook, claim: Claim) -> str:
+    """Our estimate for a claim with its interval, in words, as its page holds it.
+
+    Raises:
+        KeyError: If the page has none.
+    """
+    held = published.verdicts_of(page) or {"ours": {}}
+    ours = estimates_of(held)
+    if claim.name not in ours:
+        raise KeyError(f"the page has no estimate for {claim.name!r}; one of {', '.join(ours)} is allowed")
+    return claims.shown(ours[claim.name])
+
+
 def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
     return {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
 
