@@ -70,15 +70,17 @@ def steps_table(steps: Sequence[Step]) -> str:
 
     Examples:
         >>> print(steps_table([Step("half", p / 2, p / 2, "exact", "by hand")]))
-        | step | derived | in the paper | | note |
-        |---|---|---|---|---|
-        | half | $\\frac{p}{2}$ | $\\frac{p}{2}$ | exact | by hand |
+        | step | derived | in the paper |
+        |---|---|---|
+        | **half**, *exact*: by hand | $\\frac{p}{2}$ | the same |
     """
-    rows = ["| step | derived | in the paper | | note |", "|---|---|---|---|---|"]
+    rows = ["| step | derived | in the paper |", "|---|---|---|"]
     for step in steps:
-        formulas = [latex(_shortest(side)) for side in (step.derived, step.printed)]
-        formulas = [f"${f}$" if len(f) <= LONGEST else "(long)" for f in formulas]
-        cells = (step.name, *formulas, step.kind, step.note)
+        derived, printed = (latex(_shortest(side)) for side in (step.derived, step.printed))
+        formulas = [f"${f}$" if len(f) <= LONGEST else "(long)" for f in (derived, printed)]
+        if derived == printed:
+            formulas[1] = "the same"
+        cells = (f"**{step.name}**, *{step.kind}*: {step.note}", *formulas)
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows)
 
