@@ -30,6 +30,9 @@
     });
   };
 
-  addEventListener("DOMContentLoaded", () =>
-    document.querySelectorAll("table.sortable, .cell_output table.dataframe, .bd-article table.table").forEach(makeSortable));
+  addEventListener("DOMContentLoaded", () => {
+    // pandas gives a styled table no class of its own
+    document.querySelectorAll('.cell_output table[id^="T_"]').forEach((table) => table.classList.add("dataframe"));
+    document.querySelectorAll("table.sortable, .cell_output table.dataframe, .bd-article table.table").forEach(makeSortable);
+  });
 })();
