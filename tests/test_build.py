@@ -3,9 +3,13 @@
 import base64
 import importlib.util
 import io
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -61,3 +65,26 @@ def test_what_is_transparent_becomes_white(build):
 def test_a_photograph_keeps_its_colours(build):
     photograph = png(np.random.default_rng(0).integers(0, 256, (53, 53, 3), dtype=np.uint8))
     assert np.array_equal(pixels(build.with_palette(photograph)), pixels(photograph))
+
+
+def test_launch_buttons_lead_to_the_notebook_in_the_repository(tmp_path):
+    book = tmp_path / "book"
+    shutil.copytree(BOOK / "_ext", book / "_ext")
+    for name in ("_config.yml", "references.bib"):
+        shutil.copy(BOOK / name, book / name)
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n  - caption: Chapters\n    chapters:\n      - file: chapter\n"
+    )
+    (book / "index.md").write_text("# Index\n")
+    cells = [nbformat.v4.new_markdown_cell("# Chapter"), nbformat.v4.new_code_cell("1 + 1")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), book / "chapter.ipynb")
+    program = Path(sys.executable).with_name("jupyter-book")
+    environment = os.environ | {"BOOK_REPOSITORY": "owner/name", "PYTHONPATH": str(BOOK.parent)}
+    done = subprocess.run(
+        [program, "build", str(book), "-q"], capture_output=True, text=True, env=environment, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    page = (book / "_build" / "html" / "chapter.html").read_text()
+    assert "https://colab.research.google.com/github/owner/name/blob/main/book/chapter.ipynb" in page
+    assert "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/book/chapter.ipynb" in page

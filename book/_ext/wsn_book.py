@@ -40,6 +40,8 @@ def work_offline(app: Sphinx, _config: Any) -> None:
     if repository := os.environ.get("BOOK_REPOSITORY"):
         options = app.config.html_theme_options
         options["repository_url"] = f"https://github.com/{repository}"
+        options["repository_branch"] = "main"
+        options["path_to_docs"] = "book"
         options["launch_buttons"] = {
             "notebook_interface": "jupyterlab",
             "binderhub_url": "https://mybinder.org",
