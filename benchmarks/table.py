@@ -27,7 +27,7 @@ Each part is the output of one script in `benchmarks/`. All contenders of a comp
 so that ratios can be trusted where seconds depend on the machine. `make bench` measures everything anew.
 
 *a / b* is a time divided by another: above 1, *a* is the slower. Beside it stand the least and the greatest
-ratio of the turns in brackets, both medians, and what the project aims at (*at least*, *at most*). How cost
+ratio of the turns in brackets, what the project aims at (*at least*, *at most*), and both medians. How cost
 grows with width is the subject of `mlp` (one hidden layer) and `sparse` (ResNet-18, layer by layer), how it
 grows with the number of networks of `mlp` and `resnet_fleets`, with layers and images of `cka`, with runs of
 `sweeps`.

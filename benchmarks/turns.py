@@ -25,11 +25,11 @@ def compare(contenders: dict[str, Work], repetitions: int) -> dict[str, list[flo
 
 
 def row(name: str, first: list[float], second: list[float], goal: str = "", *, per: int = 1) -> None:
-    """Print the ratio of two contenders, its spread, both medians in milliseconds, and what is aimed at."""
+    """Print the ratio of two contenders, its spread, what is aimed at, and both medians in milliseconds."""
     ratios = [a / b for a, b in zip(first, second, strict=True)]
     spread = f"[{min(ratios):.2f}, {max(ratios):.2f}]"
-    medians = f"{1e3 * median(first) / per:9.3f} / {1e3 * median(second) / per:9.3f} ms"
-    print(f"{name:52s} {median(ratios):7.2f} {spread:18s} {medians}  {goal}", flush=True)
+    medians = " / ".join(f"{1e3 * median(times) / per:.4g}" for times in (first, second))
+    print(f"{name:51s} {median(ratios):6.2f} {spread:15s} {goal:12s} {medians} ms", flush=True)
 
 
 def title(threads: int) -> None:

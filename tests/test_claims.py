@@ -63,7 +63,11 @@ def test_the_papers_numbers():
     }  # fmt: skip
     assert all(c.low <= c.high for c in wsn.SPARSE_MLP.values())
     assert all(c.source.startswith("G21") for c in wsn.SPARSE_MLP.values())
-    ranges = {name: (claim.low, claim.high) for name, claim in wsn.SPARSE_MLP.items() if "gain" not in name}
+    directions = ("relu-gain", "linear-gain", "first-layer", "allocation-best")
+    above_0 = (math.nextafter(0, 1), math.inf)
+    assert all((wsn.SPARSE_MLP[name].low, wsn.SPARSE_MLP[name].high) == above_0 for name in directions)
+    rest = {name: claim for name, claim in wsn.SPARSE_MLP.items() if name not in directions}
+    ranges = {name: (claim.low, claim.high) for name, claim in rest.items()}
     assert ranges == {
         "num-weights": (3970, 3970), "relu-baseline": (88.5, 91.5), "linear-baseline": (88.5, 91.5),
         "relu-best": (95.8, 96.8), "linear-best": (92.2, 93.2), "relu-best-width": (80, 160),
@@ -151,6 +155,7 @@ def test_the_ranges_of_the_kernel_s_claims():
     assert ranges == {
         "theorem-1": (0.9, 1.1), "approximation": (0.8, 1.25), "minimiser": (79, 317),
         "sparse-gain": (math.nextafter(0, 1), math.inf), "similar-width": (-1, 1), "correlation": (0.7, 1),
+        "distance-falls": (math.nextafter(0, 1), 1),
     }  # fmt: skip
     p_star = wsn.paper_minimiser(base_width=8, dimension=784)
     assert wsn.GP_KERNEL["minimiser"].reported == round(8 / p_star)
@@ -189,8 +194,8 @@ def test_a_ratio_without_a_denominator_has_no_bounds():
     [
         (math.nextafter(0, 1), math.inf, "above 0 points"),
         (-math.inf, math.nextafter(0, -1), "below 0 points"),
-        (math.nextafter(0, 1), 2, "above 0 to 2 points"),
-        (-2, math.nextafter(0, -1), "-2 to below 0 points"),
+        (math.nextafter(0, 1), 2, "above 0, at most 2 points"),
+        (-2, math.nextafter(0, -1), "below 0, at least -2 points"),
         (-math.inf, 0, "at most 0 points"),
         (1000, math.inf, "at least 1,000 points"),
         (0.5, 0.5, "0.5 points"),

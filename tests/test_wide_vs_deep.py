@@ -139,12 +139,14 @@ def test_paired_networks_are_within_the_caliper_and_no_choice_has_more_pairs():
             assert (np.diff(counts) >= 0).all() and not Counter(counts.tolist()) - Counter(given)
 
 
-def test_networks_that_cannot_be_paired_are_refused():
+def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
     low, high = accurate([5, 6, 7], name="low"), accurate([20, 7, 30], name="high")
-    with pytest.raises(
-        ValueError, match="'low' and 'high' have 1 networks that differ by at most 0.0 in accuracy; a"
-    ):
-        wsn.matched_networks(low, high, caliper=0.0)
+    assert wsn.matched_networks(low, high, caliper=0.0) is None
+    for fewest, found in ((2, True), (3, True), (4, False)):
+        paired = wsn.matched_networks(low, accurate([5, 6, 7]), caliper=0.0, fewest=fewest)
+        assert (paired is not None) == found
+    with pytest.raises(ValueError, match="fewest is 1; an integer of at least 2 is allowed"):
+        wsn.matched_networks(low, high, fewest=1)
     for caliper in (-0.1, math.nan):
         with pytest.raises(ValueError, match=f"caliper is {caliper}; a number of at least 0 is allowed"):
             wsn.matched_networks(low, high, caliper=caliper)

@@ -95,8 +95,8 @@ def matched_pairs(
 
 
 def matched_networks(
-    first: Population, second: Population, *, caliper: float = 0.002
-) -> tuple[Population, Population]:
+    first: Population, second: Population, *, caliper: float = 0.002, fewest: int = 2
+) -> tuple[Population, Population] | None:
     """As many networks of each as can be paired with |accuracy − accuracy of its partner| ≤ caliper.
 
     Where no two architectures are equally accurate, these networks of them are: their mean accuracies differ
@@ -106,13 +106,14 @@ def matched_networks(
     Args:
         first, second: Disjoint populations over the same examples.
         caliper: Of accuracies in [0, 1].
+        fewest: Pairs, at least 2, with which a comparison is worth something.
 
     Returns:
         The pairs, the least accurate first: networks of `first` and, in the same order, their partners. No
-        other choice has more pairs.
+        other choice has more pairs. `None` if fewer than `fewest` can be made.
 
     Raises:
-        ValueError: If the examples differ, the caliper is below 0, or fewer than two pairs are found.
+        ValueError: If the examples differ, the caliper is below 0, or `fewest` below 2.
 
     References:
         Rosenbaum, Rubin, *Constructing a control group using multivariate matched sampling methods* (1985),
@@ -128,6 +129,8 @@ def matched_networks(
     check_same_examples([first, second])
     if not caliper >= 0:
         raise ValueError(f"caliper is {caliper}; a number of at least 0 is allowed")
+    if fewest < 2:
+        raise ValueError(f"fewest is {fewest}; an integer of at least 2 is allowed")
     one, other = (p.correct.sum(axis=1) for p in (first, second))
     most = caliper * first.num_examples * (1 + 1e-12)  # 0.3 * 10 is 3 and not a little less
     order, partners = np.argsort(one, kind="stable"), np.argsort(other, kind="stable")
@@ -138,9 +141,6 @@ def matched_networks(
         if abs(ahead) <= most:
             pairs.append((int(order[i]), int(partners[j])))
         i, j = i + (ahead <= most), j + (ahead >= -most)
-    if len(pairs) < 2:
-        raise ValueError(
-            f"{first.name!r} and {second.name!r} have {len(pairs)} networks that differ by at most {caliper} "
-            "in accuracy; at least 2 are needed"
-        )
+    if len(pairs) < fewest:
+        return None
     return first[np.array([a for a, _ in pairs])], second[np.array([b for _, b in pairs])]
