@@ -147,11 +147,12 @@ def test_a_killed_worker_is_replaced_and_its_run_made_elsewhere(client, tmp_path
 
 
 def deadly(runs, store, *arguments):
-    """The work, but the run of seed 0 ends the process, once the others are made: no other dies with it."""
+    """The work, but the run of seed 0 ends the process, once the others are made and the scheduler knows."""
     if runs[0].seed == 0:
         deadline = time.monotonic() + 60
         while len(store.keys()) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(1)  # in which this worker, too, tells the scheduler what it finished
         os._exit(9)
     return clusters._work_here(runs, store, *arguments)
 
