@@ -202,6 +202,6 @@ def test_a_ratio_without_a_denominator_has_no_bounds():
     ],
 )
 def test_the_range_of_a_claim_in_words(low, high, said):
-    claim = wsn.Claim(name="c", source="", statement="", reported=None, low=low, high=high, unit="points")
+    claim = wsn.Claim(name="c", source="", statement="", low=low, high=high, unit="points")
     table = wsn.claims_table({"c": claim}, {}, same_data=True, full_protocol=True)
     assert table["holds in"].tolist() == [said]

@@ -156,9 +156,7 @@ def test_durations_in_words(seconds, words):
 
 
 CLAIMS = {
-    name: wsn.Claim(
-        name=name, source="G21, Figure 5", statement=f"<{name}>", reported=None, low=1, high=2, unit="points"
-    )
+    name: wsn.Claim(name=name, source="G21, Figure 5", statement=f"<{name}>", low=1, high=2, unit="points")
     for name in ("held", "part", "never", "missing")
 }
 OURS = {
@@ -218,7 +216,7 @@ def test_why_a_verdict_is_what_it_is(ours, scale, words):
 
 
 def test_an_interval_beside_0_does_not_hold_it():
-    claim = wsn.Claim(name="c", source="", statement="", reported=None, low=-2, high=-1, unit="points")
+    claim = wsn.Claim(name="c", source="", statement="", low=-2, high=-1, unit="points")
     ours = wsn.Estimate(mean=-1, low=-1.5, high=-0.5, n=3)
     words = claims.why(claim, ours, same_data=True, full_protocol=False)
     assert words == "the interval lies in the range only in part"

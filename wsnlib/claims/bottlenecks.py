@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wsnlib.claims.rule import Claim
+from wsnlib.claims.rule import ABOVE_0, BELOW_0, Claim
 
 
 def _claim(name: str, statement: str, low: float, high: float, unit: str) -> Claim:
@@ -12,15 +12,11 @@ def _claim(name: str, statement: str, low: float, high: float, unit: str) -> Cla
         name=name,
         source="G21, Section 2.2 and Figure 3",
         statement=statement,
-        reported=None,
         low=low,
         high=high,
         unit=unit,
     )
 
-
-_ABOVE_0 = math.nextafter(0, 1)
-_BELOW_0 = -_ABOVE_0
 
 # Figure 3 prints no numbers; "mild" is given 2 points, "no improvement" none.
 BOTTLENECKS: dict[str, Claim] = {
@@ -29,7 +25,7 @@ BOTTLENECKS: dict[str, Claim] = {
         _claim(
             "linear-gain",
             "Linear bottleneck: accuracy rises with width, from the narrowest transformed network on.",
-            _ABOVE_0,
+            ABOVE_0,
             math.inf,
             "points above the narrowest",
         ),
@@ -37,20 +33,20 @@ BOTTLENECKS: dict[str, Claim] = {
             "reparametrisation",
             "Replacing each weight by a product of two harms by itself, before any widening.",
             -math.inf,
-            _BELOW_0,
+            BELOW_0,
             "points against the original",
         ),
         _claim(
             "linear-against-original",
             "Linear bottleneck: even the best width typically stays below the original network.",
             -math.inf,
-            _BELOW_0,
+            BELOW_0,
             "points against the original",
         ),
         _claim(
             "nonlinear-smallest",
             "Nonlinear bottleneck: widening mildly improves the smallest network (1.8e5 weights).",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "points above the original",
         ),
@@ -64,7 +60,7 @@ BOTTLENECKS: dict[str, Claim] = {
         _claim(
             "linear-smaller-more",
             "The linear bottleneck brings more to smaller networks.",
-            _ABOVE_0,
+            ABOVE_0,
             math.inf,
             "points of gain, smallest less next base",
         ),

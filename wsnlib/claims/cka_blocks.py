@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-from wsnlib.claims.rule import Claim
-
-_ABOVE_0 = math.nextafter(0, 1)
+from wsnlib.claims.rule import ABOVE_0, Claim
 
 
 def _layers(name: str, source: str, statement: str, low: float, high: float, unit: str) -> Claim:
-    return Claim(
-        name=name, source=f"N21, {source}", statement=statement, reported=None, low=low, high=high, unit=unit
-    )
+    return Claim(name=name, source=f"N21, {source}", statement=statement, low=low, high=high, unit=unit)
 
 
 CKA_BLOCKS: dict[str, Claim] = {
@@ -25,7 +19,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "width",
             "Figure 1",
             "Block structure emerges with width.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "strength, widest − narrowest",
         ),
@@ -33,7 +27,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "depth",
             "Figure 1",
             "Block structure emerges with depth.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "strength, deepest − shallowest",
         ),
@@ -41,7 +35,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "less-data",
             "Figure 2",
             "With less training data it emerges in narrower networks.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "strength, least − most data",
         ),
@@ -105,7 +99,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "probes",
             "Section 5.2, Figure 4",
             "Linear probes improve less along the middle stage of a network with a block.",
-            _ABOVE_0,
+            ABOVE_0,
             100,
             "points of gain, without − with a block",
         ),
@@ -113,7 +107,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "additions",
             "Section 5.2, Figure 4",
             "Within the block a probe reads more after the residual addition than before.",
-            _ABOVE_0,
+            ABOVE_0,
             100,
             "points, after − before",
         ),
@@ -121,7 +115,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "deletion",
             "Section 5.2, Figure 5",
             "Middle-stage blocks can be deleted at less cost where there is a block structure.",
-            _ABOVE_0,
+            ABOVE_0,
             100,
             "points of accuracy lost, without − with a block",
         ),
@@ -137,7 +131,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "unique",
             "Section 6, Figure 6",
             "The block of one network is not that of another seed.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "CKA in the block, within − across seeds",
         ),
@@ -145,7 +139,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "unique-architectures",
             "Section 6 and Figure E.1",
             "The block of one architecture is not that of another.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "CKA in the blocks, within − between architectures",
         ),
@@ -153,7 +147,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "less-data-depth",
             "Figure D.2",
             "With less training data the block emerges in shallower networks.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "strength, least − most data",
         ),
@@ -161,7 +155,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "checkerboard",
             "Section 4.1 and Figure 1",
             "Without a block, representations after residual additions are more alike than those inside.",
-            _ABOVE_0,
+            ABOVE_0,
             2,
             "CKA, among additions − with layers inside",
         ),
@@ -169,7 +163,7 @@ CKA_BLOCKS: dict[str, Claim] = {
             "component-seeds",
             "Figure D.5",
             "The first component explains more in the seeds that have a block (0.22 to 0.58 are printed).",
-            _ABOVE_0,
+            ABOVE_0,
             1,
             "share of variance, with − without a block",
         ),

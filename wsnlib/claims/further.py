@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 
-from wsnlib.claims.rule import Claim
-
-_ABOVE_0 = math.nextafter(0, 1)
+from wsnlib.claims.rule import ABOVE_0, BELOW_0, Claim
 
 _WITHOUT_BLOCK = "every network that the profile probes or compares has a block"
 _IMAGENET = "no page trains on ImageNet"
@@ -23,14 +21,13 @@ def _claim(
     statement: str,
     untested: str,
     unit: str,
-    low: float = _ABOVE_0,
+    low: float = ABOVE_0,
     high: float = math.inf,
 ) -> Claim:
     return Claim(
         name=name,
         source=source,
         statement=statement,
-        reported=None,
         low=low,
         high=high,
         unit=unit,
@@ -55,7 +52,7 @@ FURTHER: dict[str, Claim] = {
             "Section 2.2 says otherwise of the smallest network, and is judged instead",
             "points against the original",
             low=-math.inf,
-            high=-_ABOVE_0,
+            high=BELOW_0,
         ),
         _claim(
             "data-sets",

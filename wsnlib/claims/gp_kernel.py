@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wsnlib.claims.rule import Claim
+from wsnlib.claims.rule import ABOVE_0, Claim
 
 
 def _kernel(
@@ -55,7 +55,7 @@ GP_KERNEL: dict[str, Claim] = {
             "sparse-gain",
             "Section 3, Figure 8(a)",
             "Sparse, wide networks outperform the dense one with as many weights.",
-            math.nextafter(0, 1),
+            ABOVE_0,
             math.inf,
             "points above the dense network",
         ),
@@ -79,7 +79,7 @@ GP_KERNEL: dict[str, Claim] = {
             "distance-falls",
             "Section 3",
             "Widening at a fixed number of weights reduces the distance to the infinite kernel.",
-            math.nextafter(0, 1),
+            ABOVE_0,
             1,
             "share by which it falls, narrowest to closest",
         ),

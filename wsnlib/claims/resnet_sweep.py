@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wsnlib.claims.rule import Claim
-
-_ABOVE_0 = math.nextafter(0, 1)
+from wsnlib.claims.rule import ABOVE_0, Claim
 
 TABLE_1: dict[int, dict[str, float]] = {
     64: {"dense": 68.03},
@@ -43,7 +41,6 @@ def _claim(name: str, source: str, statement: str, low: float, high: float, unit
         name=name,
         source=f"G21, {source}",
         statement=statement,
-        reported=None,
         low=low,
         high=high,
         unit=unit,
@@ -87,7 +84,7 @@ RESNET_SWEEP: dict[str, Claim] = {
             "gain",
             "Section 2.3, Figures 1, 6 and 11",
             "Accuracy rises with width at a fixed number of weights.",
-            _ABOVE_0,
+            ABOVE_0,
             math.inf,
             "points above the dense base",
         ),
@@ -95,7 +92,6 @@ RESNET_SWEEP: dict[str, Claim] = {
             name="best-factor",
             source="G21, Section 4",
             statement="Convolutional networks are best at a widening factor of 3 to 10.",
-            reported=None,
             low=3,
             high=10,
             unit="widening factor",
@@ -105,7 +101,7 @@ RESNET_SWEEP: dict[str, Claim] = {
             "smaller-gains-more",
             "Section 2.3, Figure 6",
             "Smaller networks gain more.",
-            _ABOVE_0,
+            ABOVE_0,
             math.inf,
             "points of gain, smallest less next base",
         ),

@@ -113,6 +113,11 @@ def spread(values: Sequence[float]) -> Estimate:
     return Estimate(mean=median, low=float(min(values)), high=float(max(values)), n=len(values))
 
 
+ABOVE_0 = math.nextafter(0, 1)
+BELOW_0 = -ABOVE_0
+"""Ends of a claim's range that leave 0 out: the claim is of a direction."""
+
+
 class Verdict(StrEnum):
     """What our measurement says about a claim."""
 
@@ -132,7 +137,7 @@ class Claim:
         statement: In our words, with the paper's number.
         reported: The paper's number, in `unit`; `None` if it states only a direction.
         low, high: The claim holds if the quantity lies in this range, ends included; an end may be infinite,
-            and the float next to 0 leaves 0 out.
+            and `ABOVE_0` or `BELOW_0` leaves 0 out.
         unit: Of all three.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
         untested: Why no page measures it, where none does.
@@ -141,10 +146,10 @@ class Claim:
     name: str
     source: str
     statement: str
-    reported: float | None
     low: float
     high: float
     unit: str
+    reported: float | None = None
     full_protocol_only: bool = False
     untested: str = ""
 
@@ -159,7 +164,7 @@ def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: boo
         full_protocol: Whether the paper's whole training was followed.
 
     Examples:
-        >>> gain = Claim(name="gain", source="", statement="", reported=None, low=0.1, high=9, unit="points")
+        >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
         >>> str(verdict(gain, estimate([1.0, 1.1, 0.9]), same_data=True, full_protocol=False))
         'reproduced'
         >>> str(verdict(gain, estimate([1.0, -1.0, 0.3]), same_data=True, full_protocol=False))
@@ -184,7 +189,7 @@ def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: 
         ours: Our estimate; `None` if there is none.
 
     Examples:
-        >>> gain = Claim(name="gain", source="", statement="", reported=None, low=0.1, high=9, unit="points")
+        >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
         >>> why(gain, estimate([-1.0, -1.1, -0.9]), same_data=True, full_protocol=False)
         'the whole interval lies below the range'
     """
@@ -253,8 +258,8 @@ def holds_in(claim: Claim) -> str:
 def _interval(low: float, high: float) -> str:
     if low == high:
         return f"{low:,g}"
-    above = "above 0" if low == math.nextafter(0, 1) else f"{low:,g}"
-    below = "below 0" if high == math.nextafter(0, -1) else f"{high:,g}"
+    above = "above 0" if low == ABOVE_0 else f"{low:,g}"
+    below = "below 0" if high == BELOW_0 else f"{high:,g}"
     if high == math.inf:
         return above if above == "above 0" else f"at least {above}"
     if low == -math.inf:

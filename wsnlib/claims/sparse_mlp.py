@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wsnlib.claims.rule import Claim
+from wsnlib.claims.rule import ABOVE_0, Claim
 
 
 def _accuracy(name: str, statement: str, reported: float, tolerance: float) -> Claim:
@@ -42,8 +42,7 @@ SPARSE_MLP: dict[str, Claim] = {
             name="relu-gain",
             source="G21, Section 2.3",
             statement="ReLU: sparse, wide networks can outperform the dense one.",
-            reported=None,
-            low=math.nextafter(0, 1),
+            low=ABOVE_0,
             high=math.inf,
             unit="points above the dense network",
         ),
@@ -51,8 +50,7 @@ SPARSE_MLP: dict[str, Claim] = {
             name="linear-gain",
             source="G21, Section 2.3",
             statement="Linear: sparse, wide networks can outperform the dense one.",
-            reported=None,
-            low=math.nextafter(0, 1),
+            low=ABOVE_0,
             high=math.inf,
             unit="points above the dense network",
         ),
@@ -87,8 +85,7 @@ SPARSE_MLP: dict[str, Claim] = {
             name="first-layer",
             source="G21, Section 2.3",
             statement="It is better to take weights from the first layer, the larger one, than from the last.",
-            reported=None,
-            low=math.nextafter(0, 1),
+            low=ABOVE_0,
             high=math.inf,
             unit="points, largest layer first less last layer thinned most, mean over widths",
         ),
@@ -96,8 +93,7 @@ SPARSE_MLP: dict[str, Claim] = {
             name="allocation-best",
             source="G21, Section 2.3 and Appendix C",
             statement="Of the ways to share out weights that were tried, largest layer first is best.",
-            reported=None,
-            low=math.nextafter(0, 1),
+            low=ABOVE_0,
             high=math.inf,
             unit="points above the same density everywhere, mean over widths",
         ),
