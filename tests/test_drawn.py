@@ -48,6 +48,16 @@ def test_lines_with_bars():
         np.testing.assert_allclose(part[["y", "low", "high"]], 100 * curve[["mean", "low", "high"]])
 
 
+def test_an_interval_without_an_end_has_no_bar():
+    family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.4, -np.inf], "high": [0.7, np.inf]}, index=[1, 2])
+    ax = axes()
+    wsn.plot_families({8: family}, ax=ax)
+    bars = drawn(ax).dropna(subset="series").set_index("x")
+    assert bars["y"].tolist() == [50, 60]
+    assert bars.loc[1, ["low", "high"]].tolist() == [40, 70]
+    assert bars.loc[2, ["low", "high"]].isna().all()
+
+
 def test_a_grid_of_cells_is_named_by_its_ticks():
     grid = pd.DataFrame([[0.9, np.nan], [0.75, 0.5]], index=[0.2, 1.0], columns=[5, 10])
     ax = axes()

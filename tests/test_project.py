@@ -34,7 +34,7 @@ def required() -> dict[str, str]:
 def test_conda_and_pip_users_get_the_same():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
-    assert pip.pop() == "--no-deps --editable ."
+    assert pip.pop() == "--editable ."  # a file of requirements allows no other option on the line
     conda = dict(requirement(e) for e in [*(e for e in entries if isinstance(e, str)), *pip])
     assert conda.pop("python") == pyproject()["requires-python"]
     assert conda.pop("pip") == ""

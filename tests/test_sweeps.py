@@ -670,6 +670,11 @@ def test_the_table_has_every_field_and_result(tmp_path):
     assert "environment.seconds" not in table
     assert "environment.seconds" in wsn.table(runs, store=store, environment=True)
 
+    wide = table[table["model.width"] == 10]
+    assert wsn.runs_behind(wide.iloc[::-1], runs) == runs[2:]
+    with pytest.raises(ValueError, match="of none of the 2 runs"):
+        wsn.runs_behind(wide, runs[:2])
+
     history = wsn.history(runs, store=store)
     assert history["epoch"].tolist() == [1, 2] * 4
     last = history.groupby("key", sort=False)["test_accuracy"].last()

@@ -248,6 +248,7 @@ from .sweeps import local_cluster as local_cluster
 from .sweeps import measured as measured
 from .sweeps import population as population
 from .sweeps import run_missing as run_missing
+from .sweeps import runs_behind as runs_behind
 from .sweeps import summarise as summarise
 from .sweeps import table as table
 from .training import Checkpoint as Checkpoint

@@ -9,7 +9,7 @@ from wsnlib.claims.rule import Claim
 from wsnlib.claims.wide_vs_deep_errors import FIGURE_F2, FIGURE_F3, TABLE_B1, TABLE_F1, TABLE_F2
 
 BASE_WEIGHTS: dict[int, float] = {8: 1.8e5, 12: 4.0e5, 18: 9.0e5, 40: 4.4e6, 64: 1.1e7}
-"""G21, Appendix A: number of weights of ResNet-18 by base width, to two digits."""
+"""G21, Appendix A: number of weights of ResNet-18 by base width, to two digits; they are those of 100 classes."""
 
 TABLE_1_MILLIONS: dict[int, float] = {64: 11.7, 90: 22.8, 128: 45.7, 181: 90.7, 256: 180.6}
 """G21, Table 1: number of weights of the dense networks on ImageNet, in millions."""
@@ -39,7 +39,7 @@ def _computed() -> Iterator[Claim]:
         yield _number(
             f"weights-{width}",
             "G21, Appendix A",
-            f"ResNet-18 of width {width} has {weights:.1e} weights.",
+            f"ResNet-18 of width {width} has {weights:.1e} weights (with 100 classes).",
             weights,
             0.06 * 10 ** (len(f"{weights:.0f}") - 1),
             "weights",

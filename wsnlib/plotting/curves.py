@@ -155,7 +155,7 @@ def plot_families(
     Colours go by the order of the base widths; a filled circle is the dense network the family
     starts from, crosses are the wider ones (G21, Figures 6 and 12). The vertical axis
     holds every bar that reaches no farther beyond the means than they spread; a longer one is cut off
-    at the frame.
+    at the frame. An interval without an end has no bar.
 
     Args:
         families: By base width; index: the horizontal quantity (width, widening factor or
@@ -170,7 +170,7 @@ def plot_families(
     for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
         mean = scale * family["mean"]
         below, above = mean - scale * family["low"], scale * family["high"] - mean
-        bars = [below.where(np.isfinite(below), 0), above.where(np.isfinite(above), 0)]
+        bars = [below.where(np.isfinite(below)), above.where(np.isfinite(above))]
         ax.errorbar(
             family.index, mean, yerr=bars, color=color, marker="x", elinewidth=1, label=f"{base_width}"
         )

@@ -2,7 +2,7 @@
 
 from wsnlib.sweeps.clusters import local_cluster
 from wsnlib.sweeps.missing import BudgetError, run_missing
-from wsnlib.sweeps.tables import history, measured, population, summarise, table
+from wsnlib.sweeps.tables import history, measured, population, runs_behind, summarise, table
 from wsnlib.sweeps.watching import Progress
 from wsnlib.sweeps.work import SweepError
 
@@ -15,6 +15,7 @@ __all__ = [
     "measured",
     "population",
     "run_missing",
+    "runs_behind",
     "summarise",
     "table",
 ]

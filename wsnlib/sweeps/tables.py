@@ -42,6 +42,23 @@ def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool =
     return pd.DataFrame(rows)
 
 
+def runs_behind(rows: pd.DataFrame, runs: Iterable[specs.Experiment]) -> list[specs.Experiment]:
+    """The runs that some rows of a table are of, in the order given, such as those that a figure draws.
+
+    Args:
+        rows: With the column `key`, as `table` makes it.
+        runs: Those of the whole table, or more.
+
+    Raises:
+        ValueError: If a row is of none of the runs.
+    """
+    by_key = {specs.key(run): run for run in runs}
+    wanted = set(rows["key"])
+    if unknown := sorted(wanted - set(by_key)):
+        raise ValueError(f"the row with the key {unknown[0]!r} is of none of the {len(by_key)} runs")
+    return [run for key, run in by_key.items() if key in wanted]
+
+
 def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     """One row for each run and epoch: `key`, `epoch` (from 1) and the metrics of that epoch.
 
