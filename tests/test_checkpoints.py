@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from reliability import fault
 
 import wsnlib as wsn
@@ -99,18 +100,16 @@ def test_the_weights_the_momenta_and_the_generators_are_put_back_bit_for_bit():
         file = File()
         for most in [*stops, 10**9]:
             file.most, file.writes = most, 0
-            net = wsn.build(wsn.StaticSparsity(BASE, width=10), seed=1)
-            torch.manual_seed(7 if most != 10**9 or not stops else 8)
+            net = nn.Sequential(nn.Dropout(0.2), wsn.build(wsn.StaticSparsity(BASE, width=10), seed=1))
             checkpoint = wsn.Checkpoint(file, made_by={})
             try:
                 wsn.train(net, digits, run().training, seed=1, checkpoint=checkpoint)
             except Interrupted:
                 continue
-        states.append((net.state_dict(), torch.get_rng_state()))
-    (whole, random), (resumed, same_random) = states
+        states.append(net.state_dict())
+    whole, resumed = states
     assert list(whole) == list(resumed)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert torch.equal(random, same_random)
 
 
 def test_a_measurement_resumes_each_of_its_trainings():

@@ -352,6 +352,13 @@ def test_splits_are_disjoint_balanced_and_fixed_by_their_seed():
     assert not same(a, wsn.load_data(replace(spec, split_seed=1)))
 
 
+def test_validation_that_leaves_nothing_is_named(tmp_path):
+    np.savez(tmp_path / "raw.npz", **small_arrays())
+    spec = wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
+    with pytest.raises(wsn.DataError, match="validation_size 60 leaves no image to train on"):
+        wsn.load_data(replace(spec, validation_size=60, train_size=3), root=tmp_path)
+
+
 def test_too_large_a_subset_is_named():
     with pytest.raises(
         wsn.DataError, match="a class-balanced subset of 5000 images .*; at most 13.0 are there"
@@ -459,6 +466,52 @@ def test_a_folder_of_images_is_packed(tmp_path):
     (tmp_path / "pets" / "train" / "dog" / "9.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(wsn.DataError, match=r"9\.png cannot be read as an image"):
         wsn.pack_data(tmp_path / "pets", name="pets", size=(8, 6), root=tmp_path)
+
+
+def test_gray_images_of_16_bits_keep_their_upper_8(tmp_path):
+    pixels = np.array([[0, 255, 256], [1000, 32768, 65535]], dtype=np.uint16)
+    (tmp_path / "gray" / "one").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(pixels + np.uint16(i)).save(tmp_path / "gray" / "one" / f"{i}.png")
+    spec = wsn.pack_data(tmp_path / "gray", name="gray", root=tmp_path)
+    images = wsn.load_data(spec, root=tmp_path).train.images
+    assert images[:, 0, 1, :2].tolist() == [[3, 128]] * 2
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train/a", "train/b", "test/a", "test/c"), r"test has the class 'c', which .*train has not"),
+        (("a", "b"), r"pets has a class with 1 of the images; at least 2 of each are needed"),
+    ],
+)
+def test_folders_that_would_lose_a_class_are_refused(folders, message, tmp_path):
+    for folder in folders:
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "pets" / folder / "0.png")
+    with pytest.raises(wsn.DataError, match=message):
+        wsn.pack_data(tmp_path / "pets", name="pets", root=tmp_path)
+
+
+def test_more_than_256_class_folders_are_refused(tmp_path):
+    for label in range(257):
+        (tmp_path / "many" / f"{label:03}").mkdir(parents=True)
+        for i in range(2):
+            Image.new("L", (1, 1)).save(tmp_path / "many" / f"{label:03}" / f"{i}.png")
+    with pytest.raises(wsn.DataError, match="integers from 0 to 255 are allowed"):
+        wsn.pack_data(tmp_path / "many", name="many", root=tmp_path)
+
+
+def test_a_known_data_set_is_not_written_over(tmp_path):
+    np.savez(tmp_path / "raw.npz", **small_arrays())
+    with pytest.raises(ValueError, match="name is 'mnist'; any word but cifar10, .* is allowed"):
+        wsn.pack_data(tmp_path / "raw.npz", name="mnist", root=tmp_path)
+
+
+def test_an_archive_without_labels_is_refused(tmp_path):
+    np.savez(tmp_path / "raw.npz", train_x=small_arrays()["train_x"])
+    with pytest.raises(wsn.DataError, match="has no array 'train_y'; it has train_x"):
+        wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,18 @@ def test_a_member_that_diverges_leaves_the_others_alone(digits, compiled):
     found = assert_as_alone(models, digits, protocols, [0, 0, 1], compiled)
     assert [outcome.status for outcome in found] == ["finished", "diverged", "finished"]
     assert len(found[1].history["train_loss"]) < 4
+    assert len({len(values) for values in found[1].history.values()}) == 1
+    assert np.isnan(found[1].history["test_accuracy"][-1])
     alone = wsn.train_fleet(
         [wsn.build(WIDE)], digits, [protocol(learning_rate=1e20)], seeds=[0], compiled=compiled
     )
     assert alone[0].status == "diverged"
+
+
+def test_choosing_on_validation_needs_validation_images(compiled):
+    data, protocols = wsn.load_data(wsn.Digits()), [protocol(report="best_validation")]
+    with pytest.raises(ValueError, match="there is no validation split"):
+        wsn.train_fleet([wsn.build(WIDE)], data, protocols, seeds=[0], compiled=compiled)
 
 
 def test_a_member_does_not_depend_on_the_others(digits, compiled):

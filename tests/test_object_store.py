@@ -196,6 +196,31 @@ def counted(store: wsn.Store, monkeypatch) -> list[str]:
     return names
 
 
+def test_the_index_of_a_run_that_diverged_grows(many, monkeypatch):
+    store, runs = many
+    gone = replace(record(runs[3]), status="diverged", reported_epoch=None)
+    store.save(replace(gone, history={"train_loss": [float("nan")]}))
+    assert len(store.summaries(runs)) == 7
+    more = [replace(RUN, seed=seed) for seed in range(7, 14)]
+    for run in more:
+        store.save(record(run))
+    assert [s.status for s in store.summaries(runs + more)].count("diverged") == 1
+    names = counted(store, monkeypatch)
+    assert len(store.summaries(runs + more)) == 14
+    assert names == []
+
+
+def test_an_export_lists_its_target_once(many, tmp_path, monkeypatch):
+    store, runs = many
+    target, listed = wsn.Store(tmp_path / "target"), []
+    stamps = type(target)._stamps
+    monkeypatch.setattr(
+        type(target), "_stamps", lambda self, folder: listed.append(self) or stamps(self, folder)
+    )
+    assert store.export(runs, target) == 7
+    assert listed.count(target) == 1
+
+
 def test_the_index_saves_reading_and_follows_every_change(many, monkeypatch):
     store, runs = many
     names = counted(store, monkeypatch)

@@ -197,6 +197,12 @@ def test_equal_numbers_have_equal_keys():
             "experiments are on CIFAR10 and CIFAR100; one data set is allowed",
         ),
         (
+            lambda: wsn.NetworkSimilarity(
+                [replace(N21, data=wsn.PackedData(name=n, sha256=n * 64)) for n in "ab"]
+            ),
+            r"experiments are on a \(aaaaaaaa…\) and b \(bbbbbbbb…\); one data set is allowed",
+        ),
+        (
             lambda: wsn.ComponentProjections("run", layers=["a"]),
             "experiment is 'run'; a Experiment is allowed",
         ),

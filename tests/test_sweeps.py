@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torchvision import datasets
 
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, sparse, specs, training
@@ -542,7 +543,7 @@ def machine(monkeypatch):
         }
         for name, fake in cuda.items():
             monkeypatch.setattr(torch.cuda, name, fake)
-        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        monkeypatch.setattr(sweeps, "usable_cpus", lambda cores=cores: cores)
         monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [seconds] * len(runs))
         monkeypatch.setattr(sweeps, "_here", note("here"))
         monkeypatch.setattr(sweeps, "_in_processes", note("processes"))
@@ -647,6 +648,35 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         a, b = store.load(run), whole.load(run)
         assert a.history == b.history
         assert a.predictions.tobytes() == b.predictions.tobytes()
+
+
+# -- time --
+
+
+def test_time_is_that_of_the_weights_and_not_of_the_learning_rate(monkeypatch):
+    timed = []
+    monkeypatch.setattr(
+        sweeps.experiments, "seconds_per_run", lambda run, *_, **__: timed.append(run) or float(len(timed))
+    )
+    narrow, wide = (wsn.StaticSparsity(wsn.MLPSpec(width=w, inputs=64), width=40) for w in (5, 20))
+    runs = [replace(experiment(), model=model) for model in (narrow, wide)]
+    runs += [replace(r, training=replace(r.training, learning_rate=0.3)) for r in runs]
+    assert sweeps._estimates(runs, "cpu", False) == [1, 2, 1, 2]
+    assert timed == runs[:2]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        wsn.ExampleLabels(data=wsn.MNIST()),
+        wsn.KernelDistances(inputs=wsn.MNIST(), densities=[0.5], num_pairs=2),
+    ],
+)
+def test_a_download_is_for_measurements_too(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(tmp_path))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers there
+    with pytest.raises(wsn.DataError, match="MNIST could not be downloaded"):
+        wsn.run_missing([run], store=wsn.Store(tmp_path / "store"), download=True, progress=False)
 
 
 # -- tables --

@@ -209,6 +209,21 @@ def test_validation_choice_needs_validation_images():
         training.train(classifier(), digits, protocol(report="best_validation"), seed=0)
 
 
+def test_what_layers_draw_is_of_the_seed_and_leaves_the_callers_numbers_alone(digits):
+    def trained(seed: int) -> list[float]:
+        net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10, bias=False))
+        nn.init.zeros_(net[2].weight)
+        state = torch.get_rng_state()
+        losses = training.train(net, digits, protocol(), seed=seed).history["train_loss"]
+        assert torch.equal(torch.get_rng_state(), state)
+        return losses
+
+    first = trained(0)
+    torch.manual_seed(2)
+    assert trained(0) == first
+    assert trained(1) != first
+
+
 def test_schedules_are_fractions_of_the_run():
     factor = training.learning_rate_factor
     steps = wsn.MultiStep(milestones=(0.5, 0.75), factor=0.1)

@@ -21,7 +21,7 @@ from wsnlib.data.splits import (
     Split,
     balanced_subset,
 )
-from wsnlib.data.streaming import StreamedSplit
+from wsnlib.data.streaming import StreamedSplit, usable_cpus
 
 __all__ = [
     "CHECKSUMS",
@@ -39,4 +39,5 @@ __all__ = [
     "load_data",
     "num_classes",
     "pack_data",
+    "usable_cpus",
 ]

@@ -6,10 +6,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from wsnlib.data.splits import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes of gray images of 16 bits."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Names that end so, in any case, are images; what format a file has, its content says."""
@@ -31,7 +36,7 @@ def read_image(path: Path, *, keep_gray: bool = False) -> Image:
     Args:
         path: Of any format that Pillow knows, whatever the name says; CMYK, palettes and
             transparency become RGB.
-        keep_gray: Whether a gray image stays one.
+        keep_gray: Whether a gray image stays one; of 16 bits the upper 8 are kept.
 
     Raises:
         DataError: If it is cut off, or no image.
@@ -42,7 +47,15 @@ def read_image(path: Path, *, keep_gray: bool = False) -> Image:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # odd metadata do not touch the pixels
             with Image.open(path) as file:
-                gray = keep_gray and file.mode in ("1", "L", "I;16")
-                return file.convert("L" if gray else "RGB")
+                gray = keep_gray and file.mode in ("1", "L", *SIXTEEN_BITS)
+                eight = _high_byte(file) if file.mode in SIXTEEN_BITS else file
+                return eight.convert("L" if gray else "RGB")
     except Exception as error:  # Pillow raises what the decoder raises
         raise DataError(f"{path} cannot be read as an image ({error})") from error
+
+
+def _high_byte(file: Image) -> Image:
+    """A gray image of 16 bits in 8; Pillow's own conversion makes all above 255 white."""
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))

@@ -97,10 +97,10 @@ def _divided(labels: torch.Tensor, spec: specs.DataSpec) -> tuple[torch.Tensor, 
     left = torch.ones(len(labels), dtype=torch.bool)
     left[validation] = False
     train = left.nonzero().squeeze(1)
-    if spec.train_size is not None:
-        train = train[balanced_subset(labels[train], spec.train_size, generator=generator)]
     if len(train) == 0:
         raise DataError(f"validation_size {spec.validation_size} leaves no image to train on")
+    if spec.train_size is not None:
+        train = train[balanced_subset(labels[train], spec.train_size, generator=generator)]
     return train, validation
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wsnlib import specs, training
-from wsnlib.data import Dataset
+from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import cpu_threads, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build
@@ -98,12 +98,13 @@ def seconds_per_measurement(
         data, *_ = measured_data(spec, spec.experiment, download=download)
         return seconds_per_run(spec.experiment, data, device=device)
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        load_data(spec.data, download=download)
         return 0.1
     start = time.perf_counter()
     if isinstance(spec, specs.KernelDistances):
-        measure_kernels(replace(spec, num_pairs=2))
+        measure_kernels(replace(spec, num_pairs=2), download=download)
         return (time.perf_counter() - start) * spec.num_pairs / 2
-    measure_kernels(replace(spec, num_networks=1))
+    measure_kernels(replace(spec, num_networks=1), download=download)
     return (time.perf_counter() - start) * spec.num_networks
 
 

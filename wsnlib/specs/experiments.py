@@ -169,7 +169,7 @@ class NetworkSimilarity:
         object.__setattr__(self, "experiments", tuple(self.experiments))
         if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
             raise refuse(self, "experiments", "a sequence of at least two Experiments")
-        sets = sorted({type(e.data).__name__ for e in self.experiments})
+        sets = sorted({_data_set(e.data) for e in self.experiments})
         if len(sets) > 1:
             raise ValueError(
                 f"NetworkSimilarity.experiments are on {' and '.join(sets)}; one data set is allowed"
@@ -215,6 +215,11 @@ class ComponentProjections:
         if self.num_images is not None:
             integer(self, "num_images", at_least=4)
         integer(self, "seed", at_least=0)
+
+
+def _data_set(spec: DataSpec) -> str:
+    """Which images, whatever part of them trains: a packed set is known by its checksum, too."""
+    return f"{spec.name} ({spec.sha256[:8]}…)" if isinstance(spec, PackedData) else type(spec).__name__
 
 
 def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:

@@ -172,9 +172,8 @@ class Summary:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Summary:
         """What `to_dict` gave."""
-        for name in ("reported", "last"):
-            content[name] = {k: _number(v) for k, v in content[name].items()}
-        return cls(**content)
+        numbers = {name: {k: _number(v) for k, v in content[name].items()} for name in ("reported", "last")}
+        return cls(**(content | numbers))
 
 
 _AS_IN_RECORD = ("spec", "status", "reported_epoch", "train_accuracy", "network", "environment")

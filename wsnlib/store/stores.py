@@ -304,7 +304,8 @@ class Store:
         wanted = {specs.key(experiment): experiment for experiment in experiments}
         for each in wanted.values():
             self.load(each)
-        lacking = [each for key, each in wanted.items() if key not in _keys(target._folder.stamps())]
+        there = set(_keys(target._stamps(target._folder)))
+        lacking = [each for key, each in wanted.items() if key not in there]
         for each in lacking:
             target.save(self.load(each))
         return len(lacking)

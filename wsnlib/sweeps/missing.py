@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from wsnlib import experiments, specs
-from wsnlib.data import load_data
+from wsnlib.data import load_data, usable_cpus
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
 from wsnlib.sweeps.watching import Bar, Progress, Watch
@@ -66,8 +66,9 @@ def run_missing(
     """Train the runs that have no record yet, and return how many those were.
 
     Each run is stored by the process that trained it, as soon as it is done, and a long training keeps its
-    state from time to time: whatever stops the sweep, the same call goes on where it was. A record that is
-    damaged is set aside with a warning and made again. Every run that trains alone does so on one CPU
+    state from time to time: whatever stops the sweep, the same call goes on where it was. Fully connected
+    networks in compiled code or in a fleet keep none, and start anew if they had not finished. A record that
+    is damaged is set aside with a warning and made again. Every run that trains alone does so on one CPU
     thread, so that its record does not depend on how many processes there are.
 
     Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
@@ -84,9 +85,9 @@ def run_missing(
         runs: Trainings and measurements; equal ones are run once.
         store: Where records are looked for and written.
         device: As in `wsn.run`; `"auto"` and `"cuda"` are all GPUs that there are.
-        workers: Processes; by default one per CPU core, as far as there is work for them to pay
-            for their start, and on GPUs not more than the memory holds of the largest training and
-            `MOST_PER_GPU` on each. A script that uses several must be guarded by
+        workers: Processes; by default one per CPU core that this process may use, as far as there is work
+            for them to pay for their start, and on GPUs not more than the memory holds of the largest
+            training and `MOST_PER_GPU` on each. A script that uses several must be guarded by
             `if __name__ == "__main__":`.
         executor: A client of a Dask cluster (`distributed.Client`), whose workers then make the records
             instead of processes here; they need the same version of this library, a store that they share
@@ -188,7 +189,7 @@ def _places(
     seconds = _estimates(runs, devices[0], download)
     if workers is None:
         pays = math.ceil(sum(seconds) / 20)  # starting a process costs some seconds
-        workers = max(1, min(os.cpu_count() or 1, pays))
+        workers = max(1, min(usable_cpus(), pays))
         if on_gpu:
             workers = min(workers, _trainings_on(devices))
     workers = min(workers, len(runs))
@@ -234,7 +235,8 @@ def _trainings_on(gpus: Sequence[str]) -> int:
 
 
 def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
-    """Seconds per run, timed once for each network shape, data set and batch size, or measurement."""
+    """Seconds per run, timed once for each network shape with its number of weights, data set and protocol
+    but for the learning rate, or for each measurement."""
     timed: dict[str, float] = {}
     seconds = []
     for run in runs:
@@ -245,7 +247,9 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
             seconds.append(timed[key])
             continue
         alike = replace(run, model=experiments.timed_as(run.model), seed=0)
-        key = specs.key(alike)
+        key = specs.key(replace(alike, training=replace(run.training, learning_rate=1.0)))
+        if isinstance(run.model, specs.StaticSparsity) and experiments.is_reachable(run.model):
+            key += f" {sum(experiments.allocation(run.model).values())}"
         if key not in timed:
             data = load_data(run.data, download=download)
             experiments.check_fit(run, data)

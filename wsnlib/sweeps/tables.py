@@ -62,6 +62,8 @@ def runs_behind(rows: pd.DataFrame, runs: Iterable[specs.Experiment]) -> list[sp
 def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     """One row for each run and epoch: `key`, `epoch` (from 1) and the metrics of that epoch.
 
+    In the last epoch of a run that diverged they are NaN but for those of training.
+
     `history(…).merge(table(…), on="key")` adds what was run.
 
     Raises:
@@ -70,7 +72,7 @@ def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     parts = []
     for run in runs:
         record = store.load(run)
-        part = pd.DataFrame(record.history)
+        part = pd.DataFrame({name: pd.Series(values, dtype=float) for name, values in record.history.items()})
         part.insert(0, "epoch", range(1, len(part) + 1))
         part.insert(0, "key", record.key)
         parts.append(part)

@@ -62,6 +62,8 @@ class Course:
     def __init__(self, protocol: specs.Training, data: Dataset) -> None:
         self.protocol = protocol
         self.validates = len(data.validation.labels) > 0
+        if protocol.report == "best_validation" and not self.validates:
+            raise ValueError("Training.report is 'best_validation' and there is no validation split")
         self.dtype = torch.uint8 if len(data.classes) <= 256 else torch.int16
         self.history: dict[str, list[float]] = {"train_loss": [], "train_accuracy": []}
         self.history |= {"validation_accuracy": []} if self.validates else {}
@@ -91,7 +93,7 @@ class Course:
         self.history["test_accuracy"].append(test.accuracy)
         score = {
             "last": float(epoch),
-            "best_validation": self.history.get("validation_accuracy", [0.0])[-1],
+            "best_validation": 0.0 if validation is None else validation.accuracy,
             "best_test": test.accuracy,
         }[self.protocol.report]
         if score > self.best:
@@ -107,7 +109,10 @@ class Course:
         self.predictions = predictions
 
     def diverged(self) -> Outcome:
-        """The outcome of a training that stopped."""
+        """The outcome of a training that stopped; of its last epoch there is no evaluation."""
+        epochs = len(self.history["train_loss"])
+        for values in self.history.values():
+            values += [math.nan] * (epochs - len(values))
         return Outcome(status="diverged", history=self.history)
 
     def finished(self, train_accuracy: float) -> Outcome:

@@ -66,10 +66,10 @@ def train(
         >>> outcome.status, outcome.reported_epoch, outcome.history["test_accuracy"][-1] > 0.8
         ('finished', 5, True)
     """
-    if protocol.report == "best_validation" and len(data.validation.labels) == 0:
-        raise ValueError("Training.report is 'best_validation' and there is no validation split")
     device = data.train.labels.device
     with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        torch.manual_seed(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
         if deterministic:
             stack.enter_context(deterministic_algorithms(device))
         stack.enter_context(training_stream(device))
