@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from reliability import fault
+from torch import nn
 
 import wsnlib as wsn
 from wsnlib import experiments, training

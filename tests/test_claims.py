@@ -125,6 +125,16 @@ def test_a_cell_with_a_diverged_run_is_never_chosen():
         {"width": [5, 9] * 3, "seed": [0, 0, 1, 1, 2, 2], "test_accuracy": [0.5, 0.9, 0.5, np.nan, 0.5, 0.9]}
     )
     assert claims.held_out_best(table, cell=["width"])["width"].tolist() == [5, 9, 5]
+    assert claims.why(RANGE, claims.estimate([np.nan, 5]), same_data=True, full_protocol=True) == (
+        "a run gave no number"
+    )
+
+
+def test_a_cell_may_be_known_by_what_it_lacks():
+    table = pd.DataFrame(
+        {"density": [np.nan, 0.1] * 2, "seed": [0, 0, 1, 1], "test_accuracy": [0.9, 0.6] * 2}
+    )
+    assert claims.held_out_best(table, cell=["density"])["test_accuracy"].tolist() == [0.9, 0.9]
 
 
 def test_a_single_seed_gives_the_best_cell():

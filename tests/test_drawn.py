@@ -48,6 +48,21 @@ def test_lines_with_bars():
         np.testing.assert_allclose(part[["y", "low", "high"]], 100 * curve[["mean", "low", "high"]])
 
 
+def test_points_at_one_place_keep_their_own_bars():
+    ax = axes()
+    ax.errorbar([1, 1], [0, 5], yerr=[[0.1, 2], [0.2, 3]], label="a")
+    ax.errorbar([1, 1], [0, 5], xerr=[1, 1], label="b")
+    table = drawn(ax).set_index("series")
+    assert table.loc["a", ["low", "high"]].to_numpy().tolist() == [[-0.1, 0.2], [3, 8]]
+    assert table.loc["b", ["low", "high"]].isna().all(axis=None)
+
+
+def test_places_may_have_names():
+    ax = axes()
+    ax.plot(["a", "b"], [3, 4])
+    assert drawn(ax)[["x", "y"]].to_numpy().tolist() == [[0, 3], [1, 4]]
+
+
 def test_an_interval_without_an_end_has_no_bar():
     family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.4, -np.inf], "high": [0.7, np.inf]}, index=[1, 2])
     ax = axes()

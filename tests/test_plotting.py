@@ -121,6 +121,15 @@ def test_a_family_starts_at_its_dense_network_and_infinite_intervals_have_no_bar
     assert ax.get_ylim()[1] > 75
 
 
+def test_a_family_of_one_seed_has_no_bars():
+    _, ax = plt.subplots()
+    family = pd.DataFrame([vars(wsn.estimate([value])) for value in (0.5, 0.6)], index=[1, 2])
+    wsn.plot_families({8: family}, ax=ax)
+    low, high = ax.get_ylim()
+    assert 48 < low < 50
+    assert 60 < high < 62
+
+
 def test_a_bar_longer_than_the_means_spread_is_cut_off():
     _, ax = plt.subplots()
     family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.1, 0.55], "high": [0.9, 0.65]}, index=[1, 2])

@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 import wsnlib as wsn
 from wsnlib.predictions import inference, logistic
-from wsnlib.predictions.power import _pilot_moments
+from wsnlib.predictions.power import _centred_triangles, _pilot_moments
 
 CLASSES = 3
 
@@ -411,7 +411,9 @@ def test_classes_without_variation_get_the_exact_permutation_p_value():
     b = of_correct([[1, 1, 1, 1, 0]] * 4, labels=labels)
     with np.errstate(all="raise"):
         table = wsn.class_tests(a, b)
-    assert table["p_value"].tolist() == [1.0, 2 / math.comb(7, 3)]
+    assert table["p_value"].tolist() == [1.0, 1 / math.comb(7, 3)]
+    even = wsn.class_tests(a, of_correct([[1, 1, 1, 1, 0]] * 3, labels=labels))
+    assert even["p_value"].tolist() == [1.0, 2 / math.comb(6, 3)]
     assert table["t"].isna().all() and table["low"].tolist() == [-1, -1] and table["high"].tolist() == [1, 1]
 
 
@@ -725,6 +727,18 @@ def test_moments_of_a_pilot_are_averages_over_different_networks():
     variation, tau, _ = _pilot_moments(p)
     assert variation == pytest.approx(np.mean(x.var(0, ddof=1)))
     assert tau == pytest.approx(np.mean(squares) / 49)
+
+
+@pytest.mark.parametrize("n", [4, 5, 8])
+def test_triangles_of_a_pilot_are_without_bias(n):
+    x = np.random.default_rng(n).normal(size=(40_000, n, 3))
+    gram = (x @ x.transpose(0, 2, 1)) * (1 - np.eye(n))
+    sums = gram.sum(2) / (n - 2)
+    centred = gram - sums[:, :, None] - sums[:, None] + gram.sum((1, 2))[:, None, None] / ((n - 1) * (n - 2))
+    centred *= 1 - np.eye(n)
+    cubes = np.einsum("tij,tjk,tki->t", centred, centred, centred) / (n * (n - 1) * (n - 2))
+    cubes /= _centred_triangles(n)
+    assert abs(cubes.mean() - 3) < 4 * cubes.std() / 200  # tr Σ³ of Σ = 1 in 3 dimensions
 
 
 def test_skewness_is_that_of_one_direction_if_networks_differ_in_one():

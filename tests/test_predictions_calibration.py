@@ -122,6 +122,18 @@ def test_intervals_cover_what_is_true():
     assert missed.max() <= most_rejections(runs)
 
 
+@pytest.mark.parametrize("networks", [10, 40])
+def test_intervals_of_one_dimension_cover_0_where_there_is_no_difference(networks):
+    runs, options = 200, {"networks": networks, "labels": LABELS, "num_classes": CLASSES, "spread": 0.3}
+    p = np.full(EXAMPLES, 0.7)
+    covered = 0
+    for seed in range(runs):
+        a, b = (wsn.simulate_population(p, seed=2 * seed + i, **options) for i in (0, 1))
+        found = wsn.dispersion(a, b, level="network", permutations=99)
+        covered += found.low <= 0 <= found.high
+    assert runs - covered <= most_rejections(runs)
+
+
 def planted(seed: int, *, networks: int = 100) -> tuple[Population, Population]:
     """Examples 3, 17 and 40 are 0.5 apart, the class 2 a little; all else is equal."""
     p = np.full(EXAMPLES, 0.7)

@@ -1,4 +1,4 @@
-"""Every number that the papers print and no claim of a chapter holds, each with the range of its rounding."""
+"""Numbers that the papers print and no claim of a chapter holds, each with the range of its rounding."""
 
 from __future__ import annotations
 
@@ -146,4 +146,8 @@ def _in_text() -> Iterator[Claim]:
 
 
 PRINTED: dict[str, Claim] = {claim.name: claim for part in (_computed, _errors, _in_text) for claim in part()}
-"""Numbers that the papers print, by name; numbers in a table of seeds or images of one figure are left out."""
+"""Numbers that the papers print, by name.
+
+Left out are those in a table of seeds or images of one figure, and of G21's Figure 10 the panel of width 12 and
+the shortcuts of the second and third stage.
+"""

@@ -32,7 +32,7 @@ FIGURE_10: dict[int, dict[str, float]] = {
 }
 """G21, Figure 10: sparsity (%) of network and layers by width; 100 classes, the weights of base width 8.
 
-Layers of one shape share a value, and one of each is listed.
+Layers of one shape share a value, and one of each is listed, but for the shortcuts of the second and third stage.
 """
 
 

@@ -199,6 +199,8 @@ def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: 
         return "measured on other data than the paper's"
     if claim.full_protocol_only and not full_protocol:
         return "only the paper's data and its whole training can tell"
+    if math.isnan(ours.mean):
+        return "a run gave no number"
     if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
         return "the interval has no end"
     said = verdict(claim, ours, same_data=same_data, full_protocol=full_protocol)
@@ -305,7 +307,7 @@ def held_out_best(
 
     The best of many noisy cells looks better than it is; choosing on some seeds and reporting on
     another removes that bias. With a single seed there is nothing to hold out, and the row is the
-    best cell itself. Cells with a NaN are never chosen.
+    best cell itself. A cell with a NaN among the other seeds is never chosen.
 
     Args:
         table: One row a run, with the columns named here.
@@ -324,9 +326,10 @@ def held_out_best(
     for seed in sorted(table[by].unique()):
         here = table[by] == seed
         others = table[~here] if (~here).any() else table
-        means = others.groupby(list(cell))[value].apply(lambda v: v.mean(skipna=False))
+        means = others.groupby(list(cell), dropna=False)[value].apply(lambda v: v.mean(skipna=False))
         best = means.idxmax()
-        key = dict(zip(cell, best if isinstance(best, tuple) else (best,), strict=True))
-        match = here & (table[list(key)] == pd.Series(key)).all(axis=1)
+        match = here
+        for column, found in zip(cell, best if isinstance(best, tuple) else (best,), strict=True):
+            match = match & (table[column].isna() if pd.isna(found) else table[column] == found)
         rows.append(table[match].iloc[0])
     return pd.DataFrame(rows)

@@ -79,8 +79,9 @@ class Estimates:
     Args:
         first, second: K̃_{l,p}(x, y) for l = 1, 2, shape (pairs, densities).
         first_bias: K̃_{1,p} − K_1, computed without cancellation where the method allows it.
-        first_error, second_error: 0 for enumeration, a standard error for sampling, an upper
-            estimate of the error for quadrature.
+        first_error, second_error: 0 for enumeration, a standard error for sampling, for quadrature an
+            estimate of the error, which is up to twelve times larger for nearly parallel or opposite inputs
+            (angles below 0.1), and then below 3e-5 |x||y|.
     """
 
     first: Array
@@ -233,7 +234,7 @@ class KernelDistance:
     """E (Θ − Θ^∞)² in two parts, each (pairs, P) or, for one pair or one density, without that axis.
 
     Args:
-        squared_bias: (E Θ − Θ^∞)².
+        squared_bias: (E Θ − Θ^∞)²; with `method="sampling"` the squared standard error of E Θ is in it, too.
         variance: Var Θ.
     """
 

@@ -63,7 +63,7 @@ def simulate_kernels(
 ) -> tuple[Array, Array]:
     """GP kernel and NTK of random sparse ReLU networks with one output, one row for each network.
 
-    Layer l computes [u h / √fan_in]₊; the output layer is dense, N(0, 1).
+    Layer l computes [u h / √fan_in]₊; the output layer is dense, of that distribution with density 1.
 
     Args:
         x, y: Inputs (pairs, d).

@@ -185,7 +185,8 @@ def plot_families(
             levels.append(level)
     low, high = min(levels), max(levels)
     spread, margin = high - low, 0.05 * (high - low) + 0.005 * scale
-    ax.set_ylim(max(min(low, *ends), low - spread) - margin, min(max(high, *ends), high + spread) + margin)
+    least, most = min([low, *ends]), max([high, *ends])
+    ax.set_ylim(max(least, low - spread) - margin, min(most, high + spread) + margin)
     if len(families) > 1:
         small = {"frameon": False, "fontsize": 8, "title_fontsize": 8}
         ax.legend(title="base width", loc="upper left", bbox_to_anchor=(1, 1), **small)

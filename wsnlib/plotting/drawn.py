@@ -95,7 +95,7 @@ def _floats(values: Any) -> list[float]:
 
 
 def _line(line: Line2D, ends: dict[float, tuple[float, float]]) -> Iterator[Row]:
-    for x, y in zip(_floats(line.get_xdata()), _floats(line.get_ydata()), strict=True):
+    for x, y in zip(_floats(line.get_xdata(orig=False)), _floats(line.get_ydata(orig=False)), strict=True):
         low, high = ends.get(x, (None, None))
         yield {"series": _name(line), "x": x, "y": y, "low": low, "high": high}
 
@@ -103,9 +103,15 @@ def _line(line: Line2D, ends: dict[float, tuple[float, float]]) -> Iterator[Row]
 def _errorbar(line: Line2D | None, bars: tuple[LineCollection, ...], name: str | None) -> Iterator[Row]:
     if line is None:
         return
-    upright = [s for bar in bars for s in bar.get_segments() if len(s) == 2 and s[0, 0] == s[1, 0]]
-    ends = {float(s[0, 0]): (float(s[:, 1].min()), float(s[:, 1].max())) for s in upright}
-    yield from ({**row, "series": name} for row in _line(line, ends))
+    points = list(_line(line, {}))
+    for bar in bars:
+        segments = bar.get_segments()  # one a point, in their order; empty where there is no bar
+        if any(s[0, 0] != s[1, 0] for s in segments if len(s) == 2):
+            continue  # of the horizontal axis
+        for point, s in zip(points, segments, strict=True):
+            if len(s) == 2:
+                point |= {"low": float(s[:, 1].min()), "high": float(s[:, 1].max())}
+    yield from (point | {"series": name} for point in points)
 
 
 def _band(band: FillBetweenPolyCollection) -> dict[float, tuple[float, float]]:

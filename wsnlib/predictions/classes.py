@@ -59,7 +59,7 @@ def class_tests(first: Population, second: Population, *, confidence: float = 0.
         `first_error`, `second_error`, their standard errors; `difference` with the interval `low`,
         `high`; `t`, `df` of Welch and Satterthwaite; `p_value` and `adjusted` (Holm and Šidák).
         Where neither population varies t does not exist, and the p-value is that of the exact
-        permutation test: 1 without a difference, else 2/C(m + n, m).
+        permutation test: 1 without a difference, else 1/C(m + n, m), twice that if m = n.
 
     References:
         N21, Section 7 and Figure 7(c). Welch, *The generalization of "Student's" problem when
@@ -249,7 +249,7 @@ def _welch(first: Array, second: Array, confidence: float) -> dict[str, Array]:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = gap / error
         df = error**4 / (spreads[0] ** 2 / (m - 1) + spreads[1] ** 2 / (n - 1))
-    exact = np.where(np.abs(gap) > 1e-12, 2 / math.comb(m + n, m), 1.0)
+    exact = np.where(np.abs(gap) > 1e-12, (1 + (m == n)) / math.comb(m + n, m), 1.0)
     p_values = np.where(error > 0, 2 * stats.t.sf(np.abs(t), df), exact)
     half = np.where(error > 0, stats.t.isf((1 - each) / 2, df) * error, np.inf)
     return {

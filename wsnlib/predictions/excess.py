@@ -39,7 +39,7 @@ class Dispersion:
         observed: Mean of (p̂ᵢ − q̂ᵢ)².
         chance: What it would be by chance alone, estimated without bias.
         excess: Observed − chance: estimates mean (pᵢ − qᵢ)² without bias, so it may be negative.
-        low, high: Jackknife interval of the excess, over networks.
+        low, high: Interval of the excess, over networks.
         p_value: Of the excess, by permutation over networks.
     """
 
@@ -83,7 +83,8 @@ def dispersion(
         level: Of what the accuracies are: of every example; of every class, or of the whole test
             set (`"network"`), both weighted by their examples. A difference of populations at one level is
             a part of that at the finer ones.
-        confidence: Of the interval, whose jackknife is wide where there is no excess.
+        confidence: Of the interval: the jackknife's, and no narrower than the spread of the permuted
+            excess, as a jackknife is too narrow where the difference is near 0 and has few dimensions.
         permutations: How many assignments; the smallest p-value is 1/(permutations + 1).
         seed: Of the assignments.
 
@@ -114,14 +115,17 @@ def dispersion(
         return np.subtract(*mean_squares(gram, one, other))
 
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
+    permuted = excess(chosen, ~chosen)
     low, high = inference.jackknife(excess, m, n, confidence=confidence)
+    least = float(stats.norm.isf((1 - confidence) / 2) * permuted.std())
+    found = observed - chance
     return Dispersion(
         observed=observed,
         chance=chance,
-        excess=observed - chance,
-        low=low,
-        high=high,
-        p_value=inference.permutation_p_value(observed - chance, excess(chosen, ~chosen)),
+        excess=found,
+        low=min(low, found - least),
+        high=max(high, found + least),
+        p_value=inference.permutation_p_value(found, permuted),
     )
 
 
@@ -138,7 +142,8 @@ def explained_share(
         level: `"class"` or `"network"`.
 
     Returns:
-        The share, low, high. Of use only where `dispersion` finds an excess.
+        The share, low, high. Of use only where `dispersion` finds an excess at both levels: near 0 the
+        interval is too narrow, of `"network"` above all (95 % cover 80 to 90 % there).
 
     References:
         N21, eq. (10), whose numerator and denominator contain chance.

@@ -76,10 +76,12 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
     a normal number of variance 8 dᵀΣd/(nN²). Pearson III distributions of these moments give critical
     value and power; dᵀΣd is taken as that of a difference in the directions in which the networks of
     the pilot differ, |d|² tr Σ²/tr Σ, which is rough where they differ in quality above all. The number of
-    examples and their dependence are those of the pilot.
+    examples and their dependence are those of the pilot. With fewer than about ten networks a permutation
+    test has few values to take, and finds less than this says.
 
     Args:
-        pilot: A population of at least four networks; it estimates tr Σ, tr Σ², tr Σ³ without bias.
+        pilot: A population of at least four networks; it estimates tr Σ, tr Σ² without bias, and tr Σ³ where
+            the networks' answers have no third moments.
         difference: √mean (pᵢ − qᵢ)², in the unit of accuracies, such as 0.03.
         networks: n, of each population.
         level: Of the test.
@@ -141,8 +143,13 @@ def _pilot_moments(pilot: Population) -> tuple[float, float, float]:
     tau = float(np.trace(square) / (n * (n - 3)))
     if variation <= 0 or tau <= 0:
         raise ValueError(f"the networks of {pilot.name!r} do not differ enough to plan with; more are needed")
-    cube = float(np.sum(square * centred) / (n * (n - 1) * (n - 2)))
+    cube = float(np.sum(square * centred) / (n * (n - 1) * (n - 2))) / _centred_triangles(n)
     return variation, tau, float(np.clip(2 * np.sqrt(2) * cube / tau**1.5, 0.0, 2 * np.sqrt(2)))
+
+
+def _centred_triangles(n: int) -> float:
+    """What U-centring leaves of the mean ⟨a, b⟩⟨b, c⟩⟨c, a⟩ over n vectors without third moments."""
+    return (n**5 - 11 * n**4 + 43 * n**3 - 61 * n**2 - 4 * n + 48) / ((n - 1) ** 2 * (n - 2) ** 3)
 
 
 def _smallest(power_of: Callable[[int], float], power: float, *, least: int) -> int:

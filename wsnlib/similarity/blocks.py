@@ -21,7 +21,9 @@ Ranges are ranked by strength · √m, so that a long block counts for more than
 strength. Noise alone makes the best of many ranges positive. The null is the same matrix with each of its
 off-diagonals rolled round by an offset of its own: the values at every distance remain, and with them the
 decay, but what lies beside what along depth is lost, and with it every square. The p-value is the share of
-such matrices whose best range ranks as high.
+such matrices whose best range ranks as high. It takes the distances for independent of one another; where CKA
+is smooth along depth, neighbouring diagonals move together, small p are more frequent than that, and the two
+thresholds below carry the definition.
 
 A layer that does not vary has no CKA; it is left out, and layers before and after it are neighbours.
 
@@ -52,7 +54,8 @@ class Block:
         stop: One past the last.
         similarity: Mean CKA of its pairs of layers more than half its length apart.
         strength: `similarity` minus the mean CKA across its borders at up to half its length.
-        p_value: Share of matrices without blocks whose best range ranks as high.
+        p_value: Share of matrices without blocks whose best range ranks as high; a level only where the
+            distances are independent (see the module's head).
     """
 
     start: int
@@ -166,7 +169,7 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
     Args:
         values: (layers, layers), symmetric, in order of depth. Layers that do not vary are left out.
         start: The first layer.
-        stop: One past the last; the range has at least 2 layers that vary and is not all of them.
+        stop: One past the last; the range has at least 3 layers that vary and is not all of them.
 
     Raises:
         ValueError: If there is no such range.
@@ -180,9 +183,9 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
     matrix, kept = _varying(values)
     first, last = np.searchsorted(kept, (start, stop))
     n, length = len(matrix), int(last - first)
-    if not (start >= 0 and stop <= len(np.asarray(values)) and 2 <= length < n):
+    if not (start >= 0 and stop <= len(np.asarray(values)) and 3 <= length < n):
         raise ValueError(
-            f"the range is {start} to {stop}; 2 to {n - 1} of the {n} layers that vary are allowed"
+            f"the range is {start} to {stop}; 3 to {n - 1} of the {n} layers that vary are allowed"
         )
     i, j = np.triu_indices(n, 1)
     one, other = (i >= first) & (i < last), (j >= first) & (j < last)

@@ -124,7 +124,7 @@ def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "bia
         NaN, with a warning, if a representation does not vary.
 
     Raises:
-        ValueError: If there are fewer than 4 examples, or not equally many in both.
+        ValueError: If there are fewer than 4 examples, or not equally many in both, or no such estimator.
 
     References:
         N21, equation (1). Kornblith, Norouzi, Lee, Hinton, *Similarity of neural network representations
@@ -135,6 +135,8 @@ def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "bia
         >>> round(cka(X, -2 * X.flip(1) + 5), 6)
         1.0
     """
+    if estimator not in ("unbiased", "biased"):
+        raise ValueError(f"estimator is {estimator!r}; 'unbiased' or 'biased' is allowed")
     vectors, norms, names = [], [], []
     if len(x) != len(y):
         raise ValueError(f"y has {len(y)} examples where x has {len(x)}; the same examples are allowed")
@@ -144,7 +146,7 @@ def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "bia
             vector, norm = gram.vector, gram.norm
         else:
             _check_examples(len(value))
-            flat = value.double().flatten(1)
+            flat = as_rows(value.double())
             matrix = centred(_gram(flat - flat.mean(0)))
             norm = torch.linalg.vector_norm(matrix)
             if norm <= _rounding(matrix) ** 2 * flat.mean(0).square().sum():
@@ -201,7 +203,7 @@ def read_gram(x: torch.Tensor, *, without_component: bool = False) -> Gram:
     """
     n = len(x)
     _check_examples(n)
-    x = _rows(x)
+    x = as_rows(x)
     shift = _shift(x)
     gram = _gram(x, shift)
     scale = gram.diagonal().sum(dtype=_accurate(gram)) / n
@@ -227,7 +229,7 @@ def read_centred_gram(x: torch.Tensor) -> torch.Tensor:
         tensor([[ 1., -1.],
                 [-1.,  1.]], dtype=torch.float64)
     """
-    x = _rows(x)
+    x = as_rows(x)
     gram = _gram(x, _shift(x))
     return centred(gram.to(_accurate(gram)))
 
@@ -258,7 +260,7 @@ def full_precision(device: torch.device | str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
+def as_rows(x: torch.Tensor) -> torch.Tensor:
     """(n, p) in the order of memory, so that no layout of images is copied."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)

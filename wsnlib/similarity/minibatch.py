@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsnlib.similarity.hsic import LEAST_EXAMPLES, Gram, full_precision, read_gram, warn_constant
+from wsnlib.similarity.hsic import LEAST_EXAMPLES, Gram, as_rows, full_precision, read_gram, warn_constant
 
 Weighting = Literal["released", "paper"]
 """How batches are weighed: `"released"` by n(n − 3), `"paper"` equally."""
@@ -261,16 +261,16 @@ def full_cka(representations: Mapping[str, torch.Tensor], *, tile: int = 256) ->
             )
     if n < LEAST_EXAMPLES:
         raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
-    features, rows, constant = [], [], []
-    for name, x in representations.items():
-        flat = x.double().flatten(1)
+    features, rows, scales = [], [], []
+    for x in representations.values():
+        flat = as_rows(x.double())
         mean = flat.mean(0)
         flat = flat - mean
         own = flat.square().sum(1)
         if own.mean() <= (4 * torch.finfo(torch.float64).eps) ** 2 * mean.square().sum():
-            constant.append(name)
             flat, own = torch.zeros_like(flat), torch.zeros_like(own)
         features.append(flat)
+        scales.append(float(own.mean()))
         rows.append(own.sum() / (2 * (n - 1) * (n - 2)) - own / (n - 2))
     sums = torch.zeros(len(features), len(features), dtype=torch.float64)
     starts = range(0, n, tile)
@@ -285,10 +285,15 @@ def full_cka(representations: Mapping[str, torch.Tensor], *, tile: int = 256) ->
                 entries.append(gram.flatten())
             stacked = torch.stack(entries)
             sums += (stacked @ stacked.T).cpu() * (1 if top == left else 2)
+    names = tuple(representations)
+    # what is left of examples that all lie equally far apart is rounding
+    rounding = [n * (n - 1) * (4 * torch.finfo(torch.float64).eps * s) ** 2 for s in scales]
+    alike = sums.diagonal() <= torch.tensor(rounding, dtype=torch.float64)
+    sums[alike], sums[:, alike] = 0, 0
+    constant = [name for name, is_alike in zip(names, alike.tolist(), strict=True) if is_alike]
     if constant:
         warn_constant(constant)
     values = _normalised(sums)
-    names = tuple(representations)
     return CKAMatrix(
         rows=names,
         columns=names,
