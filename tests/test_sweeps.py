@@ -713,6 +713,16 @@ def test_the_table_has_every_field_and_result(tmp_path):
         wsn.table([experiment(seed=9)], store=store)
 
 
+def test_the_history_of_a_run_that_diverged_ends_in_nan(tmp_path):
+    store, run = wsn.Store(tmp_path), experiment()
+    ragged = {"train_loss": [1.5, np.nan], "test_accuracy": [0.25]}  # as records were before
+    store.save(wsn.Record(experiment=run, status="diverged", history=ragged, network={}))
+    history = wsn.history([run], store=store)
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["train_loss"][0] == 1.5
+    assert history["test_accuracy"].isna().tolist() == [False, True]
+
+
 def test_the_table_has_the_reported_epoch_and_the_last_one(tmp_path):
     store, run = wsn.Store(tmp_path), experiment(report="best_test")
     history = {"train_accuracy": [0.1, 0.2, 0.3], "test_accuracy": [0.5, 0.7, 0.6]}
