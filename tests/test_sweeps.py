@@ -10,7 +10,6 @@ import weakref
 from dataclasses import asdict, replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torchvision import datasets
@@ -653,6 +652,17 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 # -- time --
 
 
+def test_estimates_are_made_once_for_each_shape(monkeypatch):
+    calls = []
+    monkeypatch.setattr(experiments, "seconds_per_run", lambda run, *_, **__: calls.append(run) or 1.0)
+    runs = [experiment(width=w, seed=s) for w in (5, 10, 20) for s in range(4)]
+    assert sweeps._estimates(runs, "cpu", False) == [1.0] * 12
+    assert len(calls) == 3
+    rules = [replace(r, model=replace(r.model, allocation=rule)) for r in runs[:1] for rule in RULES[:2]]
+    assert sweeps._estimates(rules, "cpu", False) == [1.0, 1.0]
+    assert len(calls) == 4
+
+
 def test_time_is_that_of_the_weights_and_not_of_the_learning_rate(monkeypatch):
     timed = []
     monkeypatch.setattr(
@@ -677,94 +687,3 @@ def test_a_download_is_for_measurements_too(run, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers there
     with pytest.raises(wsn.DataError, match="MNIST could not be downloaded"):
         wsn.run_missing([run], store=wsn.Store(tmp_path / "store"), download=True, progress=False)
-
-
-# -- tables --
-
-
-def test_the_table_has_every_field_and_result(tmp_path):
-    store = wsn.Store(tmp_path)
-    runs = [
-        replace(experiment(width=w), model=wsn.StaticSparsity(BASE, width=w, allocation=r))
-        for w in (5, 10)
-        for r in RULES[:2]
-    ]
-    wsn.run_missing(runs, store=store, progress=False)
-    table = wsn.table(runs, store=store)
-    assert table["model.width"].tolist() == [5, 5, 10, 10]
-    assert table["model.allocation"].tolist() == ["LargestFirst", "UniformDensity"] * 2
-    assert (table["num_weights"] == 370).all()
-    assert table["connectivity"].tolist() == [1, 1, 0.5, 0.5]
-    assert (table["weights.hidden1"] + table["weights.output"] == 370).all()
-    assert table["key"].tolist() == [wsn.key(r) for r in runs]
-    assert "environment.seconds" not in table
-    assert "environment.seconds" in wsn.table(runs, store=store, environment=True)
-
-    wide = table[table["model.width"] == 10]
-    assert wsn.runs_behind(wide.iloc[::-1], runs) == runs[2:]
-    with pytest.raises(ValueError, match="of none of the 2 runs"):
-        wsn.runs_behind(wide, runs[:2])
-
-    history = wsn.history(runs, store=store)
-    assert history["epoch"].tolist() == [1, 2] * 4
-    last = history.groupby("key", sort=False)["test_accuracy"].last()
-    assert last.tolist() == table["test_accuracy_last"].tolist()
-    with pytest.raises(KeyError, match="no record"):
-        wsn.table([experiment(seed=9)], store=store)
-
-
-def test_the_history_of_a_run_that_diverged_ends_in_nan(tmp_path):
-    store, run = wsn.Store(tmp_path), experiment()
-    ragged = {"train_loss": [1.5, np.nan], "test_accuracy": [0.25]}  # as records were before
-    store.save(wsn.Record(experiment=run, status="diverged", history=ragged, network={}))
-    history = wsn.history([run], store=store)
-    assert history["epoch"].tolist() == [1, 2]
-    assert history["train_loss"][0] == 1.5
-    assert history["test_accuracy"].isna().tolist() == [False, True]
-
-
-def test_the_table_has_the_reported_epoch_and_the_last_one(tmp_path):
-    store, run = wsn.Store(tmp_path), experiment(report="best_test")
-    history = {"train_accuracy": [0.1, 0.2, 0.3], "test_accuracy": [0.5, 0.7, 0.6]}
-    network = {"num_weights": 370, "connectivity": 1.0, "weights_per_layer": {"hidden1": 320, "output": 50}}
-    store.save(
-        wsn.Record(
-            experiment=run,
-            status="finished",
-            history=history,
-            reported_epoch=2,
-            train_accuracy=0.8,
-            network=network,
-        )
-    )
-    row = wsn.table([run], store=store).iloc[0]
-    assert row[["reported_epoch", "test_accuracy", "test_accuracy_last", "train_accuracy"]].tolist() == [
-        2, 0.7, 0.6, 0.8,
-    ]  # fmt: skip
-
-
-def test_estimates_are_made_once_for_each_shape(monkeypatch):
-    calls = []
-    monkeypatch.setattr(experiments, "seconds_per_run", lambda run, *_, **__: calls.append(run) or 1.0)
-    runs = [experiment(width=w, seed=s) for w in (5, 10, 20) for s in range(4)]
-    assert sweeps._estimates(runs, "cpu", False) == [1.0] * 12
-    assert len(calls) == 3
-    rules = [replace(r, model=replace(r.model, allocation=rule)) for r in runs[:1] for rule in RULES[:2]]
-    assert sweeps._estimates(rules, "cpu", False) == [1.0, 1.0]
-    assert len(calls) == 4
-
-
-def test_any_column_is_summarised_in_any_groups():
-    runs = pd.DataFrame(
-        {
-            "width": [5, 5, 5, 9],
-            "rule": list("aaba"),
-            "train_accuracy": [0.25, 0.75, 0.7, 0.8],
-            "test_accuracy": 0.1,
-        }
-    )
-    found = wsn.summarise(runs, by=["width", "rule"], value="train_accuracy")
-    assert found["mean"].to_dict() == {(5, "a"): 0.5, (5, "b"): 0.7, (9, "a"): 0.8}
-    assert found["n"].tolist() == [2, 1, 1]
-    assert found.index.names == ["width", "rule"]
-    assert found["high"].iloc[0] == wsn.estimate([0.25, 0.75]).high

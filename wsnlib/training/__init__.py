@@ -1,8 +1,9 @@
 """Train, evaluate, predict: one loop, for a CPU and a GPU.
 
 The data lie on the device; the loop has no loader, no worker and no host synchronisation within
-an epoch. On a GPU the step is recorded once as a CUDA graph and replayed. Everything random (order,
-augmentation) is drawn on the CPU from the seed, so that a GPU sees the same batches as a CPU.
+an epoch. On a GPU the step is recorded once as a CUDA graph and replayed. What makes the
+batches (order, augmentation) is drawn on the CPU from the seed, so that a GPU sees those of a CPU; what
+layers draw, such as dropout, follows from the seed on each kind of device.
 """
 
 from wsnlib.training.checkpoints import Checkpoint, StateFile

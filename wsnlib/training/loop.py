@@ -43,7 +43,8 @@ def train(
         model: On the device of the data.
         data: Where `data.train` lies is where everything is computed.
         protocol: Epochs, batch size, optimiser, schedule, augmentation, what to report.
-        seed: Draws the order of the images and their augmentation.
+        seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
+            caller's own random numbers go on as if nothing had been trained.
         on_epoch: Called after each evaluated epoch with its number, from 1, and the history so far.
         deterministic: Use only operations that give the same bits each time on one device. On a GPU
             this needs the environment variable CUBLAS_WORKSPACE_CONFIG, and costs some time. On a CPU
