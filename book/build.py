@@ -32,7 +32,7 @@ import yaml
 from PIL import Image
 
 import gates
-from wsnlib.pages import published
+from wsnlib.book.engine import published
 
 BOOK = Path("book")
 BUILD = Path("_build")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wsnlib.pages import published
-from wsnlib.pages.provenance import PROVENANCE_TYPE
+from wsnlib.book.engine import published
+from wsnlib.book.engine.provenance import PROVENANCE_TYPE
 from wsnlib.store import Record
 
 LARGEST_NOTEBOOK = 4_000_000

@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 import wsnlib as wsn
-from wsnlib import claims
+from wsnlib import book, estimates
+from wsnlib.book.engine import claims
 
-RANGE = wsn.Claim(name="x", source="s", statement="t", reported=5, low=4, high=6, unit="points")
+RANGE = book.Claim(name="x", source="s", statement="t", reported=5, low=4, high=6, unit="points")
 
 
 def test_the_interval_is_students():
@@ -45,28 +46,35 @@ def test_the_interval_covers_as_often_as_it_says():
 )
 def test_one_rule_gives_every_verdict(low, high, expected):
     ours = wsn.Estimate(mean=(low + high) / 2, low=low, high=high, n=3)
-    assert wsn.verdict(RANGE, ours, same_data=True, full_protocol=False) == expected
-    assert wsn.verdict(RANGE, ours, same_data=False, full_protocol=True) == "not tested at this scale"
+    assert book.verdict(RANGE, ours, same_data=True, full_protocol=False) == expected
+    assert book.verdict(RANGE, ours, same_data=False, full_protocol=True) == "not tested at this scale"
 
 
 def test_numbers_of_the_whole_training_are_not_judged_by_a_shorter_one():
-    claim, ours = wsn.SPARSE_MLP["relu-best"], wsn.Estimate(mean=96.3, low=96.2, high=96.4, n=3)
-    assert wsn.verdict(claim, ours, same_data=True, full_protocol=False) == "not tested at this scale"
-    assert wsn.verdict(claim, ours, same_data=True, full_protocol=True) == "reproduced"
+    claim, ours = book.claims_of("sparse_mlp")["relu-best"], wsn.Estimate(mean=96.3, low=96.2, high=96.4, n=3)
+    assert book.verdict(claim, ours, same_data=True, full_protocol=False) == "not tested at this scale"
+    assert book.verdict(claim, ours, same_data=True, full_protocol=True) == "reproduced"
 
 
 def test_the_papers_numbers():
-    reported = {name: claim.reported for name, claim in wsn.SPARSE_MLP.items() if claim.reported is not None}
+    reported = {
+        name: claim.reported
+        for name, claim in book.claims_of("sparse_mlp").items()
+        if claim.reported is not None
+    }
     assert reported == {
         "num-weights": 3970, "relu-baseline": 90.0, "linear-baseline": 90.0, "relu-best": 96.3,
         "linear-best": 92.7, "relu-best-width": 80, "linear-best-width": 40, "relu-best-density": 0.8,
     }  # fmt: skip
-    assert all(c.low <= c.high for c in wsn.SPARSE_MLP.values())
-    assert all(c.source.startswith("G21") for c in wsn.SPARSE_MLP.values())
+    assert all(c.low <= c.high for c in book.claims_of("sparse_mlp").values())
+    assert all(c.source.startswith("G21") for c in book.claims_of("sparse_mlp").values())
     directions = ("relu-gain", "linear-gain", "first-layer", "allocation-best")
     above_0 = (math.nextafter(0, 1), math.inf)
-    assert all((wsn.SPARSE_MLP[name].low, wsn.SPARSE_MLP[name].high) == above_0 for name in directions)
-    rest = {name: claim for name, claim in wsn.SPARSE_MLP.items() if name not in directions}
+    assert all(
+        (book.claims_of("sparse_mlp")[name].low, book.claims_of("sparse_mlp")[name].high) == above_0
+        for name in directions
+    )
+    rest = {name: claim for name, claim in book.claims_of("sparse_mlp").items() if name not in directions}
     ranges = {name: (claim.low, claim.high) for name, claim in rest.items()}
     assert ranges == {
         "num-weights": (3970, 3970), "relu-baseline": (88.5, 91.5), "linear-baseline": (88.5, 91.5),
@@ -79,20 +87,26 @@ def test_the_papers_numbers():
 def test_no_gain_is_not_a_gain(name):
     for gain, expected in ((0.0, "not reproduced"), (1e-9, "reproduced")):
         ours = wsn.Estimate(mean=gain, low=gain, high=gain, n=3)
-        assert wsn.verdict(wsn.SPARSE_MLP[name], ours, same_data=True, full_protocol=False) == expected
+        assert (
+            book.verdict(book.claims_of("sparse_mlp")[name], ours, same_data=True, full_protocol=False)
+            == expected
+        )
 
 
 def test_the_table_has_every_claim_and_its_verdict():
     ours = {"relu-gain": wsn.estimate([5.0, 5.1, 4.9]), "relu-best-width": wsn.spread([80, 80, 320])}
-    table = wsn.claims_table(wsn.SPARSE_MLP, ours, same_data=True, full_protocol=False)
-    assert len(table) == len(wsn.SPARSE_MLP)
+    table = book.claims_table(book.claims_of("sparse_mlp"), ours, same_data=True, full_protocol=False)
+    assert len(table) == len(book.claims_of("sparse_mlp"))
     by_claim = table.set_index("claim")["verdict"]
-    assert by_claim[wsn.SPARSE_MLP["relu-gain"].statement] == "reproduced"
-    assert by_claim[wsn.SPARSE_MLP["relu-best-width"].statement] == "partly"
+    assert by_claim[book.claims_of("sparse_mlp")["relu-gain"].statement] == "reproduced"
+    assert by_claim[book.claims_of("sparse_mlp")["relu-best-width"].statement] == "partly"
     assert (by_claim == "not tested at this scale").sum() == len(table) - 2
     with pytest.raises(ValueError, match="'relu-gian' is not a claim; one of num-weights"):
-        wsn.claims_table(
-            wsn.SPARSE_MLP, {"relu-gian": ours["relu-gain"]}, same_data=True, full_protocol=False
+        book.claims_table(
+            book.claims_of("sparse_mlp"),
+            {"relu-gian": ours["relu-gain"]},
+            same_data=True,
+            full_protocol=False,
         )
 
 
@@ -106,7 +120,7 @@ def test_the_held_out_best_of_pure_noise_is_not_above_its_mean():
     held, best = [], []
     for _ in range(tries):
         table = noise(30, 3, rng)
-        held.append(claims.held_out_best(table, cell=["width"])["test_accuracy"].mean())
+        held.append(estimates.held_out_best(table, cell=["width"])["test_accuracy"].mean())
         best.append(table.groupby("width")["test_accuracy"].mean().max())
     assert abs(np.mean(held)) < 4 * np.std(held) / math.sqrt(tries)
     assert np.mean(best) > 0.8
@@ -115,7 +129,7 @@ def test_the_held_out_best_of_pure_noise_is_not_above_its_mean():
 def test_a_cell_is_known_by_all_its_columns():
     index = pd.MultiIndex.from_product([(0, 1), (5, 9), (0.5, 1.0)], names=["seed", "width", "density"])
     table = pd.DataFrame({"test_accuracy": [0.1, 0.2, 0.7, 0.3] * 2}, index=index).reset_index()
-    found = claims.held_out_best(table, cell=["width", "density"])
+    found = estimates.held_out_best(table, cell=["width", "density"])
     assert found["test_accuracy"].tolist() == [0.7, 0.7]
     assert found[["width", "density"]].to_numpy().tolist() == [[9, 0.5]] * 2
 
@@ -124,8 +138,8 @@ def test_a_cell_with_a_diverged_run_is_never_chosen():
     table = pd.DataFrame(
         {"width": [5, 9] * 3, "seed": [0, 0, 1, 1, 2, 2], "test_accuracy": [0.5, 0.9, 0.5, np.nan, 0.5, 0.9]}
     )
-    assert claims.held_out_best(table, cell=["width"])["width"].tolist() == [5, 9, 5]
-    assert claims.why(RANGE, claims.estimate([np.nan, 5]), same_data=True, full_protocol=True) == (
+    assert estimates.held_out_best(table, cell=["width"])["width"].tolist() == [5, 9, 5]
+    assert claims.why(RANGE, estimates.estimate([np.nan, 5]), same_data=True, full_protocol=True) == (
         "a run gave no number"
     )
 
@@ -134,12 +148,12 @@ def test_a_cell_may_be_known_by_what_it_lacks():
     table = pd.DataFrame(
         {"density": [np.nan, 0.1] * 2, "seed": [0, 0, 1, 1], "test_accuracy": [0.9, 0.6] * 2}
     )
-    assert claims.held_out_best(table, cell=["density"])["test_accuracy"].tolist() == [0.9, 0.9]
+    assert estimates.held_out_best(table, cell=["density"])["test_accuracy"].tolist() == [0.9, 0.9]
 
 
 def test_a_single_seed_gives_the_best_cell():
     table = pd.DataFrame({"width": [5, 9], "seed": [0, 0], "test_accuracy": [0.5, 0.9]})
-    assert claims.held_out_best(table, cell=["width"])["width"].tolist() == [9]
+    assert estimates.held_out_best(table, cell=["width"])["width"].tolist() == [9]
     assert wsn.estimate([0.9]).high == math.inf
     with pytest.raises(ValueError, match="values has shape"):
         wsn.estimate([])
@@ -161,14 +175,14 @@ def test_the_interval_of_a_correlation_is_fishers():
 
 
 def test_the_ranges_of_the_kernel_s_claims():
-    ranges = {name: (claim.low, claim.high) for name, claim in wsn.GP_KERNEL.items()}
+    ranges = {name: (claim.low, claim.high) for name, claim in book.claims_of("gp_kernel").items()}
     assert ranges == {
         "theorem-1": (0.9, 1.1), "approximation": (0.8, 1.25), "minimiser": (79, 317),
         "sparse-gain": (math.nextafter(0, 1), math.inf), "similar-width": (-1, 1), "correlation": (0.7, 1),
         "distance-falls": (math.nextafter(0, 1), 1),
     }  # fmt: skip
     p_star = wsn.paper_minimiser(base_width=8, dimension=784)
-    assert wsn.GP_KERNEL["minimiser"].reported == round(8 / p_star)
+    assert book.claims_of("gp_kernel")["minimiser"].reported == round(8 / p_star)
 
 
 def test_the_ends_of_fiellers_interval_are_where_students_test_turns():
@@ -212,6 +226,6 @@ def test_a_ratio_without_a_denominator_has_no_bounds():
     ],
 )
 def test_the_range_of_a_claim_in_words(low, high, said):
-    claim = wsn.Claim(name="c", source="", statement="", low=low, high=high, unit="points")
-    table = wsn.claims_table({"c": claim}, {}, same_data=True, full_protocol=True)
+    claim = book.Claim(name="c", source="", statement="", low=low, high=high, unit="points")
+    table = book.claims_table({"c": claim}, {}, same_data=True, full_protocol=True)
     assert table["holds in"].tolist() == [said]

@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 import wsnlib as wsn
-from wsnlib import chapters, cli, specs
-from wsnlib.parameters.base import Parameters
+from wsnlib import book, cli, specs
+from wsnlib.book import your_network
 from wsnlib.sweeps import missing
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +45,8 @@ def wsn_command(*words: str) -> tuple[int, str]:
 
 
 def runs_of(file: Path) -> list[wsn.Experiment]:
-    p = wsn.read_parameters(file)
-    return [run for stage in wsn.chapter_stages(p, store=wsn.default_store()) for run in stage]
+    p = book.read_parameters(file)
+    return [run for stage in book.chapter_stages(p, store=wsn.default_store()) for run in stage]
 
 
 def test_run_makes_what_is_missing_and_says_so(small):
@@ -164,11 +164,11 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize("file", [f for f in FILES if "scorecard" not in f.name], ids=lambda p: p.stem)
 def test_every_profile_has_its_runs_and_they_are_specs(file, tmp_path, monkeypatch):
-    p = wsn.read_parameters(file)
-    assert isinstance(p, Parameters)
+    p = book.read_parameters(file)
+    assert isinstance(p, book.ChapterParameters)
     if file.stem.startswith("your_network") and file.stem != "your_network.gpu":
-        monkeypatch.setattr(chapters.your_network.data, "num_classes", lambda _: 10)
-    runs = next(iter(wsn.chapter_stages(p, store=wsn.Store(tmp_path))))
+        monkeypatch.setattr(your_network.data, "num_classes", lambda _: 10)
+    runs = next(iter(book.chapter_stages(p, store=wsn.Store(tmp_path))))
     keys = {specs.key(run) for run in runs}
     assert len(keys) > 4
     assert all(run.training.epochs >= 1 for run in runs if isinstance(run, wsn.Experiment))
@@ -176,22 +176,22 @@ def test_every_profile_has_its_runs_and_they_are_specs(file, tmp_path, monkeypat
 
 def test_the_published_records_are_those_of_the_profiles_they_were_made_with(monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(chapters.your_network.data, "num_classes", lambda _: 10)
+    monkeypatch.setattr(your_network.data, "num_classes", lambda _: 10)
     store = wsn.Store(ROOT / "records")
     finished = store.keys()
     for file in (ROOT / "params").glob("*.cpu.yml"):
-        stages = list(wsn.chapter_stages(wsn.read_parameters(file), store=store))
+        stages = list(book.chapter_stages(book.read_parameters(file), store=store))
         assert {specs.key(run) for runs in stages for run in runs} <= finished, file.name
 
 
 def test_a_chapter_asks_for_no_run_that_wsn_run_does_not_make():
-    """Whatever builds a spec that has a record does so in `wsnlib.chapters`, not in a page."""
+    """Whatever builds a spec that has a record does so in `wsnlib.book`, not in a page."""
     for path in sorted((ROOT / "book").glob("*.ipynb")):
         if path.stem == "scorecard":  # reads what the others measured
             continue
         code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         text = "\n".join(code)
-        assert re.search(r"wsn\.\w+(_runs|Runs)\(p\)", text), path.name
+        assert re.search(r"chapter\.[rR]uns\(p\)", text), path.name
         for name in ("Experiment", "LayerSimilarity", "NetworkSimilarity", "KernelDistances"):
             assert f"wsn.{name}(" not in text, path.name
 
@@ -199,5 +199,5 @@ def test_a_chapter_asks_for_no_run_that_wsn_run_does_not_make():
 def test_parameters_of_the_command_are_those_of_the_page():
     for file in SMOKE:
         values = yaml.safe_load(file.read_text())
-        read = json.loads(wsn.read_parameters(file).model_dump_json())
+        read = json.loads(book.read_parameters(file).model_dump_json())
         assert {name: read[name] for name in values} == values

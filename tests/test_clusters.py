@@ -16,7 +16,7 @@ from distributed import Client
 from reliability import fault
 
 import wsnlib as wsn
-from wsnlib import specs
+from wsnlib import book, specs
 from wsnlib.sweeps import clusters
 
 ROOT = Path(__file__).parent.parent
@@ -213,7 +213,7 @@ def test_the_command_hands_its_runs_to_the_scheduler_that_it_is_told_of(tmp_path
         done = subprocess.run([COMMAND, *words], capture_output=True, text=True, timeout=200)
         executed = own.run(lambda dask_worker: dask_worker.state.executed_count)
     assert done.returncode == 0, done.stderr
-    (stage,) = wsn.chapter_stages(wsn.read_parameters(file), store=wsn.Store(place))
+    (stage,) = book.chapter_stages(book.read_parameters(file), store=wsn.Store(place))
     assert wsn.Store(place).keys() == set(map(wsn.key, stage))
     assert len(stage) == 6 and sum(executed.values()) >= 6
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import wsnlib as wsn
+from wsnlib import book
 
 RNG = np.random.default_rng(3)
 
@@ -161,7 +162,7 @@ def test_guides_are_left_out_and_panels_named():
 def test_verdicts_are_bars_in_the_order_of_the_rows():
     counts = pd.DataFrame({"reproduced": [2, 1], "not reproduced": [0, 3]}, index=["G21", "N21"])
     ax = axes()
-    wsn.plot_verdicts(counts, ax=ax)
+    book.plot_verdicts(counts, ax=ax)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["G21", "N21"]
     assert ax.yaxis_inverted()
     last = next(bar for bar in ax.patches if bar.get_width() == 3)

@@ -16,7 +16,7 @@ import pytest
 from reliability import fault
 
 import wsnlib as wsn
-from wsnlib import experiments, specs
+from wsnlib import book, experiments, specs
 from wsnlib.store import records
 
 ROOT = Path(__file__).parent.parent
@@ -333,18 +333,18 @@ def test_pickles_are_no_checkpoint_and_no_parameters(tmp_path, nothing_runs):
     with pytest.raises(
         ValueError, match="sparse_mlp.x.yml cannot be read: could not determine a constructor"
     ):
-        wsn.read_parameters(path)
+        book.read_parameters(path)
     path.write_text("- 1\n")
     with pytest.raises(ValueError, match="holds list; a mapping of parameters is allowed"):
-        wsn.read_parameters(path)
+        book.read_parameters(path)
     with pytest.raises(
         ValueError, match="mine.yml is of no chapter; bottlenecks, cka_blocks, .* are allowed"
     ):
-        wsn.read_parameters(tmp_path / "mine.yml")
+        book.read_parameters(tmp_path / "mine.yml")
 
 
 def test_the_store_knows_no_pickle():
-    for package in ("store", "specs", "training", "chapters", "parameters"):
+    for package in ("store", "specs", "training", "book"):
         for path in (ROOT / "wsnlib" / package).rglob("*.py"):
             text = path.read_text()
             assert not any(f"import {m}" in text for m in ("pickle", "marshal", "shelve", "dill")), path

@@ -16,9 +16,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import wsnlib as wsn
-from wsnlib import claims
-from wsnlib.pages import page as page_module
-from wsnlib.pages import provenance, published, scores, verdicts
+from wsnlib import book
+from wsnlib.book import sparse_mlp
+from wsnlib.book.engine import page as page_module
+from wsnlib.book.engine import claims, provenance, published, scores, verdicts
 from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
@@ -55,8 +56,8 @@ def line(points: int = 3) -> Figure:
     return figure
 
 
-def made_page(store) -> wsn.Page:
-    return wsn.Page(wsn.SparseMLPParameters(profile="cpu", preset="clean", validation_size=7), store=store)
+def made_page(store) -> book.Page:
+    return book.Page(sparse_mlp.Parameters(profile="cpu", preset="clean", validation_size=7), store=store)
 
 
 def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
@@ -156,7 +157,7 @@ def test_durations_in_words(seconds, words):
 
 
 CLAIMS = {
-    name: wsn.Claim(name=name, source="G21, Figure 5", statement=f"<{name}>", low=1, high=2, unit="points")
+    name: book.Claim(name=name, source="G21, Figure 5", statement=f"<{name}>", low=1, high=2, unit="points")
     for name in ("held", "part", "never", "missing")
 }
 OURS = {
@@ -166,9 +167,9 @@ OURS = {
 }
 
 
-def made_verdicts(**scale) -> wsn.Verdicts:
+def made_verdicts(**scale) -> book.Verdicts:
     at = {"same_data": True, "full_protocol": False, "chapter": "c", "profile": "cpu", "preset": "clean"}
-    return wsn.Verdicts(claims=CLAIMS, ours=OURS, **(at | scale))
+    return book.Verdicts(claims=CLAIMS, ours=OURS, **(at | scale))
 
 
 def test_verdicts_survive_the_notebook():
@@ -194,7 +195,7 @@ def test_the_table_of_verdicts_escapes_and_marks_its_rows():
 
 def test_an_estimate_without_a_claim_is_refused():
     with pytest.raises(ValueError, match="'held' is not a claim; one of other is allowed"):
-        wsn.Verdicts(claims={"other": CLAIMS["part"]}, ours=OURS, same_data=True, full_protocol=False,
+        book.Verdicts(claims={"other": CLAIMS["part"]}, ours=OURS, same_data=True, full_protocol=False,
                      chapter="c", profile="cpu", preset="clean")  # fmt: skip
 
 
@@ -216,25 +217,25 @@ def test_why_a_verdict_is_what_it_is(ours, scale, words):
 
 
 def test_an_interval_beside_0_does_not_hold_it():
-    claim = wsn.Claim(name="c", source="", statement="", low=-2, high=-1, unit="points")
+    claim = book.Claim(name="c", source="", statement="", low=-2, high=-1, unit="points")
     ours = wsn.Estimate(mean=-1, low=-1.5, high=-0.5, n=3)
     words = claims.why(claim, ours, same_data=True, full_protocol=False)
     assert words == "the interval lies in the range only in part"
 
 
 def test_why_a_number_of_the_whole_training_is_not_judged():
-    claim, ours = wsn.SPARSE_MLP["relu-best"], wsn.Estimate(mean=96, low=95, high=97, n=3)
+    claim, ours = book.claims_of("sparse_mlp")["relu-best"], wsn.Estimate(mean=96, low=95, high=97, n=3)
     words = claims.why(claim, ours, same_data=True, full_protocol=False)
     assert words == "only the paper's data and its whole training can tell"
     assert (
-        claims.why(wsn.FURTHER["resized"], None, same_data=False, full_protocol=False)
+        claims.why(book.claims_of("")["resized"], None, same_data=False, full_protocol=False)
         == "no page trains on ImageNet"
     )
 
 
 def notebook(chapter: str, ours: dict[str, wsn.Estimate], **scale) -> dict:
     at = {"same_data": True, "full_protocol": False, "profile": "cpu", "preset": "clean"} | scale
-    made = wsn.Verdicts(claims=wsn.CHAPTER_CLAIMS[chapter], ours=ours, chapter=chapter, **at)
+    made = book.Verdicts(claims=book.claims_of(chapter), ours=ours, chapter=chapter, **at)
     return {"metadata": {}, "cells": [{"outputs": [{"data": made._repr_mimebundle_()}]}]}
 
 
@@ -243,42 +244,42 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
         "relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3),
         "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3),
     }
-    table = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours)})
-    assert len(table) == sum(map(len, wsn.CHAPTER_CLAIMS.values())) + len(wsn.FURTHER)
+    table = book.scorecard({"sparse_mlp": notebook("sparse_mlp", ours)})
+    assert len(table) == sum(len(book.claims_of(c)) for c in ("", *book.judging_chapters()))
     assert table["paper"].tolist() == sorted(table["paper"])
     by_claim = table.set_index("claim")
-    gain = by_claim.loc[wsn.SPARSE_MLP["relu-gain"].statement]
+    gain = by_claim.loc[book.claims_of("sparse_mlp")["relu-gain"].statement]
     assert (gain["verdict"], gain["n"], gain["page"], gain["profile"]) == (
         "reproduced",
         3,
         "sparse_mlp",
         "cpu",
     )
-    assert by_claim.loc[wsn.SPARSE_MLP["linear-gain"].statement, "verdict"] == "partly"
-    counts = wsn.summary(table)
+    assert by_claim.loc[book.claims_of("sparse_mlp")["linear-gain"].statement, "verdict"] == "partly"
+    counts = book.verdict_counts(table)
     assert counts.loc["both", ["reproduced", "partly"]].tolist() == [1, 1]
     assert counts.loc["both", "claims"] == len(table)
     assert (counts.loc["G21"] + counts.loc["N21"]).equals(counts.loc["both"])
     assert "| G21 |" in scores.summary_markdown(table)
     page = notebook("sparse_mlp", ours)
-    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-gain"]) == "reproduced"
-    assert scores.verdict_on(page, wsn.SPARSE_MLP["relu-best"]) == "not tested at this scale"
-    assert scores.measured_on(page, wsn.SPARSE_MLP["linear-gain"]) == "0 (-1 to 1)"
+    assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-gain"]) == "reproduced"
+    assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-best"]) == "not tested at this scale"
+    assert scores.measured_on(page, book.claims_of("sparse_mlp")["linear-gain"]) == "0 (-1 to 1)"
     with pytest.raises(KeyError, match="no estimate for 'relu-best'; one of relu-gain, linear-gain is"):
-        scores.measured_on(page, wsn.SPARSE_MLP["relu-best"])
-    elsewhere = wsn.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
+        scores.measured_on(page, book.claims_of("sparse_mlp")["relu-best"])
+    elsewhere = book.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
     assert set(elsewhere["verdict"]) == {"not tested at this scale"}
 
 
 def test_a_typed_verdict_does_not_count():
     page = notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=-5, low=-6, high=-4, n=3)})
     page["cells"][0]["outputs"][0]["data"][verdicts.VERDICTS_TYPE]["verdicts"]["relu-gain"] = "reproduced"
-    table = wsn.scorecard({"sparse_mlp": page}).set_index("claim")
-    assert table.loc[wsn.SPARSE_MLP["relu-gain"].statement, "verdict"] == "not reproduced"
+    table = book.scorecard({"sparse_mlp": page}).set_index("claim")
+    assert table.loc[book.claims_of("sparse_mlp")["relu-gain"].statement, "verdict"] == "not reproduced"
 
 
 def test_no_figure_table_or_theorem_of_the_papers_is_missing():
-    names = {paper: [e.name for e in wsn.EXHIBITS if e.paper == paper] for paper in ("G21", "N21")}
+    names = {paper: [e.name for e in book.exhibits() if e.paper == paper] for paper in ("G21", "N21")}
     appendix = ["C.1", *(f"D.{i}" for i in range(1, 9)), "E.1", *(f"F.{i}" for i in range(1, 5))]
     expected = {
         "G21": [*(f"Figure {i}" for i in range(1, 15)), "Table 1", "Theorem 1"],
@@ -297,46 +298,49 @@ def test_every_exhibit_has_a_figure_of_ours_a_table_or_a_reason():
         }
         for path in PAGES
     }
-    for exhibit in wsn.EXHIBITS:
+    for exhibit in book.exhibits():
         assert set(exhibit.figures) <= labels[exhibit.chapter], exhibit
-    table = wsn.exhibits_table(wsn.scorecard({}))
-    assert len(table) == len(wsn.EXHIBITS)
+    table = book.exhibits_table(book.scorecard({}))
+    assert len(table) == len(book.exhibits())
     judged = table["verdicts"] != ""
     assert table.loc[~judged, "exhibit"].tolist() == ["Figure 2"]
 
 
 def test_names_of_claims_are_unique_and_every_source_names_a_paper():
-    every = [c for of in (*wsn.CHAPTER_CLAIMS.values(), wsn.FURTHER, wsn.PRINTED) for c in of.values()]
-    statements = [c.statement for c in every if c.name not in wsn.PRINTED]
+    judged = [book.claims_of(c) for c in ("", *book.judging_chapters())]
+    every = [c for of in (*judged, book.printed_claims()) for c in of.values()]
+    statements = [c.statement for c in every if c.name not in book.printed_claims()]
     assert len(set(statements)) == len(statements)
     assert {c.source.partition(", ")[0] for c in every} == {"G21", "N21"}
     assert all(c.low <= c.high for c in every)
-    assert all(c.untested for c in wsn.FURTHER.values())
+    assert all(c.untested for c in book.claims_of("").values())
 
 
 def test_every_number_of_the_papers_tables_is_on_the_scorecard():
-    table = wsn.printed_numbers({})
+    table = book.printed_numbers({})
     per = table["where"].value_counts()
-    assert per["Table B.1"] == 2 * len(wsn.TABLE_B1) == 50
-    assert per["Table F.2"] == len(wsn.TABLE_F2) == 29
+    assert per["Table B.1"] == book.printed_table("N21", "Table B.1").size == 50
+    assert per["Table F.2"] == len(book.printed_table("N21", "Table F.2")) == 29
     assert (per["Figure F.2"], per["Figure F.3"], per["Table F.1"]) == (8, 8, 3)
-    assert per["Figure 10"] == sum(map(len, wsn.FIGURE_10.values())) == 50
-    assert per["Table 1"] == len(wsn.TABLE_1)
-    accuracies = sum(map(len, wsn.TABLE_1.values()))
-    assert sum(name.startswith("imagenet-") for name in wsn.RESNET_SWEEP) == accuracies == 9
-    computed = wsn.printed_numbers({"weights-8": wsn.spread([175_192]), "weights-12": wsn.spread([500_000])})
+    assert per["Figure 10"] == book.printed_table("G21", "Figure 10").size == 50
+    assert per["Table 1"] == len(book.printed_table("G21", "Table 1"))
+    accuracies = book.printed_table("G21", "Table 1")[["dense", "sparse"]].count().sum()
+    assert sum(name.startswith("imagenet-") for name in book.claims_of("resnet_sweep")) == accuracies == 9
+    computed = book.printed_numbers({"weights-8": wsn.spread([175_192]), "weights-12": wsn.spread([500_000])})
     assert computed["verdict"].value_counts()[["reproduced", "not reproduced"]].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if p.stem in wsn.CHAPTER_CLAIMS], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if p.stem in book.judging_chapters()], ids=lambda p: p.stem
+)
 def test_a_published_page_holds_its_verdicts_and_they_follow_from_its_estimates(path):
     held = published.verdicts_of(published.read_notebook(path))
     assert held["chapter"] == path.stem
-    ours, of_chapter = verdicts.estimates_of(held), wsn.CHAPTER_CLAIMS[path.stem]
+    ours, of_chapter = verdicts.estimates_of(held), book.claims_of(path.stem)
     assert set(ours) <= set(of_chapter)
     scale = {"same_data": held["same_data"], "full_protocol": held["full_protocol"]}
     again = {
-        name: str(wsn.verdict(claim, ours[name], **scale)) if name in ours else "not tested at this scale"
+        name: str(book.verdict(claim, ours[name], **scale)) if name in ours else "not tested at this scale"
         for name, claim in of_chapter.items()
     }
     assert held["verdicts"] == again
@@ -346,7 +350,7 @@ def test_the_scorecard_says_what_the_pages_say():
     """Its page shows the table that the other pages give now."""
     page = published.read_notebook(ROOT / "book" / "scorecard.ipynb")
     html = next(h for h in published.outputs_of(page, "text/html") if "Claims of G21" in "".join(h))
-    table = wsn.scorecard(wsn.read_pages(ROOT / "book"))
+    table = book.scorecard(book.read_pages(ROOT / "book"))
     rows = re.findall(r'<tr class="verdict-([\w-]+)">', "".join(html))
     expected = table.loc[table["paper"] == "G21", "verdict"].str.replace(" ", "-")
     assert rows == expected.tolist()
@@ -355,7 +359,7 @@ def test_the_scorecard_says_what_the_pages_say():
 def test_missing_pages_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"there is no bottlenecks.ipynb in nowhere"):
-        wsn.read_pages("nowhere")
+        book.read_pages("nowhere")
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import wsnlib as wsn
-from wsnlib.parameters import SparseMLPParameters
+from wsnlib import book
+from wsnlib.book import bottlenecks, cka_blocks, gp_kernel, resnet_sweep, sparse_mlp, your_network
 
 ROOT = Path(__file__).parent.parent
 EVERY_FILE = sorted((ROOT / "params").glob("*.yml"))
@@ -31,19 +32,19 @@ def test_a_parameter_file_means_the_same_on_its_page_and_alone(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_parameter_file_is_valid(file):
     values = yaml.safe_load(file.read_text())
-    parameters = SparseMLPParameters.read(values)
+    parameters = sparse_mlp.Parameters.read(values)
     assert parameters.profile == file.stem.split(".")[1]
     assert parameters.training.report == "best_test"
     assert [f.stem for f in FILES] == [f"sparse_mlp.{p}" for p in ("cpu", "gpu", "paper", "smoke")]
 
 
 def test_the_paper_profile_is_the_papers_protocol():
-    p = SparseMLPParameters.read(yaml.safe_load((ROOT / "params" / "sparse_mlp.paper.yml").read_text()))
+    p = sparse_mlp.Parameters.read(yaml.safe_load((ROOT / "params" / "sparse_mlp.paper.yml").read_text()))
     assert p.full_protocol
     assert p.same_data
     assert p.training == wsn.Training(epochs=300, batch_size=100, learning_rate=0.1, report="best_test")
     assert p.data_spec == wsn.MNIST()
-    smaller = SparseMLPParameters.read({"data": "digits", "epochs": 25})
+    smaller = sparse_mlp.Parameters.read({"data": "digits", "epochs": 25})
     assert not smaller.full_protocol
     assert not smaller.same_data
 
@@ -61,12 +62,12 @@ def test_the_paper_profile_is_the_papers_protocol():
     ids=str,
 )
 def test_another_protocol_or_other_data_are_not_the_papers(change, whole, same):
-    p = SparseMLPParameters.read({"data": "mnist", "epochs": 300} | change)
+    p = sparse_mlp.Parameters.read({"data": "mnist", "epochs": 300} | change)
     assert (p.full_protocol, p.same_data) == (whole, same)
 
 
 def test_every_number_of_the_protocol_is_passed_on():
-    p = SparseMLPParameters.read({"epochs": 7, "batch_size": 13, "learning_rate": 0.3})
+    p = sparse_mlp.Parameters.read({"epochs": 7, "batch_size": 13, "learning_rate": 0.3})
     assert p.training == wsn.Training(epochs=7, batch_size=13, learning_rate=0.3, report="best_test")
 
 
@@ -106,28 +107,28 @@ MISTAKES = [
 @pytest.mark.parametrize(("values", "message"), MISTAKES, ids=lambda v: str(v)[:30])
 def test_mistakes_are_named_in_one_sentence(values, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        SparseMLPParameters.read(values)
+        sparse_mlp.Parameters.read(values)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
 def test_a_notebook_s_own_variables_are_not_parameters():
     namespace = {"In": [], "Out": {}, "_": 3, "wsn": wsn, "epochs": 7}
-    first = SparseMLPParameters.read(namespace)
-    again = SparseMLPParameters.read(namespace | {"p": first, "rules": [1], "epochs": 8})
+    first = sparse_mlp.Parameters.read(namespace)
+    again = sparse_mlp.Parameters.read(namespace | {"p": first, "rules": [1], "epochs": 8})
     assert (first.epochs, again.epochs) == (7, 8)
 
 
 def test_the_clean_preset_chooses_on_validation_images():
-    p = SparseMLPParameters.read({"preset": "clean", "validation_size": 100})
+    p = sparse_mlp.Parameters.read({"preset": "clean", "validation_size": 100})
     assert p.data_spec == wsn.Digits(validation_size=100)
     assert p.training.report == "best_validation"
     packed = {"data": "mine", "data_sha256": "a" * 64, "validation_size": 100}
-    p = SparseMLPParameters.read(packed | {"preset": "clean"})
+    p = sparse_mlp.Parameters.read(packed | {"preset": "clean"})
     assert p.data_spec == wsn.PackedData(name="mine", sha256="a" * 64, validation_size=100)
-    p = SparseMLPParameters.read(packed | {"preset": "faithful"})
+    p = sparse_mlp.Parameters.read(packed | {"preset": "faithful"})
     assert p.data_spec == wsn.PackedData(name="mine", sha256="a" * 64)
-    assert SparseMLPParameters.read({"data": "fashion_mnist"}).data_spec == wsn.FashionMNIST()
+    assert sparse_mlp.Parameters.read({"data": "fashion_mnist"}).data_spec == wsn.FashionMNIST()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_papermill_stops_with_the_same_sentence_before_any_work(name, value, mes
 
 
 def test_the_kernel_s_parameters_are_its_protocol():
-    p = wsn.GPKernelParameters.read(
+    p = gp_kernel.Parameters.read(
         {"data": "mnist", "train_size": 2048, "validation_size": 512, "preset": "clean", "epochs": 300}
     )
     assert p.data_spec == wsn.MNIST(train_size=2048, validation_size=512)
@@ -165,7 +166,7 @@ def test_the_kernel_s_parameters_are_its_protocol():
     assert (p.same_data, p.full_protocol) == (True, False)
     assert p.model_copy(update={"seeds": list(range(10))}).full_protocol
     assert not p.model_copy(update={"train_size": 1000}).same_data
-    faithful = wsn.GPKernelParameters.read({"train_size": 700, "validation_size": 5})
+    faithful = gp_kernel.Parameters.read({"train_size": 700, "validation_size": 5})
     assert faithful.data_spec == wsn.Digits(train_size=700)
     assert faithful.training(1.0).report == "best_test"
 
@@ -186,10 +187,10 @@ def test_the_kernel_s_parameters_are_its_protocol():
 )
 def test_mistakes_in_the_kernel_s_parameters_are_named(given, message):
     with pytest.raises(ValueError, match=message):
-        wsn.GPKernelParameters.read(given)
+        gp_kernel.Parameters.read(given)
 
 
-RESNET_CHAPTERS = {"bottlenecks": wsn.BottlenecksParameters, "resnet_sweep": wsn.ResNetSweepParameters}
+RESNET_CHAPTERS = {"bottlenecks": bottlenecks.Parameters, "resnet_sweep": resnet_sweep.Parameters}
 RESNET_FILES = [f for chapter in RESNET_CHAPTERS for f in sorted((ROOT / "params").glob(f"{chapter}.*.yml"))]
 
 
@@ -206,9 +207,7 @@ def test_every_parameter_file_of_the_resnet_chapters_is_valid(file):
 
 
 def test_the_paper_profile_of_the_resnet_chapters_is_the_papers_protocol():
-    p = wsn.ResNetSweepParameters.read(
-        yaml.safe_load((ROOT / "params" / "resnet_sweep.paper.yml").read_text())
-    )
+    p = resnet_sweep.Parameters.read(yaml.safe_load((ROOT / "params" / "resnet_sweep.paper.yml").read_text()))
     assert p.training == wsn.Training(
         epochs=300,
         batch_size=128,
@@ -226,7 +225,7 @@ def test_the_paper_profile_of_the_resnet_chapters_is_the_papers_protocol():
     }
     assert p.base_widths == [8, 12, 18, 40, 64]
     assert p.widths(8) == [8, 12, 18, 27, 40, 60, 91]
-    assert p.imagenet_widths == list(wsn.TABLE_1)
+    assert p.imagenet_widths == list(book.printed_table("G21", "Table 1").index)
     large = p.imagenet_training
     assert (large.epochs, large.weight_decay, large.schedule) == (150, 1e-4, wsn.Cosine())
     assert large.augmentation == wsn.ResizedCropAndFlip(scale=(0.2, 1.0))
@@ -235,7 +234,7 @@ def test_the_paper_profile_of_the_resnet_chapters_is_the_papers_protocol():
 def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
     values = {"data": "cifar10", "preset": "clean", "validation_size": 100, "train_size": 900}
     families = {"base_widths": [8, 12], "widening_factors": [1.0, 1.5, 4.0], "largest_width": 32}
-    p = wsn.ResNetSweepParameters.read(values | families)
+    p = resnet_sweep.Parameters.read(values | families)
     assert (p.widths(8), p.widths(12)) == ([8, 12, 32], [12, 18])
     assert p.data_specs == {"cifar10": wsn.CIFAR10(train_size=900, validation_size=100)}
     assert p.training.report == "best_validation"
@@ -256,7 +255,7 @@ def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
 )
 def test_mistakes_in_the_resnet_chapters_are_named_in_one_sentence(values, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        wsn.ResNetSweepParameters.read(values)
+        resnet_sweep.Parameters.read(values)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -266,7 +265,7 @@ YOURS = sorted((ROOT / "params").glob("your_network.*.yml"))
 
 @pytest.mark.parametrize("file", YOURS, ids=lambda f: f.stem)
 def test_every_parameter_file_of_your_network_is_valid(file):
-    p = wsn.YourNetworkParameters.read(yaml.safe_load(file.read_text()))
+    p = your_network.Parameters.read(yaml.safe_load(file.read_text()))
     assert p.profile == file.stem.split(".")[1]
     assert p.training.report == "last"
     assert p.training.evaluate_every == p.epochs
@@ -277,7 +276,7 @@ def test_every_parameter_file_of_your_network_is_valid(file):
 
 
 def test_a_network_and_data_of_ones_own_are_its_parameters():
-    p = wsn.YourNetworkParameters.read(
+    p = your_network.Parameters.read(
         {
             "factory": "my_networks.Net", "width_option": "channels", "classes_option": "classes",
             "options": {"kernel": [3, 3]}, "widths": [8, 16.0, 32], "data": "photos", "data_sha256": "b" * 64,
@@ -294,7 +293,7 @@ def test_a_network_and_data_of_ones_own_are_its_parameters():
         epochs=7, batch_size=13, learning_rate=0.3, momentum=0.9, weight_decay=0.2, schedule=wsn.Cosine(),
         augmentation=wsn.CropAndFlip(), precision="bfloat16", evaluate_every=7,
     )  # fmt: skip
-    default = wsn.YourNetworkParameters.read({})
+    default = your_network.Parameters.read({})
     assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
 
 
@@ -318,7 +317,7 @@ def test_a_network_and_data_of_ones_own_are_its_parameters():
 )
 def test_mistakes_in_the_parameters_of_your_network_are_named(given, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        wsn.YourNetworkParameters.read(given)
+        your_network.Parameters.read(given)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -328,7 +327,7 @@ CKA_FILES = sorted((ROOT / "params").glob("cka_blocks.*.yml"))
 
 @pytest.mark.parametrize("file", CKA_FILES, ids=lambda f: f.stem)
 def test_every_parameter_file_of_the_block_structure_is_valid(file):
-    p = wsn.CKABlocksParameters.read(yaml.safe_load(file.read_text()))
+    p = cka_blocks.Parameters.read(yaml.safe_load(file.read_text()))
     assert p.profile == file.stem.split(".")[1]
     assert p.full_protocol == (p.profile == "paper")
     assert p.same_data == (p.profile != "smoke")
@@ -337,7 +336,7 @@ def test_every_parameter_file_of_the_block_structure_is_valid(file):
 
 def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
     file = ROOT / "params" / "cka_blocks.paper.yml"
-    p = wsn.CKABlocksParameters.read(yaml.safe_load(file.read_text()))
+    p = cka_blocks.Parameters.read(yaml.safe_load(file.read_text()))
     assert p.training == wsn.Training(
         epochs=300,
         batch_size=128,
@@ -385,4 +384,4 @@ def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
 )
 def test_mistakes_in_the_parameters_of_the_block_structure_are_named(given, message):
     with pytest.raises(ValueError, match=message):
-        wsn.CKABlocksParameters.read(given)
+        cka_blocks.Parameters.read(given)

@@ -17,7 +17,8 @@ import yaml
 from scipy import optimize, special, stats
 
 import wsnlib as wsn
-from wsnlib import experiments
+from wsnlib import book, experiments
+from wsnlib.book import wide_vs_deep_errors
 from wsnlib.plotting import errors
 from wsnlib.predictions import inference
 
@@ -97,10 +98,10 @@ def test_only_allowed_pairs_are_candidates_and_count_in_the_correction():
 
 
 def test_the_wide_network_of_a_pair_has_more_channels_than_the_deep_one(tmp_path, monkeypatch):
-    p = wsn.WideVsDeepErrorsParameters.read(
+    p = wide_vs_deep_errors.Parameters.read(
         {"deep_depths": [14], "deep_multipliers": [0.125, 0.25], "wide_multipliers": [0.1875, 0.3125]}
     )
-    plan = wsn.WideVsDeepRuns(p)
+    plan = wide_vs_deep_errors.Runs(p)
 
     def table(runs, *, store):
         accuracy = {2: 0.5, 3: 0.6, 4: 0.6, 5: 0.8}[runs[0].model.width]
@@ -374,7 +375,7 @@ def test_images_that_stay_on_the_disk_are_refused_and_their_labels_read(small_im
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu", "paper"])
 def test_every_parameter_file_of_the_chapter_is_valid(profile):
     values = yaml.safe_load((PARAMS / f"wide_vs_deep_errors.{profile}.yml").read_text())
-    p = wsn.WideVsDeepErrorsParameters.read(values)
+    p = wide_vs_deep_errors.Parameters.read(values)
     assert p.profile == profile
     assert (p.same_data, p.full_protocol) == (profile != "smoke", profile == "paper")
     assert p.networks >= {"smoke": 20, "cpu": 50, "gpu": 20, "paper": 200}[profile]
@@ -382,7 +383,7 @@ def test_every_parameter_file_of_the_chapter_is_valid(profile):
 
 
 def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
-    p = wsn.WideVsDeepErrorsParameters.read(
+    p = wide_vs_deep_errors.Parameters.read(
         yaml.safe_load((PARAMS / "wide_vs_deep_errors.paper.yml").read_text())
     )
     assert p.training == wsn.Training(
@@ -397,8 +398,9 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
         epochs=120, batch_size=256, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule=wsn.Cosine(),
         augmentation=wsn.ResizedCropAndFlip(scale=(0.08, 1.0)), report="last",
     )  # fmt: skip
-    assert wsn.WideVsDeepErrorsParameters.read({}).on_imagenet(deeper) == []
-    assert list(wsn.FIGURE_F2) == p.depths and list(wsn.FIGURE_F3) == p.multipliers
+    assert wide_vs_deep_errors.Parameters.read({}).on_imagenet(deeper) == []
+    assert list(book.printed_table("N21", "Figure F.2").index) == p.depths
+    assert list(book.printed_table("N21", "Figure F.3").index) == p.multipliers
     for change in (
         {"epochs": 299}, {"batch_size": 64}, {"learning_rate": 0.1}, {"schedule": "one_cycle"}, {"networks": 199},
         {"augmentation": False}, {"norm_momentum": 0.1}, {"train_size": 50_000}, {"weight_decay": 1e-4},
@@ -407,7 +409,7 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
 
 
 def test_what_the_chapter_s_parameters_pass_on():
-    p = wsn.WideVsDeepErrorsParameters.read(
+    p = wide_vs_deep_errors.Parameters.read(
         {
             "preset": "clean", "validation_size": 30, "train_size": 200, "epochs": 7, "batch_size": 13,
             "learning_rate": 0.3, "weight_decay": 0.2, "schedule": "cosine", "augmentation": True,
@@ -421,7 +423,7 @@ def test_what_the_chapter_s_parameters_pass_on():
         evaluate_every=3, report="best_validation",
     )  # fmt: skip
     assert list(p.search_seeds) == [1000, 1001, 1002, 1003, 1004] and list(p.seeds(2)) == [0, 1]
-    default = wsn.WideVsDeepErrorsParameters.read({})
+    default = wide_vs_deep_errors.Parameters.read({})
     assert (default.training.schedule, default.training.augmentation) == (wsn.OneCycle(), None)
     assert default.data_spec == wsn.Digits(normalisation="unit")
 
@@ -452,7 +454,7 @@ def test_what_the_chapter_s_parameters_pass_on():
 )  # fmt: skip
 def test_mistakes_in_the_chapter_s_parameters_are_named(given, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        wsn.WideVsDeepErrorsParameters.read(given)
+        wide_vs_deep_errors.Parameters.read(given)
     assert str(caught.value).startswith(message)
 
 
@@ -460,27 +462,31 @@ def test_mistakes_in_the_chapter_s_parameters_are_named(given, message):
 
 
 def test_the_papers_numbers_on_errors():
-    reported = {n: c.reported for n, c in wsn.WIDE_VS_DEEP_ERRORS.items() if c.reported is not None}
+    reported = {
+        n: c.reported for n, c in book.claims_of("wide_vs_deep_errors").items() if c.reported is not None
+    }
     assert reported == {
         "matched": 0.01, "class-share": 0.11, "aic-class": 4478, "aic-example": 37479,
         "structure": 0.42, "consumer-goods": -0.41, "accuracy-62-1": 94.09, "accuracy-14-2": 94.08,
         "accuracy-14-1": 92.0,
     }  # fmt: skip
-    for claim in wsn.WIDE_VS_DEEP_ERRORS.values():
+    for claim in book.claims_of("wide_vs_deep_errors").values():
         assert claim.source.startswith("N21")
         assert claim.reported is None or claim.low <= claim.reported <= claim.high
-    ranges = {n: (c.low, c.high) for n, c in wsn.WIDE_VS_DEEP_ERRORS.items() if c.high in (0.1, 0.5, 1, 16)}
+    ranges = {
+        n: (c.low, c.high)
+        for n, c in book.claims_of("wide_vs_deep_errors").items()
+        if c.high in (0.1, 0.5, 1, 16)
+    }
     assert ranges == {
         "matched": (-0.5, 0.5), "excess": (0.1, 1), "control-deep": (-0.1, 0.1), "control-wide": (-0.1, 0.1),
         "classes": (math.nextafter(0, 1), 1), "class-share": (0, 0.5),
     }  # fmt: skip
-    assert (
-        len(wsn.TABLE_B1) == 25
-        and wsn.TABLE_B1[14, 10] == (96.0, 80.2)
-        and wsn.TABLE_B1[164, 1] == (94.4, 73.9)
-    )
-    assert len(wsn.TABLE_F2) == 29 and wsn.TABLE_F2["structure"] == (58, 75.9, 75.5, 0.42, 5.7e-5)
-    for classes, wide, deep, difference, p in wsn.TABLE_F2.values():
+    b1, f2 = (book.printed_table("N21", name) for name in ("Table B.1", "Table F.2"))
+    assert len(b1) == 25
+    assert [b1.loc[at].tolist() for at in ((14, 10), (164, 1))] == [[96.0, 80.2], [94.4, 73.9]]
+    assert len(f2) == 29 and f2.loc["structure"].tolist() == [58, 75.9, 75.5, 0.42, 5.7e-5]
+    for classes, wide, deep, difference, p in f2.to_numpy().tolist():
         assert wide - deep == pytest.approx(difference, abs=0.11) and 50 <= classes <= 1000 and 0 < p <= 1
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import wsnlib as wsn
+from wsnlib.book import wide_vs_deep_errors
 from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +46,8 @@ def page(tmp_path_factory):
     groups = folder / "groups.txt"
     groups.write_text("\n".join(GROUPS))
     values = yaml.safe_load(PARAMS.read_text()) | {"imagenet_networks": 6, "imagenet_groups": str(groups)}
-    p = wsn.WideVsDeepErrorsParameters.read(values)
-    store, plan = wsn.Store(folder / "store"), wsn.WideVsDeepRuns(p)
+    p = wide_vs_deep_errors.Parameters.read(values)
+    store, plan = wsn.Store(folder / "store"), wide_vs_deep_errors.Runs(p)
     labels = wsn.run(plan.labels).arrays["labels"]
     store.save(wsn.run(plan.labels))
     by_model: dict[wsn.ModelSpec, list[wsn.Experiment]] = {}

@@ -59,14 +59,14 @@ def run(
     download: Annotated[bool, typer.Option(help="Fetch data sets that are missing")] = False,
 ) -> None:
     """Make the records of chapters that are missing; what was interrupted goes on where it was."""
-    from wsnlib import chapters, sweeps
+    from wsnlib import book, sweeps
 
     console, failed = Console(), False
     with _sentences(), _client(scheduler) as executor:
         chosen, needs = _store(store), _resources(resource)
         for file in parameters:
-            p = chapters.read_parameters(file)
-            for runs in chapters.chapter_stages(p, store=chosen):
+            p = book.read_parameters(file)
+            for runs in book.chapter_stages(p, store=chosen):
                 with Live(console=console, refresh_per_second=2) as live:
                     try:
                         sweeps.run_missing(
@@ -145,7 +145,7 @@ def export(
     store: Place = None,
 ) -> None:
     """Copy records to another store, whole and checked: those of chapters, or all."""
-    from wsnlib import chapters
+    from wsnlib import book
     from wsnlib.store import Store
 
     with _sentences():
@@ -153,7 +153,7 @@ def export(
         runs = [
             run
             for file in parameters or []
-            for stage in _done_stages(chapters.read_parameters(file), chosen, chosen.keys())
+            for stage in _done_stages(book.read_parameters(file), chosen, chosen.keys())
             for run in stage
             if run in chosen
         ]
@@ -209,9 +209,9 @@ def _done_stages(
     p: Any, store: wsn.Store, finished: set[str], *, first_missing: bool = False
 ) -> Iterator[list[wsn.specs.Run]]:
     """Stages up to the first that is not finished, with that one if it is asked for."""
-    from wsnlib import chapters, specs
+    from wsnlib import book, specs
 
-    for runs in chapters.chapter_stages(p, store=store):
+    for runs in book.chapter_stages(p, store=store):
         done = {specs.key(run) for run in runs} <= finished
         if done or first_missing:
             yield runs
@@ -221,9 +221,9 @@ def _done_stages(
 
 def _known(file: Path, store: wsn.Store, finished: set[str]) -> set[str]:
     """Keys of a chapter's runs; those that depend on others are known once these are done."""
-    from wsnlib import chapters, specs
+    from wsnlib import book, specs
 
-    stages = _done_stages(chapters.read_parameters(file), store, finished, first_missing=True)
+    stages = _done_stages(book.read_parameters(file), store, finished, first_missing=True)
     return {specs.key(run) for runs in stages for run in runs}
 
 

@@ -26,8 +26,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import wsnlib as wsn
-from wsnlib import claims
-from wsnlib.pages import published, scores
+from wsnlib import book
+from wsnlib.book.engine import claims, published, scores
 
 MATHJAX = "tex-svg.js"
 """One file with its fonts, so that a page from a folder asks for no other."""
@@ -167,7 +167,7 @@ class VerdictOn(SphinxRole):
         chapter, _, name = self.text.partition("/")
         said = scores.verdict_on(
             notebooks_of(self.env)[chapter],
-            claims.CHAPTER_CLAIMS[chapter][name],
+            claims.claims_of(chapter)[name],
         )
         return [nodes.strong(self.rawtext, str(said))], []
 
@@ -180,7 +180,7 @@ class MeasuredFor(SphinxRole):
         chapter, _, name = self.text.partition("/")
         text = scores.measured_on(
             notebooks_of(self.env)[chapter],
-            claims.CHAPTER_CLAIMS[chapter][name],
+            claims.claims_of(chapter)[name],
         )
         return [nodes.inline(self.rawtext, text, classes=["number"])], []
 
@@ -213,7 +213,9 @@ class ScorecardSummary(Computed):
     """How many claims of each paper have which verdict."""
 
     def markdown(self) -> str:
-        return scores.summary_markdown(scores.scorecard(notebooks_of(self.env)))
+        return scores.verdict_counts_markdown(
+            scores.scorecard(notebooks_of(self.env))
+        )
 
 
 class Exhibits(Computed):
@@ -224,7 +226,7 @@ class Exhibits(Computed):
             ["paper", "figure or table", "shows", "page", "ours"],
             ["---"] * 5,
         ]
-        for e in claims.EXHIBITS:
+        for e in claims.exhibits():
             ours = (
                 ", ".join(f"{{numref}}`{label}`" for label in e.figures)
                 or e.note
@@ -249,7 +251,11 @@ class API(Computed):
 
     def markdown(self) -> str:
         module = self.arguments[0]
-        found = {name: getattr(wsn, name) for name in sorted(wsn.__all__)}
+        found = {
+            name: getattr(place, name)
+            for place in (wsn, book)
+            for name in sorted(place.__all__)
+        }
         parts = [
             _entry(name, value)
             for name, value in found.items()

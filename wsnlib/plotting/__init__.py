@@ -24,13 +24,11 @@ from wsnlib.plotting.errors import (
 )
 from wsnlib.plotting.layers import RESIDUAL_STYLES, plot_by_layer, plot_cka
 from wsnlib.plotting.tensors import WeightTensor, plot_weight_chains
-from wsnlib.plotting.verdicts import VERDICT_STYLES, plot_verdicts
 
 __all__ = [
     "KERNEL_STYLES",
     "METHOD_STYLES",
     "RESIDUAL_STYLES",
-    "VERDICT_STYLES",
     "WeightTensor",
     "drawn_data",
     "log_axis",
@@ -48,7 +46,6 @@ __all__ = [
     "plot_positions",
     "plot_scatter_matrix",
     "plot_sparsity",
-    "plot_verdicts",
     "plot_weight_chains",
     "plot_widening",
     "set_style",

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from wsnlib import predictions, specs
-from wsnlib.claims import estimate
 from wsnlib.data import num_classes
+from wsnlib.estimates import estimate
 from wsnlib.store import Store, Summary
 
 

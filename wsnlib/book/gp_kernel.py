@@ -1,4 +1,4 @@
-"""The measurements and trainings of the chapter on the Gaussian-process kernel."""
+"""The chapter on the Gaussian-process kernel: its parameters, measurements and trainings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,65 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from math import prod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from wsnlib import data, experiments, parameters, specs, sweeps
+from wsnlib import data, experiments, specs, sweeps
+from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
 from wsnlib.store import Store
+
+
+class Parameters(ChapterParameters):
+    """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
+
+    train_size: PositiveInt | None = Field(
+        None, description="an integer of at least 1, or null for all training images"
+    )
+    base_width: PositiveInt = Field(8, description="an integer of at least 1")
+    widths: list[PositiveInt] = Field(
+        [8, 16, 32, 64], min_length=2, description="a list of at least 2 integers of at least the base width"
+    )
+    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers above 0")
+    tuning_seeds: list[NonNegativeInt] = Field(
+        [0], min_length=1, description="a list of integers of at least 0"
+    )
+    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers of at least 0")
+    epochs: PositiveInt = Field(10, description="an integer of at least 1")
+    batch_size: PositiveInt = Field(256, description="an integer of at least 1")
+    num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer of at least 2")
+    num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer of at least 2")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        self._check_widths(self.widths, self.base_width)
+        _ = self.data_spec
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; only the clean preset sets validation images aside."""
+        return self._data_spec(train_size=self.train_size)
+
+    def training(self, learning_rate: float) -> specs.Training:
+        """The protocol at one learning rate."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate,
+            report=self._report,
+        )
+
+    @property
+    def same_data(self) -> bool:
+        """Whether networks and data are those of G21, Figure 8: 2,048 images of MNIST, base width 8."""
+        return self.data == "mnist" and self.train_size == 2048 and self.base_width == 8
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 256, 10 seeds."""
+        return self.epochs >= 300 and self.batch_size == 256 and len(self.seeds) >= 10
+
 
 Cell = tuple[str, int]
 """`"dense"` or `"sparse"`, and a width."""
@@ -20,7 +73,7 @@ Reading = tuple[dict[int, float], dict[int, float], Literal["normal", "uniform"]
 """Density of the mask and density in the variance by width, and the distribution of the weights."""
 
 
-class GPKernelRuns:
+class Runs:
     """Kernels by theory and simulation, learning rates tried, and networks trained with the best.
 
     Attributes:
@@ -37,7 +90,7 @@ class GPKernelRuns:
         tuning: Trainings by cell, learning rate and seed, from which the rates are chosen.
     """
 
-    def __init__(self, p: parameters.GPKernelParameters) -> None:
+    def __init__(self, p: Parameters) -> None:
         self.p = p
         self.inputs, self.classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
         self.dense = specs.MLPSpec(
@@ -171,3 +224,8 @@ class GPKernelRuns:
         """All runs, those that depend on others after them."""
         yield self.first
         yield list(self.trained(store).values())
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs, those that depend on others after them."""
+    return Runs(p).stages(store)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from wsnlib.claims import Claim, Estimate, Verdict, claims_table, verdict
+from wsnlib.book.engine.claims import Claim, Verdict, claims_table, verdict
+from wsnlib.estimates import Estimate
 
 VERDICTS_TYPE = "application/vnd.wsnlib.verdicts+json"
 """Media type under which a notebook keeps its estimates and verdicts."""
@@ -23,7 +24,7 @@ class Verdicts:
     Args:
         claims: By name.
         ours: Our estimates by the same names; a claim without one is not tested.
-        same_data, full_protocol: As in [`verdict`][wsnlib.claims.verdict].
+        same_data, full_protocol: As in [`verdict`][wsnlib.book.engine.claims.verdict].
         chapter, profile, preset: Of the page.
 
     Raises:
@@ -43,7 +44,7 @@ class Verdicts:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a claim, as [`claims_table`][wsnlib.claims.claims_table] gives it."""
+        """One row a claim, as [`claims_table`][wsnlib.book.engine.claims.claims_table] gives it."""
         return claims_table(
             self.claims, self.ours, same_data=self.same_data, full_protocol=self.full_protocol
         )

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from wsnlib.pages.provenance import PROVENANCE_TYPE
-from wsnlib.pages.verdicts import VERDICTS_TYPE
+from wsnlib.book.engine.provenance import PROVENANCE_TYPE
+from wsnlib.book.engine.verdicts import VERDICTS_TYPE
 
 Notebook = Mapping[str, Any]
 """A notebook as its file holds it."""

@@ -13,10 +13,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from wsnlib import specs
-from wsnlib.claims import Claim, Estimate
-from wsnlib.pages.provenance import Provenance
-from wsnlib.pages.verdicts import Verdicts
-from wsnlib.parameters.base import Parameters
+from wsnlib.book.engine.claims import claims_of
+from wsnlib.book.engine.parameters import ChapterParameters
+from wsnlib.book.engine.provenance import Provenance
+from wsnlib.book.engine.verdicts import Verdicts
+from wsnlib.estimates import Estimate
 from wsnlib.plotting import drawn_data
 from wsnlib.store import Store, default_store
 
@@ -32,7 +33,7 @@ class Page:
         store: Holds the records; by default `wsn.default_store()`.
     """
 
-    def __init__(self, parameters: Parameters, *, store: Store | None = None) -> None:
+    def __init__(self, parameters: ChapterParameters, *, store: Store | None = None) -> None:
         self.parameters = parameters
         self.store = default_store() if store is None else store
         self._shown = 0
@@ -68,16 +69,15 @@ class Page:
         plt.close(figure)
         display(provenance)
 
-    def verdicts(self, claims: Mapping[str, Claim], ours: Mapping[str, Estimate]) -> Verdicts:
-        """The verdicts on a paper's claims, as a table that the scorecard reads, too.
+    def verdicts(self, ours: Mapping[str, Estimate]) -> Verdicts:
+        """The verdicts on the claims that the chapter judges, as a table that the scorecard reads, too.
 
         Args:
-            claims: By name, such as `wsn.SPARSE_MLP`.
-            ours: Our estimates by the same names; a claim without one is not tested.
+            ours: Our estimates by the claims' names; a claim without one is not tested.
         """
         p = self.parameters
         return Verdicts(
-            claims=claims,
+            claims=claims_of(p.chapter),
             ours=ours,
             same_data=p.same_data,
             full_protocol=p.full_protocol,

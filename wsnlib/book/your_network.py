@@ -1,22 +1,23 @@
-"""Parameters of the chapter on networks of one's own."""
+"""The chapter on networks of one's own: its parameters and trainings."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from torch import nn
 
-from wsnlib import specs
-from wsnlib.parameters.base import NonNegativeInt, Parameters, PositiveFloat, PositiveInt
+from wsnlib import data, experiments, specs
+from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.store import Store
 
 
-class YourNetworkParameters(Parameters):
+class Parameters(ChapterParameters):
     """Parameters of the chapter `your_network`: any importable network, and any data.
 
     The last epoch counts, so nothing is chosen and the presets train alike.
     """
-
-    chapter: ClassVar[str] = "your_network"
 
     data: str = Field(
         "colour_digits", min_length=1, description="'cifar10' or another known name, or a packed name"
@@ -88,3 +89,52 @@ class YourNetworkParameters(Parameters):
             precision=self.precision,
             evaluate_every=self.epochs,
         )
+
+
+Cell = tuple[str, float]
+"""How the weights are spread, and a width."""
+
+
+class Runs:
+    """A network of somebody else's at several widths, dense and with the weights of the narrowest.
+
+    Attributes:
+        nets: Dense networks by width.
+        depthwise: Names of the layers that are convolutions in groups.
+        models: Networks by cell.
+        runs: Trainings by cell and seed.
+    """
+
+    def __init__(self, p: Parameters) -> None:
+        classes = data.num_classes(p.data_spec)
+        self.nets = {width: p.network(width, num_classes=classes) for width in p.widths}
+        base, widest = self.nets[p.base_width], self.nets[p.widths[-1]]
+        self.depthwise = depthwise_layers(widest)
+        self.models: dict[Cell, specs.ModelSpec] = {("dense, as wide", w): n for w, n in self.nets.items()}
+        for width in p.widths[1:]:
+            self.models["largest layer first", width] = specs.CustomSparsity(base, self.nets[width])
+            spared = specs.CustomSparsity(base, self.nets[width], exclude=self.depthwise)
+            if self.depthwise and experiments.is_reachable(spared):
+                self.models["depthwise kept dense", width] = spared
+        self.runs = {
+            (*cell, seed): specs.Experiment(model=model, data=p.data_spec, training=p.training, seed=seed)
+            for cell, model in self.models.items()
+            for seed in p.seeds
+        }
+
+    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
+        """All runs; none depends on another."""
+        yield list(self.runs.values())
+
+
+def depthwise_layers(spec: specs.CustomSpec) -> tuple[str, ...]:
+    """Names of the convolutions in groups, in the order of the weights."""
+    modules = dict(experiments.build(spec).named_modules())
+    names = experiments.allocation(spec)
+    found = {name: modules[name] for name in names}
+    return tuple(name for name, layer in found.items() if isinstance(layer, nn.Conv2d) and layer.groups > 1)
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs, those that depend on others after them."""
+    return Runs(p).stages(store)

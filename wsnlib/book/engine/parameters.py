@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,13 +19,10 @@ _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
 
 
-class Parameters(BaseModel):
+class ChapterParameters(BaseModel):
     """What all chapters share; checked strictly: no unknown name, no silent conversion."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    chapter: ClassVar[str] = ""
-    """Name of the notebook that these are the parameters of."""
 
     profile: Literal["smoke", "cpu", "gpu", "paper"] = Field(
         "smoke", description="'smoke', 'cpu', 'gpu' or 'paper'"
@@ -53,14 +50,14 @@ class Parameters(BaseModel):
             ValueError: In one sentence, with the value and what is allowed.
 
         Examples:
-            >>> from wsnlib.parameters import SparseMLPParameters
-            >>> SparseMLPParameters.read({"epochs": 3, "widths": [5, 10]}).widths
+            >>> from wsnlib.book import sparse_mlp
+            >>> sparse_mlp.Parameters.read({"epochs": 3, "widths": [5, 10]}).widths
             [5, 10]
-            >>> SparseMLPParameters.read({"epoch": 3})
+            >>> sparse_mlp.Parameters.read({"epoch": 3})
             Traceback (most recent call last):
             ValueError: 'epoch' is not a parameter of this chapter; did you mean 'epochs'?
         """
-        again = any(isinstance(value, Parameters) for value in namespace.values())
+        again = any(isinstance(value, ChapterParameters) for value in namespace.values())
         given = {
             name: value
             for name, value in namespace.items()
@@ -92,6 +89,11 @@ class Parameters(BaseModel):
                 f" (it is text; in YAML write {float(first['input'])!r} without quotes, and 1.0e-3, not 1e-3)"
             )
         return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
+
+    @property
+    def chapter(self) -> str:
+        """Name of the notebook that these are the parameters of: that of the module of their class."""
+        return type(self).__module__.rpartition(".")[2]
 
     @property
     def same_data(self) -> bool:

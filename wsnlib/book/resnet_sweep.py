@@ -1,16 +1,20 @@
-"""Parameters of the two chapters on widened ResNet-18s."""
+"""The chapter on widened ResNet-18s, and what it shares with the one on bottlenecks."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from wsnlib import specs
-from wsnlib.parameters.base import NonNegativeInt, Parameters, PositiveFloat, PositiveInt
+from wsnlib import data, experiments, specs
+from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.store import Store
 
 
-class ResNetParameters(Parameters):
+class ResNetParameters(ChapterParameters):
     """What the chapters that train ResNet-18 share: data, families of widths and the protocol."""
 
     more_data: list[str] = Field([], description="a list of names of further data sets")
@@ -104,16 +108,8 @@ class ResNetParameters(Parameters):
         )
 
 
-class BottlenecksParameters(ResNetParameters):
-    """Parameters of the chapter `bottlenecks`: the networks of G21, Figure 3."""
-
-    chapter: ClassVar[str] = "bottlenecks"
-
-
-class ResNetSweepParameters(ResNetParameters):
+class Parameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
-
-    chapter: ClassVar[str] = "resnet_sweep"
 
     largest_dense_width: PositiveInt | None = Field(
         None, description="an integer of at least 1, or null, up to which widths are trained dense, too"
@@ -150,3 +146,62 @@ class ResNetSweepParameters(ResNetParameters):
             precision=self.precision,
             report=self._report,
         )
+
+
+def dense(width: int, source: specs.DataSpec) -> specs.ResNet18Spec:
+    channels, classes = data.image_shape(source)[0], data.num_classes(source)
+    return specs.ResNet18Spec(width=width, input_channels=channels, num_classes=classes)
+
+
+def runs_on(
+    p: ResNetParameters, networks: Callable[[specs.DataSpec], list[specs.ModelSpec]]
+) -> list[specs.Experiment]:
+    """On every data set, with every seed, the networks that there are; each once."""
+    found = [
+        specs.Experiment(model=model, data=source, training=p.training, seed=seed)
+        for source in p.data_specs.values()
+        for seed, model in product(p.seeds, networks(source))
+        if experiments.is_reachable(model)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def runs(p: Parameters) -> list[specs.Experiment]:
+    """Sparse and dense families of widths, and masks over channels only (G21, Figures 6, 7 and 9)."""
+
+    def networks(source: specs.DataSpec) -> list[specs.ModelSpec]:
+        found: list[specs.ModelSpec] = []
+        for base_width in p.base_widths:
+            base, widths = dense(base_width, source), p.widths(base_width)
+            found += [specs.StaticSparsity(base, width=w) for w in widths[1:]]
+            most = p.largest_dense_width or max(widths)
+            found += [dense(w, source) for w in widths if w <= most]
+        for base_width in p.channel_base_widths:
+            base = dense(base_width, source)
+            for width in specs.widths(base, widening_factors=p.channel_factors):
+                found += [specs.StaticSparsity(base, width=width), specs.ChannelSparsity(base, width=width)]
+        return found
+
+    return runs_on(p, networks)
+
+
+def imagenet_runs(p: Parameters) -> dict[tuple[str, int], specs.Experiment]:
+    """G21's Table 1 by `"dense"` or `"sparse"` and width; empty if no widths are asked for."""
+    models: dict[tuple[str, int], specs.ModelSpec] = {}
+    for width in p.imagenet_widths:
+        base = specs.ResNet18Spec(
+            width=p.imagenet_widths[0], num_classes=1000, stem="imagenet", initialisation="fan_out"
+        )
+        models["dense", width] = replace(base, width=width)
+        if width > base.width:
+            models["sparse", width] = specs.StaticSparsity(base, width=width)
+    source = specs.ImageNet(normalisation="imagenet")
+    return {
+        name: specs.Experiment(model=model, data=source, training=p.imagenet_training, seed=p.seeds[0])
+        for name, model in models.items()
+    }
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs; none depends on another."""
+    yield [*runs(p), *imagenet_runs(p).values()]

@@ -9,15 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from wsnlib import claims
-from wsnlib.claims import CHAPTER_CLAIMS, EXHIBITS, FURTHER, PRINTED, Claim, Estimate, Exhibit, Verdict
-from wsnlib.pages import published
-from wsnlib.pages.provenance import core_time
-from wsnlib.pages.verdicts import estimates_of
+from wsnlib.book.engine import claims, published
+from wsnlib.book.engine.claims import PAPERS, Claim, Exhibit, Verdict
+from wsnlib.book.engine.provenance import core_time
+from wsnlib.book.engine.verdicts import estimates_of
+from wsnlib.estimates import Estimate, shown
 
 VERDICTS = tuple(str(verdict) for verdict in Verdict)
-
-PAPERS = ("G21", "N21")
 
 
 def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
@@ -32,7 +30,7 @@ def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
     here = Path.cwd()
     places = [above / folder for above in (here, *here.parents)]
     found = next((p for p in places if any(p.glob("*.ipynb"))), places[0])
-    for chapter in CHAPTER_CLAIMS:
+    for chapter in claims.judging_chapters():
         if not (found / f"{chapter}.ipynb").exists():
             raise FileNotFoundError(
                 f"there is no {chapter}.ipynb in {folder}; the scorecard reads all chapters"
@@ -47,13 +45,15 @@ def scorecard(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
     `profile`, `verdict`, `why`. Verdicts are computed anew from the estimates that the pages hold.
 
     Args:
-        pages: Published notebooks by chapter, as [`read_pages`][wsnlib.pages.scores.read_pages] gives
+        pages: Published notebooks by chapter, as [`read_pages`][wsnlib.book.engine.scores.read_pages] gives
             them; a page that holds no estimates, or none yet, leaves its claims untested.
     """
     rows = [
-        row for chapter, of_chapter in CHAPTER_CLAIMS.items() for row in _rows(chapter, of_chapter, pages)
+        row
+        for chapter in claims.judging_chapters()
+        for row in _rows(chapter, claims.claims_of(chapter), pages)
     ]
-    rows += [_row(claim, None, {}, chapter="") for claim in FURTHER.values()]
+    rows += [_row(claim, None, {}, chapter="") for claim in claims.claims_of("").values()]
     table = pd.DataFrame(rows)
     return table.sort_values("paper", kind="stable", ignore_index=True)
 
@@ -84,7 +84,7 @@ def measured_on(page: published.Notebook, claim: Claim) -> str:
     ours = estimates_of(held)
     if claim.name not in ours:
         raise KeyError(f"the page has no estimate for {claim.name!r}; one of {', '.join(ours)} is allowed")
-    return claims.shown(ours[claim.name])
+    return shown(ours[claim.name])
 
 
 def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
@@ -101,7 +101,7 @@ def _row(claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapte
         "claim": claim.statement,
         "reported": "" if claim.reported is None else f"{claim.reported:,g}",
         "holds in": claims.holds_in(claim),
-        "ours": "" if ours is None else claims.shown(ours),
+        "ours": "" if ours is None else shown(ours),
         "n": 0 if ours is None else ours.n,
         "page": chapter,
         "profile": held.get("profile", ""),
@@ -114,16 +114,16 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
     """One row for each number that the papers print and no chapter judges.
 
     Args:
-        ours: Estimates by the names of `PRINTED`; numbers that specs alone give are computed exactly.
+        ours: Estimates by the names of `printed_claims()`; what specs alone give is computed exactly.
     """
     rows = [
         _row(claim, ours.get(name), {"same_data": True, "full_protocol": False}, chapter=published.SCORECARD)
-        for name, claim in PRINTED.items()
+        for name, claim in claims.printed_claims().items()
     ]
     return pd.DataFrame(rows).drop(columns=["page", "profile"])
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
+def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each paper, and of both, have which verdict."""
     counts = pd.crosstab(table["paper"], table["verdict"]).reindex(columns=VERDICTS, fill_value=0)
     counts = counts.reindex(index=PAPERS, fill_value=0)
@@ -132,9 +132,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return counts.rename_axis(index=None, columns=None)
 
 
-def summary_markdown(table: pd.DataFrame) -> str:
-    """The summary as a table in Markdown, for the front page."""
-    counts = summary(table)
+def verdict_counts_markdown(table: pd.DataFrame) -> str:
+    """The counts of verdicts as a table in Markdown, for the front page."""
+    counts = verdict_counts(table)
     rows = [["paper", *counts.columns], ["---"] * (1 + len(counts.columns))]
     rows += [
         [str(paper), *map(str, row)]
@@ -151,7 +151,7 @@ def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:
         table: As `scorecard` gives it.
     """
     rows = []
-    for exhibit in EXHIBITS:
+    for exhibit in claims.exhibits():
         names_it = table["where"].map(lambda where, name=exhibit.name: name in named_in(where))
         named = table[(table["paper"] == exhibit.paper) & names_it]
         counts = named["verdict"].value_counts()

@@ -1,19 +1,28 @@
-"""Parameters of the chapter on sparse MLPs."""
+"""The chapter on sparse MLPs: its parameters and trainings."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Any, Literal
 
 from pydantic import Field
 
-from wsnlib import specs
-from wsnlib.parameters.base import Density, NonNegativeInt, Parameters, PositiveFloat, PositiveInt
+from wsnlib import data, experiments, specs
+from wsnlib.book.engine.parameters import (
+    ChapterParameters,
+    Density,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from wsnlib.store import Store
 
 
-class SparseMLPParameters(Parameters):
+class Parameters(ChapterParameters):
     """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
-
-    chapter: ClassVar[str] = "sparse_mlp"
 
     base_width: PositiveInt = Field(5, description="an integer of at least 1")
     widths: list[PositiveInt] = Field(
@@ -63,3 +72,33 @@ class SparseMLPParameters(Parameters):
     def full_protocol(self) -> bool:
         """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 100, rate 0.1."""
         return self.epochs >= 300 and self.batch_size == 100 and self.learning_rate == 0.1
+
+
+def runs(p: Parameters) -> list[specs.Experiment]:
+    """Every activation, width, rule of allocation and seed for which there is a network.
+
+    Examples:
+        >>> len(runs(Parameters(widths=[5, 10], seeds=[0, 1])))
+        28
+    """
+    inputs, classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
+    dense = specs.MLPSpec(width=p.base_width, inputs=inputs, outputs=classes)
+    rules: list[specs.LastLayerDensity | specs.LargestFirst | specs.UniformDensity] = [
+        *(specs.LastLayerDensity(density=q) for q in p.last_layer_densities),
+        specs.LargestFirst(),
+        specs.UniformDensity(),
+    ]
+    models = [
+        specs.StaticSparsity(replace(dense, activation=activation), width=width, allocation=rule)
+        for activation, width, rule in product(p.activations, p.widths, rules)
+    ]
+    return [
+        specs.Experiment(model=model, data=p.data_spec, training=p.training, seed=seed)
+        for seed, model in product(p.seeds, models)
+        if experiments.is_reachable(model)
+    ]
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs; none depends on another."""
+    yield list(runs(p))
