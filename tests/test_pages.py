@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 import wsnlib as wsn
 from wsnlib import book
 from wsnlib.book import sparse_mlp
-from wsnlib.book.engine import page as page_module
 from wsnlib.book.engine import claims, provenance, published, scores, verdicts
+from wsnlib.book.engine import page as page_module
 from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
@@ -260,7 +260,7 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
     assert counts.loc["both", ["reproduced", "partly"]].tolist() == [1, 1]
     assert counts.loc["both", "claims"] == len(table)
     assert (counts.loc["G21"] + counts.loc["N21"]).equals(counts.loc["both"])
-    assert "| G21 |" in scores.summary_markdown(table)
+    assert "| G21 |" in scores.verdict_counts_markdown(table)
     page = notebook("sparse_mlp", ours)
     assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-gain"]) == "reproduced"
     assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-best"]) == "not tested at this scale"

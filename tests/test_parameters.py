@@ -1,6 +1,5 @@
 """Chapter parameters: one sentence for each mistake, in the library and through papermill."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +20,11 @@ FILES = sorted((ROOT / "params").glob("sparse_mlp.*.yml"))
 @pytest.mark.parametrize("file", EVERY_FILE, ids=lambda f: f.stem)
 def test_a_parameter_file_means_the_same_on_its_page_and_alone(file):
     """What a file leaves out is the page's own value for papermill, and the class's for a script."""
-    code = [c.source for c in nbformat.read(ROOT / "book" / f"{file.stem.split('.')[0]}.ipynb", 4).cells]
-    (name,) = {name for source in code for name in re.findall(r"wsn\.(\w+Parameters)\.read", source)}
+    chapter = file.stem.split(".")[0]
+    code = [c.source for c in nbformat.read(ROOT / "book" / f"{chapter}.ipynb", 4).cells]
     (defaults,) = (source for source in code if source.startswith('profile = "smoke"'))
     exec(defaults, page := {})
-    read, given = getattr(wsn, name).read, yaml.safe_load(file.read_text())
+    read, given = book.chapter_module(chapter).Parameters.read, yaml.safe_load(file.read_text())
     assert read(page | given) == read(given)
 
 

@@ -82,12 +82,14 @@ def test_the_library_opens_without_torch_or_pandas():
 
 def test_every_public_name_exists_and_is_explained():
     import wsnlib as wsn
+    from wsnlib import book
 
-    for name in wsn.__all__:
-        value = getattr(wsn, name)
-        if callable(value):
-            assert value.__doc__, name
-    assert len(wsn.__all__) == len(set(wsn.__all__))
+    for place in (wsn, book):
+        for name in place.__all__:
+            value = getattr(place, name)
+            if callable(value):
+                assert value.__doc__, name
+        assert len(place.__all__) == len(set(place.__all__))
     with pytest.raises(AttributeError, match="No wsnlib attribute nothing"):
         _ = wsn.nothing
 
@@ -104,8 +106,9 @@ def test_notebooks_use_the_library_s_public_names_only(path):
     tags = [tag for cell in code for tag in cell["metadata"].get("tags", [])]
     assert tags.count("parameters") == 1
     source = "".join("".join(cell["source"]) for cell in code)
-    assert "import wsnlib as wsn" in source
-    assert not re.search(r"wsnlib\.\w|from wsnlib|sys\.path|!pip|except", source)
+    own = f"import wsnlib as wsn\nfrom wsnlib import book\nfrom wsnlib.book import {path.stem} as chapter\n"
+    assert source.count(own) == 1
+    assert not re.search(r"wsnlib\.\w|from wsnlib|sys\.path|!pip|except", source.replace(own, ""))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
