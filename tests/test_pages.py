@@ -244,7 +244,7 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
         "relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3),
         "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3),
     }
-    table = book.scorecard({"sparse_mlp": notebook("sparse_mlp", ours)})
+    table = book.scorecard_table({"sparse_mlp": notebook("sparse_mlp", ours)})
     assert len(table) == sum(len(book.claims_of(c)) for c in ("", *book.judging_chapters()))
     assert table["paper"].tolist() == sorted(table["paper"])
     by_claim = table.set_index("claim")
@@ -267,14 +267,14 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
     assert scores.measured_on(page, book.claims_of("sparse_mlp")["linear-gain"]) == "0 (-1 to 1)"
     with pytest.raises(KeyError, match="no estimate for 'relu-best'; one of relu-gain, linear-gain is"):
         scores.measured_on(page, book.claims_of("sparse_mlp")["relu-best"])
-    elsewhere = book.scorecard({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
+    elsewhere = book.scorecard_table({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
     assert set(elsewhere["verdict"]) == {"not tested at this scale"}
 
 
 def test_a_typed_verdict_does_not_count():
     page = notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=-5, low=-6, high=-4, n=3)})
     page["cells"][0]["outputs"][0]["data"][verdicts.VERDICTS_TYPE]["verdicts"]["relu-gain"] = "reproduced"
-    table = book.scorecard({"sparse_mlp": page}).set_index("claim")
+    table = book.scorecard_table({"sparse_mlp": page}).set_index("claim")
     assert table.loc[book.claims_of("sparse_mlp")["relu-gain"].statement, "verdict"] == "not reproduced"
 
 
@@ -300,7 +300,7 @@ def test_every_exhibit_has_a_figure_of_ours_a_table_or_a_reason():
     }
     for exhibit in book.exhibits():
         assert set(exhibit.figures) <= labels[exhibit.chapter], exhibit
-    table = book.exhibits_table(book.scorecard({}))
+    table = book.exhibits_table(book.scorecard_table({}))
     assert len(table) == len(book.exhibits())
     judged = table["verdicts"] != ""
     assert table.loc[~judged, "exhibit"].tolist() == ["Figure 2"]
@@ -350,7 +350,7 @@ def test_the_scorecard_says_what_the_pages_say():
     """Its page shows the table that the other pages give now."""
     page = published.read_notebook(ROOT / "book" / "scorecard.ipynb")
     html = next(h for h in published.outputs_of(page, "text/html") if "Claims of G21" in "".join(h))
-    table = book.scorecard(book.read_pages(ROOT / "book"))
+    table = book.scorecard_table(book.read_pages(ROOT / "book"))
     rows = re.findall(r'<tr class="verdict-([\w-]+)">', "".join(html))
     expected = table.loc[table["paper"] == "G21", "verdict"].str.replace(" ", "-")
     assert rows == expected.tolist()

@@ -214,7 +214,7 @@ class ScorecardSummary(Computed):
 
     def markdown(self) -> str:
         return scores.verdict_counts_markdown(
-            scores.scorecard(notebooks_of(self.env))
+            scores.scorecard_table(notebooks_of(self.env))
         )
 
 

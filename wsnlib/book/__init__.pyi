@@ -19,7 +19,7 @@ from .engine.provenance import Provenance as Provenance
 from .engine.scores import exhibits_table as exhibits_table
 from .engine.scores import printed_numbers as printed_numbers
 from .engine.scores import read_pages as read_pages
-from .engine.scores import scorecard as scorecard
+from .engine.scores import scorecard_table as scorecard_table
 from .engine.scores import verdict_counts as verdict_counts
 from .engine.verdicts import Verdicts as Verdicts
 from .engine.verdicts import table_html as table_html

@@ -38,7 +38,7 @@ def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
     return {path.stem: published.read_notebook(path) for path in sorted(found.glob("*.ipynb"))}
 
 
-def scorecard(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
+def scorecard_table(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
     """One row for each claim that a chapter judges or that no chapter does, in the papers' order.
 
     Columns: `paper`, `where`, `claim`, `reported`, `holds in`, `ours`, `mean`, `low`, `high`, `n`, `page`,
@@ -148,7 +148,7 @@ def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:
     verdicts on the claims that name it.
 
     Args:
-        table: As `scorecard` gives it.
+        table: As `scorecard_table` gives it.
     """
     rows = []
     for exhibit in claims.exhibits():
