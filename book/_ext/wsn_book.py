@@ -2,15 +2,14 @@
 
 - Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
   live kernel are left out. No page shows a widget that would need one.
-- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` and `{api}` are
-  written from the notebooks and the docstrings at every build.
+- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` are
+  written from the notebooks at every build; the reference is what autodoc makes of the docstrings.
 - `wsn.name` in text links to the reference.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import os
 import re
 import shutil
@@ -26,7 +25,6 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import wsnlib as wsn
-from wsnlib import book
 from wsnlib.book.engine import claims, published, scores
 
 MATHJAX = "tex-svg.js"
@@ -244,80 +242,45 @@ class Exhibits(Computed):
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-class API(Computed):
-    """The public names that a module of the library defines, from their docstrings."""
-
-    required_arguments = 1
-
-    def markdown(self) -> str:
-        module = self.arguments[0]
-        found = {
-            name: getattr(place, name)
-            for place in (wsn, book)
-            for name in sorted(place.__all__)
-        }
-        parts = [
-            _entry(name, value)
-            for name, value in found.items()
-            if (inspect.isfunction(value) or inspect.isclass(value))
-            and (
-                value.__module__ == module
-                or value.__module__.startswith(f"{module}.")
-            )
-        ]
-        if not parts:
-            raise self.error(f"{module} has no public names")
-        return "\n\n".join(parts)
+MARKDOWN = r"\[`([^`]+)`\]\[wsnlib\.([\w.]+)\](?=(\w)?)|`([^`]+)`(?=(\w)?)|\|"
+"""A link to a name, code, and a bar, which reStructuredText would take for a substitution."""
 
 
-def _entry(name: str, value: Any) -> str:
-    kind = "class" if inspect.isclass(value) else "function"
-    return f":::{{py:{kind}}} wsnlib.{name}{_signature(value)}\n\n{_docstring(value)}\n:::"
+def as_restructured_text(
+    _app: Sphinx,
+    _what: str,
+    _name: str,
+    _value: Any,
+    _options: Any,
+    lines: list[str],
+) -> None:
+    """Docstrings are Markdown; autodoc reads them as reStructuredText."""
+
+    def written(found: re.Match[str]) -> str:
+        link, path, in_word, code, in_word_too = found.groups()
+        end = "\\ " if in_word or in_word_too else ""
+        if link:
+            return f":py:obj:`{link} <{_documented(path)}>`{end}"
+        return f"``{code}``{end}" if code else "\\|"
+
+    prose, examples = "\n".join(lines), ""
+    if (start := prose.find("Examples:")) >= 0:
+        prose, examples = prose[:start], prose[start:]
+    lines[:] = (re.sub(MARKDOWN, written, prose) + examples).split("\n")
 
 
-def _signature(value: Any) -> str:
-    try:
-        signature = inspect.signature(value)
-    except ValueError:
-        return "()"
-    bare = [
-        p.replace(annotation=p.empty) for p in signature.parameters.values()
-    ]
-    text = str(
-        signature.replace(parameters=bare, return_annotation=signature.empty)
-    )
-    return re.sub(r"<[^>]*>", "…", text)
+def _documented(path: str) -> str:
+    """The place in the reference of a name: its namespace and its own name."""
+    namespace, *_, name = path.split(".") if "." in path else ("", path)
+    return ".".join(filter(None, ("wsnlib", namespace, name)))
 
 
-SECTIONS = ("Args", "Returns", "Raises", "References", "Examples")
-
-
-def _docstring(value: Any) -> str:
-    """A docstring as MyST: its sections as bold words, arguments as a definition list."""
-    text = inspect.getdoc(value) or ""
-    text = re.sub(r"\[`([^`]+)`\]\[[^\]]*\]", r"`wsn.\1`", text)
-    lines, section = [], ""
-    for line in text.split("\n"):
-        if line.rstrip(":") in SECTIONS and line.endswith(":"):
-            if section == "Examples":
-                lines.append("```")
-            section = line[:-1]
-            lines += ["", f"**{section}**", ""] + (
-                ["```python"] if section == "Examples" else []
-            )
-        elif section in ("Args", "Raises") and (
-            found := re.match(r"    ([\w, *]+): (.*)", line)
-        ):
-            lines += [f"- `{found[1]}`: {found[2]}"]
-        elif section in ("Args", "Raises"):
-            lines.append("  " + line.strip() if line.strip() else "")
-        else:
-            lines.append(
-                line[4:] if section and line.startswith("    ") else line
-            )
-    if section == "Examples":
-        lines.append("```")
-    return "\n".join(lines)
+def _place(name: str) -> str:
+    """Where the reference has `wsn.name`: the namespace that defines it."""
+    value = getattr(wsn, name, None) if "." not in name else None
+    module = getattr(value, "__module__", None) or ""
+    namespace = module.split(".")[1:2] if module.startswith("wsnlib.") else []
+    return ".".join(["wsnlib", *namespace, name])
 
 
 class LinkNames(SphinxPostTransform):
@@ -329,8 +292,8 @@ class LinkNames(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         known = self.env.get_domain("py").objects
         for literal in list(self.document.findall(nodes.literal)):
-            found = re.fullmatch(r"wsn\.(\w+)(\(.*\))?", literal.astext())
-            entry = known.get(f"wsnlib.{found[1]}") if found else None
+            found = re.fullmatch(r"wsn\.([\w.]+)(\(.*\))?", literal.astext())
+            entry = known.get(_place(found[1])) if found else None
             if entry is None or isinstance(literal.parent, nodes.reference):
                 continue
             address = self.app.builder.get_relative_uri(
@@ -346,6 +309,7 @@ class LinkNames(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", work_offline, priority=900)
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("build-finished", copy_mathjax)
     app.connect("html-page-context", without_kernel_scripts, priority=900)
     app.connect("html-page-context", sound_lists)
@@ -356,6 +320,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("status", Status)
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)
-    app.add_directive("api", API)
     app.add_post_transform(LinkNames)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
