@@ -8,46 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from wsnlib.specs import data, examples, kernels, networks, training
 from wsnlib.specs.checks import choice, flag, instance, integer, refuse
-from wsnlib.specs.data import (
-    CIFAR10,
-    CIFAR100,
-    MNIST,
-    SVHN,
-    DataSpec,
-    Digits,
-    FashionMNIST,
-    ImageNet,
-    PackedData,
-)
+from wsnlib.specs.data import DataSpec, PackedData
 from wsnlib.specs.examples import ExampleImages, ExampleLabels
-from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
-from wsnlib.specs.networks import (
-    MODELS,
-    ChannelSparsity,
-    CustomSparsity,
-    CustomSpec,
-    LargestFirst,
-    LastLayerDensity,
-    LinearBottleneck,
-    MLPSpec,
-    ModelSpec,
-    NonlinearBottleneck,
-    ResNet18Spec,
-    ResNetCifarSpec,
-    ResNetImageNetSpec,
-    StaticSparsity,
-    UniformDensity,
-)
-from wsnlib.specs.training import (
-    Constant,
-    Cosine,
-    CropAndFlip,
-    MultiStep,
-    OneCycle,
-    ResizedCropAndFlip,
-    Training,
-)
+from wsnlib.specs.kernels import KernelDistances, KernelSimulation
+from wsnlib.specs.networks import MODELS, ModelSpec, ResNetCifarSpec
+from wsnlib.specs.training import Training
 
 SPEC_VERSION = 2
 """Raised whenever a spec gets a new field or a new meaning; part of every key."""
@@ -242,47 +209,12 @@ Run = Experiment | Measurement
 
 
 _CLASSES: dict[str, Any] = {
-    c.__name__: c
-    for c in (
-        MLPSpec,
-        ResNet18Spec,
-        ResNetCifarSpec,
-        ResNetImageNetSpec,
-        LargestFirst,
-        UniformDensity,
-        LastLayerDensity,
-        StaticSparsity,
-        ChannelSparsity,
-        LinearBottleneck,
-        NonlinearBottleneck,
-        CustomSpec,
-        CustomSparsity,
-        Digits,
-        MNIST,
-        FashionMNIST,
-        CIFAR10,
-        CIFAR100,
-        SVHN,
-        ImageNet,
-        PackedData,
-        Constant,
-        MultiStep,
-        Cosine,
-        OneCycle,
-        CropAndFlip,
-        ResizedCropAndFlip,
-        Training,
-        Experiment,
-        LayerSimilarity,
-        NetworkSimilarity,
-        ComponentProjections,
-        GaussianInputs,
-        KernelDistances,
-        KernelSimulation,
-        ExampleLabels,
-        ExampleImages,
-    )
+    name: value
+    for names in (*map(vars, (data, examples, kernels, networks, training)), globals())
+    for name, value in names.items()
+    if isinstance(value, type) and is_dataclass(value)
 }
+"""Everything that a spec may be made of: the dataclasses of this package."""
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
