@@ -1,6 +1,7 @@
 """One image file: every mode of Pillow in 8 bits, rightly or not at all."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -120,6 +121,32 @@ def test_of_10_or_12_bits_the_highest_value_is_white(name, tmp_path):
     (tmp_path / name).write_bytes(content)
     right = (WIDE >> (16 - most.bit_length())) * (255 / most)
     assert np.abs(np.asarray(decode(tmp_path / name).image) - right).max() <= 1
+
+
+def png(mode: int, channels: np.ndarray) -> bytes:
+    """A PNG of 16 bits in gray and alpha (mode 4), colour (2) or colour and alpha (6)."""
+    height, width, _ = channels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in channels)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, mode, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+    }
+    parts = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in (chunks | {b"IEND": b""}).items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [(4, 2), (2, 3), (6, 4)])
+def test_colours_of_16_bits_keep_the_upper_8_and_say_how_far_they_go(mode, channels, tmp_path):
+    values = RNG.integers(0, 65536, (11, 13, channels))
+    (tmp_path / "a.png").write_bytes(png(mode, values))
+    found = decode(tmp_path / "a.png")
+    colours = values[..., :-1] if mode > 3 else values
+    assert np.array_equal(np.asarray(found.image), np.broadcast_to(colours >> 8, (11, 13, 3)))
+    assert found.highest == colours.max() | 255
+    assert found.lost == ("the lower 8 of 16 bits", "transparency")[: 1 + (mode > 3)]
 
 
 REFUSED = {

@@ -247,9 +247,18 @@ def test_a_class_may_be_called_like_a_split_where_there_are_splits(tmp_path):
         (("val/cat", "test/cat"), "must hold images to train on .*, got 6 images in test, val; names that"),
         (("train/cat", "Train/dog"), "must have one folder for train images, got 'Train' and 'train'; join"),
         (("train/cat", "val/cat", "valid/cat"), "one folder for validation images, got 'val' and 'valid'"),
-        (("cat/train", "cat/test", "dog/train"), "got the split 'cat/test'; put splits outside of classes"),
-        (("a/train/cat", "b/train/cat"), "got the split 'a/train/cat'; put .* or give the folder that hol"),
-        (("train/train/cat", "train/train/dog"), "got the split 'train/cat'; put splits outside of class"),
+        (
+            ("cat/train", "cat/test", "dog/train"),
+            "no split inside of a class, got 'cat/test'; put splits outside",
+        ),
+        (
+            ("a/train/cat", "b/train/cat"),
+            "no split inside of a class, got 'a/train/cat'; put .* or give the fo",
+        ),
+        (
+            ("train/train/cat", "train/train/dog"),
+            "no split inside of a class, got 'train/cat'; put splits outs",
+        ),
         ((), "must hold images to train on .*, got 0 images in no folder; names that end in .*jpg.* are im"),
         (("",), r"must hold images to train on in .*, got 3 images in no folder"),
     ],

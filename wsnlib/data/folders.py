@@ -169,8 +169,8 @@ def _classes(place: Path, paths: list[Parts]) -> dict[str, list[Path]]:
     for parts in inner:
         if len(parts) > 2 and any(map(_is_split, parts[:-1])):
             raise DataError(
-                f"{place} must hold folders of classes, or the splits in it such folders, got the split "
-                f"{'/'.join(parts[:-1])!r}; put splits outside of classes, or give the folder that holds them"
+                f"{place} must have no split inside of a class, got {'/'.join(parts[:-1])!r}; put splits "
+                "outside (test/cat), or give the folder that holds them"
             )
         if len(parts) > 1:
             classes.setdefault(parts[0], []).append(place.joinpath(*parts))

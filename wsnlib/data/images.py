@@ -31,7 +31,7 @@ BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of a TIFF
 class Decoded(NamedTuple):
     """An image in 8 bits, of mode L or RGB, and what of its file is not in it.
 
-    `highest` is the highest value of a gray image of 16 bits, whose upper 8 are kept.
+    `highest` is the highest value of an image of 16 bits a channel, of which the upper 8 are kept.
     """
 
     image: Image
@@ -72,23 +72,27 @@ def _in_8_bits(file: Image) -> Decoded:
     from PIL import Image
 
     kind, tags = file.format or "", getattr(file, "tag_v2", {})
-    lost = ["all frames but the first"] if getattr(file, "n_frames", 1) > 1 else []
     signed = 2 in tags.get(SAMPLE_FORMAT, ())
-    if not signed and file.mode in SIXTEEN_BITS.get(kind, ()):
-        values = np.asarray(file).astype(np.int64) << 16 - tags.get(BITS, (16,))[0]  # some have 12
-        if tags.get(PHOTOMETRIC) == 0:  # white is 0, which Pillow minds for 8 bits only
-            values = 65535 - values
-        gray = Image.fromarray((values >> 8).astype(np.uint8))
-        return Decoded(gray, (*lost, "the lower 8 of 16 bits"), int(values.max()))
-    if signed or file.mode not in GRAY + COLOUR:
+    gray = not signed and file.mode in SIXTEEN_BITS.get(kind, ())
+    if not gray and (signed or file.mode not in GRAY + COLOUR):
         raise ValueError(
             "it must have 8 bits a channel, or be gray of 16, which start at 0, got Pillow's mode "
             f"{file.mode} in the format {kind}{', signed' * signed}; scale it to 8 bits, or pack arrays"
         )
+    lost = ["all frames but the first"] if getattr(file, "n_frames", 1) > 1 else []
+    deep = gray or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
+    if deep:
+        lost.append("the lower 8 of 16 bits")
+    if gray:
+        values = np.asarray(file).astype(np.int64) << 16 - tags.get(BITS, (16,))[0]  # some have 12
+        if tags.get(PHOTOMETRIC) == 0:  # white is 0, which Pillow minds for 8 bits only
+            values = 65535 - values
+        return Decoded(Image.fromarray((values >> 8).astype(np.uint8)), tuple(lost), int(values.max()))
     if file.has_transparency_data:
         lost += _transparency(file)
-    image = file.convert("LA") if file.mode == "La" else file
-    return Decoded(image.convert("L" if file.mode in GRAY else "RGB"), tuple(lost))
+    opaque = file.convert("LA") if file.mode == "La" else file
+    image = opaque.convert("L" if file.mode in GRAY else "RGB")
+    return Decoded(image, tuple(lost), 256 * int(np.asarray(image).max()) + 255 if deep else None)
 
 
 def _transparency(file: Image) -> list[str]:
