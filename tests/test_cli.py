@@ -148,7 +148,7 @@ def test_pack_says_what_it_took_the_images_for_and_how_they_are_named(tmp_path, 
     assert first.startswith(
         "photos is packed as pets: 2 images to train on, 4 to test, 5 x 7 pixels, 1 channel"
     )
-    assert counts == "  images of each class, to train on + to test: cat 1 + 2, dog 1 + 2"
+    assert counts == "  of each class, to train on + to test: cat: 1 + 2, dog: 1 + 2"
     given = yaml.safe_load(f"{name}\n{checksum}")
     spec = wsn.PackedData(name=given["data"], sha256=given["data_sha256"])
     assert wsn.load_data(spec).classes == ("cat", "dog")

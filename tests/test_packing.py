@@ -518,7 +518,7 @@ def test_the_report_says_what_the_folder_was_taken_for(tmp_path, capsys):
     packed(tmp_path / "x", size=(5, 5))
     assert capsys.readouterr().out.splitlines() == [
         "x is packed as mine: 6 images to train on, 6 to test, 5 x 5 pixels, 3 channel(s), 2 classes",
-        "  images of each class, to train on + to test: cat 3 + 3, dog 3 + 3",
+        "  of each class, to train on + to test: cat: 3 + 3, dog: 3 + 3",
         "  images found: train in x/Train, validation in x/val",
         "  left out, hidden: .DS_Store",
         "  left out, no image by its name: Train/dog/notes.txt",

@@ -68,7 +68,7 @@ def pack_data(
         >>> np.savez(f"{folder.name}/raw.npz", train_x=x, train_y=y)
         >>> mine = pack_data(f"{folder.name}/raw.npz", name="mine", root=folder.name)
         raw.npz is packed as mine: 5 images to train on, 2 to test, 13 x 11 pixels, 1 channel(s), 2 classes
-          images of each class, to train on + to test: 1 3 + 1, 2 2 + 1
+          of each class, to train on + to test: 1: 3 + 1, 2: 2 + 1
           arrays of shape (7, 1, 13, 11) were read as (n, channels, height, width)
           float64 from 0 to 1 became uint8, times 255
           labels from 1 to 2 became 0 to 1
@@ -109,11 +109,11 @@ def _report(arrays: Arrays, title: str, notes: list[str]) -> str:
         *(np.bincount(y, minlength=len(arrays.classes)) for y in (arrays.train_y, arrays.test_y)),
         strict=True,
     )
-    of_each = ", ".join(f"{name} {train} + {test}" for name, train, test in counts)
+    of_each = ", ".join(f"{name}: {train} + {test}" for name, train, test in counts)
     lines = [
         f"{title}: {len(arrays.train_x)} images to train on, {len(arrays.test_x)} to test, "
         f"{height} x {width} pixels, {channels} channel(s), {len(arrays.classes)} classes",
-        f"images of each class, to train on + to test: {of_each}",
+        f"of each class, to train on + to test: {of_each}",
         *notes,
     ]
     wrapper = textwrap.TextWrapper(110, break_long_words=False, break_on_hyphens=False)
