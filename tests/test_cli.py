@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 import wsnlib as wsn
@@ -131,9 +132,36 @@ def test_records_are_exported_whole_and_checked(small, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_pack_says_what_it_took_the_images_for_and_how_they_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(tmp_path / "data"))
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / "Train" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (7 + i, 5), 40 * i).save(tmp_path / "photos" / "Train" / name / f"{i}.png")
+    words = ("pack", tmp_path / "photos", "--name", "pets")
+    code, said = wsn_command(*words)
+    assert code == 1
+    assert "must be of 5 x 7 pixels as the images before it, got 5 x 8; give size" in " ".join(said.split())
+    code, said = wsn_command(*words, "--size", "5", "7", "--test-fraction", "0.5")
+    assert code == 0, said
+    first, counts, *_, name, checksum = said.splitlines()
+    assert first.startswith(
+        "photos is packed as pets: 2 images to train on, 4 to test, 5 x 7 pixels, 1 channel"
+    )
+    assert counts == "  of each class, to train on + to test: cat: 1 + 2, dog: 1 + 2"
+    given = yaml.safe_load(f"{name}\n{checksum}")
+    spec = wsn.PackedData(name=given["data"], sha256=given["data_sha256"])
+    assert wsn.load_data(spec).classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (
+            ("pack", "nothing", "--name", "mine"),
+            "is not there; an .npz file or a folder of images is allowed",
+        ),
+        (("pack", "{file}", "--name", "mine"), "must be an .npz file or a folder of images, got a .yml file"),
         (("run", "{file}", "--resource", "GPU"), "resource is 'GPU'; a name and a number such as GPU=1"),
         (("run", "{file}", "--resource", "GPU=1"), "resources is {'GPU': 1.0} without an executor"),
         (("run", "{file}", "--workers", "0"), "workers is 0; an integer of at least 1"),
@@ -155,7 +183,7 @@ def test_help_needs_no_torch():
     code = "import sys; from wsnlib import cli; print({'torch', 'pandas', 'distributed'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
-    for words in (["--help"], ["run", "--help"], ["records", "export", "--help"]):
+    for words in (["--help"], ["run", "--help"], ["pack", "--help"], ["records", "export", "--help"]):
         assert wsn_command(*words)[0] == 0
 
 

@@ -63,11 +63,17 @@ def test_classes_are_called_what_torchvisions_meta_file_says(folder):
         wsn.load_data(SPEC)
 
 
-def test_what_is_no_image_is_not_listed(folder):
+def test_what_is_no_image_and_no_class_is_not_listed_and_splits_are_found_in_any_case(folder):
     before = wsn.load_data(SPEC)
     for name in (".DS_Store", "._hidden.JPEG", "notes.txt"):
         (folder / "train" / SYNSETS[0] / name).write_text("no image")
-    (folder / "train" / ".hidden").mkdir()
+    for name in (".hidden", "__MACOSX"):
+        (folder / "train" / name).mkdir()
+        Image.new("RGB", (5, 7)).save(folder / "train" / name / "0.JPEG")
+    (folder / "train" / "n00000001").mkdir()
+    (folder / "test").mkdir()  # ILSVRC's, without labels
+    for split, name in (("train", "Train"), ("val", "VALID")):
+        (folder / split).rename(folder / name)
     after = wsn.load_data(SPEC)
     assert after.sha256 == before.sha256
     assert np.array_equal(after.train.files.names, before.train.files.names)
@@ -323,17 +329,22 @@ def test_folders_of_the_wrong_form_are_named(folder):
     ):
         wsn.load_data(SPEC)
     remove(folder / "val" / SYNSETS[1])
-    with pytest.raises(
-        wsn.DataError, match=f"differ: {SYNSETS[1]} is in train only .1 such class.es..; both need the same"
-    ):
+    for _ in range(2):
+        with pytest.raises(
+            wsn.DataError,
+            match=f"differ: {SYNSETS[1]} has images in train only .1 such class.es..; both need",
+        ):
+            wsn.load_data(SPEC)
+        (folder / "val" / SYNSETS[1]).mkdir(exist_ok=True)  # an empty folder is no class
+    other = folder / "val" / "n00000001"
+    other.mkdir()
+    Image.new("RGB", (5, 7)).save(other / "0.JPEG")
+    with pytest.raises(wsn.DataError, match=r"differ: n00000001 has images in val only \(2 such"):
         wsn.load_data(SPEC)
-    (folder / "val" / "n00000001").mkdir()
-    with pytest.raises(wsn.DataError, match=r"differ: n00000001 is in val only \(2 such"):
+    (folder / "Valid").mkdir()
+    with pytest.raises(wsn.DataError, match="one folder for validation images, got 'Valid' and 'val'; join"):
         wsn.load_data(SPEC)
-    (folder / "train" / "n00000001").mkdir()
-    (folder / "val" / SYNSETS[1]).mkdir()
-    with pytest.raises(wsn.DataError, match=r"train/n00000001 has no image; .*\.jpeg.* are read"):
-        wsn.load_data(SPEC)
+    (folder / "Valid").rmdir()
     remove(folder / "val")
     with pytest.raises(wsn.DataError, match="imagenet has no folder 'val'; train/<synset>/.*JPEG and val"):
         wsn.load_data(SPEC)

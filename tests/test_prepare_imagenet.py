@@ -126,27 +126,30 @@ def test_odd_files_become_plain_jpegs_with_the_same_pixels_upright(small_imagene
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_damaged_images_are_counted_and_named_and_the_rest_is_done(workers, small_imagenet, tmp_path, capsys):
-    broken = [f"train/{SYNSETS[1]}/{SYNSETS[1]}_0.JPEG", f"val/{SYNSETS[2]}/{SYNSETS[2]}_1.JPEG"]
+    broken = [f"train/{SYNSETS[1]}/{SYNSETS[1]}_{i}.JPEG" for i in (0, 2)]
+    broken.append(f"val/{SYNSETS[2]}/{SYNSETS[2]}_1.JPEG")
     good = contents(small_imagenet)
     damage(small_imagenet / broken[0])
-    (small_imagenet / broken[1]).write_bytes(b"")
+    Image.new("F", (5, 7)).save(small_imagenet / broken[1], format="TIFF")
+    (small_imagenet / broken[2]).write_bytes(b"")
     new = tmp_path / "root" / "imagenet"
     command = [str(small_imagenet), str(new), "--size", "23", "--workers", workers]
 
     assert main([str(small_imagenet), "--workers", workers]) == 1
     printed = capsys.readouterr().err
     assert [line.split("\t")[0] for line in printed.splitlines() if "\t" in line] == broken
-    assert f"2 image(s) of {small_imagenet} cannot be read" in printed
+    assert f"3 image(s) of {small_imagenet} cannot be read" in printed
+    assert "got Pillow's mode F in the format TIFF" in printed
     assert not new.exists()
 
     assert main(command) == 1
     report = (new / "damaged.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in report] == broken
     assert all(line.split("\t")[1] for line in report)
-    assert capsys.readouterr().err.splitlines()[-3:-1] == report
+    assert capsys.readouterr().err.splitlines()[-4:-1] == report
     assert images(new).keys() == images(small_imagenet).keys() - set(broken)
     with pytest.raises(
-        wsn.DataError, match=f"^2 image.s. of {new} could not be read .* the first is {broken[0]} .*truncated"
+        wsn.DataError, match=f"^3 image.s. of {new} could not be read .* the first is {broken[0]} .*truncated"
     ) as caught:
         wsn.load_data(SPEC, root=tmp_path / "root")
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@
     wsn status                               what is there, what failed, what can be resumed
     wsn gc                                   remove what no sweep needs any more
     wsn records export TARGET                copy records, checked
+    wsn pack photos/ --name photos           make a data set of your own images
 
 It reads the files of parameters that papermill reads, and makes the runs that the notebooks read.
 """
@@ -161,6 +162,23 @@ def export(
             runs = [record.experiment for record in chosen]
         copied = chosen.export(runs, Store(target))
         typer.echo(f"{copied} records copied to {target}, {len(set(runs)) - copied} were there")
+
+
+@app.command()
+def pack(
+    source: Annotated[Path, typer.Argument(help="A folder of images, or an .npz of arrays")],
+    name: Annotated[str, typer.Option(help="What it is called from now on")],
+    size: Annotated[
+        tuple[int, int] | None, typer.Option(help="Height and width that the images of a folder get")
+    ] = None,
+    test_fraction: Annotated[float, typer.Option(help="Part set aside if there are no test images")] = 0.2,
+) -> None:
+    """Pack your own images once, say what they were taken for, and give the parameters that name them."""
+    from wsnlib import data
+
+    with _sentences():
+        spec = data.pack_data(source, name=name, size=size, test_fraction=test_fraction)
+        typer.echo(f"data: {spec.name}\ndata_sha256: {spec.sha256}")
 
 
 @contextmanager

@@ -10,14 +10,13 @@ The data root is the environment variable `WSN_DATA`, else `wsnlib/data` in the 
 """
 
 from wsnlib.data.augmentation import augment
-from wsnlib.data.loading import image_shape, load_data, num_classes
+from wsnlib.data.loading import Dataset, image_shape, load_data, num_classes
 from wsnlib.data.own import pack_data
 from wsnlib.data.sources import CHECKSUMS, KNOWN, data_root
 from wsnlib.data.splits import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     DataError,
-    Dataset,
     Split,
     balanced_subset,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsnlib.data.images import IMAGE_SUFFIXES, is_image
+from wsnlib.data.folders import is_hidden, is_image, split_folders
 from wsnlib.data.sources import Known
 from wsnlib.data.splits import DataError
 
-SPLITS = ("train", "val")
+SPLITS = {"train": "train", "val": "validation"}
+"""What torchvision calls the splits, and what they are."""
+
 DAMAGED = "damaged.txt"
 """In a prepared folder: the images that could not be read, one a line, and why, after a tab."""
 
@@ -61,58 +64,55 @@ def list_folder(folder: Path) -> Folder:
     """All images of a folder; it takes a look at every file.
 
     Raises:
-        DataError: If `train` or `val` is missing, they have different class folders, or a class has
-            no image.
+        DataError: If `train` or `val` is missing, or they have images of different classes.
     """
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not there; put ImageNet's folders train/<synset> and val/<synset>, as "
             "torchvision.datasets.ImageNet unpacks them, into it, or set WSN_DATA"
         )
-    for split in SPLITS:
-        if not (folder / split).is_dir():
+    given = split_folders(_subfolders(folder), folder)
+    for name, split in SPLITS.items():
+        if split not in given:
             raise DataError(
-                f"{folder} has no folder {split!r}; train/<synset>/*.JPEG and val/<synset>/*.JPEG are "
-                "expected"
+                f"{folder} has no folder {name!r}; train/<synset>/*.JPEG and val/<synset>/*.JPEG are expected"
             )
-    train, val = (_subfolders(folder / split) for split in SPLITS)
-    if train != val:
-        differing = sorted({*train} ^ {*val})
-        split = "train" if differing[0] in train else "val"
+    places = {name: folder / given[split] for name, split in SPLITS.items()}
+    images = {name: _by_class(place) for name, place in places.items()}
+    if images["train"].keys() != images["val"].keys():
+        differing = sorted(images["train"].keys() ^ images["val"].keys())
+        split = "train" if differing[0] in images["train"] else "val"
         raise DataError(
-            f"the class folders in train and val of {folder} differ: {differing[0]} is in {split} only "
+            f"the classes in train and val of {folder} differ: {differing[0]} has images in {split} only "
             f"({len(differing)} such class(es)); both need the same"
         )
-    if not train:
+    if not images["train"]:
         raise DataError(f"train and val of {folder} have no class folders; train/<synset>/*.JPEG is expected")
-    return _listed(folder, train)
-
-
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    with os.scandir(folder) as entries:
-        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".")))
-
-
-def _listed(folder: Path, synsets: tuple[str, ...]) -> Folder:
     digest = hashlib.sha256()
     files, labels = [], []
-    for split in SPLITS:
-        names: list[bytes] = []
-        counts: list[int] = []
-        for synset in synsets:
-            with os.scandir(folder / split / synset) as entries:
-                images = sorted((e.name, e.stat().st_size) for e in entries if is_image(e.name))
-            if not images:
-                raise DataError(
-                    f"{folder / split / synset} has no image; {', '.join(sorted(IMAGE_SUFFIXES))} are read"
-                )
-            for name, size in images:
-                names.append(os.fsencode(f"{synset}/{name}"))
-                digest.update(b"%s/%s %d\n" % (split.encode(), names[-1], size))
-            counts.append(len(images))
-        files.append(Files(folder / split, np.array(names)))
-        labels.append(np.repeat(np.arange(len(synsets)), counts))
-    return Folder(files[0], labels[0], files[1], labels[1], synsets, digest.hexdigest())
+    for name, classes in images.items():
+        listed = [*chain.from_iterable(classes.values())]
+        for file, size in listed:
+            digest.update(b"%s/%s %d\n" % (name.encode(), file, size))
+        files.append(Files(places[name], np.array([file for file, _ in listed])))
+        labels.append(np.repeat(np.arange(len(classes)), [*map(len, classes.values())]))
+    return Folder(files[0], labels[0], files[1], labels[1], tuple(images["train"]), digest.hexdigest())
+
+
+def _subfolders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not is_hidden(e.name))
+
+
+def _by_class(folder: Path) -> dict[str, list[tuple[bytes, int]]]:
+    """Name, from the folder on, and size of the images of each class; a folder without images is none."""
+    found = {}
+    for synset in _subfolders(folder):
+        with os.scandir(folder / synset) as entries:
+            images = sorted((e.name, e.stat().st_size) for e in entries if is_image(e.name))
+        if images:
+            found[synset] = [(os.fsencode(f"{synset}/{name}"), size) for name, size in images]
+    return found
 
 
 def check_complete(folder: Path, found: Folder, known: Known) -> None:

@@ -1,20 +1,14 @@
-"""A data set in memory: its splits, its classes, and how its bytes become numbers."""
+"""Images in memory with their labels, in batches and in parts; what the other modules of data share."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from wsnlib import specs
 from wsnlib.data.augmentation import augment
-
-if TYPE_CHECKING:
-    from wsnlib.data.streaming import StreamedSplit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per channel (red, green, blue) on the scale 0 to 1."""
@@ -77,63 +71,6 @@ def augmented(
         return batch
     assert generator is not None
     return Split(augment(batch.images, augmentation, generator=generator), batch.labels)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Train, validation and test split of one data set, and how to turn its bytes into numbers.
-
-    `mean` and `std` (one per channel, on the scale 0 to 1) are those of the training images used,
-    of ImageNet, or 0 and 1, as the spec's normalisation says. `sha256` says which data were read:
-    the checksum of all images and labels in canonical order, for ImageNet of the names and sizes
-    of its files; empty for data made elsewhere.
-    """
-
-    train: Split | StreamedSplit
-    validation: Split | StreamedSplit
-    test: Split | StreamedSplit
-    classes: tuple[str, ...]
-    mean: torch.Tensor
-    std: torch.Tensor
-    sha256: str = ""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image as the network sees it."""
-        return self.train.image_shape
-
-    @property
-    def num_inputs(self) -> int:
-        """Numbers in one image."""
-        return math.prod(self.image_shape)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    def to(self, device: torch.device | str) -> Dataset:
-        """The same data set on another device."""
-        return replace(
-            self,
-            train=self.train.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
-            mean=self.mean.to(device),
-            std=self.std.to(device),
-        )
-
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(images / 255 − mean) / std as float32, per channel."""
-        return images.float().sub_(self._shift).div_(self._scale)
-
-    @cached_property
-    def _shift(self) -> torch.Tensor:
-        return (255 * self.mean).view(-1, 1, 1)
-
-    @cached_property
-    def _scale(self) -> torch.Tensor:
-        return (255 * self.std).view(-1, 1, 1)
 
 
 def balanced_subset(labels: torch.Tensor, size: int, *, generator: torch.Generator) -> torch.Tensor:
