@@ -88,7 +88,7 @@ def _train(
     recorded: bool,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(data):
+    if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
         model.to(memory_format=torch.channels_last)
     optimizer = sgd(model, protocol)
     step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
@@ -112,10 +112,15 @@ def _train(
     return course.finished(evaluate(model, data, data.train, precision=precision).accuracy)
 
 
-def _crashes(data: Dataset) -> bool:
-    """On a CPU with several threads torch 2.15 ends the process in the backward pass of a channels-last
-    1x1 convolution of stride 2 when the number of images is odd, as that of a last batch can be."""
-    return data.train.labels.device.type == "cpu" and torch.get_num_threads() > 1
+def _crashes(model: nn.Module, data: Dataset) -> bool:
+    """On a CPU torch 2.15 ends the process in the backward pass of a channels-last 1x1 convolution of stride 2.
+
+    With several threads it does where the number of images is odd, as that of a last batch can be; on
+    processors without AVX-512 it writes beyond an array where there are 2 to 6 input channels.
+    """
+    strided = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) != m.stride)
+    few = any(layer.in_channels < 8 for layer in strided)
+    return data.train.labels.device.type == "cpu" and (few or torch.get_num_threads() > 1)
 
 
 def train_epoch(
