@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -107,16 +106,9 @@ def _make_native(layer: nn.Module) -> None:
 
 
 def _make_masked(layer: nn.Module) -> None:
-    stored = cast(nn.ModuleDict, layer.parametrizations)
-    values = stored["weight"].get_parameter("original")
-    mask = masks.StaticMask(cast(masks.StaticMask, stored["weight"].get_submodule("0")).mask)
-    weight = cast(torch.Tensor, layer.weight).detach()
-    del layer.parametrizations
     layer.__dict__.pop("_known", None)
     if isinstance(layer, nn.Conv2d):
         layer.__class__ = nn.Conv2d
     else:
         layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", 1.0) != 1 else nn.Linear
-    layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-    parametrize.register_parametrization(layer, "weight", mask)
-    cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)
+    masks.reattach_mask(layer)
