@@ -409,7 +409,7 @@ class StaticMask(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if (positions := self._buffers.pop("index", None)) is not None:  # saved before 0.2
+        if (positions := self._buffers.pop("index", None)) is not None:  # saved when they were one
             mask = torch.zeros(self.shape.numel(), dtype=torch.bool, device=positions.device)
             self.mask = mask.index_fill(0, positions, True).view(self.shape)
 
