@@ -32,6 +32,7 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         ValueError: If a name in `layers` is not a masked layer, or one without a native form.
 
     Examples:
+        >>> import torch
         >>> net = masks.sparsify(nn.Linear(8, 6), num_weights=7, generator=torch.Generator().manual_seed(0))
         >>> x = torch.ones(2, 8)
         >>> expected = net(x)
@@ -64,6 +65,7 @@ def to_dense(model: M) -> M:
     The inverse of [`to_sparse`][wsnlib.sparse.to_sparse]; parameters, masks and state dict stay.
 
     Examples:
+        >>> import torch
         >>> net = masks.sparsify(nn.Linear(8, 6), num_weights=7, generator=torch.Generator())
         >>> isinstance(to_dense(to_sparse(net)), SparseLinear), masks.num_weights(net)
         (False, 7)
