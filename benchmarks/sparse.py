@@ -48,7 +48,7 @@ def layers(repetitions: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that CSR tensors are in beta
         csr, transposed = dense.to_sparse_csr(), dense.t().contiguous().to_sparse_csr()
-    w = linear_weight(static)
+    w = linear_weight(static.index, static.shape)
 
     def native() -> object:
         xt, gt = x.t().contiguous(), g.t().contiguous()

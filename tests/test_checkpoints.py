@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from reliability import fault
 from torch import nn
@@ -110,6 +111,23 @@ def test_the_weights_the_momenta_and_the_generators_are_put_back_bit_for_bit():
     whole, resumed = states
     assert list(whole) == list(resumed)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_state_with_positions_in_place_of_masks_is_resumed_bit_for_bit():
+    experiment = CASES["masked"]
+    file = File(2)
+    with pytest.raises(Interrupted):
+        wsn.run(experiment, device="cpu", file=lambda _: file)
+    tensors = safetensors.torch.load(file.state)
+    held = [name for name in tensors if name.endswith(".mask")]
+    assert held == ["model.hidden1.parametrizations.weight.0.mask"]
+    for name in held:
+        positions = tensors.pop(name).flatten().nonzero().squeeze(1)
+        tensors[name.replace(".mask", ".index")] = positions
+    file.state, file.most = safetensors.torch.save(tensors), 10**9
+    resumed = wsn.run(experiment, device="cpu", file=lambda _: file)
+    assert resumed.environment["resumed_after"] == [2]
+    assert resumed.history == wsn.run(experiment, device="cpu").history
 
 
 def test_a_measurement_resumes_each_of_its_trainings():

@@ -1,13 +1,23 @@
 """Static masks: golden allocations, exact counts, persistence, identity at density 1."""
 
 import copy
+import io
+import pickle
 
 import pytest
+import safetensors.torch
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrize
+from torch.optim import swa_utils
 
 from wsnlib import masks
 from wsnlib.models import MLP, ResNet18
+from wsnlib.sparse import SparseLayer, to_sparse
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -438,3 +448,335 @@ def test_the_same_seed_gives_the_same_mask_on_a_gpu():
     gpu = masks.sparsify(conv_net().cuda(), num_weights=100, generator=generator())
     for name, mask in masks.layer_masks(cpu).items():
         assert torch.equal(mask, masks.layer_masks(gpu)[name].cpu())
+
+
+# -- where the weights are stays what it is --
+
+BOTH_FORMS = pytest.mark.parametrize("native", [False, True], ids=["masked", "native"])
+KEY = "0.parametrizations.weight.0."
+X = torch.randn(3, 67, generator=generator())
+
+
+def mlp(native: bool, *, seed: int = 0, width: int = 47, num_weights: int = 997) -> nn.Sequential:
+    """Two sparse layers in either form; the seed draws values and masks."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(67, width), nn.BatchNorm1d(width), nn.Linear(width, 53, bias=False))
+    masks.sparsify(net, num_weights=num_weights, generator=generator(seed))
+    return to_sparse(net.eval()) if native else net.eval()
+
+
+def same_masks(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(masks.layer_masks(a).values(), masks.layer_masks(b).values(), strict=True)
+    return [torch.equal(x, y) for x, y in pairs] == [True] * 2
+
+
+AVERAGES = {
+    "default": {},
+    "swa": {"avg_fn": swa_utils.get_swa_avg_fn()},
+    "swa, many at once": {"multi_avg_fn": swa_utils.get_swa_multi_avg_fn()},
+    "ema": {"avg_fn": swa_utils.get_ema_avg_fn(0.9999)},
+    "ema, many at once": {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.9999)},
+    "ema of half": {"avg_fn": swa_utils.get_ema_avg_fn(0.5)},
+    "own": {"avg_fn": lambda averaged, current, _: 0.9 * averaged + 0.1 * current},
+}
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("use_buffers", [False, True])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages_of_a_network_keep_its_masks(name, use_buffers, native):
+    net = mlp(native)
+    del net[1]  # the counter of batch norm is what some of these averages cannot take
+    average = swa_utils.AveragedModel(net, use_buffers=use_buffers, **AVERAGES[name])
+    other = copy.deepcopy(net)
+    for parameter in other.parameters():
+        parameter.data += 1
+    for source in (net, net, other, net):
+        average.update_parameters(source)
+    assert same_masks(average, net)
+    difference = (average.module[0].weight - net[0].weight)[masks.layer_masks(net)["0"]]
+    assert difference.min() >= -1e-6 and difference.max() < 1
+    torch.testing.assert_close(difference, difference.mean().expand_as(difference), rtol=1e-3, atol=1e-5)
+    assert average(X).isfinite().all()
+
+
+@BOTH_FORMS
+def test_averages_over_the_tensors_of_a_state_dict_keep_the_masks(native):
+    net, average = mlp(native), mlp(native)
+    for mean, now in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        mean.copy_(0.9999 * mean + 0.0001 * now)
+    assert same_masks(average, net)
+    torch.testing.assert_close(average(X), net(X))
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float64, torch.float8_e4m3fn], ids=str)
+def test_casts_of_a_network_or_its_state_keep_the_masks(dtype, native):
+    net, other = mlp(native), mlp(native, seed=1)
+    other.load_state_dict({name: tensor.to(dtype) for name, tensor in net.state_dict().items()})
+    assert same_masks(other, net)
+    if dtype.itemsize > 1:
+        assert same_masks(copy.deepcopy(net).to(dtype), net)
+        assert same_masks(copy.deepcopy(net).to(dtype).float(), net)
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("share", [0.9999, 0.5, 0.1])
+def test_states_of_one_mask_can_be_blended_and_of_two_are_refused(share, native):
+    net, other, target = mlp(native), mlp(native, seed=1), mlp(native, seed=2)
+
+    def blend(a, b):
+        return {name: share * a[name] + (1 - share) * b[name] for name in a}
+
+    target.load_state_dict(blend(net.state_dict(), net.state_dict()))
+    assert same_masks(target, net)
+    with pytest.raises(
+        RuntimeError, match=r"0\.mask must have \d+ weights in the shape \(47, 67\), got \d+ in"
+    ):
+        target.load_state_dict(blend(net.state_dict(), other.state_dict()))
+    assert same_masks(target, net)
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("shape", [(67, 47), (47 * 67,), (48, 67), (47, 67, 1)])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_mask_of_another_shape_is_refused(strict, shape, native):
+    net, expected = mlp(native), mlp(native)
+    present = int(masks.layer_masks(net)["0"].sum())
+    state = net.state_dict()
+    state[KEY + "mask"] = masks.draw_mask(shape, num_weights=present, generator=generator())
+    with pytest.raises(RuntimeError, match=rf"{KEY}mask must have {present} weights in the shape \(47, 67\)"):
+        net.load_state_dict(state, strict=strict)
+    assert same_masks(net, expected) and torch.equal(net(X), expected(X))
+    with pytest.raises(ValueError, match=r"a mask must be of the weight's shape \(47, 67\), got"):
+        net[0].parametrizations.weight[0].mask = state[KEY + "mask"]
+    with pytest.raises(ValueError, match=r"the weight of this layer must be of shape \(47, 67\), got"):
+        net[0].weight = torch.zeros(shape)
+
+
+@BOTH_FORMS
+def test_a_state_of_another_width_or_number_of_weights_is_refused(native):
+    def net(width, kept):
+        layers = nn.Sequential(nn.Linear(67, width, bias=False), nn.Linear(width, 53, bias=False))
+        masks.sparsify(layers, allocation={"0": kept, "1": 31}, generator=generator())
+        return to_sparse(layers) if native else layers
+
+    for width, kept in ((47, 31), (37, 31), (41, 29), (41, 37)):
+        with pytest.raises(
+            RuntimeError, match=r"0\.parametrizations\.weight\.0\.mask must have 31 weights in"
+        ):
+            net(41, 31).load_state_dict(net(width, kept).state_dict())
+
+
+@BOTH_FORMS
+def test_a_state_without_a_mask_is_incomplete(native):
+    net = mlp(native)
+    state = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("mask")}
+    with pytest.raises(RuntimeError, match=rf"Missing key\(s\) in state_dict: .{KEY}mask"):
+        net.load_state_dict(state)
+    missing, unexpected = net.load_state_dict(state | {KEY + "masks": torch.ones(1)}, strict=False)
+    assert missing == [KEY + "mask", KEY.replace("0", "2", 1) + "mask"] and unexpected == [KEY + "masks"]
+
+
+def as_before(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict with positions in place of masks."""
+    return {
+        name.replace(".mask", ".index"): tensor.flatten().nonzero().squeeze(1)
+        if name.endswith("mask")
+        else tensor
+        for name, tensor in net.state_dict().items()
+    }
+
+
+@BOTH_FORMS
+def test_a_state_with_positions_is_read_where_they_are_those_of_the_layer_itself(native):
+    net, trained = mlp(native), mlp(native)
+    trained[0].bias.data += 1
+    state = as_before(trained)
+    assert KEY + "index" in state
+    net.load_state_dict(state)
+    assert torch.equal(net(X), trained(X))
+    for changed in (state[KEY + "index"].half(), state[KEY + "index"] + 1, state[KEY + "index"][1:]):
+        with pytest.raises(RuntimeError, match=rf"{KEY}index must be the positions of this layer's own mask"):
+            net.load_state_dict(state | {KEY + "index": changed})
+    with pytest.raises(RuntimeError, match=rf"put the bool mask of shape \(47, 67\) there as {KEY}mask"):
+        mlp(native, seed=1).load_state_dict(state)
+
+
+def test_a_mask_pickled_with_its_positions_as_a_buffer_is_read():
+    mask = masks.draw_mask((5, 7), num_weights=11, generator=generator())
+    saved = masks.StaticMask(mask)
+    state = nn.Module().__dict__ | {"shape": mask.shape, "_buffers": {"index": saved.index}}
+    old = masks.StaticMask.__new__(masks.StaticMask)
+    old.__setstate__(state)
+    assert torch.equal(old.mask, mask) and list(old.state_dict()) == ["mask"]
+    assert [name for name, _ in old.named_buffers()] == ["witness"]
+    assert torch.equal(old(torch.ones(11)), mask.float())
+
+
+def pickled(net):
+    return pickle.loads(pickle.dumps(net))
+
+
+def saved(net):
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def through_safetensors(net):
+    other = mlp(isinstance(net[0], SparseLayer), seed=1)
+    other.load_state_dict(safetensors.torch.load(safetensors.torch.save(net.state_dict())))
+    return other
+
+
+def emptied_and_loaded(net):
+    other = copy.deepcopy(net).to("meta").to_empty(device="cpu")
+    other.load_state_dict(net.state_dict())
+    return other
+
+
+def assigned(net):
+    other = copy.deepcopy(net).to("meta")
+    other.load_state_dict(net.state_dict(), assign=True)
+    return other
+
+
+def copied_and_pickled(net):
+    return pickled(copy.deepcopy(pickled(net)))
+
+
+WAYS = [
+    copy.deepcopy, pickled, saved, through_safetensors, emptied_and_loaded, assigned, copied_and_pickled,
+    nn.DataParallel,
+]  # fmt: skip
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_however_a_network_travels_it_arrives_whole_and_in_its_form(way, native):
+    net = mlp(native)
+    expected = net(X)
+    other = way(net)
+    assert torch.equal(other(X), expected) and same_masks(other, net)
+    inner = other.module if way is nn.DataParallel else other
+    assert isinstance(inner[0], SparseLayer) == native
+    assert [name for name, _ in inner.named_parameters()] == [name for name, _ in net.named_parameters()]
+    assert list(inner.state_dict()) == list(net.state_dict())
+    inner(X).sum().backward()
+    assert all(p.grad is not None for p in inner.parameters())
+
+
+def test_a_layer_that_has_more_than_a_mask_is_not_pickled():
+    net = mlp(False)
+    parametrize.register_parametrization(net[0], "bias", nn.Identity())
+    with pytest.raises(RuntimeError, match="Serialization of parametrized modules is only supported through"):
+        pickle.dumps(net)
+
+
+@BOTH_FORMS
+def test_a_state_dict_in_place_of_parameters_brings_its_masks_for_one_call(native):
+    net, other = mlp(native), mlp(native, seed=1)
+    expected = net(X), other(X)
+    assert torch.equal(functional_call(net, other.state_dict(), (X,)), expected[1])
+    assert torch.equal(net(X), expected[0])
+
+
+REFUSED = pytest.raises(
+    RuntimeError, match="the buffers of a sparse layer must be those of its own mask, got"
+)
+
+
+@BOTH_FORMS
+def test_values_that_are_copied_without_their_mask_are_noticed(native):
+    net, other = mlp(native), mlp(native, seed=1)
+    average = swa_utils.AveragedModel(net)
+    average(X)
+    average.update_parameters(other)
+    with REFUSED:
+        average(X)
+    average.module.load_state_dict(other.state_dict())
+    assert torch.equal(average(X), other(X))
+    with REFUSED:
+        functional_call(net, dict(other.named_parameters()) | dict(other.named_buffers()), (X,))
+    if not native:
+        del net[1], other[1]
+        stacked = stack_module_state([net, other])
+        with REFUSED:
+            vmap(lambda *state: functional_call(net, state, (X,)))(*stacked)
+    with REFUSED:
+        net.to("meta").to_empty(device="cpu")(X)
+
+
+@BOTH_FORMS
+def test_compiled_and_exported_networks_have_the_same_masks(native):
+    net = mlp(native)
+    expected = net(X)
+    exported = torch.export.export(mlp(native), (X,)).module()
+    torch.testing.assert_close(exported(X), expected)
+    compiled = torch.compile(copy.deepcopy(net), backend="aot_eager", fullgraph=not native)
+    torch.testing.assert_close(compiled(X), expected)
+    other = mlp(native, seed=1)
+    compiled.load_state_dict({f"_orig_mod.{name}": tensor for name, tensor in other.state_dict().items()})
+    torch.testing.assert_close(compiled(X), other(X))
+
+
+def in_two_processes(rank: int, file: str, nets: list[nn.Module], results: list[torch.Tensor]) -> None:
+    """Steps of each network on other inputs in each process; a network of another mask last."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    for given, result in zip(nets, results, strict=True):
+        net = copy.deepcopy(given)  # what is given is memory of both processes
+        together = DistributedDataParallel(net)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+        for step in range(3):
+            optimizer.zero_grad()
+            together(torch.randn(3, 67, generator=generator(2 * step + rank))).square().mean().backward()
+            optimizer.step()
+        result[rank] = net[0].weight.detach()
+    other = DistributedDataParallel(mlp(False, seed=rank))
+    try:
+        other.module(X)
+        noticed = False
+    except RuntimeError:
+        noticed = True
+    assert noticed == (rank == 1)  # whose values are now those of the first
+    torch.distributed.destroy_process_group()
+
+
+def test_masks_are_the_same_in_other_processes_and_in_distributed_training(tmp_path):
+    nets = [mlp(False), mlp(True)]
+    expected = []
+    for net in copy.deepcopy(nets):
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+        for step in range(3):
+            inputs = torch.cat([torch.randn(3, 67, generator=generator(2 * step + rank)) for rank in (0, 1)])
+            optimizer.zero_grad()
+            net(inputs).square().mean().backward()
+            optimizer.step()
+        expected.append(net[0].weight.detach())
+    results = [torch.zeros(2, 47, 67).share_memory_() for _ in nets]
+    arguments = (str(tmp_path / "meeting"), nets, results)
+    torch.multiprocessing.spawn(in_two_processes, arguments, nprocs=2)
+    for found, weight in zip(results, expected, strict=True):
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0] != 0, masks.layer_masks(nets[0])["0"])
+        torch.testing.assert_close(found[0], weight)
+
+
+@BOTH_FORMS
+def test_networks_made_in_inference_mode_work(native):
+    with torch.inference_mode():
+        assert torch.equal(mlp(native)(X), mlp(native)(X))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@BOTH_FORMS
+def test_masks_go_to_a_gpu_and_back(native):
+    net = mlp(native)
+    moved = copy.deepcopy(net).cuda()
+    assert moved[0].parametrizations.weight[0].index.is_cuda
+    torch.testing.assert_close(moved(X.cuda()).cpu(), net(X))
+    torch.testing.assert_close(nn.DataParallel(moved)(X).cpu(), net(X))
+    assert same_masks(moved.cpu(), net)

@@ -331,10 +331,12 @@ def test_a_second_derivative_is_refused():
     torch.autograd.grad(wsn.to_dense(layer)(x).square().sum(), x, create_graph=True)
 
 
-def test_a_mask_that_changes_in_place_counts_at_once():
+def test_a_mask_that_changes_counts_at_once():
     layer = wsn.to_sparse(masked_linear(num_weights=3))
     layer(inputs(2, 13))
-    layer.parametrizations.weight[0].index.copy_(torch.tensor([1, 44, 100]))
+    mask = torch.zeros(143, dtype=torch.bool)
+    mask[[1, 44, 100]] = True
+    layer.parametrizations.weight[0].mask = mask.view(11, 13)
     torch.testing.assert_close(layer(inputs(2, 13)), F.linear(inputs(2, 13), layer.weight, layer.bias))
 
 
@@ -343,7 +345,9 @@ def test_a_density_that_changes_counts_if_values_and_mask_agree():
     layer(inputs(2, 13))
     stored = layer.parametrizations.weight
     kept = stored.original.abs().argsort()[5:].sort().values
-    stored[0].index = stored[0].index[kept]
+    mask = torch.zeros(143, dtype=torch.bool)
+    mask[stored[0].index[kept]] = True
+    stored[0].mask = mask.view(11, 13)
     with pytest.raises(ValueError, match=r"the mask has 24 weights and there are \(29,\) values"):
         layer(inputs(2, 13))
     stored.original = nn.Parameter(stored.original.detach()[kept])
@@ -377,6 +381,23 @@ def test_wrong_inputs_and_gradients_are_refused():
         y.backward(inputs(2, 10))
     with pytest.raises(RuntimeError, match="attempting to assign a gradient of size"):
         layer.parametrizations.weight.original.grad = torch.ones(11, 13, dtype=torch.float64)
+
+
+def test_nothing_beyond_the_input_is_read_whatever_the_layer_says_of_itself():
+    layer, x = wsn.to_sparse(masked_linear()), inputs(2, 13)
+    expected = layer(x)
+    layer.in_features = 5
+    with pytest.raises(ValueError, match="the input has 5 features; 13 are allowed"):
+        layer(inputs(2, 5))
+    assert torch.equal(layer(x), expected)
+    layer, x = wsn.to_sparse(masked_convolution()), inputs(2, 5, 7, 7)
+    expected = layer(x)
+    layer.in_channels, layer.kernel_size = 2, (1, 1)
+    with pytest.raises(
+        ValueError, match=r"has the shape \(2, 2, 7, 7\); \(batch, 5, height, width\) is allowed"
+    ):
+        layer(inputs(2, 2, 7, 7))
+    assert torch.equal(layer(x), expected)
 
 
 def test_densify_asks_for_to_dense():

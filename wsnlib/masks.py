@@ -13,7 +13,8 @@ normalisation layers are neither counted nor masked (G21, Appendix A).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeVar, cast
+from hashlib import blake2b
+from typing import Any, Literal, SupportsIndex, TypeVar, cast
 
 import torch
 from torch import nn
@@ -271,7 +272,13 @@ def draw_mask(
 class StaticMask(nn.Module):
     """Parametrisation of a weight by the vector of its present values, in row-major order.
 
-    `index` (the positions present, saved in the state dict) determines the mask; `mask` computes it.
+    `index` (n,) holds the positions present, rising. It is no buffer, so that nothing which averages,
+    casts or blends those of a network moves a weight; it goes with the network to another device. A state
+    dict holds `mask` instead: 0 and 1, which every cast keeps, in the shape of the weight.
+
+    What copies all buffers of another network (`DistributedDataParallel`, `AveragedModel`) brings its
+    values along, but not where they belong. `witness`, signs that tell masks apart, is the buffer that
+    gives away a copy from a network with another mask: `index` then refuses.
 
     Examples:
         >>> layer = nn.Linear(3, 2)
@@ -279,27 +286,132 @@ class StaticMask(nn.Module):
         >>> _ = parametrize.register_parametrization(layer, "weight", StaticMask(mask))
         >>> layer.parametrizations.weight.original.shape, int((layer.weight != 0).sum())
         (torch.Size([3]), 3)
+        >>> layer.state_dict()["parametrizations.weight.0.mask"].half().tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
     """
 
-    index: torch.Tensor
+    witness: torch.Tensor
+    _seen: tuple[torch.Tensor, int] | None = None
 
     def __init__(self, mask: torch.Tensor) -> None:
         super().__init__()
         self.shape = mask.shape
-        self.register_buffer("index", mask.flatten().nonzero().squeeze(1))
+        self.mask = mask
 
     @property
     def mask(self) -> torch.Tensor:
-        """Bool tensor of the weight's shape, True = weight present."""
+        """Bool tensor of the weight's shape, True = weight present; assign another to move the weights."""
         flat = torch.zeros(self.shape.numel(), dtype=torch.bool, device=self.index.device)
         flat[self.index] = True
         return flat.view(self.shape)
 
+    @mask.setter
+    def mask(self, mask: torch.Tensor) -> None:
+        if mask.shape != self.shape:
+            raise ValueError(
+                f"a mask must be of the weight's shape {tuple(self.shape)}, got {tuple(mask.shape)}; "
+                "make a network of that width"
+            )
+        self._index = mask.flatten().nonzero().squeeze(1)
+        positions = self._index.cpu().numpy().tobytes()
+        digest = blake2b(repr(tuple(self.shape)).encode() + positions, digest_size=8).digest()
+        self._signs = [1.0 if byte >> bit & 1 else -1.0 for byte in digest for bit in range(8)]
+        signs = torch.tensor(self._signs, device=mask.device)
+        self.register_buffer("witness", signs, persistent=False)
+
+    @property
+    def index(self) -> torch.Tensor:
+        """Positions present in the flattened weight, int64, rising.
+
+        Raises:
+            RuntimeError: If the buffers are those of a network with another mask.
+        """
+        witness = self.witness
+        if torch.compiler.is_compiling() or witness.is_meta:
+            return self._index
+        # to look at it costs a transfer from a GPU, where it is done once
+        version = witness._version if witness.is_cpu and not witness.is_inference() else 0
+        if self._seen is None or self._seen[0] is not witness or self._seen[1] != version:
+            self._check(witness)
+            self._seen = (witness, version)
+        return self._index
+
+    def _check(self, witness: torch.Tensor) -> None:
+        try:
+            known = [1.0 if sign > 0 else -1.0 for sign in witness.tolist()] == self._signs
+        except RuntimeError:  # several at once, in torch.func.vmap
+            known = False
+        if not known:
+            raise RuntimeError(
+                "the buffers of a sparse layer must be those of its own mask, got those of other masks, "
+                "copied or stacked without them; draw the masks of all processes and copies from one seed, "
+                "load a state dict, or call wsn.densify on each network before they are stacked"
+            )
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return values.new_zeros(self.shape.numel()).scatter_(0, self.index, values).view(self.shape)
+        index = self.index.to(values.device)
+        return values.new_zeros(self.shape.numel()).scatter_(0, index, values).view(self.shape)
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight.flatten()[self.index]
+        if weight.shape != self.shape:
+            raise ValueError(
+                f"the weight of this layer must be of shape {tuple(self.shape)}, got {tuple(weight.shape)}; "
+                "give one entry for each of the dense layer, removed ones included"
+            )
+        return weight.flatten()[self.index.to(weight.device)]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> StaticMask:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if not self.witness.is_meta:
+            self._index = self._index.to(self.witness.device)
+        return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "mask"] = self.mask
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        mask, positions = (state_dict.pop(prefix + name, None) for name in ("mask", "index"))
+        if mask is not None:
+            assign = local_metadata.get("assign_to_params_buffers", False)
+            found = torch.as_tensor(mask, device=None if assign else self._index.device).bool()
+            present, n = int(found.sum()), len(self._index)
+            if found.shape != self.shape or present != n:
+                error_msgs.append(
+                    f"{prefix}mask must have {n} weights in the shape {tuple(self.shape)}, got {present} in "
+                    f"{tuple(found.shape)}; load the state of a network of this width, or one that was not "
+                    "averaged with those of other masks"
+                )
+            else:
+                self.mask = found
+        elif positions is None:
+            missing_keys += [prefix + "mask"] * strict
+        elif not torch.equal(torch.as_tensor(positions).to(self._index), self._index):
+            error_msgs.append(
+                f"{prefix}index must be the positions of this layer's own mask, got others, which do not say "
+                f"of what shape; put the bool mask of shape {tuple(self.shape)} there as {prefix}mask"
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_seen"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if (positions := self._buffers.pop("index", None)) is not None:  # saved when they were one
+            mask = torch.zeros(self.shape.numel(), dtype=torch.bool, device=positions.device)
+            self.mask = mask.index_fill(0, positions, True).view(self.shape)
 
 
 def sparsify(
@@ -386,9 +498,39 @@ def sparsify(
                 layer.weight.mul_(scale)
                 if layer.bias is not None:
                     layer.bias.mul_(scale)
-        parametrisation = StaticMask(mask.to(layer.weight.device))
-        parametrize.register_parametrization(layer, "weight", parametrisation)
+        attach_mask(layer, StaticMask(mask.to(layer.weight.device)))
     return model
+
+
+def attach_mask(layer: nn.Module, mask: StaticMask) -> None:
+    """Compute the weight of a layer with a mask; the layer can be pickled, as torch's others cannot."""
+    parametrize.register_parametrization(layer, "weight", mask)
+    setattr(type(layer), "__reduce_ex__", _reduced)  # noqa: B010, mypy knows no methods of an instance
+
+
+def _reduced(layer: nn.Module, protocol: SupportsIndex) -> Any:
+    stored = cast(nn.ModuleDict, layer.parametrizations)
+    if list(stored) != ["weight"] or len(cast(parametrize.ParametrizationList, stored["weight"])) > 1:
+        return object.__reduce_ex__(layer, protocol)  # torch refuses
+    return _unpickled, (type(layer).__bases__[0], dict(layer.__dict__))
+
+
+def _unpickled(kind: type[nn.Module], state: dict[str, Any]) -> nn.Module:
+    layer = kind.__new__(kind)
+    layer.__setstate__(state)
+    reattach_mask(layer)
+    return layer
+
+
+def reattach_mask(layer: nn.Module) -> None:
+    """Compute the weight of a layer again with the mask and the values that it holds."""
+    stored = cast(nn.ModuleDict, layer.parametrizations)["weight"]
+    weight = cast(torch.Tensor, stored()).detach()
+    del layer.parametrizations
+    layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
+    attach_mask(layer, cast(StaticMask, stored.get_submodule("0")))
+    values = stored.get_parameter("original")
+    cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)
 
 
 def check_maskable(model: nn.Module, names: Iterable[str]) -> None:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib.masks import StaticMask
 from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative
 
 Pair = tuple[int, int]
@@ -82,10 +81,10 @@ class ConvWeight(NamedTuple):
     phases: tuple[Phase, ...]
 
 
-def conv_weight(mask: StaticMask, grid: Grid) -> ConvWeight:
-    """The weights of a mask over (outputs, inputs, height, width), as offsets on a grid."""
-    outputs, inputs, height, width = mask.shape
-    rest, x = mask.index // width, mask.index % width * grid.dilation[1]
+def conv_weight(index: torch.Tensor, shape: torch.Size, grid: Grid) -> ConvWeight:
+    """The weights at these positions of (outputs, inputs, height, width), as offsets on a grid."""
+    outputs, inputs, height, width = shape
+    rest, x = index // width, index % width * grid.dilation[1]
     rest, y = rest // height, rest % height * grid.dilation[0]
     row, channel = rest // inputs, rest % inputs
     by_output = bags(row, (y * grid.padded[1] + x) * inputs + channel, rows=outputs)
@@ -193,19 +192,19 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        values, mask = self._values_and_mask()
-        if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
+        values, index, shape = self._weights()
+        if input.ndim not in (3, 4) or input.shape[-3] != shape[1]:
             raise ValueError(
-                f"the input has the shape {tuple(input.shape)}; (batch, {self.in_channels}, height, width) "
+                f"the input has the shape {tuple(input.shape)}; (batch, {shape[1]}, height, width) "
                 "is allowed for this layer"
             )
-        grid = grid_of(self, input)
+        grid = grid_of(self, input)._replace(kernel=cast(Pair, tuple(shape[2:])))
         if min(grid.outputs) < 1:
             raise ValueError(
                 f"the input is {grid.padded[0]} x {grid.padded[1]} with its zeros around; a kernel of "
                 f"{grid.kernel[0]} x {grid.kernel[1]} with dilation {grid.dilation} does not fit"
             )
-        w = self._positions(mask, conv_weight, grid)
+        w = self._positions(index, conv_weight, shape, grid)
         x = input.reshape(-1, *input.shape[-3:]).to(values.dtype)
         y = cast(torch.Tensor, Conv2dFunction.apply(x, values, w, grid)).permute(0, 3, 1, 2)
         if self.bias is not None:

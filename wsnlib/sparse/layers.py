@@ -64,10 +64,10 @@ class LinearWeight(NamedTuple):
     order: torch.Tensor
 
 
-def linear_weight(mask: StaticMask) -> LinearWeight:
-    """The weights of a mask over (outputs, inputs)."""
-    outputs, inputs = mask.shape
-    return located(mask.index // inputs, mask.index % inputs, (outputs, inputs))
+def linear_weight(index: torch.Tensor, shape: torch.Size) -> LinearWeight:
+    """The weights at these positions of a matrix (outputs, inputs)."""
+    outputs, inputs = shape
+    return located(index // inputs, index % inputs, (outputs, inputs))
 
 
 def located(row: torch.Tensor, column: torch.Tensor, shape: tuple[int, int]) -> LinearWeight:
@@ -125,7 +125,8 @@ class SparseLayer(nn.Module):
     """What native layers share: the values and the mask of their weight, held as a masked layer holds them.
 
     The positions are worked out when they are first needed and again whenever the mask has changed: by
-    `load_state_dict`, `.to(device)`, or a new mask of another density.
+    `load_state_dict`, `.to(device)`, or a new mask. Sizes are those of the mask, whatever the layer's
+    attributes say, so that nothing beyond the input is read.
     """
 
     _known: tuple[Any, ...] | None = None
@@ -142,7 +143,8 @@ class SparseLayer(nn.Module):
     def _stored(self) -> ParametrizationList:
         return cast(ParametrizationList, self.get_submodule("parametrizations.weight"))
 
-    def _values_and_mask(self) -> tuple[torch.Tensor, StaticMask]:
+    def _weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Size]:
+        """The values, their positions in the flattened weight, and its shape."""
         stored = self._stored()
         mask = stored[0]
         values = stored.original
@@ -151,20 +153,22 @@ class SparseLayer(nn.Module):
                 f"the weight of a native sparse layer has the parametrisations "
                 f"{', '.join(type(p).__name__ for p in stored)}; StaticMask alone is allowed"
             )
-        if values.shape != mask.index.shape:
+        index = mask.index
+        if values.shape != index.shape:
             raise ValueError(
-                f"the mask has {mask.index.numel()} weights and there are {tuple(values.shape)} values; "
+                f"the mask has {index.numel()} weights and there are {tuple(values.shape)} values; "
                 f"as many values as weights are allowed"
             )
-        return values, mask
+        return values, index.to(values.device), mask.shape
 
-    def _positions(self, mask: StaticMask, work_out: Callable[..., T], *size: Any) -> T:
-        """`work_out(mask, *size)`, remembered as long as mask and size stay what they are."""
-        index, version = mask.index, mask.index._version
+    def _positions(self, index: torch.Tensor, work_out: Callable[..., T], *size: Any) -> T:
+        """`work_out(index, *size)`, remembered as long as positions and size stay what they are."""
         known = self._known
-        if known is None or known[0] is not index or known[1:3] != (version, size):
-            self._known = known = (index, version, size, work_out(mask, *size))
-        return cast(T, known[3])
+        if known is None or known[0] is not index or known[1] != size:
+            known = (index, size, work_out(index, *size))
+            if not torch.compiler.is_exporting():  # what is exported keeps no state
+                self._known = known
+        return cast(T, known[2])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_known"}
@@ -188,14 +192,13 @@ class SparseLinear(SparseLayer, nn.Linear):
     """A factor of the input, 1 / √in_features in the NTK parametrisation."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        values, mask = self._values_and_mask()
-        if input.shape[-1] != self.in_features:
-            raise ValueError(
-                f"the input has {input.shape[-1]} features; {self.in_features} are allowed for this layer"
-            )
-        w = self._positions(mask, linear_weight)
-        x = input.reshape(-1, self.in_features).to(values.dtype)
+        values, index, shape = self._weights()
+        outputs, inputs = shape
+        if input.shape[-1] != inputs:
+            raise ValueError(f"the input has {input.shape[-1]} features; {inputs} are allowed for this layer")
+        w = self._positions(index, linear_weight, shape)
+        x = input.reshape(-1, inputs).to(values.dtype)
         if self.input_scale != 1:
             x = x * self.input_scale
         y = cast(torch.Tensor, LinearFunction.apply(x, values, self.bias, w)).t()
-        return y.reshape(*input.shape[:-1], self.out_features)
+        return y.reshape(*input.shape[:-1], outputs)
