@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -22,7 +21,9 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     """Let masked layers compute with the weights present only, in place, and return the model.
 
     Parameters, their names, masks, hooks and the state dict stay what they are, so that training goes on
-    with the same optimiser. Layers without a mask are left alone.
+    with the same optimiser. Layers without a mask are left alone. Native layers have first derivatives
+    only and are not for tracing, FX, `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
+    [`to_dense`][wsnlib.sparse.to_dense].
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
@@ -30,9 +31,11 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
             masked; without `layers` one warning names them.
 
     Raises:
-        ValueError: If a name in `layers` is not a masked layer, or one without a native form.
+        ValueError: If a name in `layers` is not a masked layer, or one without a native form. The model
+            is then unchanged.
 
     Examples:
+        >>> import torch
         >>> net = masks.sparsify(nn.Linear(8, 6), num_weights=7, generator=torch.Generator().manual_seed(0))
         >>> x = torch.ones(2, 8)
         >>> expected = net(x)
@@ -65,6 +68,7 @@ def to_dense(model: M) -> M:
     The inverse of [`to_sparse`][wsnlib.sparse.to_sparse]; parameters, masks and state dict stay.
 
     Examples:
+        >>> import torch
         >>> net = masks.sparsify(nn.Linear(8, 6), num_weights=7, generator=torch.Generator())
         >>> isinstance(to_dense(to_sparse(net)), SparseLinear), masks.num_weights(net)
         (False, 7)
@@ -107,16 +111,10 @@ def _make_native(layer: nn.Module) -> None:
 
 
 def _make_masked(layer: nn.Module) -> None:
-    stored = cast(nn.ModuleDict, layer.parametrizations)
-    values = stored["weight"].get_parameter("original")
-    mask = masks.StaticMask(cast(masks.StaticMask, stored["weight"].get_submodule("0")).mask)
-    weight = cast(torch.Tensor, layer.weight).detach()
-    del layer.parametrizations
     layer.__dict__.pop("_known", None)
     if isinstance(layer, nn.Conv2d):
-        layer.__class__ = nn.Conv2d
+        like: nn.Module = nn.Conv2d(1, 1, 1)
     else:
-        layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", 1.0) != 1 else nn.Linear
-    layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-    parametrize.register_parametrization(layer, "weight", mask)
-    cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)
+        like = (NTKLinear if layer.__dict__.pop("input_scale", None) else nn.Linear)(1, 1)
+    # torch makes the class that computes a weight
+    layer.__class__ = type(parametrize.register_parametrization(like, "weight", nn.Identity()))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib.masks import StaticMask
-from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative
+from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative, refuse_transforms
 
 Pair = tuple[int, int]
 
@@ -193,6 +193,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        refuse_transforms(input)
         values, mask = self._values_and_mask()
         if input.ndim not in (3, 4) or input.shape[-3] != self.in_channels:
             raise ValueError(
