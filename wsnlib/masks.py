@@ -426,13 +426,14 @@ def sparsify(
         raise ValueError("give either num_weights or allocation")
     if allocation is None:
         assert num_weights is not None
-        _check_budget(sizes, num_weights)
-        free = {name: size for name, size in sizes.items() if name not in excluded}
-        kept = sum(present for name, (present, _) in _counts(model).items() if name in excluded)
+        counts = _counts(model)
+        _check_budget({name: sizes[name] for name in counts}, num_weights)
+        free = {name: sizes[name] for name in counts if name not in excluded}
+        kept = sum(present for name, (present, _) in counts.items() if name in excluded)
         if not len(free) <= num_weights - kept <= sum(free.values()):
             raise ValueError(
                 f"num_weights is {num_weights} and the excluded layers hold {kept}; "
-                f"{kept + len(free)} to {sum(sizes.values())} are allowed"
+                f"{kept + len(free)} to {kept + sum(free.values())} are allowed"
             )
         allocation = allocate(free, num_weights=num_weights - kept) if free else {}
         if dimensions == "channels":
@@ -491,10 +492,7 @@ def check_own(model: nn.Module, names: Iterable[str], tensors: Iterable[str] = (
                     f"{type(value).__name__} of {value.dtype}; exclude {name}"
                 )
             if len(shared := owners[_memory(value)]) > 1:
-                together = {path.rpartition(".")[0] for path in shared} & set(weight_layers(model))
-                raise ValueError(
-                    f"{' and '.join(shared)} are one tensor; exclude {' and '.join(sorted(together))}"
-                )
+                raise ValueError(f"{' and '.join(shared)} are one tensor; exclude {name}")
 
 
 def _memory(parameter: nn.Parameter) -> object:
