@@ -343,6 +343,7 @@ def test_a_network_that_cannot_be_made_is_a_mistake_and_not_unreachable():
             wsn.is_reachable(wsn.CustomSparsity(base, wide))
 
 
+@pytest.mark.filterwarnings("ignore:the weights of attention .MultiheadAttention. are neither counted")
 def test_weights_outside_of_linear_and_conv_layers_may_not_grow():
     def packed(width: int) -> wsn.CustomSpec:
         return wsn.CustomSpec("my_networks.Packed", options={"width": width})

@@ -43,6 +43,7 @@ from .layers import network_results as network_results
 from .masks import allocate as allocate
 from .masks import allocate_uniform as allocate_uniform
 from .masks import connectivity as connectivity
+from .masks import decay_groups as decay_groups
 from .masks import densify as densify
 from .masks import density as density
 from .masks import draw_mask as draw_mask

@@ -12,12 +12,16 @@ normalisation layers are neither counted nor masked (G21, Appendix A).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from typing import Any, Literal, SupportsIndex, TypeVar, cast
+from typing import Any, Literal, SupportsIndex, TypeVar, cast, get_args
+from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 M = TypeVar("M", bound=nn.Module)
@@ -25,8 +29,27 @@ M = TypeVar("M", bound=nn.Module)
 LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The layers whose weights are counted and may be made sparse."""
 
+UNCOUNTED_TYPES = (
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+)
+"""Layers with weights that are not counted; of an attention the input projections are not."""
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be that are drawn, scaled or made sparse."""
+
 Dimensions = Literal["all", "channels"]
 """What a mask is drawn over: every entry of a weight, or pairs of input and output channel."""
+
+Initialisation = Literal["released", "unscaled"]
+"""Whether what is kept is divided by the root of the density."""
 
 
 # -- allocation -------------------------------------------------------------------------------
@@ -262,11 +285,47 @@ def draw_mask(
             )
         pairs = draw_mask(shape[:2], num_weights=num_weights // kernel, generator=generator)
         return pairs.view(*shape[:2], *[1] * len(shape[2:])).expand(shape).clone()
+    check_generator(generator)
+    mask = torch.zeros(size, dtype=torch.bool, device="cpu")
+    mask[torch.randperm(size, generator=generator, device="cpu")[:num_weights]] = True
+    return mask.view(shape)
+
+
+def check_generator(generator: torch.Generator) -> None:
+    """Raise ValueError unless the generator is on the CPU."""
     if generator.device.type != "cpu":
         raise ValueError(f"the generator is on {generator.device}; one on the CPU is allowed")
-    mask = torch.zeros(size, dtype=torch.bool)
-    mask[torch.randperm(size, generator=generator)[:num_weights]] = True
-    return mask.view(shape)
+
+
+_DATA: Any = torch.Tensor.data
+
+
+class ComputedWeight(torch.Tensor):
+    """The weight of a sparse layer, computed from its values: a copy, so that changing it is refused.
+
+    What `reset_parameters`, `torch.nn.init` and `weight.data.normal_()` would change is this copy.
+    """
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs, name = kwargs or {}, function.__name__
+        changed = kwargs.get("out", args[0] if args else next(iter(kwargs.values()), None))
+        in_place = (name[-1] == "_" and name[-2] != "_") or name == "__setitem__" or function == _DATA.__set__
+        if isinstance(changed, cls) and (in_place or "out" in kwargs):
+            raise RuntimeError(
+                f"the weight of a sparse layer must be assigned as a whole, got {name} on a copy of it; "
+                "write layer.weight = …, or initialise the layers before wsn.sparsify"
+            )
+        with torch._C.DisableTorchFunctionSubclass():
+            result = function(*args, **kwargs)
+        if function == _DATA.__get__:
+            result.__class__ = cls
+        return result
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.clone().__reduce_ex__(protocol)
 
 
 class StaticMask(nn.Module):
@@ -350,7 +409,10 @@ class StaticMask(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         index = self.index.to(values.device)
-        return values.new_zeros(self.shape.numel()).scatter_(0, index, values).view(self.shape)
+        weight = values.new_zeros(self.shape.numel()).scatter_(0, index, values).view(self.shape)
+        if type(weight) is torch.Tensor and not torch.compiler.is_compiling():
+            weight.__class__ = ComputedWeight
+        return weight
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         if weight.shape != self.shape:
@@ -420,13 +482,16 @@ def sparsify(
     num_weights: int | None = None,
     allocation: Mapping[str, int] | None = None,
     exclude: Iterable[str] = (),
-    initialisation: Literal["released", "unscaled"] = "released",
+    initialisation: Initialisation = "released",
     dimensions: Dimensions = "all",
     generator: torch.Generator,
 ) -> M:
     """Make a model sparse in place by static random masks, and return it.
 
-    Layers that keep all their weights are left as they are: density 1 is the dense network.
+    Layers that keep all their weights are left as they are: density 1 is the dense network. The
+    `weight` of a sparse layer is computed when it is read. `layer.weight = tensor` gives new values to
+    the weights present; `layer.reset_parameters()`, `torch.nn.init` and other changes in place are
+    refused with a RuntimeError, so that what initialises a network comes before.
 
     Args:
         model: Any module; its Linear, Conv1d, Conv2d and Conv3d layers are made sparse.
@@ -443,8 +508,13 @@ def sparsify(
         generator: On the CPU; one seed gives one mask on every device.
 
     Raises:
-        ValueError: If the weights asked for cannot be had, a name is not a layer, a layer is
-            sparse already or shares its weight with another. The model is then unchanged.
+        ValueError: If the weights asked for cannot be had, a name is not a layer, the generator is
+            on another device, or the weight or bias of a layer is not a floating-point parameter of
+            its own: sparse already, shared, lazy, or computed by pruning, weight norm or spectral
+            norm. Model and generator are then unchanged.
+
+    Warns:
+        UserWarning: Once a model, if it has layers whose weights are not counted.
 
     References:
         G21, Section 2.3 and Appendices B and C.
@@ -455,49 +525,55 @@ def sparsify(
         200
     """
     layers = weight_layers(model)
-    sizes = {name: layer.weight.numel() for name, layer in layers.items()}
+    layer_shapes = {name: _shape(layer) for name, layer in layers.items()}
+    sizes = {name: shape.numel() for name, shape in layer_shapes.items()}
     excluded = set(exclude)
+    for chosen, allowed in ((initialisation, Initialisation), (dimensions, Dimensions)):
+        if chosen not in get_args(allowed):
+            raise ValueError(f"{chosen!r} must be one of {', '.join(get_args(allowed))}")
+    check_generator(generator)
     if unknown := (excluded | set(allocation or {})) - set(sizes):
         raise ValueError(f"{_listed(sorted(unknown))} is not a layer; one of {_listed(sizes)} is allowed")
     if (num_weights is None) == (allocation is None):
         raise ValueError("give either num_weights or allocation")
     if allocation is None:
         assert num_weights is not None
-        _check_budget(sizes, num_weights)
-        free = {name: size for name, size in sizes.items() if name not in excluded}
-        kept = sum(size for name, size in sizes.items() if name in excluded)
+        counts = _counts(model)
+        _check_budget({name: sizes[name] for name in counts}, num_weights)
+        free = {name: sizes[name] for name in counts if name not in excluded}
+        kept = sum(present for name, (present, _) in counts.items() if name in excluded)
         if not len(free) <= num_weights - kept <= sum(free.values()):
             raise ValueError(
                 f"num_weights is {num_weights} and the excluded layers hold {kept}; "
-                f"{kept + len(free)} to {sum(sizes.values())} are allowed"
+                f"{kept + len(free)} to {kept + sum(free.values())} are allowed"
             )
         allocation = allocate(free, num_weights=num_weights - kept) if free else {}
         if dimensions == "channels":
-            shapes = {name: tuple(layers[name].weight.shape) for name in free}
-            allocation = whole_kernels(allocation, layer_shapes=shapes)
+            allocation = whole_kernels(allocation, layer_shapes=layer_shapes)
     elif both := excluded & set(allocation):
         raise ValueError(f"{_listed(sorted(both))} is both excluded and in the allocation")
     sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
     for name, count in allocation.items():
         if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= sizes[name]:
             raise ValueError(f"{name} is to keep {count!r} weights; 1 to {sizes[name]} are allowed")
-        kernel = layers[name].weight.shape[2:].numel()
+        kernel = layer_shapes[name][2:].numel()
         if dimensions == "channels" and count % kernel:
             raise ValueError(
                 f"{name} is to keep {count} weights; a multiple of {kernel} is allowed for whole kernels"
             )
-    check_maskable(model, sparse)
+    check_own(model, sparse, ("weight", "bias") if initialisation == "released" else ("weight",))
+    _warn_uncounted(model)
 
     for name, count in sparse.items():
         layer = layers[name]
-        shape = layer.weight.shape
-        mask = draw_mask(shape, num_weights=count, dimensions=dimensions, generator=generator)
+        mask = draw_mask(layer_shapes[name], num_weights=count, dimensions=dimensions, generator=generator)
         if initialisation == "released":
             with torch.no_grad():
                 scale = (count / sizes[name]) ** -0.5
                 layer.weight.mul_(scale)
                 if layer.bias is not None:
                     layer.bias.mul_(scale)
+        layer.weight.grad = None  # of the dense shape
         attach_mask(layer, StaticMask(mask.to(layer.weight.device)))
     return model
 
@@ -533,44 +609,73 @@ def reattach_mask(layer: nn.Module) -> None:
     cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)
 
 
-def check_maskable(model: nn.Module, names: Iterable[str]) -> None:
-    """Raise ValueError if the weight of a layer is parametrised already or shared with another's."""
-    owners: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
+def check_own(model: nn.Module, names: Iterable[str], tensors: Iterable[str] = ("weight", "bias")) -> None:
+    """Raise ValueError unless these tensors of the layers are floating-point parameters of their own."""
+    owners: dict[object, list[str]] = {}
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(_memory(parameter), []).append(path)
     for name in names:
         layer = model.get_submodule(name)
-        if parametrize.is_parametrized(layer, "weight"):
-            raise ValueError(f"the weight of {name} is parametrised already; exclude {name} or build anew")
-        shared = owners.get(id(layer.weight), [])
-        if len(shared) > 1:
-            raise ValueError(f"{' and '.join(shared)} are one tensor; exclude {name}")
+        for kind in tensors:
+            if parametrize.is_parametrized(layer, kind):
+                raise ValueError(
+                    f"the {kind} of {name} is parametrised already; exclude {name} or build anew"
+                )
+            if kind not in layer._parameters:
+                raise ValueError(
+                    f"the {kind} of {name} must be a parameter, got what a hook computes (pruning, weight or "
+                    f"spectral norm); exclude {name} or remove the hook as torch.nn.utils.prune.remove does"
+                )
+            value = layer._parameters[kind]
+            if value is None:
+                continue
+            if type(value) is not nn.Parameter or value.dtype not in DTYPES:
+                raise ValueError(
+                    f"the {kind} of {name} must be a plain floating-point parameter, got "
+                    f"{type(value).__name__} of {value.dtype}; exclude {name}"
+                )
+            if len(shared := owners[_memory(value)]) > 1:
+                raise ValueError(f"{' and '.join(shared)} are one tensor; exclude {name}")
+
+
+def _memory(parameter: nn.Parameter) -> object:
+    """Equal for parameters that lie in the same memory."""
+    if isinstance(parameter, UninitializedParameter) or not parameter.untyped_storage().data_ptr():
+        return id(parameter)
+    return parameter.device, parameter.untyped_storage().data_ptr()
 
 
 def densify(model: M) -> M:
     """Undo the parametrisation in place: removed weights become parameters that are 0.
 
     Raises:
-        ValueError: If a layer is a native sparse one; `wsn.to_dense` makes it a masked one first.
+        ValueError: If a layer is a native sparse one (`wsn.to_dense` makes it a masked one first), or
+            its weight has other parametrisations. The model is then unchanged.
 
     Examples:
         >>> net = sparsify(nn.Linear(4, 4), num_weights=5, generator=torch.Generator())
         >>> int((densify(net).weight == 0).sum()), num_weights(net)
         (11, 16)
     """
-    for name, layer in weight_layers(model).items():
-        if _static_mask(layer) is not None:
-            if not type(layer).__name__.startswith("Parametrized"):  # as torch names what it makes
-                raise ValueError(f"{name} is a native sparse layer; call wsn.to_dense first")
-            weight = layer.weight.detach().clone()
-            stored = layer.get_submodule("parametrizations.weight")
-            trainable = any(values.requires_grad for values in stored.parameters())
-            # A deep copy shares the class that torch made for the layer, and removing a
-            # parametrisation edits that class: give this layer one of its own first.
-            shared = type(layer)
-            layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-            layer.weight = nn.Parameter(weight, requires_grad=trainable)
+    masked = {name: m for name, m in weight_layers(model).items() if _static_mask(m) is not None}
+    for name, layer in masked.items():
+        if not type(layer).__name__.startswith("Parametrized"):  # as torch names what it makes
+            raise ValueError(f"{name} is a native sparse layer; call wsn.to_dense first")
+        if len(stored := layer.get_submodule("parametrizations.weight")) > 1:  # type: ignore[arg-type]
+            others = ", ".join(type(p).__name__ for p in stored.children() if not isinstance(p, StaticMask))
+            raise ValueError(
+                f"the weight of {name} must have no other parametrisation, got {others}; remove it"
+            )
+    for layer in masked.values():
+        weight = layer.weight.detach().clone()
+        stored = layer.get_submodule("parametrizations.weight")
+        trainable = any(values.requires_grad for values in stored.parameters())
+        # A deep copy shares the class that torch made for the layer, and removing a
+        # parametrisation edits that class: give this layer one of its own first.
+        shared = type(layer)
+        layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        layer.weight = nn.Parameter(weight, requires_grad=trainable)
     return model
 
 
@@ -578,8 +683,75 @@ def densify(model: M) -> M:
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d]:
-    """The layers whose weights count, by name, in order of definition; each once."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, LAYER_TYPES)}
+    """The layers whose weights count, by name, in order of definition; each once.
+
+    Raises:
+        ValueError: If one is lazy, so that it has no weights yet.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, LAYER_TYPES)}
+    for name, layer in layers.items():
+        if isinstance(layer, LazyModuleMixin) and layer.has_uninitialized_params():
+            raise ValueError(
+                f"{name} must have its weights, got a lazy layer; call the model on a batch first"
+            )
+    return layers
+
+
+def _shape(layer: nn.Module) -> torch.Size:
+    """Of the weight, without computing it: that alone would change the buffers of a spectral norm."""
+    if (static := _static_mask(layer)) is not None:
+        return static.shape
+    if not parametrize.is_parametrized(layer, "weight"):
+        return cast(torch.Tensor, layer.weight).shape
+    if isinstance(layer, nn.Linear):
+        return torch.Size((layer.out_features, layer.in_features))
+    conv = cast(nn.Conv2d, layer)
+    return torch.Size((conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size))
+
+
+_warned: WeakSet[nn.Module] = WeakSet()
+
+
+def _warn_uncounted(model: nn.Module) -> None:
+    """Name the layers whose weights are not counted, in one warning for each model."""
+    counted = {id(p) for layer in weight_layers(model).values() for p in layer.parameters()}
+    names = [
+        f"{name or 'the model'} ({parametrize.type_before_parametrizations(m).__name__})"
+        for name, m in model.named_modules()
+        if isinstance(m, UNCOUNTED_TYPES) and any(id(p) not in counted for p in m.parameters())
+    ]
+    if names and model not in _warned:
+        _warned.add(model)
+        # from here always, so that a sweep over many models of one kind says it once
+        warnings.warn(
+            f"the weights of {_listed(names)} are neither counted nor made sparse (of an attention, its "
+            "input projections): Linear and Conv layers are",
+            stacklevel=1,
+        )
+
+
+def decay_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of an optimiser that decays weights only, not biases and normalisation.
+
+    Decayed is what has more than one dimension, and the values of a sparse weight, which are a vector.
+
+    Args:
+        model: Masked, native or dense.
+        weight_decay: Of the first group; that of the second is 0. A group without parameters is left out.
+
+    Examples:
+        >>> net = sparsify(nn.Linear(4, 4), num_weights=5, generator=torch.Generator())
+        >>> optimizer = torch.optim.AdamW(decay_groups(net, weight_decay=0.01), lr=1e-3)
+        >>> [(len(g["params"][0]), g["weight_decay"]) for g in optimizer.param_groups]
+        [(5, 0.01), (4, 0.0)]
+    """
+    sparse = (m for m in model.modules() if _static_mask(m) is not None)
+    values = {id(m.get_parameter("parametrizations.weight.original")) for m in sparse}
+    decayed = [p for p in model.parameters() if p.ndim > 1 or id(p) in values]
+    chosen = {id(p) for p in decayed}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
 
 
 def _static_mask(layer: nn.Module) -> StaticMask | None:
@@ -592,14 +764,17 @@ def _static_mask(layer: nn.Module) -> StaticMask | None:
 
 def _counts(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Weights present and weights of the dense layer, by name; a shared weight counts once."""
+    _warn_uncounted(model)
     counts, seen = {}, set()
     for name, layer in weight_layers(model).items():
         static = _static_mask(layer)
+        computed = parametrize.is_parametrized(layer, "weight")
+        stored: object = layer if computed else layer.weight
         if static is not None:
             counts[name] = (static.index.numel(), static.shape.numel())
-        elif id(layer.weight) not in seen:
-            seen.add(id(layer.weight))
-            counts[name] = (layer.weight.numel(), layer.weight.numel())
+        elif id(stored) not in seen:
+            seen.add(id(stored))
+            counts[name] = (_shape(layer).numel(), _shape(layer).numel())
     return counts
 
 

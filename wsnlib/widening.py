@@ -182,8 +182,10 @@ def linear_bottleneck(model: M, *, sizes: Mapping[str, int], generator: torch.Ge
         generator: Draws the new layers; on the CPU.
 
     Raises:
-        ValueError: If a name is not a layer, a size is not possible, or a layer cannot be split (a
-            grouped convolution, a subclass, a sparse or shared weight). The model is then unchanged.
+        ValueError: If a name is not a layer, a size is not possible, the generator is on another
+            device, or a layer cannot be split (the network itself, a grouped convolution, a subclass,
+            a layer with hooks, or whose parameters are shared or computed by a mask, pruning, weight
+            norm or spectral norm). Model and generator are then unchanged.
 
     References:
         G21, Section 2.2 and footnote 2, Figure 2(a).
@@ -193,16 +195,19 @@ def linear_bottleneck(model: M, *, sizes: Mapping[str, int], generator: torch.Ge
         >>> {name: tuple(layer.weight.shape) for name, layer in masks.weight_layers(net).items()}
         {'hidden1.reduce': (4, 784), 'hidden1.expand': (40, 4), 'output': (10, 40)}
     """
+    masks.check_generator(generator)
     layers = _named_layers(model, sizes)
     for name, layer in layers.items():
         _check_size(name, sizes[name], _linear_unit(layer.weight.shape).most)
+    pairs = {}
     for name, layer in layers.items():
         outputs = layer.weight.shape[0]
-        pair = nn.Sequential()
-        pair.add_module("reduce", _resized(layer, outputs=sizes[name], bias=False, generator=generator))
-        pair.add_module("expand", _pointwise(layer, sizes[name], outputs, generator=generator))
-        model.set_submodule(name, pair.train(layer.training))
-    return model
+        pairs[name] = nn.Sequential()
+        pairs[name].add_module(
+            "reduce", _resized(layer, outputs=sizes[name], bias=False, generator=generator)
+        )
+        pairs[name].add_module("expand", _pointwise(layer, sizes[name], outputs, generator=generator))
+    return _replaced(model, pairs)
 
 
 def _linear_unit(shape: torch.Size) -> Bottleneck:
@@ -334,8 +339,9 @@ def nonlinear_bottleneck(
         generator: Draws the new layers; on the CPU.
 
     Raises:
-        ValueError: If a name is not the first layer of a pair, a size is not possible, or a layer
-            cannot be replaced. The model is then unchanged.
+        ValueError: If a name is not the first layer of a pair, a size is not possible, a layer is in
+            two pairs or cannot be replaced (as in [`linear_bottleneck`][wsnlib.widening.linear_bottleneck]),
+            or the generator is on another device. Model and generator are then unchanged.
 
     References:
         G21, Section 2.2, Figure 2(b).
@@ -346,35 +352,50 @@ def nonlinear_bottleneck(
         >>> [tuple(layer.weight.shape) for layer in masks.weight_layers(net).values()]
         [(7, 5), (2, 7), (7, 2), (10, 7)]
     """
+    masks.check_generator(generator)
     known = {pair.first: pair for pair in (layer_pairs(model) if pairs is None else pairs)}
     if unknown := set(sizes) - set(known):
         raise ValueError(f"{_listed(unknown)} is not the first of a pair; one of {_listed(known)} is allowed")
     chosen = [known[name] for name in sizes]
+    changed = [name for pair in chosen for name in (pair.first, pair.second, *pair.between)]
+    if twice := {name for name in changed if changed.count(name) > 1}:
+        raise ValueError(f"a layer must be in one pair, got {_listed(twice)} in two; widen them in two calls")
     layers = _named_layers(model, [name for pair in chosen for name in pair[:2]])
+    modules = dict(model.named_modules())
     for pair in chosen:
         inner = layers[pair.first].weight.shape[0]
         _check_size(pair.first, sizes[pair.first], inner)
         if layers[pair.second].weight.shape[1] != inner:
             raise ValueError(f"{pair.second} does not read the {inner} outputs of {pair.first}")
         for name in pair.between:
-            if not isinstance(model.get_submodule(name), nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            norm: Any = modules.get(name)
+            if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
                 raise ValueError(f"{name} is not a batch norm layer; no other can be narrowed")
+            if norm.num_features != inner:
+                raise ValueError(
+                    f"{name} must be of the {inner} outputs of {pair.first}, got {norm.num_features}"
+                )
+        _check_replaceable(model, pair.between)
+    narrow: dict[str, nn.Module] = {}
     for pair in chosen:
         first, second, size = layers[pair.first], layers[pair.second], sizes[pair.first]
         if size == first.weight.shape[0]:
             continue
-        narrow = {
-            pair.first: _resized(first, outputs=size, generator=generator),
-            pair.second: _resized(second, inputs=size, generator=generator),
-        }
+        narrow[pair.first] = _resized(first, outputs=size, generator=generator)
+        narrow[pair.second] = _resized(second, inputs=size, generator=generator)
         for name in pair.between:
-            norm: Any = model.get_submodule(name)
+            norm = modules[name]
+            dtype = next((t.dtype for t in (norm.weight, norm.running_mean) if t is not None), None)
             narrow[name] = type(norm)(
-                size, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, first.weight.device
-            ).to(first.weight.dtype)
-        for name, layer in narrow.items():
-            model.set_submodule(name, layer.train(model.get_submodule(name).training))
-    return model
+                size,
+                norm.eps,
+                norm.momentum,
+                norm.affine,
+                norm.track_running_stats,
+                first.weight.device,
+                dtype,
+            )
+    return _replaced(model, narrow)
 
 
 # -- layers -----------------------------------------------------------------------------------
@@ -394,7 +415,7 @@ def _named_layers(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     layers, names = masks.weight_layers(model), list(names)
     if unknown := set(names) - set(layers):
         raise ValueError(f"{_listed(unknown)} is not a layer; one of {_listed(layers)} is allowed")
-    masks.check_maskable(model, names)
+    _check_replaceable(model, names)
     for name in names:
         layer = layers[name]
         if type(layer) not in masks.LAYER_TYPES:
@@ -402,6 +423,35 @@ def _named_layers(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
         if getattr(layer, "groups", 1) != 1:
             raise ValueError(f"{name} is a convolution in {layer.groups} groups; one in 1 group is allowed")
     return {name: layers[name] for name in names}
+
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _check_replaceable(model: nn.Module, names: Iterable[str]) -> None:
+    """Raise ValueError if something is lost where layers are replaced: what they share, compute, or call."""
+    names = list(names)
+    if "" in names:
+        raise ValueError(
+            f"the model must hold its layers, got one {type(model).__name__}; put it into a Sequential"
+        )
+    masks.check_own(model, names)
+    for name in names:
+        if any(getattr(model.get_submodule(name), kind) for kind in HOOKS):
+            raise ValueError(
+                f"{name} must have no hooks, got some; remove them, and add them to the new layer"
+            )
+
+
+def _replaced(model: M, layers: Mapping[str, nn.Module]) -> M:
+    """The model with these layers in place of its own, in their mode and as trainable as they were."""
+    for name, layer in layers.items():
+        old = model.get_submodule(name)
+        trainable = {path: parameter.requires_grad for path, parameter in old.named_parameters()}
+        for path, parameter in layer.named_parameters():
+            parameter.requires_grad_(trainable[path.rpartition(".")[2]])
+        model.set_submodule(name, layer.train(old.training))
+    return model
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -451,6 +501,6 @@ def _drawn(layer: Layer, generator: torch.Generator) -> Layer:
     bound = 1 / math.sqrt(layer.weight.shape[1:].numel())
     for values in (layer.weight, layer.bias):
         if values is not None and not values.is_meta:
-            drawn = torch.empty(values.shape, dtype=values.dtype).uniform_(-bound, bound, generator=generator)
-            values.data.copy_(drawn)
+            drawn = torch.empty(values.shape, dtype=values.dtype, device="cpu")
+            values.data.copy_(drawn.uniform_(-bound, bound, generator=generator))
     return layer

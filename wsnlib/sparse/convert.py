@@ -21,7 +21,9 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     """Let masked layers compute with the weights present only, in place, and return the model.
 
     Parameters, their names, masks, hooks and the state dict stay what they are, so that training goes on
-    with the same optimiser. Layers without a mask are left alone.
+    with the same optimiser. Layers without a mask are left alone. Native layers have first derivatives
+    only and are not for tracing, FX, `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
+    [`to_dense`][wsnlib.sparse.to_dense].
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
@@ -29,7 +31,8 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
             masked; without `layers` one warning names them.
 
     Raises:
-        ValueError: If a name in `layers` is not a masked layer, or one without a native form.
+        ValueError: If a name in `layers` is not a masked layer, or one without a native form. The model
+            is then unchanged.
 
     Examples:
         >>> import torch

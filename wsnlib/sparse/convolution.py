@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative
+from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative, refuse_transforms
 
 Pair = tuple[int, int]
 
@@ -192,6 +192,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        refuse_transforms(input)
         values, index, shape = self._weights()
         if input.ndim not in (3, 4) or input.shape[-3] != shape[1]:
             raise ValueError(

@@ -91,6 +91,22 @@ def refuse_second_derivative() -> None:
         )
 
 
+def refuse_transforms(input: object) -> None:
+    """Raise RuntimeError where a native layer would be traced or transformed, which `wsn.to_dense` allows.
+
+    `torch.compile` runs it outside of its graphs, and with `fullgraph=True` gives this as the reason.
+    """
+    said = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
+    if torch.compiler.is_dynamo_compiling():
+        torch._dynamo.graph_break(msg=said.format("torch.compile or torch.export"))
+    elif not isinstance(input, torch.Tensor):  # of torch.fx
+        raise RuntimeError(said.format(f"a {type(input).__name__}"))
+    elif torch._C._get_tracing_state() is not None:
+        raise RuntimeError(said.format("torch.jit.trace"))
+    elif torch._C._are_functorch_transforms_active():
+        raise RuntimeError(said.format("a transform of torch.func"))
+
+
 class LinearFunction(torch.autograd.Function):
     """W xᵀ + b, (outputs, batch), for x (batch, inputs) and the values of W; nothing of W's size is made."""
 
@@ -170,6 +186,14 @@ class SparseLayer(nn.Module):
                 self._known = known
         return cast(T, known[2])
 
+    def __delattr__(self, name: str) -> None:
+        if name == "bias":  # torch would change the class of all native layers
+            raise RuntimeError(
+                "the bias of a native sparse layer must be a parameter, got a parametrisation of it; "
+                "call wsn.to_dense(model) first"
+            )
+        super().__delattr__(name)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_known"}
 
@@ -192,6 +216,7 @@ class SparseLinear(SparseLayer, nn.Linear):
     """A factor of the input, 1 / √in_features in the NTK parametrisation."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        refuse_transforms(input)
         values, index, shape = self._weights()
         outputs, inputs = shape
         if input.shape[-1] != inputs:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib import specs
+from wsnlib import masks, specs
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Images and labels of a batch to logits, with the network changed on the way."""
@@ -42,16 +42,9 @@ def sgd(
         rate_on_device: Whether the learning rate is a tensor beside the parameters and the update one
             kernel that reads it there, as a recorded step needs; by default so on a GPU.
     """
-    weights: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_weight = parameter.ndim > 1 or name.endswith(".weight.original")  # of a mask: a vector of values
-        (weights if protocol.decayed == "all" or is_weight else rest).append(parameter)
-    groups = [
-        {"params": weights, "weight_decay": protocol.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = masks.decay_groups(model, weight_decay=protocol.weight_decay)
+    if protocol.decayed == "all":
+        groups = [{"params": list(model.parameters()), "weight_decay": protocol.weight_decay}]
     device = next(model.parameters()).device
     if device.type == "cuda" if rate_on_device is None else rate_on_device:
         rate = torch.tensor(protocol.learning_rate, device=device)
