@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -215,7 +216,7 @@ def _check_budget(layer_sizes: Mapping[str, int], num_weights: int) -> None:
     if not layer_sizes:
         raise ValueError("there is no Linear or Conv layer to allocate weights to")
     low, high = len(layer_sizes), sum(layer_sizes.values())
-    if isinstance(num_weights, bool) or not isinstance(num_weights, int):
+    if isinstance(num_weights, bool) or not isinstance(num_weights, int | np.integer):
         raise TypeError(f"num_weights is {num_weights!r}; an integer is allowed")
     if not low <= num_weights <= high:
         raise ValueError(f"num_weights is {num_weights}; {low} to {high} are allowed")
@@ -367,7 +368,7 @@ def sparsify(
         raise ValueError(f"{_listed(sorted(both))} is both excluded and in the allocation")
     sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
     for name, count in allocation.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= sizes[name]:
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 < count <= sizes[name]:
             raise ValueError(f"{name} is to keep {count!r} weights; 1 to {sizes[name]} are allowed")
         kernel = layers[name].weight.shape[2:].numel()
         if dimensions == "channels" and count % kernel:

@@ -18,6 +18,7 @@ from wsnlib.training.schedules import learning_rate_factors
 from wsnlib.training.steps import (
     RecordedStep,
     Step,
+    check_float32,
     deterministic_algorithms,
     set_learning_rate,
     sgd,
@@ -88,6 +89,7 @@ def _train(
     recorded: bool,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
+    check_float32(model)
     if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(data):
         model.to(memory_format=torch.channels_last)
     optimizer = sgd(model, protocol)
@@ -167,6 +169,7 @@ def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size
 
 @torch.no_grad()
 def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
+    check_float32(model)
     model.eval()
     outputs = []
     for images in batches:
