@@ -179,6 +179,72 @@ def test_mistakes_are_named_in_one_sentence(words, sentence, small):
     assert "Traceback" not in said
 
 
+MINE = """
+from torch import nn
+def Net(width=8, num_classes=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+"""
+MY_RUNS = """
+data: digits
+factory: nets_of_mine.Net
+width_option: width
+widths: [3, 5]
+seeds: [0]
+epochs: 1
+batch_size: 100
+"""
+
+
+def test_a_network_beside_the_command_is_found_here_and_in_its_processes(tmp_path):
+    (tmp_path / "your_network.mine.yml").write_text(MY_RUNS)
+    command = [
+        Path(sys.executable).with_name("wsn"),
+        "run",
+        "your_network.mine.yml",
+        "--store=here",
+        "--workers=2",
+    ]
+
+    def said() -> tuple[int, str]:
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    code, sentence = said()
+    assert code == 1
+    assert "the module of 'nets_of_mine.Net' cannot be imported (ModuleNotFoundError" in sentence
+    assert f"; put nets_of_mine.py into {tmp_path} and start wsn or the notebook there" in sentence
+    (tmp_path / "nets_of_mine.py").write_text(MINE)  # the advice is taken
+    code, sentence = said()
+    assert code == 0, sentence
+    assert len(wsn.Store(tmp_path / "here").keys()) == 3
+
+
+def test_a_scheduler_s_file_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "scheduler.json").write_text("{}")
+    asked = []
+
+    class Client:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr("distributed.Client", Client)
+    for scheduler in ("~/scheduler.json", "tcp://127.0.0.1:8786", "127.0.0.1:8786"):
+        with cli._client(scheduler):
+            pass
+    assert asked == [
+        {"scheduler_file": str(tmp_path / "scheduler.json")},
+        {"address": "tcp://127.0.0.1:8786"},
+        {"address": "127.0.0.1:8786"},
+    ]
+
+
 def test_help_needs_no_torch():
     code = "import sys; from wsnlib import cli; print({'torch', 'pandas', 'distributed'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

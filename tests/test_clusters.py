@@ -71,6 +71,17 @@ def test_a_cluster_gives_the_bits_of_this_process(client, tmp_path):
     assert not (tmp_path / "there" / "checkpoints").exists()
 
 
+def test_a_worker_finds_a_network_beside_the_client(client, tmp_path, monkeypatch):
+    (tmp_path / "nets_beside.py").write_text(
+        "from torch import nn\ndef net(width=3): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = wsn.CustomSpec("nets_beside.net", options={"width": 5})
+    run = wsn.Experiment(model=model, data=wsn.Digits(), training=wsn.Training(epochs=1))
+    assert sweep([run], wsn.Store("records"), client) == 1
+
+
 def test_one_exception_in_a_hundred_is_reported_with_its_traceback_and_its_spec(client, tmp_path):
     store, runs = wsn.Store(tmp_path), [*(stub(seed) for seed in range(99)), IMPOSSIBLE]
     with fault("an exception in one run of a hundred") as noted:

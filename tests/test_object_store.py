@@ -7,12 +7,15 @@ import pickle
 import threading
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_store import RUN, record
 
 import wsnlib as wsn
 from wsnlib import specs
+from wsnlib.addresses import import_beside, local_path, located
+from wsnlib.data import data_root, load_data
 from wsnlib.store import folders, index
 
 
@@ -329,3 +332,122 @@ def test_a_server_that_is_not_there_is_named(s3, monkeypatch):
 def test_the_default_store_may_be_an_address(monkeypatch):
     monkeypatch.setenv("WSN_STORE", "memory://default")
     assert wsn.default_store().path == "memory://default"
+
+
+# -- what an address means --
+
+ADDRESSES = {
+    "s3://bucket/records": "s3://bucket/records",
+    "S3://Bucket/records/": "s3://Bucket/records",
+    "s3:/bucket/records": "s3://bucket/records",
+    "s3:///bucket//records//": "s3://bucket/records",
+    "GS://bucket": "gs://bucket",
+    "memory:/bucket/records": "memory://bucket/records",
+    "hdfs:///records": "hdfs:///records",
+    "sftp://user@host:22/records/": "sftp://user@host:22/records",
+    "file:///disk/my%20records/": "/disk/my records",
+    "FILE:///disk/records": "/disk/records",
+    "file://localhost/disk": "/disk",
+    "/disk//records/": "/disk/records",
+    "~": "/home/me",
+    "~/records": "/home/me/records",
+    "records": "/here/records",
+    "records/~": "/here/records/~",
+    "run:1/records": "/here/run:1/records",
+    "12:30/records": "/here/12:30/records",
+}
+"""What is written, and where it leads from the folder /here of a user whose home is /home/me."""
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(os, "getcwd", lambda: "/here")
+    monkeypatch.setenv("HOME", "/home/me")
+
+
+@pytest.mark.parametrize("written", ADDRESSES)
+def test_every_address_leads_where_it_says(written, here):
+    assert str(located(written)) == ADDRESSES[written]
+    assert str(located(located(written))) == ADDRESSES[written]
+    assert isinstance(located(written), str) == ("://" in ADDRESSES[written])
+    if not written.startswith(
+        ("hdfs", "sftp", "s3:///", "file", "FILE")
+    ):  # of which pathlib takes what cannot be put back
+        assert str(located(Path(written))) == ADDRESSES[written]
+
+
+REFUSED = [
+    *("", " s3://bucket", "records\n", b"records", "$HOME/records"),
+    *("C:\\records", "c:/records", "\\\\server\\records", "s3:\\\\bucket", "~nobody-of-this-name/records"),
+    *("s3://", "s3:bucket", "s3://bucket/../other", "s3://bucket/./records", "zip://a.zip::s3://bucket"),
+    *(
+        "simplecache::s3://bucket",
+        "hdfs:/records",
+        "file:records",
+        "file:/records",
+        Path("file:///records"),
+        "file://records",
+        "file://~/records",
+    ),
+]
+
+
+@pytest.mark.parametrize("written", REFUSED, ids=repr)
+def test_an_address_that_could_lead_elsewhere_is_refused_and_makes_nothing(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for open_at in (located, wsn.Store, lambda p: wsn.Store(tmp_path, also=[p]), folders.open_folder):
+        with pytest.raises(ValueError, match="must be .*, got .*; ") as caught:
+            open_at(written)
+        assert repr(os.fspath(written)) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_rule_holds_for_stores_data_and_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WSN_STORE", "~/records")
+    assert wsn.default_store().path == wsn.Store("~/records").path == tmp_path / "records"
+    monkeypatch.setenv("WSN_STORE", "S3:/bucket/records")
+    assert wsn.default_store().path == wsn.Store(Path("s3://bucket/records")).path == "s3://bucket/records"
+    monkeypatch.setenv("WSN_DATA", "~/data")
+    assert data_root() == data_root("~/data") == tmp_path / "data"
+    model, images = wsn.build(wsn.MLPSpec(width=5, inputs=3)), [[float(i), 1.0, -i] for i in range(7)]
+    for remote in ("s3://bucket/data", Path("s3://bucket/data")):
+        monkeypatch.setenv("WSN_DATA", str(remote))
+        for use in (
+            data_root,
+            lambda p=remote: load_data(wsn.MNIST(), root=p),
+            lambda p=remote: wsn.pack_data(p, name="mine"),
+            lambda p=remote: wsn.cka_matrix(model, images, checkpoint=p),
+        ):
+            with pytest.raises(ValueError, match="must be on this machine, got 's3://bucket/data'; mount it"):
+                use()
+    wsn.cka_matrix(model, images, batch_size=7, checkpoint="~/sums.pt")
+    assert (tmp_path / "sums.pt").exists()
+    assert local_path("~/x", what="x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("address", "why"), [("s4://bucket/records", "Protocol not known"), ("gs://b", "gcsfs")]
+)
+def test_a_store_that_nothing_here_can_open_is_refused_at_once(address, why, monkeypatch):
+    import fsspec
+
+    known = fsspec.get_filesystem_class
+
+    def without_gcsfs(scheme):
+        if scheme == "gs":
+            raise ImportError("Please install gcsfs to access Google Storage")
+        return known(scheme)
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", without_gcsfs)
+    with pytest.raises(
+        ValueError, match=f"must be at an address that fsspec can open here, got '{address}' .*{why}"
+    ):
+        wsn.Store(address)
+
+
+def test_modules_beside_come_before_installed_ones_and_after_pythons_own(monkeypatch):
+    monkeypatch.setattr("sys.path", ["/bin", "/lib/python3", "/lib/python3/site-packages", "/more"])
+    import_beside("/here")
+    import_beside("/here")
+    assert __import__("sys").path == ["/bin", "/lib/python3", "/here", "/lib/python3/site-packages", "/more"]

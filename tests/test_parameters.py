@@ -1,10 +1,12 @@
 """Chapter parameters: one sentence for each mistake, in the library and through papermill."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 
@@ -75,7 +77,7 @@ MISTAKES = [
     ({"zzz": 5}, "'zzz' is not a parameter of this chapter; the parameters are profile, preset, data"),
     (
         {"learning_rate": "1e-3"},
-        "learning_rate is '1e-3'; a number above 0 is allowed (it is text; in YAML write 0.001",
+        "learning_rate is '1e-3'; a number above 0 is allowed (it is text; in YAML write `learning_rate: 0.001`",
     ),
     ({"learning_rate": 0.0}, "learning_rate is 0.0; a number above 0 is allowed"),
     ({"learning_rate": float("inf")}, "learning_rate is inf; a number above 0 is allowed"),
@@ -384,3 +386,77 @@ def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
 def test_mistakes_in_the_parameters_of_the_block_structure_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         cka_blocks.Parameters.read(given)
+
+
+ADVISED = [
+    *((sparse_mlp.Parameters, "epochs", given, 50) for given in ("50", "50.0", "5e1", 50.0, " 50")),
+    *((sparse_mlp.Parameters, "learning_rate", given, 1e-7) for given in ("1e-7", "1.0e-7")),
+    *((sparse_mlp.Parameters, "learning_rate", given, 3) for given in ("3", "3.0")),
+    *((sparse_mlp.Parameters, "download", given, True) for given in ("true", "True", "yes", "on")),
+    *((sparse_mlp.Parameters, "download", given, False) for given in ("false", "False", "no")),
+    *(
+        (sparse_mlp.Parameters, "widths", given, [5, 7])
+        for given in ("[5, 7]", ["5", 7], ["5e0", 7.0], (5, 7))
+    ),
+    *((sparse_mlp.Parameters, "seeds", given, [3]) for given in (3, "3", "[3]", {3}, range(3, 4))),
+    (sparse_mlp.Parameters, "seeds", range(60), list(range(60))),
+    (sparse_mlp.Parameters, "activations", "relu", ["relu"]),
+    (sparse_mlp.Parameters, "data_sha256", 12, "12"),
+    *((gp_kernel.Parameters, "train_size", given, None) for given in ("null", "None", "~", "")),
+    (gp_kernel.Parameters, "train_size", "13", 13),
+    *((your_network.Parameters, "options", given, {"a": [1, 0.5]}) for given in ("{a: [1, 0.5]}",)),
+]
+"""Values of the wrong type, and what was meant."""
+
+
+@pytest.mark.parametrize(("kind", "name", "given", "meant"), ADVISED, ids=repr)
+def test_advice_that_is_taken_is_accepted_in_yaml_and_in_a_notebook(kind, name, given, meant):
+    with pytest.raises(ValueError, match=f"{name}.* is .* is allowed") as caught:
+        kind.read({name: given})
+    assert ("it is text" in str(caught.value)) == (
+        "str" in str(type(given)) or given in (["5", 7], ["5e0", 7.0])
+    )
+    in_yaml, in_python = re.search(r"in YAML write `(.*)`, in Python `(.*)`\)", str(caught.value)).groups()
+    exec(in_python, page := {})
+    for values in (yaml.safe_load(in_yaml), {name: page[name]}):
+        value = getattr(kind.read(values), name)
+        assert (value, repr(value)) == (
+            meant,
+            repr(type(value)(meant) if isinstance(value, float) else meant),
+        )
+
+
+@pytest.mark.parametrize("given", ["many", "5, 7", "'", "[5, x]", "nan", "-1", "2.5"])
+def test_no_advice_is_given_that_would_be_refused(given):
+    for name in ("epochs", "widths"):
+        with pytest.raises(ValueError, match=r"allowed$"):
+            sparse_mlp.Parameters.read({name: given})
+    assert sparse_mlp.Parameters.read({"epochs": 2}).epochs == 2
+
+
+def test_the_nearest_name_is_accepted():
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
+        sparse_mlp.Parameters.read({"learnig_rate": 0.5})
+    assert sparse_mlp.Parameters.read({"learning_rate": 0.5}).learning_rate == 0.5
+
+
+def test_numbers_and_arrays_of_numpy_are_parameters_too():
+    given = {
+        "epochs": np.int64(7),
+        "batch_size": np.array(11),
+        "learning_rate": np.float32(0.5),
+        "download": np.bool_(True),
+        "widths": np.array([5, 7]),
+        "seeds": [np.int32(3), 4],
+        "data": np.str_("mnist"),
+    }
+    plain = {"epochs": 7, "batch_size": 11, "learning_rate": 0.5, "download": True, "widths": [5, 7]}
+    expected = sparse_mlp.Parameters.read(plain | {"seeds": [3, 4], "data": "mnist"})
+    assert repr(sparse_mlp.Parameters.read(given)) == repr(expected)
+    assert repr(sparse_mlp.Parameters.read(given | {"p": expected})) == repr(expected)
+
+
+def test_a_parameter_of_another_kind_is_refused_and_not_passed_by():
+    for value in (Path("mnist"), object(), b"mnist"):
+        with pytest.raises(ValueError, match="data is .*allowed"):
+            sparse_mlp.Parameters.read({"data": value})

@@ -8,12 +8,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 import wsnlib as wsn
+from wsnlib import predictions
 from wsnlib.predictions import inference
 
 CLASSES = 3
@@ -645,3 +647,36 @@ def test_statistics_of_predictions_need_no_torch():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+def test_tensors_and_lists_are_welcome_where_arrays_are():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=29)
+    drawn = np.where(rng.random((5, 29)) < 0.7, labels, rng.integers(3, size=(5, 29)))
+    expected = predictions.Population(drawn, labels=labels, num_classes=3)
+    counts = [rng.integers(6, size=29) for _ in range(2)]
+    groups = np.arange(29) % 3
+    levels, shares = [0.01, 0.2, 0.03], rng.random(29)
+    for change in (torch.tensor, list, lambda x: [torch.tensor(row) for row in x]):
+        found = predictions.Population(change(drawn), labels=torch.tensor(labels), num_classes=np.int64(3))
+        np.testing.assert_array_equal(found.accuracy, expected.accuracy)
+        np.testing.assert_array_equal(found[torch.tensor([0, 2])].counts, expected[np.array([0, 2])].counts)
+    for change in (lambda x: torch.as_tensor(np.array(x)), list):
+        np.testing.assert_array_equal(predictions.holm_sidak(change(levels)), predictions.holm_sidak(levels))
+        np.testing.assert_array_equal(
+            predictions.look_levels(change(np.array([0.5, 1.0]))), predictions.look_levels([0.5, 1.0])
+        )
+        first, second = (
+            predictions.fit_logistic(*map(c, counts), networks=(5, 5), groups=c(groups))
+            for c in (change, np.array)
+        )
+        assert (first.log_likelihood, first.squares) == (second.log_likelihood, second.squares)
+        first, second = (
+            predictions.simulate_population(c(shares), networks=5, labels=c(labels), num_classes=3)
+            for c in (change, np.array)
+        )
+        np.testing.assert_array_equal(first.predictions, second.predictions)
+        pairs = [
+            predictions.matched_pairs({"a": c(shares[:3])}, {"b": c(shares[3:6])}) for c in (change, np.array)
+        ]
+        assert pairs[0].equals(pairs[1])

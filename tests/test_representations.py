@@ -650,3 +650,97 @@ def test_the_order_of_deletion_is_backwards_within_each_stage():
         ["stage2.block3", "stage2.block4"],
         ["stage2.block2", "stage2.block3", "stage2.block4"],
     ]
+
+
+# -- names, arrays, precision --
+
+
+class Twice(nn.Module):
+    """`relu` is called twice; another module has a colon in its name."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.add_module(other, nn.Linear(3, 3))
+        self.other = other
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.relu(-self.relu(self.get_submodule(self.other)(x)) + 0.5)
+
+
+@pytest.mark.parametrize("other", ["block:a", "block:2", "relu:a", "a:b:3", ":", "relu:1"])
+def test_a_layer_with_a_colon_in_its_name_is_that_layer(other):
+    net, x = Twice(other), normal(0, 7, 3)
+    expected = {other: net.get_submodule(other)(x)}
+    expected["relu"] = expected[other].relu()
+    expected["relu:2"] = (0.5 - expected["relu"]).relu()
+    assert wsn.layer_names(net, x) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(wsn.representations(net, x, layers=[name]), {name: value.detach()})
+    assert wsn.cka_matrix(net, x, batch_size=7, passes=1).rows == tuple(expected)
+    assert list(wsn.activation_sparsity(net, x)) == ["relu", "relu:2"]
+    with pytest.raises(ValueError, match="'relux:2' is not a layer of the Twice; did you mean relu"):
+        wsn.layer_names(net, x, layers=["relux:2"])
+
+
+def test_a_name_that_is_also_that_of_a_second_call_is_refused():
+    net, x = Twice("relu:2"), normal(0, 7, 3)
+    for layers in (None, ["relu"], ["relu", "relu:2"]):
+        with pytest.raises(
+            ValueError, match="names must differ, got 'relu:2' for a module and for call 2 of 'relu'"
+        ):
+            wsn.layer_names(net, x, layers=layers)
+    assert wsn.layer_names(net, x, layers=["relu:2"]) == ["relu:2"]
+    net = Twice("linear")  # the advice
+    assert wsn.layer_names(net, x) == ["linear", "relu", "relu:2"]
+
+
+@pytest.mark.parametrize("name", ["relu:0", "relu:1", "relu:x", "relu:"])
+def test_a_call_that_there_is_not_is_no_layer(name):
+    with pytest.raises(ValueError, match=f"'{name}' is not a layer of the Twice"):
+        wsn.layer_names(Twice("linear"), normal(0, 7, 3), layers=[name])
+
+
+def test_arrays_are_welcome_where_images_are_tensors(tmp_path):
+    net, x = nn.Sequential(nn.Linear(3, 5), nn.ReLU()), normal(0, 14, 3)
+    options = {"batch_size": 7, "passes": 2, "seed": 3}
+    of_numpy = {"batch_size": np.int64(7), "passes": np.array(2), "seed": np.int32(3)}
+    expected = wsn.cka_matrix(net, x, **options, checkpoint=tmp_path / "sums")
+    for images in (x.numpy(), x.double().numpy(), x.tolist()):
+        found = wsn.cka_matrix(net, images, **of_numpy, checkpoint=tmp_path / "sums")  # of the same arguments
+        np.testing.assert_array_equal(found.values, expected.values)
+        assert wsn.layer_names(net, images) == ["0", "1"]
+        assert wsn.activation_sparsity(net, images) == wsn.activation_sparsity(net, x)
+        for function in (wsn.representations, lambda *given: vars(wsn.first_components(*given))):
+            for a, b in zip(function(net, images).values(), function(net, x).values(), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x)
+
+
+def test_a_complex_layer_is_read_and_has_no_cka():
+    net, x = nn.Sequential(nn.Linear(3, 5), Spectrum()), normal(0, 7, 3)
+    torch.testing.assert_close(wsn.representations(net, x)["1"], torch.fft.fft(net[0](x)).detach())
+    for measure in (
+        lambda **o: wsn.cka_matrix(net, x, passes=1, **o),
+        lambda **o: wsn.first_components(net, x, **o),
+    ):
+        with pytest.raises(
+            ValueError, match="must be real, got torch.complex64; give .* layers that are real"
+        ):
+            measure()
+        measure(layers=["0"])
+
+
+def test_a_network_in_double_precision_is_read_whatever_the_default_is():
+    net, x = nn.Sequential(nn.Linear(3, 5), nn.ReLU()).double(), normal(0, 7, 3).double()
+    expected = wsn.cka_matrix(net, x, batch_size=7, passes=1)
+    try:
+        torch.set_default_dtype(torch.float64)
+        found = wsn.cka_matrix(net, x.numpy(), batch_size=7, passes=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found.values, expected.values)

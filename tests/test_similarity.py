@@ -664,3 +664,86 @@ def test_the_strength_of_a_range_is_that_of_the_best_one_found():
             ValueError, match=f"the range is {start} to {stop}; 3 to 22 of the 23 layers that vary"
         ):
             wsn.block_strength(values, start=start, stop=stop)
+
+
+ACCEPTED = {
+    "float64": lambda x: x.numpy(),
+    "float32": lambda x: x.float().numpy(),
+    "in reverse": lambda x: np.ascontiguousarray(x.numpy()[::-1])[::-1],
+    "columns first": lambda x: np.asfortranarray(x.numpy()),
+    "big-endian": lambda x: x.numpy().astype(">f8"),
+    "only read": lambda x: np.frombuffer(x.numpy().tobytes()).reshape(x.shape),
+    "lists": lambda x: x.tolist(),
+    "with gradient": lambda x: x.clone().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("form", ACCEPTED)
+def test_arrays_are_welcome_where_tensors_are(form):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(11, p, generator=generator, dtype=torch.float64) for p in (3, 5))
+    gram = x @ x.T
+    change = ACCEPTED[form]
+    if form == "float32":
+        x, y, gram = (each.float().double() for each in (x, y, gram))
+    tolerance = {"rtol": 1e-5, "atol": 1e-5 if form == "float32" else 1e-12, "check_dtype": False}
+    for estimator in ("unbiased", "biased"):
+        assert similarity.cka(change(x), change(y), estimator=estimator) == similarity.cka(
+            x, y, estimator=estimator
+        )
+    for function in (similarity.u_centred, similarity.centred, similarity.read_centred_gram):
+        torch.testing.assert_close(function(change(gram)).detach(), function(gram), **tolerance)
+    for function in (similarity.hsic0, similarity.hsic1):
+        torch.testing.assert_close(
+            function(change(gram), change(gram)).detach(), function(gram, gram), **tolerance
+        )
+    if form == "with gradient":
+        return
+    torch.testing.assert_close(
+        similarity.read_gram(change(x)).vector, similarity.read_gram(x).vector, **tolerance
+    )
+    whole = similarity.full_cka({"x": change(x), "y": change(y)}).values
+    np.testing.assert_array_equal(whole, similarity.full_cka({"x": x, "y": y}).values)
+    sums = similarity.MinibatchCKA(["x", "y"])
+    sums.update({"x": change(x), "y": change(y)})
+    np.testing.assert_allclose(sums.matrix().values, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16])
+def test_integers_and_half_precision_are_computed_as_numbers(dtype):
+    """Integers once were centred in integers, whose means are cut off."""
+    x = torch.randint(
+        0, 2 if dtype == torch.bool else 7, (7, 3), generator=torch.Generator().manual_seed(0)
+    ).double()
+    gram = torch.randint(0, 2, (7, 7), generator=torch.Generator().manual_seed(1)).double()
+    gram = torch.maximum(gram, gram.T)
+    for function in (similarity.u_centred, similarity.centred):
+        torch.testing.assert_close(function(gram.to(dtype)).double(), function(gram), atol=1e-6, rtol=1e-6)
+    assert similarity.hsic1(gram.to(dtype), gram) == pytest.approx(float(similarity.hsic1(gram, gram)))
+    assert similarity.cka(x.to(dtype), x) == pytest.approx(1)
+
+
+def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matrix():
+    z = torch.randn(7, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    gram = z @ z.mH
+    uses = [
+        lambda each: similarity.cka(each, each),
+        lambda each: similarity.cka(each, each, estimator="biased"),
+        lambda each: similarity.full_cka({"z": each}),
+        lambda each: similarity.MinibatchCKA(["z"]).update({"z": each}),
+        similarity.read_gram,
+        similarity.read_centred_gram,
+    ]
+    for use in uses:
+        for form in (z, z.numpy(), z.to(torch.complex64)):
+            with pytest.raises(
+                ValueError, match=r"must be real, got torch.complex.*; give torch.view_as_real\(x\)"
+            ):
+                use(form)
+        use(torch.view_as_real(z))  # the advice
+    for use in (similarity.u_centred, similarity.centred, lambda k: similarity.hsic1(k, k)):
+        with pytest.raises(ValueError, match="must be real"):
+            use(gram)
+    torch.testing.assert_close(
+        similarity.read_centred_gram(torch.view_as_real(z)), similarity.centred(gram.real)
+    )

@@ -4,9 +4,12 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 
+import numpy as np
 import pytest
+import torch
 
 import wsnlib as wsn
 from wsnlib import specs
@@ -323,3 +326,82 @@ def test_the_widths_of_the_paper():
 def test_json_has_no_numbers_that_json_does_not_know(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         specs.canonical_json({"a": value})
+
+
+EVERY_KIND = [
+    RUN,
+    wsn.Experiment(
+        model=wsn.ResNetImageNetSpec(width=5, third_stage_width_multiplier=1.5),
+        data=wsn.ImageNet(image_size=224, train_size=30, split_seed=7),
+        training=wsn.Training(
+            epochs=7,
+            schedule=wsn.OneCycle(warmup=0.5),
+            augmentation=specs.ResizedCropAndFlip(scale=(0.5, 1)),
+        ),
+    ),
+    wsn.Experiment(
+        model=wsn.ResNetCifarSpec(depth=14, width_multiplier=0.5, residual=False),
+        data=wsn.CIFAR10(validation_size=10),
+        training=wsn.Training(
+            epochs=7, schedule=wsn.MultiStep(milestones=(0.25, 0.5)), augmentation=wsn.CropAndFlip(flip=False)
+        ),
+    ),
+    wsn.CustomSpec("a.b", options={"width": 2.0, "depths": [2, 3], "rate": 0.5, "bias": True, "size": None}),
+    specs.ExampleImages(data=wsn.MNIST(), examples=(3, 5)),
+    specs.KernelDistances(inputs=specs.GaussianInputs(dimension=5), densities=(1, 0.5), num_pairs=3),
+    specs.KernelSimulation(
+        inputs=wsn.Digits(),
+        widths=(3, 5),
+        densities=(1, 0.5),
+        scaled_by=(1, 0.5),
+        num_pairs=3,
+        num_networks=2,
+    ),
+    specs.LayerSimilarity(replace(RUN, model=wsn.ResNetCifarSpec(depth=14)), num_images=30, batch_size=5),
+    specs.ComponentProjections(RUN, layers=("pool",), num_images=7),
+    *WIDENED,
+]
+
+
+def of_numpy(value, kind):
+    """A field's value with every number in it one of numpy; a spec with those in all of its fields."""
+    if is_dataclass(value):
+        return replace(value, **{f.name: of_numpy(getattr(value, f.name), kind) for f in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: of_numpy(v, kind) for name, v in value.items()}
+    if isinstance(value, tuple):
+        numbers = kind == "0-d arrays" and all(isinstance(v, int | float) for v in value)
+        return np.array(value) if numbers else tuple(of_numpy(v, kind) for v in value)
+    if not isinstance(value, bool | int | float):
+        return value
+    return np.array(value)[()] if kind == "scalars" else np.array(value)
+
+
+@pytest.mark.parametrize("kind", ["scalars", "0-d arrays"])
+@pytest.mark.parametrize("spec", EVERY_KIND, ids=lambda spec: type(spec).__name__)
+def test_numbers_of_numpy_are_numbers_and_give_the_same_key(spec, kind):
+    found = of_numpy(spec, kind)
+    assert repr(found) == repr(spec)
+    assert (found, wsn.key(found), hash(found)) == (spec, wsn.key(spec), hash(spec))
+    assert specs.from_dict(specs.to_dict(found)) == spec
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(5), np.array([5]), np.array([5, 6]), np.bool_(True), np.array(5.0), np.int64(0)],
+    ids=repr,
+)
+def test_what_is_no_integer_of_numpy_is_none_here(value):
+    with pytest.raises(ValueError, match=r"MLPSpec.width is .*; an integer of at least 1 is allowed"):
+        wsn.MLPSpec(width=value)
+
+
+def test_integers_of_numpy_count_weights():
+    sizes = {"a": 30, "b": 70}
+    assert wsn.allocate(sizes, num_weights=np.int64(40)) == wsn.allocate(sizes, num_weights=40)
+    net = torch.nn.Linear(7, 5)
+    wsn.sparsify(net, num_weights=np.int32(11), generator=torch.Generator())
+    assert wsn.num_weights(net) == 11
+    for wrong in (np.float64(40), np.bool_(True), True, 40.0):
+        with pytest.raises(TypeError, match="an integer is allowed"):
+            wsn.allocate(sizes, num_weights=wrong)

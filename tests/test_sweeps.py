@@ -17,6 +17,7 @@ from torchvision import datasets
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, sparse, specs, training
 from wsnlib.experiments import durations, trainings
+from wsnlib.experiments.machine import float32
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
 
@@ -687,3 +688,69 @@ def test_a_download_is_for_measurements_too(run, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers there
     with pytest.raises(wsn.DataError, match="MNIST could not be downloaded"):
         wsn.run_missing([run], store=wsn.Store(tmp_path / "store"), download=True, progress=False)
+
+
+FROM_STDIN = """
+import sys
+import wsnlib as wsn
+from distributed import Client
+from wsnlib import specs
+runs = [
+    specs.KernelDistances(inputs=specs.GaussianInputs(dimension=3), densities=(0.5,), num_pairs=2, seed=s)
+    for s in range(2)
+]
+print(wsn.run_missing(runs, store=wsn.Store(sys.argv[1] + "/processes"), workers=2, progress=False))
+with wsn.local_cluster(1) as cluster, Client(cluster) as client:
+    print(wsn.run_missing(runs, store=wsn.Store(sys.argv[1] + "/cluster"), executor=client, progress=False))
+"""
+
+
+def test_a_program_that_is_piped_into_python_starts_processes(tmp_path):
+    said = subprocess.run(
+        [sys.executable, "-", str(tmp_path)], input=FROM_STDIN, capture_output=True, text=True, timeout=200
+    )
+    assert said.stdout == "2\n2\n", said.stderr[-2000:]
+
+
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+PLAIN = wsn.Experiment(
+    model=wsn.CustomSpec("test_custom.Net", options={"width": 3}),
+    data=wsn.Digits(train_size=100),
+    training=wsn.Training(epochs=1),
+)
+
+
+def test_a_record_does_not_depend_on_torchs_default_precision(tmp_path, double_by_default):
+    fleet = [experiment(seed=s) for s in range(2)]
+    with float32():
+        expected = [wsn.run(PLAIN), *experiments.run_fleet(fleet)]
+    kept, store = wsn.Store(tmp_path / "kept"), wsn.Store(tmp_path / "made")
+    kept.save(expected[0])
+    wsn.run_missing([PLAIN], store=store, progress=False, workers=1)
+    found = [wsn.run(PLAIN), *experiments.run_fleet(fleet)]
+    for one, other in zip([*found, store.load(PLAIN)], [*expected, kept.load(PLAIN)], strict=True):
+        assert one.history == other.history
+        np.testing.assert_array_equal(one.predictions, other.predictions)
+    assert torch.get_default_dtype() == torch.float64
+
+
+def test_a_network_in_double_precision_is_refused_and_the_advice_helps(double_by_default):
+    data = wsn.load_data(wsn.Digits(train_size=100))
+    protocol = wsn.Training(epochs=1)
+    uses = [
+        lambda net: wsn.train(net, data, protocol, seed=0),
+        lambda net: wsn.predict(net, data, data.test.images),
+        lambda net: wsn.train_fleet([net], data, [protocol], seeds=[0], compiled=False),
+    ]
+    for use in uses:
+        with pytest.raises(
+            ValueError, match=r"must be torch.float32, got torch.float64 in .*; call model.float\(\)"
+        ):
+            use(wsn.build(BASE))
+        use(wsn.build(BASE).float())

@@ -11,6 +11,7 @@ It reads the files of parameters that papermill reads, and makes the runs that t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from wsnlib.addresses import import_beside, located
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -205,9 +208,9 @@ def _client(scheduler: str | None) -> Iterator[Client | None]:
         return
     from distributed import Client
 
-    options: dict[str, Any] = (
-        {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-    )
+    file = located(scheduler)
+    is_file = isinstance(file, Path) and file.is_file()
+    options: dict[str, Any] = {"scheduler_file": str(file)} if is_file else {"address": scheduler}
     with Client(**options) as client:
         yield client
 
@@ -288,7 +291,8 @@ def _duration(seconds: float) -> str:
 
 
 def main() -> None:
-    """The command `wsn`."""
+    """The command `wsn`, which finds networks in modules beside it."""
+    import_beside(os.getcwd())
     app()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
@@ -28,12 +29,18 @@ def factory(spec: specs.CustomSpec) -> Callable[..., Any]:
         ValueError: If there is no such module, no such name in it, or it cannot be called.
     """
     path, _, name = spec.factory.rpartition(".")
+    importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
         module = importlib.import_module(path)
     except Exception as error:  # importing runs code, which may raise anything
+        top = path.partition(".")[0]
+        advice = "mend the module"
+        if isinstance(error, ModuleNotFoundError):
+            advice = f"install {error.name}"
+            if error.name == top:
+                advice = f"put {top}.py into {os.getcwd()} and start wsn or the notebook there, or {advice}"
         raise ValueError(
-            f"the module of {spec.factory!r} cannot be imported ({_sentence(error)}); "
-            "a module that Python finds here is allowed"
+            f"the module of {spec.factory!r} cannot be imported ({_sentence(error)}); {advice}"
         ) from error
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, dir(module), n=1)

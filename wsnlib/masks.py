@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Any, Literal, SupportsIndex, TypeVar, cast, get_args
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -239,7 +240,7 @@ def _check_budget(layer_sizes: Mapping[str, int], num_weights: int) -> None:
     if not layer_sizes:
         raise ValueError("there is no Linear or Conv layer to allocate weights to")
     low, high = len(layer_sizes), sum(layer_sizes.values())
-    if isinstance(num_weights, bool) or not isinstance(num_weights, int):
+    if isinstance(num_weights, bool) or not isinstance(num_weights, int | np.integer):
         raise TypeError(f"num_weights is {num_weights!r}; an integer is allowed")
     if not low <= num_weights <= high:
         raise ValueError(f"num_weights is {num_weights}; {low} to {high} are allowed")
@@ -554,7 +555,7 @@ def sparsify(
         raise ValueError(f"{_listed(sorted(both))} is both excluded and in the allocation")
     sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
     for name, count in allocation.items():
-        if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= sizes[name]:
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 < count <= sizes[name]:
             raise ValueError(f"{name} is to keep {count!r} weights; 1 to {sizes[name]} are allowed")
         kernel = layer_shapes[name][2:].numel()
         if dimensions == "channels" and count % kernel:

@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import skip_init
@@ -465,7 +466,7 @@ def _proportions(weights: Mapping[str, int], like: Mapping[str, int] | None) -> 
 
 
 def _check_size(name: str, size: object, most: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= most:
         raise ValueError(f"the bottleneck of {name} is {size!r}; an integer from 1 to {most} is allowed")
 
 

@@ -103,7 +103,7 @@ def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download:
         >>> digits.train.images.shape, len(digits.validation.labels), len(digits.test.labels)
         (torch.Size([1337, 1, 8, 8]), 100, 360)
     """
-    folder = Path(root) if root is not None else data_root()
+    folder = data_root(root)
     if isinstance(spec, specs.ImageNet):
         return _streamed(spec, folder / KNOWN[specs.ImageNet].name)
     return _in_memory(spec, folder, download)

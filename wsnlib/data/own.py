@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from wsnlib import specs
+from wsnlib.addresses import local_path
 from wsnlib.data.archives import Arrays, Bytes, canonical, open_archive, write_archive
 from wsnlib.data.arrays import Array, Given, read_given
 from wsnlib.data.folders import read_layout
@@ -80,7 +81,7 @@ def pack_data(
     specs.PackedData(name=name, sha256="0" * 64)  # refuses a name before anything is read
     if size is not None and np.shape(size) != (2,):
         raise ValueError(f"size must be (height, width), got {size!r}; give two integers")
-    source = Path(source).expanduser()
+    source = local_path(source, what="source")
     if source.is_dir():
         given = _image_folder(source, size)
     elif source.suffix == ".npz" and source.exists():
@@ -97,7 +98,7 @@ def pack_data(
         raise DataError(f"{source} is not there; an .npz file or a folder of images is allowed")
     arrays = _to_train_and_test(given, test_fraction, str(source))
     spec = specs.PackedData(name=name, sha256=arrays.sha256)
-    write_archive(arrays, (Path(root) if root is not None else data_root()) / f"{name}.npz")
+    write_archive(arrays, data_root(root) / f"{name}.npz")
     print(_report(arrays, f"{source.resolve().name} is packed as {name}", given.notes))
     return spec
 

@@ -17,6 +17,7 @@ import numpy as np
 import platformdirs
 
 from wsnlib import specs
+from wsnlib.addresses import local_path
 from wsnlib.data.archives import Arrays, canonical, checksum, in_canonical_order, read_archive, write_archive
 from wsnlib.data.splits import DataError
 
@@ -60,10 +61,15 @@ _TORCHVISION = {
 """Torchvision's name, and the files or folders that it keeps in the data root."""
 
 
-def data_root() -> Path:
-    """The folder of the data sets: `$WSN_DATA`, else `wsnlib/data` in the user's cache folder."""
-    given = os.environ.get("WSN_DATA")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib")) / "data"
+def data_root(given: Path | str | None = None) -> Path:
+    """The folder of the data sets: the one given, else `$WSN_DATA`, else `wsnlib/data` in the user's cache
+    folder.
+
+    Raises:
+        ValueError: If it is not on this machine.
+    """
+    root = given or os.environ.get("WSN_DATA") or Path(platformdirs.user_cache_dir("wsnlib"), "data")
+    return local_path(root, what="the data root")
 
 
 def read_arrays(spec: specs.DataSpec, root: Path, *, download: bool = False) -> Arrays:

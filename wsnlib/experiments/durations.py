@@ -11,13 +11,14 @@ from torch import nn
 
 from wsnlib import specs, training
 from wsnlib.data import Dataset, load_data
-from wsnlib.experiments.machine import cpu_threads, resolve_device
+from wsnlib.experiments.machine import cpu_threads, float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build
 from wsnlib.experiments.trainings import is_compiled, with_native_layers
 from wsnlib.representations import cka_sums
 
 
+@float32()
 def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto") -> float:
     """How long a run would take here, from timing up to 12 steps of it on one CPU thread.
 
@@ -86,6 +87,7 @@ def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     return replace(spec, seed=0)
 
 
+@float32()
 def seconds_per_measurement(
     spec: specs.Measurement, *, device: str = "auto", download: bool = False
 ) -> float:

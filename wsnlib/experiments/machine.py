@@ -35,6 +35,17 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def float32() -> Iterator[None]:
+    """Within it, new tensors are float32 whatever the default is: a record follows from its spec alone."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()

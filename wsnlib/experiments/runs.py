@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsnlib import specs
-from wsnlib.experiments.machine import resolve_device
+from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
 from wsnlib.experiments.trainings import run_training
 from wsnlib.store import Record
 from wsnlib.training import StateFile
 
 
+@float32()
 def run(
     experiment: specs.Run,
     *,

@@ -15,7 +15,7 @@ from torch import nn
 
 from wsnlib import custom, masks, sparse, specs, training
 from wsnlib.data import Dataset, load_data
-from wsnlib.experiments.machine import cpu_threads, environment
+from wsnlib.experiments.machine import cpu_threads, environment, float32
 from wsnlib.experiments.networks import allocation, build, check_fit, timed_as
 from wsnlib.store import Record
 
@@ -138,6 +138,7 @@ def hidden_values(run: specs.Experiment) -> int:
     return width * net.hidden_layers * run.training.batch_size
 
 
+@float32()
 def run_fleet(
     experiments: Sequence[specs.Experiment], *, threads: int = 1, download: bool = False
 ) -> list[Record]:

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from wsnlib.predictions import inference
@@ -102,7 +102,9 @@ class LogisticModels:
     class_effects: Array
 
 
-def fit_logistic(first: Counts, second: Counts, *, networks: tuple[int, int], groups: Counts) -> LogisticFit:
+def fit_logistic(
+    first: ArrayLike, second: ArrayLike, *, networks: tuple[int, int], groups: ArrayLike
+) -> LogisticFit:
     """Fit logit π = α_example + δ_group · [second] to numbers of networks that are right.
 
     Args:
@@ -122,6 +124,7 @@ def fit_logistic(first: Counts, second: Counts, *, networks: tuple[int, int], gr
         >>> fit_logistic(zeros, np.array([4, 6, 9]), networks=(9, 9), groups=zeros).effects.item()
         inf
     """
+    first, second, groups = np.asarray(first), np.asarray(second), np.asarray(groups)
     m, n = networks
     total = first + second
     count = int(groups.max()) + 1

@@ -59,7 +59,7 @@ def matched_pairs(
         if not candidates:
             raise ValueError(f"{side} has no candidates; at least one is needed")
         for name, values in candidates.items():
-            if len(values) == 0 or not np.all(np.isfinite(values)):
+            if len(values) == 0 or not np.all(np.isfinite(np.asarray(values))):
                 raise ValueError(
                     f"the accuracies of {name!r} are {list(values)}; at least one, all finite, is allowed"
                 )

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.representations.reading import Prepare, device_of, layer_names, quick_layout, read
+from wsnlib.addresses import local_path
+from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, quick_layout, read
 from wsnlib.similarity import CKAMatrix, Gram, MinibatchCKA, Weighting, read_gram
-from wsnlib.similarity.hsic import LEAST_EXAMPLES
+from wsnlib.similarity.hsic import LEAST_EXAMPLES, Array
+from wsnlib.specs.checks import plain
 
 
 class CKAOptions(TypedDict, total=False):
@@ -33,7 +35,7 @@ class CKAOptions(TypedDict, total=False):
 
 def cka_matrix(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Array,
     *,
     weighting: Weighting = "released",
     **options: Unpack[CKAOptions],
@@ -61,7 +63,7 @@ def cka_matrix(
 
 def cka_matrices(
     models: Mapping[str, nn.Module],
-    images: torch.Tensor,
+    images: Array,
     *,
     weighting: Weighting = "released",
     **options: Unpack[CKAOptions],
@@ -105,7 +107,7 @@ def _between(whole: CKAMatrix, first: str, second: str) -> CKAMatrix:
 
 def cka_sums(
     model: nn.Module | Mapping[str, nn.Module],
-    images: torch.Tensor,
+    images: Array,
     *,
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     batch_size: int = 256,
@@ -153,7 +155,8 @@ def cka_sums(
         4
     """
     models = {"": model} if isinstance(model, nn.Module) else dict(model)
-    numbers = list(range(passes)) if isinstance(passes, int) else list(passes)
+    images, passes, batch_size, seed = as_images(images), plain(passes), plain(batch_size), plain(seed)
+    numbers = list(range(passes)) if isinstance(passes, int) else [plain(number) for number in passes]
     _check(models, len(images), batch_size, numbers)
     named = {name: _named(layers, name, models) for name in models}
     prepares = {name: prepare.get(name) if isinstance(prepare, Mapping) else prepare for name in models}
@@ -171,7 +174,9 @@ def cka_sums(
     if checkpoint is not None:
         arguments = repr((labels, batch_size, numbers, seed, without_component, examples))
         weights = [t for m in models.values() for t in m.state_dict().values() if isinstance(t, torch.Tensor)]
-        file = _Checkpoint(Path(checkpoint), f"{arguments} {_fingerprint(weights)}")
+        file = _Checkpoint(
+            local_path(checkpoint, what="the checkpoint"), f"{arguments} {_fingerprint(weights)}"
+        )
     sums = file.load() if file is not None else None
     if sums is None:
         sums = MinibatchCKA(labels, examples=examples)
@@ -235,7 +240,7 @@ def _grams(
     n = len(batch)
     home = device_of(next(iter(models.values())))
     count = sum(map(len, layers.values()))
-    vectors = torch.empty(count, n * (n - 1) // 2, device=home)
+    vectors = torch.empty(count, n * (n - 1) // 2, dtype=torch.float32, device=home)
     norms = torch.empty(count, dtype=torch.float32 if home.type == "mps" else torch.float64, device=home)
     start = 0
     for name, model in models.items():

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.reading import Prepare, device_of, layer_names, read
+from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, module_name, read
 from wsnlib.similarity import read_centred_gram
+from wsnlib.similarity.hsic import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Components:
 
 def first_components(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Array,
     *,
     layers: Sequence[str] | None = None,
     joint: Sequence[str] = (),
@@ -79,6 +80,7 @@ def first_components(
         >>> found.shares.round(6), found.projections.round(4)
         (array([1.]), array([[  5.,  -5.,  10., -10.]]))
     """
+    images = as_images(images)
     names = layer_names(model, images, layers=layers, prepare=prepare)
     unknown = [name for name in joint if name not in names]
     if unknown:
@@ -116,7 +118,7 @@ def _component(gram: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
 
 def activation_sparsity(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Array,
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
@@ -134,7 +136,7 @@ def activation_sparsity(
     if layers is None:
         kinds = dict(model.named_modules())
         found = layer_names(model, images, prepare=prepare)
-        names = [name for name in found if isinstance(kinds[name.partition(":")[0]], nn.ReLU)]
+        names = [name for name in found if isinstance(kinds[module_name(name, kinds)], nn.ReLU)]
     else:
         names = layer_names(model, images, layers=layers, prepare=prepare)
     if not names:
@@ -147,7 +149,7 @@ def activation_sparsity(
 
     device = device_of(model)
     with read(model, names, reduce):
-        for batch in images.split(batch_size):
+        for batch in as_images(images).split(batch_size):
             batch = batch.to(device)
             model(batch if prepare is None else prepare(batch))
     return {name: zeros[name] / sizes[name] for name in names}

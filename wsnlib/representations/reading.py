@@ -7,7 +7,7 @@ can change it in place, and no reference to it is kept.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from wsnlib.similarity import full_precision
+from wsnlib.similarity.hsic import Array, as_tensor
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 Reduce = Callable[[str, torch.Tensor], None]
@@ -41,12 +42,18 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
     """
     wanted = None if layers is None else set(layers)
     modules = dict(_leaves(model)) if layers is None else _modules(model, layers)
+    known = dict(model.named_modules())
     calls: dict[str, int] = {}
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
             label = name if calls[name] == 1 else f"{name}:{calls[name]}"
+            if calls[name] > 1 and label in known:
+                raise ValueError(
+                    f"names must differ, got {label!r} for a module and for call {calls[name]} of {name!r}; "
+                    "give the module another name"
+                )
             if isinstance(output, tuple | list) and output:
                 output = output[0]
             if isinstance(output, torch.Tensor):
@@ -90,12 +97,23 @@ def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
+def module_name(label: str, modules: Container[str]) -> str:
+    """The module of a layer that `layer_names` names: `relu` of `relu:2`, unless a module is named `relu:2`.
+
+    Examples:
+        >>> module_name("relu:2", ["relu"]), module_name("relu:2", ["relu", "relu:2"])
+        ('relu', 'relu:2')
+    """
+    name, _, call = label.rpartition(":")
+    return name if label not in modules and call.isdigit() and int(call) > 1 else label
+
+
 def _modules(model: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
     known = {name: module for name, module in model.named_modules() if name}
     found = {}
     for label in layers:
-        name, _, call = label.rpartition(":") if ":" in label else (label, "", "1")
-        if name not in known or not call.isdigit():
+        name = module_name(label, known)
+        if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             raise ValueError(
                 f"{label!r} is not a layer of the {type(model).__name__}; "
@@ -107,6 +125,19 @@ def _modules(model: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
             )
         found[name] = known[name]
     return found
+
+
+def as_images(images: Array) -> torch.Tensor:
+    """A tensor as it is; an array as one, in torch's default precision if it holds no integers.
+
+    Examples:
+        >>> as_images([[0.5]]).dtype
+        torch.float32
+    """
+    found = as_tensor(images)
+    if isinstance(images, torch.Tensor) or not found.is_floating_point():
+        return found
+    return found.to(torch.get_default_dtype())
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -151,7 +182,7 @@ def quick_layout(
 
 def layer_names(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Array,
     *,
     layers: Sequence[str] | None = None,
     prepare: Prepare | None = None,
@@ -159,7 +190,8 @@ def layer_names(
     """The layers that a forward pass calls, in order of computation, found by running it on four images.
 
     By default these are the leaf modules whose output has one row for each image. A module called more than
-    once (as torchvision's blocks call their ReLU) is several layers: `relu`, `relu:2`, ….
+    once (as torchvision's blocks call their ReLU) is several layers: `relu`, `relu:2`, …. A module that is
+    itself named `relu:2` beside them is refused.
 
     Args:
         model: Any module.
@@ -176,7 +208,7 @@ def layer_names(
         ['0', '1']
     """
     found: dict[str, int] = {}
-    sample = images[:4].to(device_of(model))
+    sample = as_images(images)[:4].to(device_of(model))
 
     def reduce(name: str, x: torch.Tensor) -> None:
         found[name] = len(x) if x.dim() else 0
@@ -197,7 +229,7 @@ def layer_names(
 
 def representations(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Array,
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
@@ -228,7 +260,7 @@ def representations(
 
     device = device_of(model)
     with read(model, names, keep):
-        for batch in images.split(batch_size):
+        for batch in as_images(images).split(batch_size):
             batch = batch.to(device)
             model(batch if prepare is None else prepare(batch))
     return {name: torch.cat(values) for name, values in parts.items()}

@@ -25,7 +25,12 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+Array = torch.Tensor | npt.ArrayLike
+"""A tensor, or what numpy makes an array of."""
 
 LEAST_EXAMPLES = 4
 """HSIC₁ averages over 4-tuples of examples."""
@@ -41,7 +46,40 @@ _FEW = 16
 # -- Gram matrices ----------------------------------------------------------------------------
 
 
-def u_centred(gram: torch.Tensor) -> torch.Tensor:
+def as_tensor(x: Array) -> torch.Tensor:
+    """A tensor as it is, anything else as numpy makes an array of it.
+
+    Examples:
+        >>> as_tensor(np.arange(3)[::-1])
+        tensor([2, 1, 0])
+    """
+    if isinstance(x, torch.Tensor):
+        return x
+    array = np.asarray(x)  # a copy where torch would refuse the layout, or warn that it is only read
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def real(x: Array) -> torch.Tensor:
+    """A tensor of float32 or float64: half precision is raised to float32, integers to float64.
+
+    Raises:
+        ValueError: If the values are complex.
+
+    Examples:
+        >>> real([1, 2]), real(np.ones(2, dtype=np.float16))
+        (tensor([1., 2.], dtype=torch.float64), tensor([1., 1.]))
+    """
+    x = as_tensor(x)
+    if x.is_complex():
+        raise ValueError(
+            f"activations must be real, got {x.dtype}; give torch.view_as_real(x), or layers that are real"
+        )
+    if not x.is_floating_point():
+        return x.to(_accurate(x))
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def u_centred(gram: Array) -> torch.Tensor:
     """K̃: the Gram matrix with zero diagonal and rows that sum to 0 (see the module's head).
 
     Args:
@@ -52,9 +90,9 @@ def u_centred(gram: torch.Tensor) -> torch.Tensor:
         >>> K.diagonal().tolist(), K.sum(0).abs().max().item() < 1e-6
         ([0.0, 0.0, 0.0, 0.0], True)
     """
+    gram = real(gram).clone()
     n = gram.shape[-1]
     _check_examples(n)
-    gram = gram.clone()
     gram.diagonal(dim1=-2, dim2=-1).zero_()
     sums = gram.sum(-1, dtype=_accurate(gram))
     rows = (sums / (n - 2) - sums.sum(-1, keepdim=True) / (2 * (n - 1) * (n - 2))).to(gram.dtype)
@@ -64,7 +102,7 @@ def u_centred(gram: torch.Tensor) -> torch.Tensor:
     return gram
 
 
-def centred(gram: torch.Tensor) -> torch.Tensor:
+def centred(gram: Array) -> torch.Tensor:
     """HKH with H = 1 − 11ᵀ/n: the Gram matrix of the examples minus their mean.
 
     Examples:
@@ -72,12 +110,13 @@ def centred(gram: torch.Tensor) -> torch.Tensor:
         tensor([[ 1., -1.],
                 [-1.,  1.]])
     """
+    gram = real(gram)
     means = gram.mean(-1, dtype=_accurate(gram))
     rows = (means - means.mean(-1, keepdim=True) / 2).to(gram.dtype)
     return gram - rows.unsqueeze(-1) - rows.unsqueeze(-2)
 
 
-def hsic0(gram: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def hsic0(gram: Array, other: Array) -> torch.Tensor:
     """HSIC₀(K, L) = ⟨HKH, HLH⟩ / (n − 1)², the biased estimate.
 
     References:
@@ -88,11 +127,11 @@ def hsic0(gram: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         >>> hsic0(K, K)
         tensor(1.)
     """
-    _check_same_examples(gram, other)
+    gram, other = _same_examples(gram, other)
     return (centred(gram) * centred(other)).sum((-2, -1)) / (gram.shape[-1] - 1) ** 2
 
 
-def hsic1(gram: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def hsic1(gram: Array, other: Array) -> torch.Tensor:
     """HSIC₁(K, L) = ⟨K̃, L̃⟩ / (n(n − 3)), the unbiased estimate: the mean of a kernel over all 4-tuples.
 
     References:
@@ -103,12 +142,12 @@ def hsic1(gram: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         >>> hsic1(X @ X.T, X @ X.T).item()
         6714.7...
     """
-    _check_same_examples(gram, other)
+    gram, other = _same_examples(gram, other)
     n = gram.shape[-1]
     return (u_centred(gram) * u_centred(other)).sum((-2, -1)) / (n * (n - 3))
 
 
-def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "biased"] = "unbiased") -> float:
+def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbiased") -> float:
     """HSIC(XXᵀ, YYᵀ) / √(HSIC(XXᵀ, XXᵀ) · HSIC(YYᵀ, YYᵀ)), linear CKA, in float64.
 
     1 if the representations are equal up to rotation, isotropic scale and shift. Nothing is cut off: the
@@ -124,7 +163,8 @@ def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "bia
         NaN, with a warning, if a representation does not vary.
 
     Raises:
-        ValueError: If there are fewer than 4 examples, or not equally many in both, or no such estimator.
+        ValueError: If there are fewer than 4 examples, not equally many in both, values that are complex, or
+            no such estimator.
 
     References:
         N21, equation (1). Kornblith, Norouzi, Lee, Hinton, *Similarity of neural network representations
@@ -138,15 +178,16 @@ def cka(x: torch.Tensor, y: torch.Tensor, *, estimator: Literal["unbiased", "bia
     if estimator not in ("unbiased", "biased"):
         raise ValueError(f"estimator is {estimator!r}; 'unbiased' or 'biased' is allowed")
     vectors, norms, names = [], [], []
-    if len(x) != len(y):
-        raise ValueError(f"y has {len(y)} examples where x has {len(x)}; the same examples are allowed")
-    for name, value in (("x", x), ("y", y)):
+    one, other = (real(each).double().detach() for each in (x, y))
+    if len(one) != len(other):
+        raise ValueError(f"y has {len(other)} examples where x has {len(one)}; the same examples are allowed")
+    for name, value in (("x", one), ("y", other)):
         if estimator == "unbiased":
-            gram = read_gram(value.double())
+            gram = read_gram(value)
             vector, norm = gram.vector, gram.norm
         else:
             _check_examples(len(value))
-            flat = as_rows(value.double())
+            flat = as_rows(value)
             matrix = centred(_gram(flat - flat.mean(0)))
             norm = torch.linalg.vector_norm(matrix)
             if norm <= _rounding(matrix) ** 2 * flat.mean(0).square().sum():
@@ -186,14 +227,14 @@ class Gram(NamedTuple):
     norm: torch.Tensor
 
 
-def read_gram(x: torch.Tensor, *, without_component: bool = False) -> Gram:
+def read_gram(x: Array, *, without_component: bool = False) -> Gram:
     """The U-centred Gram matrix of a representation, in float32 (float64 for float64).
 
     Examples that lie far from 0 are first moved by the mean of a few of them, which changes nothing but the
     rounding. No copy of the representation is made: it is moved some features at a time.
 
     Args:
-        x: (n, …), n of at least 4; half precision is raised to float32.
+        x: (n, …), n of at least 4, real; half precision is raised to float32, integers to float64.
         without_component: Whether the first principal component of these n examples is taken out.
 
     Examples:
@@ -201,9 +242,9 @@ def read_gram(x: torch.Tensor, *, without_component: bool = False) -> Gram:
         >>> a.vector.shape, round(a.vector.norm().item(), 5)
         (torch.Size([21]), 1.0)
     """
+    x = as_rows(x)
     n = len(x)
     _check_examples(n)
-    x = as_rows(x)
     shift = _shift(x)
     gram = _gram(x, shift)
     scale = gram.diagonal().sum(dtype=_accurate(gram)) / n
@@ -221,7 +262,7 @@ def read_gram(x: torch.Tensor, *, without_component: bool = False) -> Gram:
     return Gram(vector, norm)
 
 
-def read_centred_gram(x: torch.Tensor) -> torch.Tensor:
+def read_centred_gram(x: Array) -> torch.Tensor:
     """HKH of a representation (n, …) in float64, from features in float32 (float64 for float64).
 
     Examples:
@@ -260,12 +301,12 @@ def full_precision(device: torch.device | str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def as_rows(x: torch.Tensor) -> torch.Tensor:
+def as_rows(x: Array) -> torch.Tensor:
     """(n, p) in the order of memory, so that no layout of images is copied."""
+    x = real(x)
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
-    x = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+    return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
 
 
 def _shift(x: torch.Tensor) -> torch.Tensor | None:
@@ -323,8 +364,10 @@ def _check_examples(n: int) -> None:
         raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
 
 
-def _check_same_examples(gram: torch.Tensor, other: torch.Tensor) -> None:
+def _same_examples(gram: Array, other: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    gram, other = real(gram), real(other)
     if gram.shape[-2:] != other.shape[-2:]:
         raise ValueError(
             f"the Gram matrices are {tuple(gram.shape)} and {tuple(other.shape)}; equal sizes are allowed"
         )
+    return gram, other

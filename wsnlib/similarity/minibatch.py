@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsnlib.similarity.hsic import LEAST_EXAMPLES, Gram, as_rows, full_precision, read_gram, warn_constant
+from wsnlib.similarity.hsic import (
+    LEAST_EXAMPLES,
+    Array,
+    Gram,
+    as_rows,
+    full_precision,
+    read_gram,
+    real,
+    warn_constant,
+)
 
 Weighting = Literal["released", "paper"]
 """How batches are weighed: `"released"` by n(n − 3), `"paper"` equally."""
@@ -102,19 +111,20 @@ class MinibatchCKA:
         self._sums: dict[tuple[int, int], torch.Tensor] = {}
         self._batches: dict[tuple[int, int], int] = {}
 
-    def update(self, representations: Mapping[str, torch.Tensor], *, pass_index: int = 0) -> None:
+    def update(self, representations: Mapping[str, Array], *, pass_index: int = 0) -> None:
         """Add one batch: each layer's representation (n, …) of the same n examples.
 
         Raises:
             ValueError: If layers are missing or new, have other numbers of examples or fewer than 4, or
-                are not finite.
+                are complex or not finite.
         """
         if set(representations) != set(self.layers):
             odd = sorted(set(representations) ^ set(self.layers))
             raise ValueError(
                 f"{odd[0]!r} is not in both the batch and the layers {', '.join(self.layers[:6])}"
             )
-        sizes = {name: len(representations[name]) for name in self.layers}
+        features = {name: real(representations[name]) for name in self.layers}
+        sizes = {name: len(x) for name, x in features.items()}
         first = self.layers[0]
         for name, size in sizes.items():
             if size != sizes[first]:
@@ -122,8 +132,8 @@ class MinibatchCKA:
                     f"{name} has {size} examples where {first} has {sizes[first]}; "
                     "the same examples are allowed"
                 )
-        with full_precision(representations[first].device):
-            grams = [read_gram(representations[name]) for name in self.layers]
+        with full_precision(features[first].device):
+            grams = [read_gram(features[name]) for name in self.layers]
             vectors = torch.stack([g.vector.to(grams[0].vector.device) for g in grams])
             self.update_grams(
                 Gram(vectors, torch.stack([g.norm.cpu() for g in grams])),
@@ -233,7 +243,7 @@ def _normalised(hsic: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def full_cka(representations: Mapping[str, torch.Tensor], *, tile: int = 256) -> CKAMatrix:
+def full_cka(representations: Mapping[str, Array], *, tile: int = 256) -> CKAMatrix:
     """CKA by HSIC₁ of all examples at once, in float64: what the minibatch estimate converges to.
 
     No matrix of n x n is held: with the mean over all examples subtracted, the rows of a Gram matrix sum to
@@ -252,7 +262,8 @@ def full_cka(representations: Mapping[str, torch.Tensor], *, tile: int = 256) ->
         array([[1., 1.],
                [1., 1.]])
     """
-    sizes = {name: len(x) for name, x in representations.items()}
+    found = {name: real(x) for name, x in representations.items()}
+    sizes = {name: len(x) for name, x in found.items()}
     n = next(iter(sizes.values()))
     for name, size in sizes.items():
         if size != n:
@@ -262,7 +273,7 @@ def full_cka(representations: Mapping[str, torch.Tensor], *, tile: int = 256) ->
     if n < LEAST_EXAMPLES:
         raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
     features, rows, scales = [], [], []
-    for x in representations.values():
+    for x in found.values():
         flat = as_rows(x.double())
         mean = flat.mean(0)
         flat = flat - mean

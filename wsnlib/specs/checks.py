@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """A number or an array of numpy as Python's own, so that equal values have equal keys."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _made_plain(spec: object, name: str) -> Any:
+    value = plain(getattr(spec, name))
+    object.__setattr__(spec, name, value)
+    return value
 
 
 def refuse(spec: object, name: str, allowed: str) -> ValueError:
@@ -13,7 +25,7 @@ def refuse(spec: object, name: str, allowed: str) -> ValueError:
 
 def integer(spec: object, *names: str, at_least: int) -> None:
     for name in names:
-        value = getattr(spec, name)
+        value = _made_plain(spec, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
             raise refuse(spec, name, f"an integer of at least {at_least}")
 
@@ -30,7 +42,7 @@ def number(
     """Check a real number and store it as a float, so that 1 and 1.0 have the same key."""
     limits = {"above": above, "of at least": at_least, "at most": at_most, "below": below}
     allowed = "a number " + " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
-    value = getattr(spec, name)
+    value = _made_plain(spec, name)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if (
         not fits
@@ -44,14 +56,14 @@ def number(
 
 
 def choice(spec: object, name: str, choices: Iterable[object]) -> None:
-    options = tuple(choices)
-    if not any(getattr(spec, name) is c or getattr(spec, name) == c for c in options):
+    options, value = tuple(choices), _made_plain(spec, name)
+    if not any(value is c or value == c for c in options):
         raise refuse(spec, name, "one of " + ", ".join(map(repr, options)))
 
 
 def flag(spec: object, *names: str) -> None:
     for name in names:
-        if not isinstance(getattr(spec, name), bool):
+        if not isinstance(_made_plain(spec, name), bool):
             raise refuse(spec, name, "True or False")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wsnlib.specs.checks import instance, refuse
+from wsnlib.specs.checks import instance, plain, refuse
 from wsnlib.specs.data import DataSpec
 
 
@@ -38,7 +38,7 @@ class ExampleImages:
 
     def __post_init__(self) -> None:
         instance(self, "data", (DataSpec,))
-        examples = tuple(self.examples)
+        examples = tuple(map(plain, self.examples))
         if not examples or not all(type(e) is int and e >= 0 for e in examples):
             raise refuse(self, "examples", "a sequence of integers of at least 0")
         object.__setattr__(self, "examples", examples)

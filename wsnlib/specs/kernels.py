@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wsnlib.specs.checks import choice, densities, flag, instance, integer, refuse
+from wsnlib.specs.checks import choice, densities, flag, instance, integer, plain, refuse
 from wsnlib.specs.data import DataSpec
 
 
@@ -72,8 +72,8 @@ class KernelSimulation:
 
     def __post_init__(self) -> None:
         instance(self, "inputs", (GaussianInputs, DataSpec))
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if not self.widths or not all(isinstance(w, int) and w >= 1 for w in self.widths):
+        object.__setattr__(self, "widths", tuple(map(plain, self.widths)))
+        if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise refuse(self, "widths", "a sequence of integers of at least 1")
         for name in ("densities", "scaled_by") if self.scaled_by is not None else ("densities",):
             densities(self, name)

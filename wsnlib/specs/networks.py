@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from wsnlib.specs.checks import choice, flag, instance, integer, number, refuse
+from wsnlib.specs.checks import choice, flag, instance, integer, number, plain, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,16 +316,19 @@ class Options(Mapping[str, Option]):
 
 
 def _canonical(value: Option) -> Option:
+    value = plain(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(map(_plain, value))
     return _plain(value)
 
 
 def _plain(value: Plain) -> Plain:
+    value = plain(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_plain(value: object) -> bool:
+    value = plain(value)
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or isinstance(value, bool | int | str)
@@ -366,7 +369,8 @@ class CustomSpec:
             raise refuse(self, "factory", "a module in a file of its own, which every process can import,")
         if not isinstance(self.options, Mapping):
             raise refuse(self, "options", "a mapping of names to plain values")
-        for name, value in self.options.items():
+        for name, given in self.options.items():
+            value = plain(given)
             if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
                 raise ValueError(f"CustomSpec.options holds {name!r}; names of keyword arguments are allowed")
             if not all(map(_is_plain, value if isinstance(value, list | tuple) else [value])):

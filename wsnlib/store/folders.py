@@ -15,11 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\.[A-Za-z0-9][A-Za-z0-9._-]*")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
+from wsnlib.addresses import OBJECT_STORES, located
 
-WHOLE_AT_ONCE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")
-"""Schemes of stores whose files appear when they were written to the end; elsewhere they are renamed."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\.[A-Za-z0-9][A-Za-z0-9._-]*")
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written."""
@@ -55,14 +53,13 @@ class Folder(Protocol):
 
 
 def open_folder(place: str | os.PathLike[str]) -> Folder:
-    """The folder at a path or an address such as `s3://bucket/records`; nothing is read or made."""
-    text = os.fspath(place)
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        return LocalFolder(Path(text))
-    if scheme[1] in ("file", "local"):
-        return LocalFolder(Path(text[scheme.end() :]))
-    return RemoteFolder(text.rstrip("/"))
+    """The folder at a path or an address such as `s3://bucket/records`; nothing is read or made.
+
+    Raises:
+        ValueError: If it is neither, or fsspec cannot open addresses of this scheme here.
+    """
+    where = located(place)
+    return LocalFolder(where) if isinstance(where, Path) else RemoteFolder(where)
 
 
 def plain_name(name: str) -> str:
@@ -134,6 +131,15 @@ class RemoteFolder:
     """A folder behind any of fsspec's file systems; credentials come from their usual places."""
 
     def __init__(self, address: str) -> None:
+        from fsspec import get_filesystem_class  # a second that a store on a disk need not wait
+
+        try:
+            get_filesystem_class(address.partition("://")[0])
+        except (ValueError, ImportError) as error:
+            raise ValueError(
+                f"a store must be at an address that fsspec can open here, got {address!r} ({error}); "
+                "install what is missing, or write another scheme"
+            ) from error
         self.location = address
 
     def __truediv__(self, name: str) -> RemoteFolder:
@@ -181,7 +187,7 @@ class RemoteFolder:
     def publish(self, name: str, data: bytes) -> None:
         files, path = _file_system(self.location)
         with _as_os_errors():
-            if self.location.startswith(tuple(f"{scheme}://" for scheme in WHOLE_AT_ONCE)):
+            if self.location.partition("://")[0] in OBJECT_STORES:
                 files.pipe_file(self._path(name), data)
                 return
             files.makedirs(path, exist_ok=True)
@@ -200,7 +206,7 @@ class RemoteFolder:
 
 @cache
 def _file_system(address: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs  # a second that a store on a disk need not wait
+    from fsspec.core import url_to_fs
 
     files, path = url_to_fs(address, use_listings_cache=False)
     return files, path.rstrip("/")

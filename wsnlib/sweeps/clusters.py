@@ -6,6 +6,7 @@ started elsewhere; so whatever dies, Dask may do what it does, and the next swee
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from wsnlib import specs
+from wsnlib.addresses import import_beside
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.watching import Watch
-from wsnlib.sweeps.work import SweepError, Work, work_on
+from wsnlib.sweeps.work import SweepError, Work, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -60,6 +62,7 @@ def local_cluster(
     """
     from distributed import LocalCluster
 
+    forget_stdin()
     return LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -117,6 +120,7 @@ def on_cluster(
                 store,
                 device,
                 expected,
+                os.getcwd(),
                 key=f"wsn-{specs.key(runs[0])}-{uuid.uuid4().hex[:8]}",
                 resources=dict(resources or {}) or None,
                 pure=False,
@@ -143,10 +147,11 @@ def on_cluster(
 
 
 def _work_here(
-    runs: tuple[specs.Run, ...], store: Store, device: str, expected: dict[str, str]
+    runs: tuple[specs.Run, ...], store: Store, device: str, expected: dict[str, str], beside: str
 ) -> list[Failure]:
     if (found := versions()) != expected:  # of a worker that came later
         raise VersionError(f"a worker has {found!r}; {expected!r} is allowed")
+    import_beside(beside)
     with _ONE_AT_A_TIME:
         return work_on(runs, store, device)
 

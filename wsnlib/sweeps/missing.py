@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from wsnlib import experiments, specs
+from wsnlib.addresses import import_beside
 from wsnlib.data import load_data, usable_cpus
+from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
 from wsnlib.sweeps.watching import Bar, Progress, Watch
-from wsnlib.sweeps.work import SweepError, Work, work_on
+from wsnlib.sweeps.work import SweepError, Work, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -117,6 +119,7 @@ def run_missing(
         >>> run_missing([run], store=store, progress=False), run_missing([run], store=store)
         (1, 0)
     """
+    workers = plain(workers)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers is {workers!r}; an integer of at least 1 is allowed")
     if resources is not None and executor is None:
@@ -134,7 +137,10 @@ def run_missing(
     else:
         at_once = places_of(executor, resources)
         needs = dict(resources or {}) or None
-        seconds = executor.submit(_estimates, missing, device, download, resources=needs, pure=False).result()
+        estimates = executor.submit(
+            _estimates_there, os.getcwd(), missing, device, download, resources=needs, pure=False
+        )
+        seconds = estimates.result()
     minutes = sum(seconds) / at_once / 60
     if budget_minutes is not None and minutes > budget_minutes:
         raise BudgetError(
@@ -262,6 +268,11 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
     return seconds
 
 
+def _estimates_there(beside: str, runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
+    import_beside(beside)
+    return _estimates(runs, device, download)
+
+
 def _here(work: Sequence[Work], store: Store, device: str, watch: Watch) -> list[Failure]:
     failures: list[Failure] = []
     for runs, seconds in work:
@@ -274,6 +285,7 @@ def _here(work: Sequence[Work], store: Store, device: str, watch: Watch) -> list
 def _in_processes(work: Sequence[Work], store: Store, places: Sequence[str], watch: Watch) -> list[Failure]:
     """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: list[Failure] = []
+    forget_stdin()
     context = multiprocessing.get_context("spawn")
     processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
     left = iter(work)

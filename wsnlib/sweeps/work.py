@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +29,13 @@ class SweepError(RuntimeError):
         self.failures = tuple(failures)
         if failures:
             self.add_note(f"{failures[0].experiment}\n{failures[0].traceback}")
+
+
+def forget_stdin() -> None:
+    """Let processes start from `python -`, which calls its program a file that they would look for."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) == "<stdin>":
+        del main.__file__
 
 
 def work_on(runs: tuple[specs.Run, ...], store: Store, device: str) -> list[Failure]:

@@ -20,6 +20,7 @@ from wsnlib.data import Dataset
 from wsnlib.models import MLP
 from wsnlib.training.batched import BatchedFleet, layer_scale
 from wsnlib.training.course import Course, Evaluation, Outcome
+from wsnlib.training.steps import check_float32
 
 if TYPE_CHECKING:
     from wsnlib.training.compiled import CompiledFleet
@@ -73,6 +74,8 @@ def train_fleet(
         [True, True, True]
     """
     _check(models, protocols, seeds)
+    for model in models:
+        check_float32(model)
     if compiled is None:
         compiled = compiled_pays(models, batch_size=protocols[0].batch_size)
     fleet = _kind(compiled)([cast(MLP, model) for model in models], data, protocols, seeds)

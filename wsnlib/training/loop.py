@@ -18,6 +18,7 @@ from wsnlib.training.schedules import learning_rate_factors
 from wsnlib.training.steps import (
     RecordedStep,
     Step,
+    check_float32,
     deterministic_algorithms,
     set_learning_rate,
     sgd,
@@ -88,6 +89,7 @@ def _train(
     recorded: bool,
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
+    check_float32(model)
     if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
         model.to(memory_format=torch.channels_last)
     optimizer = sgd(model, protocol)
@@ -113,10 +115,10 @@ def _train(
 
 
 def _crashes(model: nn.Module, data: Dataset) -> bool:
-    """On a CPU torch 2.15 ends the process in the backward pass of a channels-last 1x1 convolution of stride 2.
+    """Whether torch 2.15 ends the process in the backward pass of a channels-last 1x1 convolution of stride 2.
 
-    With several threads it does where the number of images is odd, as that of a last batch can be; on
-    processors without AVX-512 it writes beyond an array where there are 2 to 6 input channels.
+    On a CPU with several threads it does where the number of images is odd, as that of a last batch can be;
+    on one without AVX-512 it writes beyond an array where there are 2 to 6 input channels.
     """
     strided = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) != m.stride)
     few = any(layer.in_channels < 8 for layer in strided)
@@ -172,6 +174,7 @@ def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size
 
 @torch.no_grad()
 def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
+    check_float32(model)
     model.eval()
     outputs = []
     for images in batches:

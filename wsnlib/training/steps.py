@@ -52,6 +52,16 @@ def sgd(
     return torch.optim.SGD(groups, lr=protocol.learning_rate, momentum=protocol.momentum)
 
 
+def check_float32(model: nn.Module) -> None:
+    """Refuse a network that images, which are normalised in float32, cannot go through."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"parameters must be torch.float32, got {parameter.dtype} in {name}; call model.float(), or "
+                "torch.set_default_dtype(torch.float32) before the network is made"
+            )
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Set the learning rate of all parameters; a tensor is filled, so that a recorded step sees it."""
     for group in optimizer.param_groups:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
+import numpy as np
+
 from wsnlib.widgets.page import ExplorerPage, fill_template
 
 Family = Mapping[int, Mapping[str, int]]
@@ -100,7 +102,7 @@ def _check(name: str, family: Family) -> None:
                 f"those of width {widths[0]}, {_listed(layers)}, are allowed"
             )
         for layer, size in family[width].items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(
                     f"{layer} of {name} at width {width} has {size!r} weights; integers above 0 are allowed"
                 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsnlib import specs
+from wsnlib.specs.checks import plain
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -16,7 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Density = Annotated[float, Field(gt=0, le=1)]
 
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
-_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None), np.generic, np.ndarray)
 
 
 class ChapterParameters(BaseModel):
@@ -44,7 +49,7 @@ class ChapterParameters(BaseModel):
         """The parameters among the variables of a notebook, `read(globals())`.
 
         Called first in a notebook, when its only plain variables are parameters, it refuses
-        unknown ones; called again later it reads those it knows.
+        unknown ones; called again later it reads those it knows. Numbers and arrays of numpy are plain.
 
         Raises:
             ValueError: In one sentence, with the value and what is allowed.
@@ -59,9 +64,11 @@ class ChapterParameters(BaseModel):
         """
         again = any(isinstance(value, ChapterParameters) for value in namespace.values())
         given = {
-            name: value
+            name: _each(plain, value)
             for name, value in namespace.items()
-            if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _IPYTHON_NAMES
+            if (isinstance(value, _PLAIN) or (name in cls.model_fields and not again))
+            and not name.startswith("_")
+            and name not in _IPYTHON_NAMES
         }
         unknown = [name for name in given if name not in cls.model_fields]
         if unknown and not again:
@@ -70,25 +77,36 @@ class ChapterParameters(BaseModel):
                 f"did you mean {near[0]!r}?" if near else f"the parameters are {', '.join(cls.model_fields)}"
             )
             raise ValueError(f"{unknown[0]!r} is not a parameter of this chapter; {hint}")
+        known = {name: given[name] for name in given if name in cls.model_fields}
         try:
-            return cls.model_validate({name: given[name] for name in given if name in cls.model_fields})
+            return cls.model_validate(known)
         except ValidationError as error:
-            raise ValueError(cls._sentence(error)) from None
+            raise ValueError(cls._sentence(error, known)) from None
 
     @classmethod
-    def _sentence(cls, error: ValidationError) -> str:
+    def _sentence(cls, error: ValidationError, given: Mapping[str, Any]) -> str:
         first = error.errors()[0]
         if not first["loc"]:  # raised below, as a sentence already
             return str(first["ctx"]["error"])
         name, *place = first["loc"]
         allowed = cls.model_fields[str(name)].description
         position = "".join(f"[{p}]" for p in place if isinstance(p, int))
-        hint = ""
-        if isinstance(first["input"], str) and _is_number(first["input"]):
-            hint = (
-                f" (it is text; in YAML write {float(first['input'])!r} without quotes, and 1.0e-3, not 1e-3)"
-            )
-        return f"{name}{position} is {first['input']!r}; {allowed} is allowed{hint}"
+        sentence = f"{name}{position} is {first['input']!r}; {allowed} is allowed"
+        for meant in _readings(given.get(str(name))):
+            if cls._accepts(str(name), meant, given):
+                text = "it is text; " if isinstance(first["input"], str) else ""
+                written = yaml.safe_dump(meant, default_flow_style=True, width=math.inf).split("\n")[0]
+                return f"{sentence} ({text}in YAML write `{name}: {written}`, in Python `{name} = {meant!r}`)"
+        return sentence
+
+    @classmethod
+    def _accepts(cls, name: str, value: Any, given: Mapping[str, Any]) -> bool:
+        """Whether nothing is wrong with a value, whatever may be with those of other names."""
+        try:
+            cls.model_validate({**given, name: value})
+        except ValidationError as error:
+            return all(each["loc"][:1] not in ((), (name,)) for each in error.errors())
+        return True
 
     @property
     def chapter(self) -> str:
@@ -143,9 +161,37 @@ class ChapterParameters(BaseModel):
             )
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _each(change: Callable[[Any], Any], value: Any) -> Any:
+    """A value changed, and so everything in it if it is a list or a mapping."""
+    value = change(value)
+    if isinstance(value, dict):
+        return {name: _each(change, each) for name, each in value.items()}
+    return type(value)(_each(change, each) for each in value) if type(value) in (list, tuple) else value
+
+
+def _readings(value: Any) -> Iterator[Any]:
+    """What a value may have been meant as."""
+    value = list(value) if isinstance(value, tuple | range | set) else value
+    for change in (_unquoted, _number, _whole):
+        meant = _each(change, value)
+        yield from (meant, [meant])
+    if isinstance(value, int | float):
+        yield str(value)
+
+
+def _unquoted(value: Any) -> Any:
+    with suppress(yaml.YAMLError):
+        return None if value == "None" else yaml.safe_load(value) if isinstance(value, str) else value
+    return value
+
+
+def _number(value: Any) -> Any:
+    """`1e-3` is text in YAML."""
+    with suppress(TypeError, ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
+
+
+def _whole(value: Any) -> Any:
+    number = _number(value)
+    return int(number) if isinstance(number, float) and number.is_integer() else value

@@ -8,6 +8,7 @@ from functools import cache
 from itertools import product
 from typing import Literal, TypeAlias
 
+import numpy as np
 import sympy as sp
 from sympy.simplify.fu import TR8
 
@@ -161,7 +162,7 @@ def arc_cosine_integral(order: int) -> ArcCosine:
         >>> found.radial, found.J
         (2, (pi - theta)*cos(theta) + sin(theta))
     """
-    if isinstance(order, bool) or not isinstance(order, int) or order < 0:
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
         raise ValueError(f"order is {order!r}; an integer from 0 is allowed")
     alpha, sine, cosine = sp.symbols("alpha s c", real=True)
     integrand = TR8((sp.cos(alpha) * sp.cos(alpha - theta)) ** order)  # a sum of cosines
