@@ -268,13 +268,14 @@ def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: R
         plan: The runs of both.
     """
     images, _ = plan.sources
-    exact = distances[distances["source"] == images].set_index(["density", "seed"])
+    exact = distances[distances["source"] == images]
+    by_width = simulated.xs("Theorem 1", level="reading")
 
-    def one(seed: int, n: int) -> float:
-        theorem = measured_distance(exact.loc[plan.connectivity[n], seed], n)
-        return float(simulated["Theorem 1", n, seed] / theorem)
+    def ratios(n: int) -> pd.Series[float]:
+        rows = exact[exact["density"] == plan.connectivity[n]].set_index("seed")
+        return by_width.xs(n, level="width") / _theorem_1(rows, n)
 
-    return pd.Series({seed: np.mean([one(seed, n) for n in plan.p.widths]) for seed in plan.p.seeds})
+    return pd.concat([ratios(n) for n in plan.p.widths], axis=1).mean(axis=1, skipna=False)
 
 
 def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.Series[float]:
@@ -284,7 +285,7 @@ def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.Series[float]:
     at_density = (distances["source"] == "Gaussian") & (distances["density"] == density)
     rows, width = distances[at_density].set_index("seed"), plan.p.base_width / density
     printed = paper_distance(width=width, density=density, dimension=plan.inputs)
-    return pd.Series(printed / measured_distance(rows, width), index=rows.index)
+    return float(printed) / _theorem_1(rows, width)
 
 
 def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
@@ -300,7 +301,7 @@ def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
     }
 
     def lowest(rows: pd.DataFrame, *, corrected: bool) -> float:
-        curve = measured_distance(rows, base_width / rows["density"], corrected=corrected)
+        curve = _theorem_1(rows, base_width / rows["density"], corrected=corrected)
         return minimum(rows["density"], curve)[0]
 
     groups = distances[distances["density"].isin(plan.grid)].groupby(["source", "seed"])
@@ -313,7 +314,9 @@ def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
 
 def distance_curve(simulated: pd.Series[float], reading: str) -> pd.DataFrame:
     """Mean and interval over seeds of the simulated distance under one reading, by width."""
-    return sweeps.summarise(simulated[reading].reset_index(name="gp"), by="width", value="gp")
+    return sweeps.summarise(
+        simulated.xs(reading, level="reading").reset_index(name="gp"), by="width", value="gp"
+    )
 
 
 def sparse_family(trained: pd.DataFrame, p: Parameters) -> pd.DataFrame:
@@ -344,7 +347,7 @@ def estimates(
     start = family[is_dense].set_index("seed")["test_accuracy"]
     held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
     curve, error = distance_curve(simulated, "Theorem 1")["mean"], error_by_width(family)
-    by_seed = simulated["Theorem 1"].unstack("width")
+    by_seed = simulated.xs("Theorem 1", level="reading").unstack("width")
     widths = p.base_width / minimisers(distances, plan).loc[images]["exact"]
     best = family.sort_values("test_accuracy", na_position="first").groupby("seed").tail(1)
     return {
@@ -356,3 +359,11 @@ def estimates(
         "similar-width": spread(np.log2(widths.median() / best["width"]).tolist()),
         "correlation": correlation(np.log(curve).tolist(), error.loc[curve.index].tolist()),
     }
+
+
+def _theorem_1(
+    rows: pd.DataFrame, width: float | pd.Series[float], *, corrected: bool = False
+) -> pd.Series[float]:
+    """Mean-square distance at a width by Theorem 1, or by its corrected closed form, row by row."""
+    columns = {str(name): rows[name].to_numpy() for name in rows.columns}
+    return pd.Series(measured_distance(columns, width, corrected=corrected), index=rows.index)

@@ -247,7 +247,7 @@ def imagenet_accuracy(p: Parameters, store: Store) -> dict[tuple[str, int], floa
 
 def on_first_data(table: pd.DataFrame) -> pd.DataFrame:
     """The rows on the first data set, from which the claims are judged."""
-    return table[table["data"] == table["data"].iloc[0]]
+    return table[table["data"] == str(table["data"].iloc[0])]
 
 
 def family_of(part: pd.DataFrame, base: int) -> pd.DataFrame:
@@ -286,10 +286,11 @@ def gains_over_base(part: pd.DataFrame, base: int) -> pd.DataFrame:
 def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     """Gain of the sparse network over that of the dense one as wide, by width (G21, Figure 7)."""
     gained = gains_over_base(part, base).dropna()
-    return {
-        int(width): ratio(rows["sparse"].tolist(), rows["dense"].tolist())
-        for width, rows in gained.groupby(level="width")
-    }
+    found = {}
+    for width in gained.index.unique("width").sort_values().tolist():
+        rows = gained.xs(width, level="width")
+        found[width] = ratio(rows["sparse"].tolist(), rows["dense"].tolist())
+    return found
 
 
 def mask_differences(part: pd.DataFrame, p: Parameters) -> pd.DataFrame:
@@ -321,7 +322,7 @@ def figure_10_error() -> float:
     """
     printed = printed_table("G21", "Figure 10").T
     base = specs.ResNet18Spec(width=8, num_classes=100)
-    ours = pd.DataFrame({width: layer_sparsity(base, width) for width in printed})
+    ours = pd.DataFrame({width: layer_sparsity(base, int(width)) for width in printed.columns.tolist()})
     return float((ours.loc[printed.index] - printed).abs().max().max())
 
 
@@ -340,7 +341,7 @@ def estimates(
     trained = sweeps.summarise(family, by="width", value="train_accuracy")["mean"]
     tested = sweeps.summarise(family, by="width")["mean"]
     shares, masks = width_shares(first, bases[0]), mask_differences(first, p)
-    fitted = min(max(int(trained.idxmax()), min(shares)), max(shares))
+    fitted = min(max(int(trained.index[int(trained.argmax())]), min(shares)), max(shares))
     best_factors = family.set_index("factor").groupby("seed")["test_accuracy"].idxmax()
     found = {
         "figure-10": spread([figure_10_error()]),
