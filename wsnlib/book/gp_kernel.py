@@ -1,4 +1,4 @@
-"""The chapter on the Gaussian-process kernel: its parameters, measurements and trainings."""
+"""The chapter on the Gaussian-process kernel: its parameters, measurements, trainings and estimates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from math import prod
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, spread
+from wsnlib.kernels.theory import (
+    measured_distance,
+    minimum,
+    paper_distance,
+    paper_distance_minimiser,
+    paper_minimiser,
+)
 from wsnlib.store import Store
 
 
@@ -220,6 +229,25 @@ class Runs:
             for (cell, model), seed in product(self.models.items(), self.p.seeds)
         }
 
+    def distances(self, store: Store) -> pd.DataFrame:
+        """Kernels by Theorem 1, one row a density and seed, with the name of its inputs as `source`."""
+        measured = sweeps.measured(self.theory, store=store)
+        images, gaussian = self.sources
+        gauss = measured["inputs"] == "GaussianInputs"
+        return measured.assign(source=np.where(gauss, gaussian, images))
+
+    def simulated_distances(self, store: Store) -> pd.Series[float]:
+        """Mean-square distance of simulated networks, by reading, width and seed."""
+        means = {key: sweeps.measured([run], store=store)["gp"].mean() for key, run in self.simulated.items()}
+        return pd.Series(means).rename_axis(["reading", "width", "seed"])
+
+    def accuracies(self, store: Store) -> pd.DataFrame:
+        """One row a trained network, with its `kind`, `"dense"` or `"sparse"`, and `width`."""
+        trained = self.trained(store)
+        kinds, widths = zip(*(cell for cell, _ in trained), strict=True)
+        table = sweeps.table(trained.values(), store=store, environment=True)
+        return table.assign(kind=kinds, width=widths)
+
     def stages(self, store: Store) -> Iterator[list[specs.Run]]:
         """All runs, those that depend on others after them."""
         yield self.first
@@ -229,3 +257,113 @@ class Runs:
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
     return Runs(p).stages(store)
+
+
+def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: Runs) -> pd.Series[float]:
+    """Simulated distance over that of Theorem 1 on the same pairs of images, mean over widths, by seed.
+
+    Args:
+        distances: As `Runs.distances` gives it.
+        simulated: As `Runs.simulated_distances` gives it.
+        plan: The runs of both.
+    """
+    images, _ = plan.sources
+    exact = distances[distances["source"] == images]
+    by_width = simulated.xs("Theorem 1", level="reading")
+
+    def ratios(n: int) -> pd.Series[float]:
+        rows = exact[exact["density"] == plan.connectivity[n]].set_index("seed")
+        return by_width.xs(n, level="width") / _theorem_1(rows, n)
+
+    return pd.concat([ratios(n) for n in plan.p.widths], axis=1).mean(axis=1, skipna=False)
+
+
+def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.Series[float]:
+    """G21's eq. (4) over Theorem 1 on Gaussian inputs, by seed, at the density of the grid next to its p*."""
+    p_star = paper_minimiser(base_width=plan.p.base_width, dimension=plan.inputs)
+    density = plan.grid[np.abs(plan.grid - p_star).argmin()]
+    at_density = (distances["source"] == "Gaussian") & (distances["density"] == density)
+    rows, width = distances[at_density].set_index("seed"), plan.p.base_width / density
+    printed = paper_distance(width=width, density=density, dimension=plan.inputs)
+    return float(printed) / _theorem_1(rows, width)
+
+
+def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
+    """Density at which the distance is smallest, one row for each source of inputs and seed.
+
+    The columns are `exact` (Theorem 1, among densities down to a tenth of a weight for each hidden
+    unit), `corrected` (its corrected closed form), and what the paper's `eq. (4)` and `eq. (25)` give.
+    """
+    base_width = plan.p.base_width
+    paper = {
+        "eq. (4)": paper_distance_minimiser(base_width=base_width, dimension=plan.inputs),
+        "eq. (25)": paper_minimiser(base_width=base_width, dimension=plan.inputs),
+    }
+
+    def lowest(rows: pd.DataFrame, *, corrected: bool) -> float:
+        curve = _theorem_1(rows, base_width / rows["density"], corrected=corrected)
+        return minimum(rows["density"], curve)[0]
+
+    groups = distances[distances["density"].isin(plan.grid)].groupby(["source", "seed"])
+    found = {
+        key: {"exact": lowest(rows, corrected=False), "corrected": lowest(rows, corrected=True)} | paper
+        for key, rows in groups
+    }
+    return pd.DataFrame(found).T
+
+
+def distance_curve(simulated: pd.Series[float], reading: str) -> pd.DataFrame:
+    """Mean and interval over seeds of the simulated distance under one reading, by width."""
+    return sweeps.summarise(
+        simulated.xs(reading, level="reading").reset_index(name="gp"), by="width", value="gp"
+    )
+
+
+def sparse_family(trained: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """The sparse networks and the dense one with as many weights, of those that `Runs.accuracies` gives."""
+    narrow = (trained["kind"] == "dense") & (trained["width"] == p.base_width)
+    return pd.concat([trained[trained["kind"] == "sparse"], trained[narrow]])
+
+
+def error_by_width(family: pd.DataFrame) -> pd.Series[float]:
+    """Test error in %, mean over seeds, by width."""
+    return 100 * (1 - sweeps.summarise(family, by="width")["mean"])
+
+
+def estimates(
+    distances: pd.DataFrame, simulated: pd.Series[float], trained: pd.DataFrame, p: Parameters
+) -> dict[str, Estimate]:
+    """Our estimate for each claim that the runs can decide.
+
+    Args:
+        distances: As `Runs.distances` gives it.
+        simulated: As `Runs.simulated_distances` gives it.
+        trained: As `Runs.accuracies` gives it.
+        p: The parameters of the runs.
+    """
+    plan, family = Runs(p), sparse_family(trained, p)
+    images, _ = plan.sources
+    is_dense = family["kind"] == "dense"
+    start = family[is_dense].set_index("seed")["test_accuracy"]
+    held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
+    curve, error = distance_curve(simulated, "Theorem 1")["mean"], error_by_width(family)
+    by_seed = simulated.xs("Theorem 1", level="reading").unstack("width")
+    widths = p.base_width / minimisers(distances, plan).loc[images]["exact"]
+    best = family.sort_values("test_accuracy", na_position="first").groupby("seed").tail(1)
+    return {
+        "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
+        "approximation": estimate(eq_4_ratios(distances, plan).tolist()),
+        "minimiser": spread(widths.tolist()),
+        "distance-falls": estimate((1 - by_seed[curve.idxmin()] / by_seed[p.base_width]).tolist()),
+        "sparse-gain": estimate((100 * (held_out - start)).tolist()),
+        "similar-width": spread(np.log2(widths.median() / best["width"]).tolist()),
+        "correlation": correlation(np.log(curve).tolist(), error.loc[curve.index].tolist()),
+    }
+
+
+def _theorem_1(
+    rows: pd.DataFrame, width: float | pd.Series[float], *, corrected: bool = False
+) -> pd.Series[float]:
+    """Mean-square distance at a width by Theorem 1, or by its corrected closed form, row by row."""
+    columns = {str(name): rows[name].to_numpy() for name in rows.columns}
+    return pd.Series(measured_distance(columns, width, corrected=corrected), index=rows.index)

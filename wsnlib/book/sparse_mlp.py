@@ -1,4 +1,4 @@
-"""The chapter on sparse MLPs: its parameters and trainings."""
+"""The chapter on sparse MLPs: its parameters, trainings and estimates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from itertools import product
 from math import prod
 from typing import Any, Literal
 
+import pandas as pd
 from pydantic import Field
 
-from wsnlib import data, experiments, specs
+from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine.parameters import (
     ChapterParameters,
     Density,
@@ -18,6 +19,7 @@ from wsnlib.book.engine.parameters import (
     PositiveFloat,
     PositiveInt,
 )
+from wsnlib.estimates import Estimate, estimate, held_out_best, spread
 from wsnlib.store import Store
 
 
@@ -102,3 +104,85 @@ def runs(p: Parameters) -> list[specs.Experiment]:
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs; none depends on another."""
     yield list(runs(p))
+
+
+def results(p: Parameters, store: Store) -> pd.DataFrame:
+    """One row a run with its `width`, `activation`, `rule` and, by that, `density` of the last layer."""
+    names = {
+        "model.width": "width",
+        "model.base.activation": "activation",
+        "model.allocation": "rule",
+        "model.allocation.density": "density",
+    }
+    return sweeps.table(runs(p), store=store, environment=True).rename(columns=names)
+
+
+def figure_5(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of Figure 5: those with a given density of the last layer."""
+    return table[table["rule"] == "LastLayerDensity"]
+
+
+def best_cells(table: pd.DataFrame, p: Parameters, *, activation: str) -> pd.DataFrame:
+    """What each seed says of Figure 5, one row a seed.
+
+    The columns are `best width` and `best density`, of the seed's own best cell, and the test accuracy in
+    % of the `dense` network and of the `held-out best`, the cell that is best on the other seeds.
+    """
+    cells = figure_5(table)
+    part = cells[cells["activation"] == activation].set_index("seed", drop=False).rename_axis(None)
+    accuracy = 100 * part["test_accuracy"]
+    own = part[accuracy == accuracy.groupby(level=0).transform("max")].drop_duplicates("seed")
+    chosen = held_out_best(part, cell=["width", "density"])
+    return pd.DataFrame(
+        {
+            "best width": own["width"],
+            "best density": own["density"],
+            "dense": accuracy[part["width"] == p.base_width],
+            "held-out best": 100 * chosen["test_accuracy"],
+        }
+    )
+
+
+def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool]]:
+    """Which rows follow each rule of allocation that is compared; the dense network follows all."""
+    thinnest = table["density"] == min(p.last_layer_densities)
+    return {
+        "largest layer first": table["rule"] == "LargestFirst",
+        "uniform density": table["rule"] == "UniformDensity",
+        "last layer thinned most": thinnest | (table["width"] == p.base_width),
+    }
+
+
+def rule_gain(table: pd.DataFrame, p: Parameters, *, over: str) -> pd.Series[float]:
+    """Points of *largest layer first* above another rule, by seed: mean over widths that have both."""
+    wider = table[table["width"] > p.base_width]
+    first, other = (
+        wider[follows_rule(wider, p)[rule]].set_index(["seed", "activation", "width"])["test_accuracy"]
+        for rule in ("largest layer first", over)
+    )
+    return (100 * first.sub(other).dropna()).groupby("seed").mean()
+
+
+def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
+    """Our estimate for each claim that the runs can decide.
+
+    Args:
+        table: As `results` gives it.
+        p: The parameters of the runs.
+    """
+    found = {
+        "num-weights": spread(table["num_weights"].tolist()),
+        "first-layer": estimate(rule_gain(table, p, over="last layer thinned most").tolist()),
+        "allocation-best": estimate(rule_gain(table, p, over="uniform density").tolist()),
+    }
+    for activation in p.activations:
+        seen = best_cells(table, p, activation=activation)
+        found |= {
+            f"{activation}-baseline": estimate(seen["dense"].tolist()),
+            f"{activation}-best": estimate(seen["held-out best"].tolist()),
+            f"{activation}-gain": estimate((seen["held-out best"] - seen["dense"]).tolist()),
+            f"{activation}-best-width": spread(seen["best width"].tolist()),
+        }
+        if activation == "relu":
+            found["relu-best-density"] = spread(seen["best density"].tolist())
+    return found

@@ -1,0 +1,365 @@
+"""From records whose effects are known, the chapters' estimates: in points, paired by seed, chosen on other seeds."""
+
+import numpy as np
+import pytest
+
+import wsnlib as wsn
+from wsnlib import book
+from wsnlib.book import bottlenecks, gp_kernel, resnet_sweep, sparse_mlp
+from wsnlib.kernels import theory
+
+SEEDS = [0, 1, 2]
+OF_SEED = [0.0, 11.0, -5.0]
+"""Points that a seed adds to every network: much noise, unless differences are paired."""
+LUCKY = [4.0, 0.0, 0.0]
+"""Points of a network that is the best of all on one seed, and by the others not worth its choice."""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return wsn.Store(tmp_path)
+
+
+def trained(run, points, *, train_points=50.0, num_weights=370):
+    """A record of a training with that test accuracy, in points; None for one that diverged."""
+    diverged = points is None
+    return wsn.Record(
+        experiment=run,
+        status="diverged" if diverged else "finished",
+        history={} if diverged else {"test_accuracy": [points / 100]},
+        reported_epoch=None if diverged else 1,
+        train_accuracy=None if diverged else train_points / 100,
+        network={"num_weights": num_weights, "connectivity": 1.0, "weights_per_layer": {}},
+    )
+
+
+def base_of(model):
+    return getattr(model, "base", model).width
+
+
+def shows(found, mean, *, n=3):
+    """The estimate is this number on every seed."""
+    assert (found.mean, found.low, found.high) == pytest.approx((mean,) * 3, abs=1e-3)
+    assert found.n == n
+
+
+# -- bottlenecks ------------------------------------------------------------------------------
+
+BOTTLENECKS = bottlenecks.Parameters(
+    base_widths=[7, 5], widening_factors=[1.0, 2.0, 3.0], seeds=SEEDS, more_data=["mnist"]
+)
+LINEAR = {5: {1: -2.0, 2: [points - 2 for points in LUCKY], 3: 0.5}, 7: {1: -1.0, 2: 0.0, 3: -1.0}}
+NONLINEAR = {5: {2: 1.5, 3: -1.0}, 7: {2: -0.5, 3: -0.75}}
+
+
+def at_seed(effect, seed):
+    return effect[seed] if isinstance(effect, list) else effect
+
+
+def bottleneck_points(run):
+    if isinstance(run.data, wsn.MNIST):
+        return 90.0 - 7 * run.model.width / base_of(run.model)  # not what the claims are judged from
+    model, base = run.model, base_of(run.model)
+    effects = {
+        wsn.ResNet18Spec: lambda: 0.0,
+        wsn.LinearBottleneck: lambda: LINEAR[base][model.width // base],
+        wsn.NonlinearBottleneck: lambda: NONLINEAR[base][model.width // base],
+    }
+    effect = -3.0 if getattr(model, "keeps", "") == "factorised_base" else effects[type(model)]()
+    return 40.0 + base + OF_SEED[run.seed] + at_seed(effect, run.seed)
+
+
+def bottleneck_table(store, points=bottleneck_points):
+    for run in bottlenecks.runs(BOTTLENECKS):
+        store.save(trained(run, points(run)))
+    return bottlenecks.results(BOTTLENECKS, store)
+
+
+def test_bottlenecks_differ_by_what_was_put_in(store):
+    found = bottlenecks.estimates(bottleneck_table(store), BOTTLENECKS)
+    assert set(found) == set(book.claims_of("bottlenecks"))
+    shows(found["linear-gain"], 2.5)
+    shows(found["reparametrisation"], -3.0)
+    shows(found["linear-against-original"], 0.5)
+    shows(found["nonlinear-smallest"], 1.5)
+    shows(found["nonlinear-larger"], -0.5)
+    shows(found["linear-smaller-more"], 2.5 - 1.0)
+
+
+def test_one_base_width_says_nothing_of_larger_networks(store):
+    alone = bottlenecks.Parameters(base_widths=[5], seeds=SEEDS)
+    found = bottlenecks.estimates(bottleneck_table(store), alone)
+    assert set(book.claims_of("bottlenecks")) - set(found) == {"nonlinear-larger", "linear-smaller-more"}
+
+
+def test_a_bottleneck_that_diverged_or_is_missing_leaves_no_number(store):
+    def points(run):
+        original = run.model == resnet_sweep.dense(5, run.data)
+        return None if original and run.seed == 1 else bottleneck_points(run)
+
+    table = bottleneck_table(store, points)
+    missing = table.drop(table[table["status"] == "diverged"].index)
+    for rows in (table, missing):
+        found = bottlenecks.estimates(rows, BOTTLENECKS)
+        without = {name for name, estimate in found.items() if np.isnan(estimate.mean)}
+        assert without == {"reparametrisation", "linear-against-original", "nonlinear-smallest"}
+
+
+# -- resnet_sweep -----------------------------------------------------------------------------
+
+SWEEP = resnet_sweep.Parameters(
+    base_widths=[7, 5],
+    widening_factors=[1.0, 2.0, 3.0],
+    largest_dense_width=15,
+    channel_base_widths=[5],
+    channel_factors=[1.5, 2.0, 3.0],  # widths 7 (1.4 times 5), 10 and 15
+    seeds=SEEDS,
+)
+DENSE = {5: 0.0, 7: 2.0, 10: 4.0, 14: 5.0, 15: 8.0}
+SPARSE = {5: {7: 1.0, 10: 3.0, 15: 4.5}, 7: {14: 0.25, 21: 1.5}}
+OVER_CHANNELS = {7: 1.5, 10: 2.5, 15: 2.5}
+IN_TRAINING = {5: 60.0, 7: 65.0, 10: 75.0, 15: 70.0}
+
+
+def sweep_points(run):
+    model, base = run.model, base_of(run.model)
+    effects = {
+        wsn.ResNet18Spec: lambda: DENSE[model.width],
+        wsn.StaticSparsity: lambda: DENSE[base] + SPARSE[base][model.width],
+        wsn.ChannelSparsity: lambda: OVER_CHANNELS[model.width],
+    }
+    return 40.0 + OF_SEED[run.seed] + effects[type(model)]()
+
+
+def sweep_table(store, points=sweep_points, num_weights=lambda run: 100 * base_of(run.model)):
+    for run in resnet_sweep.runs(SWEEP):
+        in_training = IN_TRAINING.get(run.model.width, 0.0)
+        record = trained(run, points(run), train_points=in_training, num_weights=num_weights(run))
+        store.save(record)
+    return resnet_sweep.results(SWEEP, store)
+
+
+def test_sparse_resnets_differ_by_what_was_put_in(store):
+    found = resnet_sweep.estimates(sweep_table(store), SWEEP)
+    on_imagenet = {name for name in book.claims_of("resnet_sweep") if name.startswith("imagenet")}
+    assert set(found) == set(book.claims_of("resnet_sweep")) - on_imagenet
+    shows(found["gain"], 4.5)
+    shows(found["best-factor"], 3.0)
+    shows(found["smaller-gains-more"], 4.5 - 1.5)  # both at factor 3
+    shows(found["width-share"], 3.0 / 4.0)  # at width 10, which fits its training images best
+    shows(found["channels"], 4.5 - 2.5)  # at the largest factor
+    shows(found["masks-similar"], (-0.5 + 0.5 + 2.0) / 3)
+    assert 0 < found["figure-10"].mean < 0.051
+    tested = [SPARSE[5].get(width, 0.0) for width in IN_TRAINING]
+    expected = np.corrcoef(list(IN_TRAINING.values()), tested)[0, 1]
+    assert found["training-accuracy"].mean == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_share_of_width_ends_at_the_widest_dense_network(store):
+    table = sweep_table(store)
+    table.loc[table["width"] == 15, "train_accuracy"] = 0.99  # fits best, and is not trained dense
+    narrower = table[(table["method"] != "dense") | (table["width"] < 15)]
+    shows(resnet_sweep.estimates(narrower, SWEEP)["width-share"], 3.0 / 4.0)
+    shows(resnet_sweep.estimates(table, SWEEP)["width-share"], 4.5 / 8.0)
+
+
+def test_the_gain_of_width_is_that_of_the_width_chosen_on_other_seeds(store):
+    def points(run):
+        lucky = run.model == wsn.StaticSparsity(resnet_sweep.dense(5, run.data), width=10)
+        return 40.0 + OF_SEED[run.seed] + 2 * LUCKY[run.seed] if lucky else sweep_points(run)
+
+    found = resnet_sweep.estimates(sweep_table(store, points), SWEEP)
+    shows(found["gain"], 4.5)
+    best = found["best-factor"]  # each seed's own
+    assert (best.low, best.mean, best.high) == (2.0, 3.0, 3.0)
+
+
+def test_one_network_with_other_weights_is_seen(store):
+    odd = wsn.StaticSparsity(resnet_sweep.dense(7, SWEEP.data_specs[SWEEP.data]), width=14)
+    table = sweep_table(store, num_weights=lambda run: 100 * base_of(run.model) - 3 * (run.model == odd))
+    found = resnet_sweep.estimates(table, SWEEP)["num-weights"]
+    assert (found.low, found.mean, found.high) == (0, 0, 3)
+
+
+def test_resnets_that_diverged_leave_no_number(store):
+    def points(run):
+        over_channels = isinstance(run.model, wsn.ChannelSparsity) and run.model.width == 7
+        return None if over_channels and run.seed == 2 else sweep_points(run)
+
+    found = resnet_sweep.estimates(sweep_table(store, points), SWEEP)
+    assert {name for name, estimate in found.items() if np.isnan(estimate.mean)} == {"masks-similar"}
+
+
+def test_imagenet_is_read_run_by_run(store):
+    p = SWEEP.model_copy(update={"imagenet_widths": [64, 90]})
+    for (kind, width), run in resnet_sweep.imagenet_runs(p).items():
+        store.save(trained(run, width / 2 + (kind == "dense")))
+    accuracy = resnet_sweep.imagenet_accuracy(p, store)
+    found = resnet_sweep.estimates(sweep_table(store), SWEEP, imagenet=accuracy)
+    shows(found["imagenet-dense-64"], 33.0, n=1)
+    shows(found["imagenet-dense-90"], 46.0, n=1)
+    shows(found["imagenet-sparse-90"], 45.0, n=1)
+    assert set(found) <= set(book.claims_of("resnet_sweep"))
+
+
+# -- sparse_mlp -------------------------------------------------------------------------------
+
+MLPS = sparse_mlp.Parameters(widths=[5, 10, 20], last_layer_densities=[0.5, 1.0], seeds=SEEDS)
+LAST_LAYER = {(10, 0.5): 1.0, (10, 1.0): 2.0, (20, 0.5): 2.5, (20, 1.0): LUCKY}
+LARGEST_FIRST = {10: 3.0, 20: 3.5}
+UNIFORM = {10: 2.0, 20: 0.5}
+
+
+def mlp_points(run):
+    width, rule = run.model.width, run.model.allocation
+    effects = {
+        wsn.LastLayerDensity: lambda: LAST_LAYER[width, rule.density],
+        wsn.LargestFirst: lambda: LARGEST_FIRST[width],
+        wsn.UniformDensity: lambda: UNIFORM[width],
+    }
+    effect = 0.0 if width == 5 else at_seed(effects[type(rule)](), run.seed)
+    return 40.0 + OF_SEED[run.seed] + effect * (1.0 if run.model.base.activation == "relu" else 0.2)
+
+
+def mlp_table(store, p=MLPS, points=mlp_points):
+    for run in sparse_mlp.runs(p):
+        store.save(trained(run, points(run)))
+    return sparse_mlp.results(p, store)
+
+
+def test_sparse_mlps_differ_by_what_was_put_in(store):
+    found = sparse_mlp.estimates(mlp_table(store), MLPS)
+    assert set(found) == set(book.claims_of("sparse_mlp"))
+    shows(found["num-weights"], 370, n=len(sparse_mlp.runs(MLPS)))
+    shows(found["relu-gain"], 2.5)
+    shows(found["linear-gain"], 0.5)
+    assert found["relu-baseline"] == wsn.estimate([40.0 + points for points in OF_SEED])
+    assert found["linear-best"].mean == pytest.approx(40.0 + np.mean(OF_SEED) + 0.5)
+    shows(found["relu-best-width"], 20)
+    density = found["relu-best-density"]  # of each seed's own best cell
+    assert (density.low, density.mean, density.high) == (0.5, 0.5, 1.0)
+    both = (1.0 + 0.2) / 2  # mean over activations
+    shows(found["first-layer"], both * ((3.0 - 1.0) + (3.5 - 2.5)) / 2)
+    shows(found["allocation-best"], both * ((3.0 - 2.0) + (3.5 - 0.5)) / 2)
+
+
+def test_rules_are_compared_at_widths_that_have_both(store):
+    table = mlp_table(store)
+    table = table[(table["rule"] != "UniformDensity") | (table["width"] < 20)]
+    shows(wsn.estimate(sparse_mlp.rule_gain(table, MLPS, over="uniform density")), 0.6 * 1.0)
+
+
+def test_one_activation_says_nothing_of_the_other(store):
+    p = MLPS.model_copy(update={"activations": ["linear"]})
+    found = sparse_mlp.estimates(mlp_table(store, p), p)
+    assert not [name for name in found if name.startswith("relu")]
+    shows(found["linear-gain"], 0.5)
+
+
+def test_an_mlp_that_diverged_leaves_no_number(store):
+    def points(run):
+        dense_relu = run.model.width == 5 and run.model.base.activation == "relu"
+        return None if dense_relu and run.seed == 1 else mlp_points(run)
+
+    found = sparse_mlp.estimates(mlp_table(store, points=points), MLPS)
+    without = {name for name, estimate in found.items() if np.isnan(estimate.mean)}
+    assert without == {"relu-baseline", "relu-gain"}
+
+
+# -- gp_kernel --------------------------------------------------------------------------------
+
+KERNELS = gp_kernel.Parameters(
+    widths=[8, 16, 32, 64, 128], seeds=SEEDS, learning_rates=[0.1, 0.3], tuning_seeds=[7]
+)
+NARROW = KERNELS.base_width
+LOWEST = 0.1
+"""Density at which the distance that is put in is smallest, at a fixed number of weights."""
+SIMULATED_OVER_THEORY, EQ_4_OVER_THEORY = 1.05, 2.0
+TRAINED = {16: 1.0, 32: 2.5, 64: LUCKY, 128: -1.0}
+
+
+def distance(density, seed):
+    """LOWEST² / p + p, of another size on the pairs of every seed."""
+    return (1 + seed) * (LOWEST**2 / density + density)
+
+
+def theory_history(run, plan):
+    p = np.array(run.densities)
+    if isinstance(run.inputs, wsn.GaussianInputs):
+        off = abs(p - theory.paper_minimiser(base_width=NARROW, dimension=plan.inputs))
+        ratios = np.where(off == off.min(), EQ_4_OVER_THEORY, 3.0)
+        bias = theory.paper_distance(width=NARROW / p, density=p, dimension=plan.inputs) / ratios
+        spread = np.zeros(len(p))
+    else:
+        bias = (1 + run.seed) * LOWEST**2 / p
+        spread = (1 + run.seed) * NARROW * np.ones(len(p))
+    columns = {"density": p, "squared_bias": bias, "spread": spread}
+    columns |= {"corrected_squared_bias": 4 * bias, "corrected_spread": spread}
+    columns |= {"bias_times_kernel": 0 * p, "squared_kernel": 1 + 0 * p}
+    return {name: column.tolist() for name, column in columns.items()}
+
+
+def kernel_points(cell, seed):
+    kind, width = cell
+    effect = 20.0 * (width > NARROW) if kind == "dense" else at_seed(TRAINED[width], seed)
+    return 40.0 + OF_SEED[seed] + effect
+
+
+@pytest.fixture
+def kernels(store):
+    """Distances by theory and by simulation, and accuracies, as the chapter reads them from records."""
+    plan = gp_kernel.Runs(KERNELS)
+    for run in plan.theory:
+        store.save(wsn.Record(experiment=run, status="finished", history=theory_history(run, plan)))
+    for (_, n, seed), run in plan.simulated.items():
+        shown = SIMULATED_OVER_THEORY * distance(NARROW / n, seed)
+        history = {"gp": [0.5 * shown, 1.5 * shown]}  # two pairs
+        store.save(wsn.Record(experiment=run, status="finished", history=history))
+    for (cell, rate, _), run in plan.tuning.items():
+        store.save(trained(run, 50.0 + rate * (cell == ("sparse", 32))))
+    assert plan.rates(store)["sparse", 32] == 0.3
+    for (cell, seed), run in plan.trained(store).items():
+        store.save(trained(run, kernel_points(cell, seed)))
+    return plan.distances(store), plan.simulated_distances(store), plan.accuracies(store)
+
+
+def test_kernels_are_as_far_apart_as_was_put_in(kernels):
+    found = gp_kernel.estimates(*kernels, KERNELS)
+    assert set(found) == set(book.claims_of("gp_kernel"))
+    shows(found["theorem-1"], SIMULATED_OVER_THEORY)
+    shows(found["approximation"], EQ_4_OVER_THEORY)
+    assert found["minimiser"].mean == pytest.approx(NARROW / LOWEST, rel=0.01)
+    shows(found["distance-falls"], 1 - distance(NARROW / 64, 0) / distance(1, 0))
+    shows(found["sparse-gain"], 2.5)  # on one seed width 64 is better
+    octaves = found["similar-width"]  # from each seed's own best width: 64, 32 and 32
+    expected = np.log2([80 / 64, 80 / 32, 80 / 32])
+    assert (octaves.low, octaves.mean, octaves.high) == pytest.approx(tuple(expected), abs=0.02)
+    errors = [-np.mean(TRAINED.get(n, 0.0)) for n in KERNELS.widths]
+    logarithms = np.log([distance(NARROW / n, 0) for n in KERNELS.widths])
+    assert found["correlation"].mean == pytest.approx(np.corrcoef(logarithms, errors)[0, 1], abs=1e-4)
+
+
+def test_a_network_that_diverged_is_no_seed_s_best(kernels):
+    distances, simulated, accuracies = kernels
+    at_128 = (accuracies["kind"] == "sparse") & (accuracies["width"] == 128) & (accuracies["seed"] == 0)
+    found = gp_kernel.estimates(
+        distances,
+        simulated,
+        accuracies.assign(test_accuracy=accuracies["test_accuracy"].mask(at_128)),
+        KERNELS,
+    )
+    assert found["similar-width"].low == pytest.approx(np.log2(80 / 64), abs=0.02)
+    assert np.isnan(found["correlation"].mean)
+    shows(found["sparse-gain"], 2.5)
+
+
+def test_minimisers_have_a_row_for_each_source_and_seed(kernels):
+    distances, *_ = kernels
+    found = gp_kernel.minimisers(distances, gp_kernel.Runs(KERNELS))
+    assert found.index.tolist() == [(source, seed) for source in ("Digits", "Gaussian") for seed in SEEDS]
+    assert found.columns.tolist() == ["exact", "corrected", "eq. (4)", "eq. (25)"]
+    on_images = found.loc["Digits"]
+    assert on_images["exact"].tolist() == pytest.approx([LOWEST] * 3, rel=0.01)
+    assert on_images["corrected"].tolist() == pytest.approx([2 * LOWEST] * 3, rel=0.01)
+    inputs = gp_kernel.Runs(KERNELS).inputs
+    assert found["eq. (25)"].unique() == pytest.approx([np.sqrt(NARROW / (4 * inputs))])
