@@ -1,17 +1,27 @@
-"""The chapter on representations and block structure: its parameters and measurements."""
+"""The chapter on representations and block structure: its parameters, measurements and estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from itertools import product
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
+from torch import Tensor
 
 from wsnlib import data, specs
 from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.estimates import Estimate, estimate, spread
+from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
+from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
+
+Array = npt.NDArray[np.float64]
 
 
 class Parameters(ChapterParameters):
@@ -145,6 +155,7 @@ class Runs:
         narrow, wide, deep: The cells at the ends.
         runs: Measurements by cell, part of the images and seed.
         plain: Measurements without residual connections by width multiplier and seed.
+        few: Seeds of the networks on less data, without residual connections and in comparisons.
         compared: Cells and seeds of the networks that are compared with one another.
         between: That comparison.
         projected: Images along the first component of the deepest network, in the last block of each stage.
@@ -157,20 +168,20 @@ class Runs:
         self.narrow: Cell = ("wider", p.width_multipliers[0])
         self.wide: Cell = ("wider", p.width_multipliers[-1])
         self.deep: Cell = ("deeper", p.depths[-1])
-        few = p.seeds[: p.compared_seeds]
+        self.few = p.seeds[: p.compared_seeds]
         self.runs = {
             (cell, 1, seed): self._measured(*shape, seed=seed)
             for (cell, shape), seed in product(self.cells.items(), p.seeds)
         }
         self.runs |= {
             (cell, part, seed): self._measured(*shape, part=part, seed=seed)
-            for (cell, shape), part, seed in product(self.cells.items(), p.data_parts[1:], few)
+            for (cell, shape), part, seed in product(self.cells.items(), p.data_parts[1:], self.few)
         }
         self.plain = {
             (k, seed): self._measured(p.depth, k, residual=False, seed=seed)
-            for k, seed in product((p.width_multipliers[0], p.width_multipliers[-1]), few)
+            for k, seed in product((p.width_multipliers[0], p.width_multipliers[-1]), self.few)
         }
-        self.compared = list(product((self.narrow, self.wide, self.deep), few))
+        self.compared = list(product((self.narrow, self.wide, self.deep), self.few))
         self.between = specs.NetworkSimilarity(
             tuple(self._training(*self.cells[cell], seed=seed) for cell, seed in self.compared),
             **p.measurement,
@@ -222,3 +233,296 @@ class Runs:
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
     return Runs(p).stages(store)
+
+
+# -- what was measured ------------------------------------------------------------------------
+
+Network = tuple[Cell, int, int]
+"""A cell, the part of the images trained on (4: a quarter) and a seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What was measured, every record read once.
+
+    Args:
+        runs: All runs of the chapter.
+        networks: Layers of each network.
+        plain: The same without residual connections, by width multiplier and seed.
+        between: Comparison of the networks of `runs.compared`.
+    """
+
+    runs: Runs
+    networks: Mapping[Network, LayerResults]
+    plain: Mapping[tuple[float, int], LayerResults]
+    between: NetworkResults
+
+    @classmethod
+    def read(cls, runs: Runs, store: Store) -> Results:
+        """From the records of all runs.
+
+        Raises:
+            KeyError: If a record is missing.
+        """
+        layers = cache(partial(layer_results, store=store))
+        return cls(
+            runs=runs,
+            networks={key: layers(run) for key, run in runs.runs.items()},
+            plain={key: layers(run) for key, run in runs.plain.items()},
+            between=network_results(runs.between, store=store),
+        )
+
+    @cached_property
+    def structures(self) -> dict[Network, BlockStructure]:
+        """Block structure of each network."""
+        return {key: block_structure(found.cka) for key, found in self.networks.items()}
+
+    @cached_property
+    def plain_structures(self) -> dict[tuple[float, int], BlockStructure]:
+        """Block structure of each network without residual connections."""
+        return {key: block_structure(found.cka) for key, found in self.plain.items()}
+
+    @property
+    def distinct(self) -> list[Network]:
+        """Networks, each once: one that lies on both axes, of width and of depth, is in two cells."""
+        keys = {(self.runs.cells[cell], part, seed): (cell, part, seed) for cell, part, seed in self.networks}
+        return list(keys.values())
+
+    def has_block(self, key: Network) -> bool:
+        """Whether a network has a block."""
+        return bool(self.structures[key].blocks)
+
+    def strength(self, key: Network) -> float:
+        """Strength of a network's best range of layers, in [−2, 2]."""
+        return self.structures[key].best.strength
+
+    def strength_left(self, key: Network) -> float:
+        """Strength of the same range in CKA without each layer's first principal component."""
+        best = self.structures[key].best
+        rest = self.networks[key].cka_without_component
+        return block_strength(rest, start=best.start, stop=best.stop)
+
+    def in_blocks(self, key: Network) -> npt.NDArray[np.bool_]:
+        """Which layers of a network lie in blocks."""
+        flags = np.zeros(len(self.networks[key].layers), dtype=bool)
+        for start, stop in edges(self.structures[key]):
+            flags[start:stop] = True
+        return flags
+
+
+def edges(structure: BlockStructure) -> list[tuple[int, int]]:
+    """The first layer of each block, and one past the last."""
+    return [(block.start, block.stop) for block in structure.blocks]
+
+
+def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, *, batches: Tensor) -> Array:
+    """HSIC over minibatches, averaged over each pass, divided by its value on all examples (Proposition 1).
+
+    Args:
+        hsic: Of two stacks of Gram matrices, such as `wsn.hsic1`.
+        x, y: Representations of the same examples, (examples, units).
+        batches: Positions of the examples of each batch, (passes, batches, examples of a batch).
+
+    Returns:
+        One ratio a pass.
+    """
+    grams = (z[batches] @ z[batches].mT for z in (x, y))
+    ratios: Array = (hsic(*grams).mean(1) / hsic(x @ x.mT, y @ y.mT)).numpy()
+    return ratios
+
+
+# -- our estimates of what the paper claims ---------------------------------------------------
+
+
+def estimates(results: Results, p: Parameters, *, ratios: Array) -> dict[str, Estimate]:
+    """Our estimates by the claims' names.
+
+    What concerns the inside of a block is measured in the widest and the deepest network, where they have
+    one, and averaged over the two for each seed. Claims that compare networks without and with a block
+    compare the narrowest, for seeds where it has none, with that average.
+
+    Args:
+        results: What was measured.
+        p: The chapter's parameters.
+        ratios: Of HSIC₁, as `hsic_ratios` gives them.
+
+    Returns:
+        No estimate where no network has, or none lacks, the block that a claim is about.
+    """
+    narrow, wide, deep = results.runs.narrow, results.runs.wide, results.runs.deep
+    shallow: Cell = ("deeper", p.depths[0])
+    few, least = results.runs.few, p.data_parts[-1]
+
+    def stronger(first: tuple[Cell, int], second: tuple[Cell, int], seeds: Sequence[int]) -> Estimate:
+        return estimate([results.strength((*first, s)) - results.strength((*second, s)) for s in seeds])
+
+    def of_blocks(value: Value, seeds: Sequence[int] = p.seeds) -> Estimate | None:
+        found = [_of_blocks(results, value, seed) for seed in seeds]
+        return _estimate([v for v in found if not math.isnan(v)])
+
+    blockless = [key for key in results.distinct if not results.has_block(key)]
+    plain = [bool(s.blocks) for (k, _), s in results.plain_structures.items() if k == wide[1]]
+    both = [s for s in few if results.has_block((wide, 1, s)) and results.has_block((deep, 1, s))]
+    alike = [] if any(results.has_block((narrow, 1, s)) for s in few) else [(narrow, 1, s) for s in few]
+    found: dict[str, Estimate | None] = {
+        "width": stronger((wide, 1), (narrow, 1), p.seeds),
+        "depth": stronger((deep, 1), (shallow, 1), p.seeds),
+        "less-data": stronger((narrow, least), (narrow, 1), few),
+        "less-data-depth": stronger((shallow, least), (shallow, 1), few),
+        "every-seed": spread([results.has_block((wide, 1, s)) for s in p.seeds]),
+        "no-residuals": spread(plain),
+        "late": of_blocks(_late_share),
+        "component": of_blocks(_component_share),
+        "component-kept": of_blocks(_component_kept),
+        "component-removed": of_blocks(_strength_kept),
+        "sparsity": of_blocks(_sparsity_difference),
+        "additions": of_blocks(_addition_gain),
+        "probes": _estimate(_without_less_with(results, _middle_gain, p.seeds)),
+        "deletion": _estimate(_without_less_with(results, _middle_loss, p.seeds)),
+        "resembles": _estimate([_resemblance(results, key) for key in alike]),
+        "unique": of_blocks(_own_less_other, few),
+        "unique-architectures": _estimate([_within_less_between(results, s) for s in both]),
+        "checkerboard": _estimate([_additions_apart(results, key) for key in blockless]),
+        "component-seeds": _estimate(_shares_with_less_without(results)),
+        "component-small": _estimate([results.networks[key].shares.mean() for key in blockless]),
+        "proposition-1": estimate(ratios.tolist()),
+    }
+    return {name: e for name, e in found.items() if e is not None}
+
+
+Value = Callable[[Results, Network], float]
+"""A number of one network."""
+
+
+def _estimate(values: Sequence[float]) -> Estimate | None:
+    return estimate(values) if values else None
+
+
+def _of_blocks(results: Results, value: Value, seed: int) -> float:
+    """Mean over the widest and the deepest network, where they have a block; NaN if there is no number."""
+    keys = [(cell, 1, seed) for cell in (results.runs.wide, results.runs.deep)]
+    values = [value(results, key) for key in keys if results.has_block(key)]
+    values = [v for v in values if np.isfinite(v)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def _without_less_with(results: Results, value: Value, seeds: Sequence[int]) -> list[float]:
+    """The narrowest network, for seeds where it has no block, less those that have one."""
+    found = []
+    for key in [(results.runs.narrow, 1, seed) for seed in seeds]:
+        with_block = _of_blocks(results, value, key[-1])
+        if not (results.has_block(key) or math.isnan(with_block)):
+            found.append(value(results, key) - with_block)
+    return found
+
+
+def _mean_within(results: Results, key: Network, values: Array) -> float:
+    """Mean over pairs of layers of one block, over all blocks."""
+    squares = [values[start:stop, start:stop] for start, stop in edges(results.structures[key])]
+    pairs = [square[np.triu_indices(len(square), 1)] for square in squares]
+    return float(np.nanmean(np.concatenate(pairs)))
+
+
+def _late_share(results: Results, key: Network) -> float:
+    names = np.array(results.networks[key].layers)[results.in_blocks(key)]
+    return float(np.mean([name.startswith(("stage2", "stage3")) for name in names]))
+
+
+def _component_share(results: Results, key: Network) -> float:
+    return float(results.networks[key].shares[results.in_blocks(key)].mean())
+
+
+def _component_kept(results: Results, key: Network) -> float:
+    return _mean_within(results, key, results.networks[key].component_similarity)
+
+
+def _strength_kept(results: Results, key: Network) -> float:
+    return results.strength_left(key) / results.strength(key)
+
+
+def _sparsity_difference(results: Results, key: Network) -> float:
+    """Mean share of zeros of the ReLU layers inside blocks less that of those outside."""
+    found, flags = results.networks[key], results.in_blocks(key)
+    within = np.array([flags[found.layers.index(name)] for name in found.sparsity])
+    zeros = np.array(list(found.sparsity.values()))
+    if within.all() or not within.any():
+        return math.nan
+    return float(zeros[within].mean() - zeros[~within].mean())
+
+
+def _addition_gain(results: Results, key: Network) -> float:
+    """Points that a probe after a residual addition in a block is above the one before it."""
+    found, flags = results.networks[key], results.in_blocks(key)
+    gained = [
+        after - found.probes[name.replace(".add", ".norm2")]
+        for name, after in found.probes.items()
+        if name.endswith(".add") and flags[found.layers.index(name)]
+    ]
+    return float(100 * np.mean(gained)) if gained else math.nan
+
+
+def _middle_gain(results: Results, key: Network) -> float:
+    """Points that probes gain from the first to the last addition of stage 2."""
+    probes = results.networks[key].probes.items()
+    added = [v for name, v in probes if name.startswith("stage2") and name.endswith(".add")]
+    return 100 * (added[-1] - added[0])
+
+
+def _middle_loss(results: Results, key: Network) -> float:
+    """Points of accuracy lost without all blocks of stage 2 but the first."""
+    found = results.networks[key]
+    rest = [v for deleted, v in found.deletions.items() if deleted[0].startswith("stage2")]
+    return 100 * (found.test_accuracy - rest[-1]) if rest else math.nan
+
+
+def _additions_apart(results: Results, key: Network) -> float:
+    """CKA among representations after additions, less that with those inside residual blocks."""
+    found = results.networks[key]
+    added = np.array([name.endswith(".add") for name in found.layers])
+    inside = np.array([".norm" in name or ".conv" in name for name in found.layers])
+    after = found.cka[np.ix_(added, added)]
+    among = after[np.triu_indices(len(after), 1)].mean()
+    return float(among - found.cka[np.ix_(added, inside)].mean())
+
+
+def _shares_with_less_without(results: Results) -> list[float]:
+    """Joint share of the first component: seeds with a block less the others, by architecture and data."""
+    shares: dict[tuple[tuple[int, float], int], tuple[list[float], list[float]]] = {}
+    for cell, part, seed in results.distinct:
+        key = (cell, part, seed)
+        without, having = shares.setdefault((results.runs.cells[cell], part), ([], []))
+        (having if results.has_block(key) else without).append(results.networks[key].joint_share)
+    ordered = [shares[group] for group in sorted(shares)]
+    return [float(np.mean(having) - np.mean(without)) for without, having in ordered if having and without]
+
+
+def _with_next_seed(results: Results, key: Network) -> tuple[int, int]:
+    """Positions in the comparison of a network and of the same architecture with the next seed."""
+    (cell, _, seed), few = key, results.runs.few
+    following = few[(few.index(seed) + 1) % len(few)]
+    compared = results.runs.compared
+    return compared.index((cell, seed)), compared.index((cell, following))
+
+
+def _own_less_other(results: Results, key: Network) -> float:
+    """CKA in a network's blocks, with itself less with the next seed."""
+    (i, j), cka = _with_next_seed(results, key), results.between.cka
+    return _mean_within(results, key, cka[i, i] - (cka[i, j] + cka[j, i]) / 2)
+
+
+def _resemblance(results: Results, key: Network) -> float:
+    """Correlation of a network's CKA with itself and with the next seed, without the diagonal."""
+    (i, j), cka = _with_next_seed(results, key), results.between.cka
+    apart = ~np.eye(len(cka[i, i]), dtype=bool)
+    return float(np.corrcoef(cka[i, i][apart], cka[i, j][apart])[0, 1])
+
+
+def _within_less_between(results: Results, seed: int) -> float:
+    """CKA in the blocks of the widest and of the deepest network, less that between the two."""
+    cells = (results.runs.wide, results.runs.deep)
+    i, j = (results.runs.compared.index((cell, seed)) for cell in cells)
+    keys = [(cell, 1, seed) for cell in cells]
+    cka = results.between.cka
+    within = [_mean_within(results, key, cka[n, n]) for key, n in zip(keys, (i, j), strict=True)]
+    between = cka[i, j][np.ix_(*(results.in_blocks(key) for key in keys))]
+    return float(np.mean(within) - between.mean())

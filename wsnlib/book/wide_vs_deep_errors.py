@@ -1,15 +1,20 @@
-"""The chapter on the errors of wide and deep networks: its parameters and populations."""
+"""The chapter on the errors of wide and deep networks: its parameters, populations and estimates."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, predictions, specs, sweeps
+from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import (
     ChapterParameters,
     Density,
@@ -17,6 +22,8 @@ from wsnlib.book.engine.parameters import (
     PositiveFloat,
     PositiveInt,
 )
+from wsnlib.estimates import Estimate, estimate, spread
+from wsnlib.predictions import LogisticModels, Population
 from wsnlib.store import Store
 
 Depth = Annotated[int, Field(ge=8)]
@@ -190,6 +197,9 @@ class Parameters(ChapterParameters):
 MOST_DIFFERENT = 16
 """Images that are shown: those on which the pair differs most."""
 
+HARDER = 20
+"""Images that one half of the networks finds harder for the larger architecture; the other half reports."""
+
 IMAGENET = {
     "ResNet-50": specs.ResNetImageNetSpec(),
     "ResNet-83": specs.ResNetImageNetSpec(third_stage_blocks=17),
@@ -304,3 +314,194 @@ class Runs:
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
     return Runs(p).stages(store)
+
+
+# -- the populations, and tests of them -------------------------------------------------------
+
+Ends = tuple[Population, Population]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The populations but for ImageNet's, every one read once, and the tests that tables and estimates share.
+
+    Args:
+        models: Networks of the pair and of the others, by the populations' names.
+        deep, wide: The best matched pair.
+        narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
+            dense one that is as wide.
+        by_depth, by_width: Families, the smallest network first.
+    """
+
+    models: Mapping[str, specs.ModelSpec]
+    deep: Population
+    wide: Population
+    narrow: Population
+    sparse: Population
+    as_wide: Population
+    by_depth: Sequence[Population]
+    by_width: Sequence[Population]
+
+    @classmethod
+    def read(cls, runs: Runs, store: Store) -> Results:
+        """From the records of all runs.
+
+        Raises:
+            KeyError: If a record is missing.
+        """
+
+        def members(models: Mapping[str, specs.ModelSpec], count: int) -> list[Population]:
+            seeds = runs.p.seeds(count)
+            trainings = {name: runs.trainings(model, seeds) for name, model in models.items()}
+            return [sweeps.population(part, store=store, name=name) for name, part in trainings.items()]
+
+        pair, others = runs.pair(store), runs.p.other_networks
+        deep, wide = members(pair, runs.p.networks)
+        narrow, sparse, as_wide = members(runs.others, others)
+        return cls(
+            models={**pair, **runs.others},
+            deep=deep,
+            wide=wide,
+            narrow=narrow,
+            sparse=sparse,
+            as_wide=as_wide,
+            by_depth=members(runs.by_depth, others),
+            by_width=members(runs.by_width, others),
+        )
+
+    @cached_property
+    def matched(self) -> pd.Series[float]:
+        """Welch's test of the pair's accuracies, deep less wide."""
+        return predictions.accuracy_test(self.deep, self.wide)
+
+    @cached_property
+    def pair(self) -> pd.DataFrame:
+        """`beyond_chance` of the pair's populations, and of each population against itself."""
+        return beyond_chance([self.deep, self.wide])
+
+    @cached_property
+    def logistic(self) -> LogisticModels:
+        """Three nested models of right and wrong (N21, Appendix F.3)."""
+        return predictions.logistic_models(self.deep, self.wide)
+
+    @cached_property
+    def ends(self) -> dict[str, Ends]:
+        """The smallest and the largest network of each family, by what they differ in."""
+        families = {"depth": self.by_depth, "width": self.by_width}
+        return {over: (family[0], family[-1]) for over, family in families.items()}
+
+    @cached_property
+    def gained(self) -> dict[str, pd.DataFrame]:
+        """`wsn.gains` of the largest network over the smallest, by what they differ in."""
+        return {over: predictions.gains(*ends) for over, ends in self.ends.items()}
+
+    @cached_property
+    def lost(self) -> dict[str, pd.Series[float]]:
+        """Smallest less largest network on `HARDER` images that look harder for the largest."""
+        return {over: predictions.chosen_difference(*ends, count=HARDER) for over, ends in self.ends.items()}
+
+    @cached_property
+    def similar(self) -> dict[str, Estimate]:
+        """`neighbours_less_extremes` of each family of at least three."""
+        families = {"depth": self.by_depth, "width": self.by_width}
+        return {over: neighbours_less_extremes(f) for over, f in families.items() if len(f) > 2}
+
+
+def beyond_chance(populations: Sequence[Population]) -> pd.DataFrame:
+    """`wsn.dispersion_table` with chance, excess and its interval as shares of the observed mean square."""
+    found = predictions.dispersion_table(populations)
+    columns = ["chance", "excess", "low", "high"]
+    return found.assign(**{column: found[column] / found["observed"] for column in columns})
+
+
+def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
+    """Error consistency of neighbours, mean over them, less that of the two ends, seed by seed."""
+    n, last = len(family[0]), len(family) - 1
+    values = predictions.network_agreement(family).error_consistency
+
+    def same_seed(i: int, j: int) -> Any:
+        return np.diag(values[n * i : n * (i + 1), n * j : n * (j + 1)])
+
+    near = np.mean([same_seed(i, i + 1) for i in range(last)], axis=0)
+    return estimate(near - same_seed(0, last))
+
+
+def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
+    """Welch's tests of wider less deeper on groups of at least 50 classes of ImageNet, by group.
+
+    Args:
+        imagenet: Populations in the order of `IMAGENET`, or none.
+        p: Names the file of groups: one line a class, its groups by commas.
+
+    Returns:
+        Empty without populations or groups.
+    """
+    if not (imagenet and p.imagenet_groups):
+        return pd.DataFrame()
+    _, deeper, wider = imagenet
+    groups = [line.split(",") for line in Path(p.imagenet_groups).read_text().splitlines()]
+    return predictions.group_tests(wider, deeper, groups=groups, min_classes=50).set_index("group")
+
+
+# -- our estimates of what the paper claims ---------------------------------------------------
+
+
+def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population] = ()) -> dict[str, Estimate]:
+    """Our estimates by the claims' names; none where the networks that a claim is about were not trained.
+
+    Args:
+        results: The populations.
+        p: The chapter's parameters.
+        imagenet: Populations in the order of `IMAGENET`, or none.
+    """
+    deep, wide = results.deep, results.wide
+    n, logistic = len(deep), results.logistic
+    a, b, c = logistic.models["aic"]
+    by_class = predictions.dispersion(wide, deep, level="class")
+    found = {
+        "matched": _points(results.matched, n),
+        "excess": _share(results.pair, "deep", "wide"),
+        "control-deep": _share(results.pair, "deep", "deep"),
+        "control-wide": _share(results.pair, "wide", "wide"),
+        "examples-deep": _points(predictions.chosen_difference(deep, wide), n),
+        "examples-wide": _points(predictions.chosen_difference(wide, deep), n),
+        "classes": Estimate(
+            mean=by_class.excess / by_class.observed,
+            low=by_class.low / by_class.observed,
+            high=by_class.high / by_class.observed,
+            n=n,
+        ),
+        "class-share": Estimate(
+            mean=logistic.v_squared, low=logistic.v_squared_low, high=logistic.v_squared_high, n=n
+        ),
+        "aic-class": spread([a - b]),
+        "aic-example": spread([b - c]),
+    }
+    for over, (smaller, larger) in results.ends.items():
+        better = {"depth": "deeper-better", "width": "wider-better"}[over]
+        often = results.gained[over].set_index("where").loc["often less rest"]
+        found[better] = _points(predictions.accuracy_test(larger, smaller), len(larger))
+        found[f"gain-{over}"] = _points(often, len(larger))
+        found[f"loss-{over}"] = _points(results.lost[over], len(larger))
+    found |= {f"similar-{over}": e for over, e in results.similar.items()}
+    groups = synset_tests(imagenet, p)
+    for name in ("structure", "consumer goods"):
+        if name in groups.index:
+            found[name.replace(" ", "-")] = _points(groups.loc[name], len(imagenet[0]))
+    for population in (deep, wide, results.narrow):
+        model: Any = results.models[population.name]
+        name = f"accuracy-{model.depth}-{model.width / 16:g}"
+        if name in claims_of(p.chapter):
+            found[name] = estimate((100 * population.network_accuracy).tolist())
+    return found
+
+
+def _share(table: pd.DataFrame, one: str, other: str) -> Estimate:
+    row: Any = table.set_index(["first", "second"]).loc[(one, other)]
+    mean, low, high = (float(row[column]) for column in ("excess", "low", "high"))
+    return Estimate(mean=mean, low=low, high=high, n=int(row["networks"]))
+
+
+def _points(test: Any, n: int) -> Estimate:
+    mean, low, high = (100 * float(test[column]) for column in ("difference", "low", "high"))
+    return Estimate(mean=mean, low=low, high=high, n=n)

@@ -1,0 +1,193 @@
+"""The estimates of the chapter `wide_vs_deep_errors` find what was planted in simulated populations."""
+
+import numpy as np
+import pytest
+
+import wsnlib as wsn
+from wsnlib import book
+from wsnlib.book import wide_vs_deep_errors
+
+P = wide_vs_deep_errors.Parameters.read({"networks": 60, "other_networks": 40})
+LABELS = np.arange(600) % 10
+EVEN = np.full(600, 0.6)
+TWO_GROUPS = [["structure", "consumer goods"][c % 2] for c in range(100)]
+
+
+def population(p, *, name: str, networks: int = 40, seed: int, labels=LABELS, classes: int = 10):
+    return wsn.simulate_population(
+        p, networks=networks, labels=labels, num_classes=classes, name=name, seed=seed
+    )
+
+
+def family(*probabilities, seed: int) -> list[wsn.Population]:
+    return [population(p, name=str(i), seed=seed + i) for i, p in enumerate(probabilities)]
+
+
+def simulated(*, deep=EVEN, wide=EVEN, by_depth=None, by_width=None, models=None):
+    """Populations whose networks are right on each image with given probabilities."""
+    plain = dict.fromkeys(("deep", "wide", "narrow"), wsn.ResNetCifarSpec(depth=8))
+    steps = np.repeat([0.2, 0.8, 1.0], 200)  # right rarely, often, always
+    return wide_vs_deep_errors.Results(
+        models=models or plain,
+        deep=population(deep, name="deep", networks=60, seed=101),
+        wide=population(wide, name="wide", networks=60, seed=102),
+        narrow=population(EVEN, name="narrow", seed=103),
+        sparse=population(EVEN, name="sparse", seed=104),
+        as_wide=population(EVEN, name="dense, as wide", seed=105),
+        by_depth=by_depth or family(steps, steps, seed=107),
+        by_width=by_width or family(steps, steps, seed=109),
+    )
+
+
+def changed(p: np.ndarray, where, by: float) -> np.ndarray:
+    made = p.copy()
+    made[where] += by
+    return made
+
+
+DEEP_BETTER = changed(changed(EVEN, slice(0, 30), 0.4), slice(30, 90), 0.1)
+WIDE_BETTER = changed(EVEN, slice(300, 320), 0.25)
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, wsn.Estimate]:
+    """Of a pair that differs on single images, and of families that gain on some and lose on others."""
+    steps = np.repeat([0.2, 0.8, 1.0], 200)
+    deeper = changed(changed(steps, slice(200, 400), 0.15), slice(400, 440), -0.5)
+    wider = changed(changed(steps, slice(200, 400), -0.2), slice(0, 200), 0.3)
+    return wide_vs_deep_errors.estimates(
+        simulated(
+            deep=DEEP_BETTER,
+            wide=WIDE_BETTER,
+            by_depth=family(steps, (steps + deeper) / 2, deeper, seed=7),
+            by_width=family(steps, wider, (steps + wider) / 2, wider, seed=17),
+        ),
+        P,
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "planted", "within", "n"),
+    [
+        ("matched", 100 * (30 * 0.4 + 60 * 0.1 - 20 * 0.25) / 600, 1.5, 60),
+        ("examples-deep", 40, 8, 60),
+        ("examples-wide", 30, 12, 60),
+        ("deeper-better", 100 * (200 * 0.15 - 40 * 0.5) / 600, 1.5, 40),
+        ("wider-better", 100 * (200 * 0.3 - 200 * 0.2) / 600, 1.5, 40),
+        ("gain-depth", 15 + 100 * 40 * 0.5 / 400, 3, 40),
+        ("gain-width", -20 - 100 * 200 * 0.3 / 400, 3, 40),
+        ("loss-depth", 50, 6, 40),
+        ("loss-width", 20, 12, 40),
+    ],
+)
+def test_what_was_planted_is_found_in_points(found, claim, planted, within, n):
+    assert found[claim].mean == pytest.approx(planted, abs=within)
+    assert found[claim].low <= planted + within / 2 and found[claim].high >= planted - within / 2
+    assert found[claim].n == n
+
+
+def test_the_share_beyond_chance_is_of_two_halves_of_the_networks(found):
+    """With d the difference of two probabilities, d² / (d² + (p(1 − p) + q(1 − q)) / n) of n networks a side."""
+    p, q = DEEP_BETTER, WIDE_BETTER
+    beyond, chance = np.mean((p - q) ** 2), np.mean(p * (1 - p) + q * (1 - q)) / 30
+    assert found["excess"].mean == pytest.approx(beyond / (beyond + chance), abs=0.06)
+    assert found["excess"].low < beyond / (beyond + chance) < found["excess"].high
+    for control in ("control-deep", "control-wide"):
+        assert found[control].low < 0 < found[control].high and abs(found[control].mean) < 0.15
+        assert found[control].n == found["excess"].n == 30
+
+
+def test_a_control_is_of_its_own_population():
+    """A population of two kinds of networks differs from itself; the other does not."""
+    pair = simulated()
+    kinds = [population(p, name="wide", networks=30, seed=s) for s, p in ((1, EVEN - 0.4), (2, EVEN + 0.4))]
+    both = np.concatenate([kind.predictions for kind in kinds])
+    mixed = wsn.Population(both, labels=LABELS, num_classes=10, name="wide")
+    ours = wide_vs_deep_errors.estimates(wide_vs_deep_errors.Results(**{**vars(pair), "wide": mixed}), P)
+    assert ours["control-wide"].high - ours["control-wide"].low > 3 * (
+        ours["control-deep"].high - ours["control-deep"].low
+    )
+
+
+@pytest.mark.parametrize("of", ["classes", "examples"])
+def test_classes_and_examples_are_told_apart(of):
+    """The difference of the pair is the class's alone, or the example's alone."""
+    odd = (LABELS if of == "classes" else np.arange(600) // 10) % 2  # as many of every class
+    ours = wide_vs_deep_errors.estimates(simulated(deep=EVEN + 0.3 * odd, wide=EVEN + 0.3 * (1 - odd)), P)
+    assert {ours[name].n for name in ("classes", "class-share")} == {60}
+    assert ours["aic-class"].n == ours["aic-example"].n == 1
+    if of == "classes":
+        assert ours["classes"].low > 0.8 and ours["class-share"].mean > 0.9
+        assert ours["aic-class"].mean > 500 > ours["aic-example"].mean
+    else:
+        assert ours["class-share"].high < 0.2 and ours["classes"].low < 0 and ours["classes"].mean < 0.5
+        assert ours["aic-example"].mean > 500 > ours["aic-class"].mean
+        assert ours["class-share"].low < ours["class-share"].mean < ours["class-share"].high
+
+
+def test_neighbours_are_more_alike_than_extremes_where_order_is_likeness():
+    """Which images are hard changes from the first kind of network to the last; of widths, they are in disorder."""
+    first = np.where(np.arange(600) < 200, 0.1, 0.9)
+    last = np.where((np.arange(600) >= 100) & (np.arange(600) < 300), 0.1, 0.9)
+    kinds = [first, (first + last) / 2, last]
+    by_depth, by_width = (family(*(kinds[i] for i in order), seed=3) for order in ((0, 1, 2), (0, 2, 1)))
+    ours = wide_vs_deep_errors.estimates(simulated(by_depth=by_depth, by_width=by_width), P)
+    assert ours["similar-depth"].low > 0.05 and ours["similar-width"].high < -0.05
+    assert ours["similar-depth"].n == ours["similar-width"].n == 40
+
+
+def test_networks_of_one_seed_are_compared():
+    """Two populations make the same errors seed by seed; the third makes them, too, but with other seeds."""
+    (one,) = family(EVEN, seed=5)
+    other = one[np.roll(np.arange(len(one)), 1)]
+    ours = wide_vs_deep_errors.neighbours_less_extremes([one, one, other])
+    assert ours.mean == pytest.approx(0.5, abs=0.02) and ours.n == 40  # (1 + 0) / 2 − 0
+    assert wide_vs_deep_errors.neighbours_less_extremes([one, one, one]) == wsn.estimate([0.0] * 40)
+
+
+def on_imagenet(tmp_path) -> tuple[wide_vs_deep_errors.Parameters, list[wsn.Population]]:
+    """100 classes; the wider networks are 10 points better on structures and 5 worse on goods."""
+    labels = np.arange(1000) % 100
+    groups = tmp_path / "groups.txt"
+    groups.write_text("\n".join(f"{group},entity" for group in TWO_GROUPS))
+    p = wide_vs_deep_errors.Parameters.read({"imagenet_networks": 30, "imagenet_groups": str(groups)})
+    level = np.full(1000, 0.5)
+    probabilities = (level, level, level + np.where(labels % 2 == 0, 0.1, -0.05))
+    return p, [
+        population(q, name=name, networks=30, seed=s, labels=labels, classes=100)
+        for s, (name, q) in enumerate(zip(wide_vs_deep_errors.IMAGENET, probabilities, strict=True))
+    ]
+
+
+def test_groups_of_imagenet_are_wider_less_deeper_in_points(tmp_path):
+    p, populations = on_imagenet(tmp_path)
+    ours = wide_vs_deep_errors.estimates(simulated(), p, imagenet=populations)
+    for claim, planted in (("structure", 10), ("consumer-goods", -5)):
+        assert ours[claim].mean == pytest.approx(planted, abs=2) and ours[claim].n == 30
+        assert ours[claim].low < planted < ours[claim].high
+    assert not {"similar-depth", "similar-width"} & set(ours)  # two networks have no neighbours
+    assert wide_vs_deep_errors.synset_tests([], p).empty
+    assert wide_vs_deep_errors.synset_tests(populations, P).empty
+
+
+def papers_networks() -> dict[str, wsn.ModelSpec]:
+    shapes = {"deep": (62, 1), "wide": (14, 2), "narrow": (14, 1)}
+    return {n: wsn.ResNetCifarSpec(depth=d, width_multiplier=k) for n, (d, k) in shapes.items()}
+
+
+def test_accuracies_are_those_of_the_papers_networks_by_their_shape():
+    pair = simulated(deep=EVEN + 0.3, wide=EVEN + 0.2, models=papers_networks())
+    ours = wide_vs_deep_errors.estimates(pair, P)
+    for claim, percent, n in (("62-1", 90, 60), ("14-2", 80, 60), ("14-1", 60, 40)):
+        assert ours[f"accuracy-{claim}"].mean == pytest.approx(percent, abs=1)
+        assert ours[f"accuracy-{claim}"].n == n
+
+
+def test_every_claim_of_the_chapter_has_an_estimate_and_networks_not_trained_none(tmp_path, found):
+    three = family(*[np.repeat([0.2, 0.8, 1.0], 200)] * 3, seed=1)
+    p, populations = on_imagenet(tmp_path)
+    pair = simulated(by_depth=three, by_width=three, models=papers_networks())
+    claims = {n for n, c in book.claims_of("wide_vs_deep_errors").items() if not c.untested}
+    assert set(wide_vs_deep_errors.estimates(pair, p, imagenet=populations)) == claims
+    elsewhere = {"structure", "consumer-goods", *(n for n in claims if n.startswith("accuracy-"))}
+    assert set(found) == claims - elsewhere
