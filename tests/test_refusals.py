@@ -183,6 +183,8 @@ def snapshot(model: nn.Module):
     for path, module in model.named_modules(remove_duplicate=False):
         found[path] = [id(module), type(module), sorted(vars(type(module)))]
         for name, value in vars(module).items():
+            if name == "_seen":  # what a mask remembers of its last look
+                continue
             if isinstance(value, torch.Tensor):
                 value = tensor_state(value)
             elif name in ("_parameters", "_buffers"):

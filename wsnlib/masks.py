@@ -575,7 +575,7 @@ def sparsify(
                 if layer.bias is not None:
                     layer.bias.mul_(scale)
         layer.weight.grad = None  # of the dense shape
-        attach_mask(layer, StaticMask(mask.to(layer.weight.device)))
+        attach_mask(layer, StaticMask(mask).to(layer.weight.device))
     return model
 
 

@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib.sparse.layers import Bags, SparseLayer, bags, refuse_second_derivative, refuse_transforms
+from wsnlib.sparse.layers import (
+    Bags,
+    SparseLayer,
+    bags,
+    outside_graphs,
+    refuse_second_derivative,
+    refuse_transforms,
+)
 
 Pair = tuple[int, int]
 
@@ -191,6 +198,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
         torch.Size([2, 32, 6, 6])
     """
 
+    @outside_graphs
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         refuse_transforms(input)
         values, index, shape = self._weights()

@@ -115,7 +115,7 @@ def _train(
 
 
 def _crashes(model: nn.Module, data: Dataset) -> bool:
-    """Whether torch 2.15 ends the process in the backward pass of a channels-last 1x1 convolution of stride 2.
+    """Whether torch 2.15 ends the process in the backward pass of a channels-last, strided 1x1 convolution.
 
     On a CPU with several threads it does where the number of images is odd, as that of a last batch can be;
     on one without AVX-512 it writes beyond an array where there are 2 to 6 input channels.
