@@ -94,7 +94,7 @@ def refuse_second_derivative() -> None:
 UNTRACED = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
 
 outside_graphs = torch.compiler.disable(reason=UNTRACED.format("torch.compile or torch.export"))
-"""What this decorates `torch.compile` runs outside of its graphs; with `fullgraph=True` it gives the reason."""
+"""Of what is decorated so, which `torch.compile` runs outside of its graphs, or says why it does not."""
 
 
 def refuse_transforms(input: object) -> None:
