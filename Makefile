@@ -1,5 +1,6 @@
 # make book      execute every chapter with the smoke profile and build the book, in _build/
-# make test      lint, types, import contract, unit tests, doctests, notebooks
+# make test      lint, types, import contract, unit tests, doctests, notebooks; pages as another machine
+# make machines  the tests as many machines, in a table; PYTHONS="old/bin/python …" adds environments
 # make publish   execute in place what is stale, from records/ (PROFILE=cpu), check all, build the book
 # make check     whether the chapters as they are may be published
 # make site      build the book from the chapters as they are, in _build/published/
@@ -11,11 +12,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PROFILE ?= cpu
 CHAPTERS ?=
+PYTHONS ?=
 BIN := $(VENV)/bin
 
 export WSN_STORE ?= $(CURDIR)/_build/store
 
-.PHONY: book test publish check site pdf bench env clean
+.PHONY: book test suite pages machines publish check site pdf bench env clean
 
 env: $(VENV)/installed
 
@@ -40,17 +42,29 @@ bench: env
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/table.py
 
-# One thread in each of two processes: threads of both on two cores wait for each other.
-test: export OMP_NUM_THREADS = 1
 test: env
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) suite
+	$(BIN)/python tests/machines.py another --target pages
+
+# One thread in each of two processes: threads of both on two cores wait for each other.
+suite pages: export OMP_NUM_THREADS ?= 1
+
+# What a machine may change, with the environment in BIN as it is.
+suite:
 	$(BIN)/python book/build.py prepare --profile smoke
 	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
 		--numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=300 _build/prepared
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+pages:
+	$(BIN)/python -m pytest --numprocesses 2 tests/test_book.py -k published_page
+
+machines: env
+	$(BIN)/python tests/machines.py $(addprefix --python ,$(PYTHONS))
 
 clean:
 	rm -rf _build

@@ -1,6 +1,7 @@
 """Estimates and verdicts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,35 @@ def test_one_rule_gives_every_verdict(low, high, expected):
     ours = wsn.Estimate(mean=(low + high) / 2, low=low, high=high, n=3)
     assert book.verdict(RANGE, ours, same_data=True, full_protocol=False) == expected
     assert book.verdict(RANGE, ours, same_data=False, full_protocol=True) == "not tested at this scale"
+
+
+@pytest.mark.parametrize("machine", [-math.inf, 0, math.inf])
+def test_a_verdict_does_not_hang_on_the_last_bit(machine):
+    def judged(claim, low, high):
+        low, high = (
+            math.nextafter(end, math.copysign(math.inf, machine)) if machine else end for end in (low, high)
+        )
+        ours = wsn.Estimate(mean=(low + high) / 2, low=low, high=high, n=3)
+        scale = {"same_data": True, "full_protocol": False}
+        return str(claims.verdict(claim, ours, **scale)), claims.why(claim, ours, **scale)
+
+    assert judged(RANGE, 4, 6)[0] == "reproduced"
+    assert judged(RANGE, 6, 7)[0] == judged(RANGE, 3, 4)[0] == "partly"
+    rises = replace(RANGE, low=claims.ABOVE_0, high=math.inf)
+    rounding = 0.1 + 0.2 - 0.3  # 0 on no machine with doubles
+    for zero in (0.0, rounding, -rounding):
+        assert judged(rises, zero, 1) == ("partly", "the interval lies in the range only in part")
+        assert judged(rises, -1, zero) == ("not reproduced", "the whole interval lies below the range")
+        assert judged(rises, zero, zero) == ("not reproduced", "the whole interval lies below the range")
+
+
+def test_decimals_do_not_hang_on_the_last_bit():
+    for high in (0.3, 0.1 + 0.2):
+        assert estimates.shown(wsn.Estimate(mean=0.2, low=0.1, high=high, n=3)) == "0.20 (0.10 to 0.30)"
+    for three in (3, 3 - 1e-15, 3 + 1e-15):
+        assert estimates.shown(wsn.Estimate(mean=three, low=1, high=5, n=3)) == "3 (1 to 5)"
+    for count in range(2, 12):  # the mean of equal numbers is not always one of them
+        assert estimates.shown(wsn.estimate([0.1] * count)) == "0.1"
 
 
 def test_numbers_of_the_whole_training_are_not_judged_by_a_shorter_one():
@@ -124,6 +154,13 @@ def test_the_held_out_best_of_pure_noise_is_not_above_its_mean():
         best.append(table.groupby("width")["test_accuracy"].mean().max())
     assert abs(np.mean(held)) < 4 * np.std(held) / math.sqrt(tries)
     assert np.mean(best) > 0.8
+
+
+def test_of_cells_that_are_equally_good_the_last_is_held_out():
+    accuracy = {5: [0.3, 0.2, 0.1], 9: [0.1, 0.2, 0.3], 17: [0.2, 0.2, 0.2]}  # whose means differ by rounding
+    rows = [{"width": w, "seed": s, "test_accuracy": a[s % 3]} for w, a in accuracy.items() for s in range(4)]
+    last = estimates.held_out_best(pd.DataFrame(rows), cell=["width"]).iloc[-1]
+    assert (last["seed"], last["width"]) == (3, 17)
 
 
 def test_a_cell_is_known_by_all_its_columns():

@@ -422,9 +422,13 @@ def test_the_scorecard_is_stale_when_a_verdict_changes(repository):
     (repository / "book").mkdir()
     file = repository / "book" / "sparse_mlp.ipynb"
     file.write_text(
-        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6, n=3)}))
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6.0, n=3)}))
     )
     page = stamped(repository, "scorecard")
+    assert why(page, repository, "scorecard") == []
+    file.write_text(  # on another machine
+        json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=6 + 1e-12, n=3)}))
+    )
     assert why(page, repository, "scorecard") == []
     file.write_text(
         json.dumps(notebook("sparse_mlp", {"relu-gain": wsn.Estimate(mean=5, low=4, high=7, n=3)}))

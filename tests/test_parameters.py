@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -170,6 +171,21 @@ def test_the_kernel_s_parameters_are_its_protocol():
     faithful = gp_kernel.Parameters.read({"train_size": 700, "validation_size": 5})
     assert faithful.data_spec == wsn.Digits(train_size=700)
     assert faithful.training(1.0).report == "best_test"
+
+
+def test_of_equally_good_learning_rates_the_least_is_trained(monkeypatch):
+    accuracy = {
+        0.5: [0.3, 0.2, 0.1],
+        1.0: [0.1, 0.2, 0.3],
+        2.0: [0.2, 0.2, 0.1],
+    }  # two means differ by rounding
+    p = gp_kernel.Parameters(learning_rates=list(accuracy), tuning_seeds=[0, 1, 2], widths=[8, 16])
+    plan = gp_kernel.Runs(p)
+    rows = [
+        {"training.learning_rate": rate, "test_accuracy": accuracy[rate][s]} for _, rate, s in plan.tuning
+    ]
+    monkeypatch.setattr(gp_kernel.sweeps, "table", lambda runs, store: pd.DataFrame(rows))
+    assert set(plan.rates(None).values()) == {0.5}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,16 @@ def test_every_chapter_is_in_the_book_and_has_its_profiles(path):
     assert f"{path.stem}.ipynb" in (ROOT / "book" / "index.md").read_text()
 
 
+def test_tables_are_sorted_alike_on_every_machine():
+    """By one column pandas sorts with the processor's fastest method, which orders equal rows as it likes."""
+    cells = [cell for path in NOTEBOOKS for cell in json.loads(path.read_text())["cells"]]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    sources += [path.read_text() for path in (ROOT / "wsnlib").rglob("*.py")]
+    sorts = [sort for source in sources for sort in re.findall(r"\.sort_values\(.*", source)]
+    by_one = [sort for sort in sorts if not sort.startswith((".sort_values([", ".sort_values()"))]
+    assert len(by_one) > 3 and [sort for sort in by_one if 'kind="stable"' not in sort] == []
+
+
 def test_versions_agree():
     version = pyproject()["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version

@@ -540,6 +540,14 @@ def test_components_are_the_singular_vectors():
     assert found.joint_share == pytest.approx((both[0] / both.sum()).item(), rel=1e-5)
 
 
+def test_of_equally_large_coordinates_the_first_is_positive():
+    for seed in range(17):
+        x = normal(seed, 3, 7).repeat_interleave(2, 0) * torch.tensor([1.0, -1.0] * 3)[:, None]
+        scores = wsn.first_components(nn.Sequential(nn.Identity()), x).projections[0]
+        assert scores[::2] == pytest.approx(-scores[1::2], rel=1e-5)
+        assert scores[2 * np.abs(scores[::2]).argmax()] > 0
+
+
 def test_components_of_what_does_not_vary_are_not_numbers():
     net = MLP(7, inputs=5)
     nn.init.constant_(net.hidden1.bias, -1e3)

@@ -562,6 +562,23 @@ def test_thresholds_are_kept():
     assert found(values, surrogates=10) == []  # the least p-value is 1 / 11
 
 
+def test_what_rounding_puts_beside_a_threshold_is_at_it():
+    values = planted((17, 41))
+    best = wsn.block_structure(values).best
+    for name, value in (("least_similarity", best.similarity), ("least_strength", best.strength)):
+        for machine in (-np.inf, np.inf):
+            assert found(values, **{name: np.nextafter(value, machine)}) == [(17, 41)]
+
+
+def test_of_ranges_of_equal_rank_the_first_is_the_best():
+    values = np.full((53, 53), 0.3)
+    for start in (3, 19, 36):
+        values[start : start + 13, start : start + 13] = 0.7
+    for machine in (values, values[::-1, ::-1] + 1e-15, values * (1 + 1e-15), np.nextafter(values, 1)):
+        structure = wsn.block_structure(machine, level=1)
+        assert structure.best.start in (3, 4) and structure.best == structure.blocks[0]
+
+
 def test_the_diagonal_is_not_used_and_the_seed_is():
     values = planted((17, 41))
     changed = values.copy()

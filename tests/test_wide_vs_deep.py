@@ -33,6 +33,14 @@ def simulated(p, *, networks: int, seed: int, name: str = "p", **spreads: float)
 # -- the pair --
 
 
+def test_of_equal_bounds_the_pair_that_was_given_first_comes_first():
+    a, b = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]  # whose means differ by rounding
+    for order in (("a", "b"), ("b", "a")):
+        candidates = {name: {"a": a, "b": b}[name] for name in order}
+        table = wsn.matched_pairs(candidates, {"x": [0.1, 0.2, 0.0]})
+        assert table["first"].tolist() == list(order)
+
+
 def test_the_interval_of_a_pair_is_students_where_it_is_the_only_one():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.7, 0.01, 5), rng.normal(0.71, 0.01, 7)

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+ROUNDING = 1e-9
+"""Relative to the largest number of an estimate: by less, its numbers differ between machines alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -128,12 +131,13 @@ def shown(found: Estimate) -> str:
     numbers = (found.mean, found.low, found.high)
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return f"{found.mean:,.4g} (no interval)"
-    if found.low == found.high:
+    half, rounding = (found.high - found.low) / 2, ROUNDING * max(map(abs, numbers))
+    if half <= rounding:
         return f"{found.mean:,.0f}" if abs(found.mean) >= 1000 else f"{found.mean:,.4g}"
-    if all(number == round(number) for number in numbers):
+    if all(abs(number - round(number)) <= rounding for number in numbers):
         decimals = 0
     else:
-        digits = 1 - math.floor(math.log10((found.high - found.low) / 2))
+        digits = 1 - math.floor(math.log10(half * (1 + ROUNDING)))
         decimals = max(digits, 0 if abs(found.mean) >= 1000 else 2)
     mean, low, high = (f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers)
     return f"{mean} ({low} to {high})"
@@ -146,7 +150,8 @@ def held_out_best(
 
     The best of many noisy cells looks better than it is; choosing on some seeds and reporting on
     another removes that bias. With a single seed there is nothing to hold out, and the row is the
-    best cell itself. A cell with a NaN among the other seeds is never chosen.
+    best cell itself. Of cells that are equally good the last in order is chosen, such as the widest, and
+    one with a NaN among the other seeds never.
 
     Args:
         table: One row a run, with the columns named here.
@@ -166,7 +171,7 @@ def held_out_best(
         here = table[by] == seed
         others = table[~here] if (~here).any() else table
         means = others.groupby(list(cell), dropna=False)[value].apply(lambda v: v.mean(skipna=False))
-        best = means.idxmax()
+        best = (means - means.max()).round(12)[::-1].idxmax()  # equal means may differ by rounding
         match = here
         for column, found in zip(cell, best if isinstance(best, tuple) else (best,), strict=True):
             match = match & (table[column].isna() if pd.isna(found) else table[column] == found)

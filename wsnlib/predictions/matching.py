@@ -91,7 +91,8 @@ def matched_pairs(
                 "matched": bool(low <= 0 <= high),
             }
         )
-    return pd.DataFrame(rows).sort_values("bound", kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows)  # whose equal bounds may differ by rounding
+    return table.sort_values("bound", key=lambda bounds: bounds.round(12), kind="stable", ignore_index=True)
 
 
 def matched_networks(

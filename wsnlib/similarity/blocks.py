@@ -29,7 +29,8 @@ A layer that does not vary has no CKA; it is left out, and layers before and aft
 
 A range of layers is a block if p is at most 0.05, its strength at least 0.15 and its similarity at least 0.7
 ("very high"; the checkerboard of layers inside and after residual blocks lowers it, so that one kind of
-layer, such as the additions, gives the clearest answer). Of those that overlap, the highest in rank counts.
+layer, such as the additions, gives the clearest answer). Of those that overlap, the highest in rank counts,
+and of equal ones the first.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float64]
 
 LEAST_LAYERS = 8
+
+ROUNDING = 1e-9
+"""Sums in another order differ by less: what is that near to a threshold or to the highest rank is at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,16 +142,16 @@ def block_structure(
             stop=int(kept[ranges.stop[at] - 1]) + 1,
             similarity=float(similarity[at]),
             strength=float(strength[at]),
-            # sums in another order differ by rounding; a matrix without noise is its own surrogate
-            p_value=float((1 + (null >= rank[at] - 1e-9).sum()) / (1 + surrogates)),
+            # a matrix without noise is its own surrogate
+            p_value=float((1 + (null >= rank[at] - ROUNDING).sum()) / (1 + surrogates)),
         )
 
-    best = block(int(rank.argmax()))
+    best = block(_first_highest(rank))
     blocks: list[Block] = []
     covered = 0
-    left = (similarity >= least_similarity) & (strength >= least_strength)
+    left = (similarity >= least_similarity - ROUNDING) & (strength >= least_strength - ROUNDING)
     while left.any():
-        at = int(np.where(left, rank, -np.inf).argmax())
+        at = _first_highest(np.where(left, rank, -np.inf))
         found = block(at)
         if found.p_value > level:
             break  # nor does anything of lower rank pass
@@ -192,6 +196,10 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
     far = one & other & (j - i > length // 2)
     beside = (one ^ other) & (j - i <= length // 2)
     return float(matrix[i[far], j[far]].mean() - matrix[i[beside], j[beside]].mean())
+
+
+def _first_highest(rank: Matrix) -> int:
+    return int((rank >= rank.max() - ROUNDING).argmax())
 
 
 def _varying(values: npt.ArrayLike) -> tuple[Matrix, npt.NDArray[np.intp]]:

@@ -112,7 +112,7 @@ class _Theorem:
     """Theorem 1 for one kind of inputs, from the table's rows, by cubic splines in log p."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
-        rows = rows.sort_values("density")
+        rows = rows.sort_values("density", kind="stable")
         self.density = rows["density"].to_numpy(dtype=float)
         self.root_bias = np.sqrt(rows["squared_bias"].to_numpy(dtype=float))
         self.log_spread = np.log(rows["spread"].to_numpy(dtype=float))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wsnlib.estimates import Estimate, shown
+from wsnlib.estimates import ROUNDING, Estimate, shown
 
 PAPERS = ("G21", "N21")
 
@@ -246,8 +246,18 @@ def printed_table(paper: str, name: str) -> pd.DataFrame:
 # -- verdicts ---------------------------------------------------------------------------------
 
 
+def _settled(claim: Claim, ours: Estimate) -> Estimate:
+    """Our estimate, whose ends are 0 or an end of the claim's range where but for rounding they would be."""
+    near = max(ROUNDING * max(abs(ours.low), abs(ours.high)), 1e-12)
+
+    def at(end: float) -> float:
+        return next((exact for exact in (0.0, claim.low, claim.high) if abs(end - exact) <= near), end)
+
+    return replace(ours, low=at(ours.low), high=at(ours.high))
+
+
 def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: bool) -> Verdict:
-    """What our estimate says of a claim, by the one rule above.
+    """What our estimate says of a claim, by the one rule above; an end that is one of the range lies in it.
 
     Args:
         claim: What the paper says.
@@ -256,6 +266,7 @@ def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: boo
         full_protocol: Whether the paper's whole training was followed.
 
     Examples:
+        >>> from wsnlib import estimate
         >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
         >>> str(verdict(gain, estimate([1.0, 1.1, 0.9]), same_data=True, full_protocol=False))
         'reproduced'
@@ -266,6 +277,7 @@ def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: boo
         return Verdict.NOT_TESTED
     if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
         return Verdict.NOT_TESTED
+    ours = _settled(claim, ours)
     if claim.low <= ours.low and ours.high <= claim.high:
         return Verdict.REPRODUCED
     if ours.high < claim.low or ours.low > claim.high:
@@ -281,6 +293,7 @@ def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: 
         ours: Our estimate; `None` if there is none.
 
     Examples:
+        >>> from wsnlib import estimate
         >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
         >>> why(gain, estimate([-1.0, -1.1, -0.9]), same_data=True, full_protocol=False)
         'the whole interval lies below the range'
@@ -295,6 +308,7 @@ def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: 
         return "a run gave no number"
     if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
         return "the interval has no end"
+    ours = _settled(claim, ours)
     said = verdict(claim, ours, same_data=same_data, full_protocol=full_protocol)
     if said == Verdict.REPRODUCED:
         return "the whole interval lies in the range"

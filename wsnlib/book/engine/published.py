@@ -76,7 +76,7 @@ def stamp(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = 
     }
     if chapter == SCORECARD:
         pages = (read_notebook(path) for path in sorted((root / "book").glob("*.ipynb")))
-        stamped["verdicts"] = _hash(json.dumps(verdicts_of(page), sort_keys=True) for page in pages)
+        stamped["verdicts"] = _hash(_to_nine_digits(verdicts_of(page)) for page in pages)
     return stamped
 
 
@@ -98,6 +98,12 @@ def library_hash(folder: Path | str) -> str:
     kinds = {".py", ".pyi", ".html", ".css", ".js"}
     files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
     return _hash(part for p in files for part in (p.relative_to(folder).as_posix(), p.read_text("utf-8")))
+
+
+def _to_nine_digits(content: Any) -> str:
+    """As JSON, in which numbers of two machines that differ in their last bits are the same."""
+    text = json.dumps(content, sort_keys=True)
+    return json.dumps(json.loads(text, parse_float=lambda digits: f"{float(digits):.9g}"), sort_keys=True)
 
 
 def _contents(folder: Path, keys: Iterable[str]) -> Iterator[str]:
