@@ -264,7 +264,9 @@ def accuracy(steps: int) -> None:
     print("\nlargest error            " + "  ".join(f"{m:>12}" for m in ("ours", "pytorch-cka", "torch_cka")))
     for name, (model, chosen) in settings.items():
         chosen = chosen or [layer for layer in layers(model) if layer.startswith(("stage1", "stage3"))][::2]
-        exact = wsn.full_cka(wsn.representations(model, x, layers=chosen, batch_size=BATCH)).values
+        exact = wsn.similarity.full_cka(
+            wsn.representations.read_representations(model, x, layers=chosen, batch_size=BATCH)
+        ).values
         errors = []
         for method in (ours, pytorch_cka, torch_cka):
             names = chosen[:6] if method is torch_cka else chosen

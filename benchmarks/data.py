@@ -49,13 +49,13 @@ class UsualDataset(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
-def usual(split: wsn.Split, batch_size: int, workers: int) -> Iterable[torch.Tensor]:
+def usual(split: wsn.data.Split, batch_size: int, workers: int) -> Iterable[torch.Tensor]:
     """Batches of the usual script."""
     dataset = UsualDataset(*split)
     return (images for images, _ in DataLoader(dataset, batch_size, shuffle=True, num_workers=workers))
 
 
-def ours(data: wsn.Dataset, batch_size: int) -> Iterable[torch.Tensor]:
+def ours(data: wsn.data.Dataset, batch_size: int) -> Iterable[torch.Tensor]:
     """Batches as `wsn.train` makes them."""
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(data.train.labels), generator=generator)
@@ -65,7 +65,7 @@ def ours(data: wsn.Dataset, batch_size: int) -> Iterable[torch.Tensor]:
     return (data.normalise(images) for images, _ in batches)
 
 
-def floor(data: wsn.Dataset, batch_size: int) -> Iterable[torch.Tensor]:
+def floor(data: wsn.data.Dataset, batch_size: int) -> Iterable[torch.Tensor]:
     """Batches gathered and written as float32, and nothing else."""
     order = torch.randperm(len(data.train.labels))
     return (data.train.images.index_select(0, index).float() for index in order.split(batch_size))
@@ -95,8 +95,10 @@ def main() -> None:
     given = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (given.images, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    split = wsn.Split(images, torch.randint(0, 10, (given.images,), generator=generator))
-    data = wsn.Dataset(split, split, split, tuple(map(str, range(10))), torch.tensor(MEAN), torch.tensor(STD))
+    split = wsn.data.Split(images, torch.randint(0, 10, (given.images,), generator=generator))
+    data = wsn.data.Dataset(
+        split, split, split, tuple(map(str, range(10))), torch.tensor(MEAN), torch.tensor(STD)
+    )
     paths = {
         "usual script": lambda: usual(split, given.batch_size, given.workers),
         "wsnlib": lambda: ours(data, given.batch_size),

@@ -45,15 +45,17 @@ def main() -> None:
     count = parser.parse_args().pairs
     density = BASE_WIDTH / WIDTHS
     x, y = pairs(count)
-    wsn.masked_kernels(x[:2], y[:2], density=density)
+    wsn.kernels.masked_kernels(x[:2], y[:2], density=density)
 
-    seconds, _ = timed(lambda: wsn.masked_kernels(x, y, density=density))
+    seconds, _ = timed(lambda: wsn.kernels.masked_kernels(x, y, density=density))
     few = slice(0, 8)
-    found = wsn.masked_kernels(x[few], y[few], density=density)
-    reference = wsn.masked_kernels(x[few], y[few], density=density, directions=1024)
+    found = wsn.kernels.masked_kernels(x[few], y[few], density=density)
+    reference = wsn.kernels.masked_kernels(x[few], y[few], density=density, directions=1024)
     masks = 20_000
     sampling, sampled = timed(
-        lambda: wsn.masked_kernels(x[few], y[few], density=density, method="sampling", num_masks=masks)
+        lambda: wsn.kernels.masked_kernels(
+            x[few], y[few], density=density, method="sampling", num_masks=masks
+        )
     )
     per_pair = sampling / 8
 

@@ -41,12 +41,12 @@ STEPS = 20
 """Steps that are timed together."""
 
 
-def random_data(num_images: int) -> wsn.Dataset:
+def random_data(num_images: int) -> wsn.data.Dataset:
     """Random images of MNIST's shape."""
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (num_images, 1, 28, 28), dtype=np.uint8))
-    split = wsn.Split(images, torch.from_numpy(rng.integers(0, 10, num_images)))
-    return wsn.Dataset(
+    split = wsn.data.Split(images, torch.from_numpy(rng.integers(0, 10, num_images)))
+    return wsn.data.Dataset(
         train=split,
         validation=split.take(torch.arange(0)),
         test=split.take(torch.arange(100)),
@@ -80,7 +80,7 @@ def peer(name: str, model: nn.Module) -> nn.Module:
     return model
 
 
-def steps_of(model: nn.Module, data: wsn.Dataset) -> Work:
+def steps_of(model: nn.Module, data: wsn.data.Dataset) -> Work:
     """As many steps as there are batches, in plain PyTorch."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
 
@@ -95,7 +95,7 @@ def steps_of(model: nn.Module, data: wsn.Dataset) -> Work:
 
 
 def epoch_of(
-    kind: type[BatchedFleet | CompiledFleet], width: int, data: wsn.Dataset, *, members: int = 1
+    kind: type[BatchedFleet | CompiledFleet], width: int, data: wsn.data.Dataset, *, members: int = 1
 ) -> Work:
     """An epoch of networks that see the same images, in new orders."""
     fleet = kind([wide(width, s) for s in range(members)], data, [PROTOCOL] * members, [0] * members)
@@ -141,7 +141,7 @@ class OneByOne(TorchDataset):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def script(data: wsn.Dataset) -> Work:
+def script(data: wsn.data.Dataset) -> Work:
     """An epoch of the usual script at width 640."""
     pixels = data.train.images.permute(0, 2, 3, 1).contiguous().numpy()
     net = masked_dense(wide(640))

@@ -28,7 +28,9 @@ CLASSES = 10
 SMALL = {"networks": 20, "examples": 100}
 
 
-def populations(networks: int, examples: int) -> tuple[wsn.Population, wsn.Population]:
+def populations(
+    networks: int, examples: int
+) -> tuple[wsn.predictions.Population, wsn.predictions.Population]:
     """Two populations, half of the networks each, of accuracies as on CIFAR-10: most examples are certain."""
     rng = np.random.default_rng(0)
     labels = np.arange(examples) % CLASSES
@@ -36,19 +38,19 @@ def populations(networks: int, examples: int) -> tuple[wsn.Population, wsn.Popul
     q = special.expit(special.logit(p) + rng.normal(0, 0.3, examples) + 0.2 * (labels < 3))
     options = {"networks": networks // 2, "labels": labels, "num_classes": CLASSES, "spread": 0.05}
     return (
-        wsn.simulate_population(p, name="wide", **options),
-        wsn.simulate_population(q, name="deep", seed=1, **options),
+        wsn.predictions.simulate_population(p, name="wide", **options),
+        wsn.predictions.simulate_population(q, name="deep", seed=1, **options),
     )
 
 
-def fits(a: wsn.Population, b: wsn.Population) -> np.ndarray:
+def fits(a: wsn.predictions.Population, b: wsn.predictions.Population) -> np.ndarray:
     """AIC of the three models."""
     labels, n = a.labels, a.num_examples
     found = logistic._three_fits(a.counts, b.counts, (len(a), len(b)), labels)
     return 2 * np.array([n + 1, n + CLASSES, 2 * n]) - 2 * found.log_likelihoods
 
 
-def designs(a: wsn.Population) -> list[np.ndarray]:
+def designs(a: wsn.predictions.Population) -> list[np.ndarray]:
     """Columns of A, B and C for a row an example and architecture."""
     examples = np.tile(np.eye(a.num_examples), (2, 1))
     second = np.repeat([0.0, 1.0], a.num_examples)[:, None]
@@ -56,7 +58,9 @@ def designs(a: wsn.Population) -> list[np.ndarray]:
     return [np.hstack([examples, effects]) for effects in (second, by_class, examples * second)]
 
 
-def by_statsmodels(a: wsn.Population, b: wsn.Population, *, grouped: bool) -> np.ndarray:
+def by_statsmodels(
+    a: wsn.predictions.Population, b: wsn.predictions.Population, *, grouped: bool
+) -> np.ndarray:
     """AIC of the three models from statsmodels."""
     counts = np.concatenate([a.counts, b.counts])
     totals = np.repeat([len(a), len(b)], a.num_examples)
@@ -114,9 +118,9 @@ def main() -> None:
         f"  peak memory of the fits: {peak / 2**20:.1f} MiB, {peak / options.examples:.0f} bytes an example"
     )
     for name, call in {
-        "logistic_models, 199 permutations, jackknife": lambda: wsn.logistic_models(a, b),
-        "dispersion, 9,999 permutations": lambda: wsn.dispersion(a, b),
-        "agreement, 9,999 permutations": lambda: wsn.agreement([a, b]),
+        "logistic_models, 199 permutations, jackknife": lambda: wsn.predictions.logistic_models(a, b),
+        "dispersion, 9,999 permutations": lambda: wsn.predictions.dispersion(a, b),
+        "agreement, 9,999 permutations": lambda: wsn.predictions.agreement_table([a, b]),
     }.items():
         print(f"  {name}: {timed(call)[0]:.2f} s")
 

@@ -86,8 +86,8 @@ def resnet(repetitions: int, batch_size: int) -> None:
     labels = torch.randint(10, (batch_size,))
     spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64)
     nets = {name: wsn.build(spec).to(memory_format=torch.channels_last) for name in ("auto", "dense")}
-    costs = wsn.layer_costs(nets["auto"], x, repetitions=1)
-    sparse.take(nets["auto"], wsn.estimated_costs(nets["auto"], x[:1], batch_size=batch_size))
+    costs = wsn.sparse.layer_costs(nets["auto"], x, repetitions=1)
+    sparse.take(nets["auto"], wsn.sparse.estimated_costs(nets["auto"], x[:1], batch_size=batch_size))
     print(f"{'layer':22s} density  dense ms  sparse ms  measured  estimated")
     for cost in costs:
         form = type(nets["auto"].get_submodule(cost.layer)).__name__.startswith("Sparse")

@@ -46,7 +46,7 @@ Work = Callable[[], object]
 class OneByOne(TorchDataset):
     """Images in memory that are turned into PIL images and transformed one at a time."""
 
-    def __init__(self, data: wsn.Dataset) -> None:
+    def __init__(self, data: wsn.data.Dataset) -> None:
         self.images = data.train.images.permute(0, 2, 3, 1).cpu().numpy()
         self.labels = data.train.labels.tolist()
         crop = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
@@ -82,7 +82,9 @@ def usual_epoch(net: nn.Module, loader: DataLoader, protocol: wsn.Training, devi
     return epoch
 
 
-def our_epoch(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training, *, recorded: bool = True) -> Work:
+def our_epoch(
+    net: nn.Module, data: wsn.data.Dataset, protocol: wsn.Training, *, recorded: bool = True
+) -> Work:
     """An epoch of the library's loop."""
     device = data.train.labels.device
     net.to(device, memory_format=torch.channels_last).train()
@@ -99,7 +101,7 @@ def our_epoch(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training, *, reco
     return epoch
 
 
-def bare_epoch(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training) -> Work:
+def bare_epoch(net: nn.Module, data: wsn.data.Dataset, protocol: wsn.Training) -> Work:
     """As many forward passes, backward passes and updates as an epoch has, all on the same batch."""
     device = data.train.labels.device
     net.to(device, memory_format=torch.channels_last).train()
@@ -123,7 +125,7 @@ def bare_epoch(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training) -> Wor
     return epoch
 
 
-def upkeep(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training) -> Work:
+def upkeep(net: nn.Module, data: wsn.data.Dataset, protocol: wsn.Training) -> Work:
     """What masks add to the steps of an epoch: weights from values, gradients of values from weights."""
     count = -(-len(data.train.labels) // protocol.batch_size)
     net.to(data.train.labels.device, memory_format=torch.channels_last)
@@ -144,7 +146,7 @@ def upkeep(net: nn.Module, data: wsn.Dataset, protocol: wsn.Training) -> Work:
     return epoch
 
 
-def data_epoch(data: wsn.Dataset, protocol: wsn.Training) -> Work:
+def data_epoch(data: wsn.data.Dataset, protocol: wsn.Training) -> Work:
     """The library's images of an epoch: in a new order, augmented, normalised."""
     generator = torch.Generator().manual_seed(0)
 
@@ -239,7 +241,7 @@ def networks() -> Iterator[tuple[str, specs.ModelSpec, specs.ModelSpec]]:
     yield "8 -> 18", wsn.StaticSparsity(base, width=18), wide
 
 
-def against_the_script(data: wsn.Dataset, protocol: wsn.Training, repetitions: int) -> None:
+def against_the_script(data: wsn.data.Dataset, protocol: wsn.Training, repetitions: int) -> None:
     """Images per second of an epoch and of the data alone."""
     device = data.train.labels.device
     options = {"shuffle": True, "num_workers": 2, "persistent_workers": True}
@@ -260,7 +262,7 @@ def against_the_script(data: wsn.Dataset, protocol: wsn.Training, repetitions: i
             row(f"    images per second, {who}", f"{len(data.train.labels) / median(values):9.0f}")
 
 
-def against_the_bare_model(data: wsn.Dataset, protocol: wsn.Training, repetitions: int) -> None:
+def against_the_bare_model(data: wsn.data.Dataset, protocol: wsn.Training, repetitions: int) -> None:
     """Steps with data, masks and metrics against the dense network's on one batch."""
     for name, spec, dense in networks():
         contenders = {
@@ -271,7 +273,7 @@ def against_the_bare_model(data: wsn.Dataset, protocol: wsn.Training, repetition
         row(f"step, {name}: ours / bare dense model", ratio(times["ours"], times["bare"]), "at most 1.05")
 
 
-def masks_alone(data: wsn.Dataset, protocol: wsn.Training, repetitions: int) -> None:
+def masks_alone(data: wsn.data.Dataset, protocol: wsn.Training, repetitions: int) -> None:
     """Upkeep of masks against the whole step, where most is to be kept up."""
     device = data.train.labels.device
     spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64)
@@ -290,7 +292,7 @@ def masks_alone(data: wsn.Dataset, protocol: wsn.Training, repetitions: int) -> 
         )
 
 
-def on_a_gpu(data: wsn.Dataset, spec: specs.DataSpec, protocol: wsn.Training, repetitions: int) -> None:
+def on_a_gpu(data: wsn.data.Dataset, spec: specs.DataSpec, protocol: wsn.Training, repetitions: int) -> None:
     """Graph against single steps, the card's matrix rate, and seeds that share the card."""
     device = data.train.labels.device
     for name, model, _ in networks():

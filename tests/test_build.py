@@ -44,7 +44,7 @@ def test_a_figure_is_stored_in_few_colours_and_looks_the_same(build):
     values = np.exp(-np.abs(layers[:, None] - layers) / 18) + 0.1 * np.sin(layers)
     figure = Figure(figsize=(4, 4), dpi=100)
     names = [f"stage{1 + i // 23}.layer{i}" for i in range(67)]
-    wsn.plot_cka((values + values.T) / 2, ax=figure.subplots(), rows=names, blocks=[(5, 30)])
+    wsn.plot.cka((values + values.T) / 2, ax=figure.subplots(), rows=names, blocks=[(5, 30)])
     file = io.BytesIO()
     figure.savefig(file)
     whole = base64.b64encode(file.getvalue()).decode("ascii")

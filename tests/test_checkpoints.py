@@ -102,7 +102,7 @@ def test_the_weights_the_momenta_and_the_generators_are_put_back_bit_for_bit():
         for most in [*stops, 10**9]:
             file.most, file.writes = most, 0
             net = nn.Sequential(nn.Dropout(0.2), wsn.build(wsn.StaticSparsity(BASE, width=10), seed=1))
-            checkpoint = wsn.Checkpoint(file, made_by={})
+            checkpoint = wsn.training.Checkpoint(file, made_by={})
             try:
                 wsn.train(net, digits, run().training, seed=1, checkpoint=checkpoint)
             except Interrupted:
@@ -236,7 +236,7 @@ def test_a_sweep_keeps_and_removes_checkpoints_on_its_own(tmp_path):
     store, experiment = wsn.Store(tmp_path), run()
     with pytest.raises(Interrupted):
         wsn.run(experiment, device="cpu", file=lambda part: Stopping(store.checkpoint(experiment, part=part)))
-    assert store.under_way() == {wsn.key(experiment)}
+    assert store.under_way() == {wsn.spec_key(experiment)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert wsn.run_missing([experiment], store=store, progress=False, workers=1) == 1

@@ -138,8 +138,8 @@ def of(results: cka_blocks.Results) -> dict[str, wsn.Estimate]:
 
 
 @cache
-def structure(values: bytes, n: int) -> wsn.BlockStructure:
-    return wsn.block_structure(np.frombuffer(values).reshape(n, n))
+def structure(values: bytes, n: int) -> wsn.similarity.BlockStructure:
+    return wsn.similarity.block_structure(np.frombuffer(values).reshape(n, n))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -210,8 +210,8 @@ def test_the_two_networks_of_a_seed_are_one_number_and_seeds_the_sample():
 def test_shares_of_seeds_are_a_median_and_its_range():
     wide, plain = {(WIDE, 1, 3), (WIDE, 1, 7)}, {(PLAN.p.width_multipliers[-1], 5), (0.25, 3), (0.25, 5)}
     ours = of(simulated(wide, plain=plain))
-    assert ours["every-seed"] == wsn.spread([1, 0, 1])
-    assert ours["no-residuals"] == wsn.spread([0, 1])
+    assert ours["every-seed"] == wsn.estimates.median_and_range([1, 0, 1])
+    assert ours["no-residuals"] == wsn.estimates.median_and_range([0, 1])
 
 
 def test_a_network_without_a_block_is_left_out_and_the_other_counts_alone():
@@ -270,9 +270,9 @@ def test_ratios_are_the_mean_over_the_batches_of_each_pass_by_the_value_of_all(b
     x, y = (torch.randn(61, d, generator=generator, dtype=torch.float64) for d in (3, 5))
     passes = torch.stack([torch.randperm(61, generator=generator)[: batch * batches] for _ in range(7)])
     passes = passes.view(7, batches, batch)
-    ratios = cka_blocks.hsic_ratios(wsn.hsic1, x, y, batches=passes)
-    whole = wsn.hsic1(x @ x.mT, y @ y.mT)
+    ratios = cka_blocks.hsic_ratios(wsn.similarity.hsic1, x, y, batches=passes)
+    whole = wsn.similarity.hsic1(x @ x.mT, y @ y.mT)
     for ratio, of_pass in zip(ratios, passes, strict=True):
-        parts = [wsn.hsic1(x[b] @ x[b].mT, y[b] @ y[b].mT) for b in of_pass]
+        parts = [wsn.similarity.hsic1(x[b] @ x[b].mT, y[b] @ y[b].mT) for b in of_pass]
         assert ratio == pytest.approx(float(sum(parts) / batches / whole))
     assert batches > 1 or ratios == pytest.approx(1)

@@ -124,7 +124,10 @@ def test_no_gain_is_not_a_gain(name):
 
 
 def test_the_table_has_every_claim_and_its_verdict():
-    ours = {"relu-gain": wsn.estimate([5.0, 5.1, 4.9]), "relu-best-width": wsn.spread([80, 80, 320])}
+    ours = {
+        "relu-gain": wsn.estimate([5.0, 5.1, 4.9]),
+        "relu-best-width": wsn.estimates.median_and_range([80, 80, 320]),
+    }
     table = book.claims_table(book.claims_of("sparse_mlp"), ours, same_data=True, full_protocol=False)
     assert len(table) == len(book.claims_of("sparse_mlp"))
     by_claim = table.set_index("claim")["verdict"]
@@ -195,20 +198,23 @@ def test_a_single_seed_gives_the_best_cell():
     with pytest.raises(ValueError, match="values has shape"):
         wsn.estimate([])
     with pytest.raises(ValueError, match="values is empty"):
-        wsn.spread([])
+        wsn.estimates.median_and_range([])
 
 
 def test_the_interval_of_a_correlation_is_fishers():
     rng = np.random.default_rng(3)
     x = rng.normal(size=11)
     y = x + rng.normal(size=11)
-    found, expected = wsn.correlation(x, y), stats.pearsonr(x, y)
+    found, expected = wsn.estimates.correlation(x, y), stats.pearsonr(x, y)
     interval = expected.confidence_interval(0.95)
     assert (found.mean, found.low, found.high) == pytest.approx((expected.statistic, *interval))
     assert found.n == 11
-    assert (wsn.correlation(x[:3], y[:3]).low, wsn.correlation(x[:3], y[:3]).high) == (-1, 1)
+    assert (wsn.estimates.correlation(x[:3], y[:3]).low, wsn.estimates.correlation(x[:3], y[:3]).high) == (
+        -1,
+        1,
+    )
     with pytest.raises(ValueError, match=r"shapes \(2,\) and \(2,\); as many of both, at least 3"):
-        wsn.correlation(x[:2], y[:2])
+        wsn.estimates.correlation(x[:2], y[:2])
 
 
 def test_the_ranges_of_the_kernel_s_claims():
@@ -218,14 +224,14 @@ def test_the_ranges_of_the_kernel_s_claims():
         "sparse-gain": (math.nextafter(0, 1), math.inf), "similar-width": (-1, 1), "correlation": (0.7, 1),
         "distance-falls": (math.nextafter(0, 1), 1),
     }  # fmt: skip
-    p_star = wsn.paper_minimiser(base_width=8, dimension=784)
+    p_star = wsn.kernels.paper_minimiser(base_width=8, dimension=784)
     assert book.claims_of("gp_kernel")["minimiser"].reported == round(8 / p_star)
 
 
 def test_the_ends_of_fiellers_interval_are_where_students_test_turns():
     rng = np.random.default_rng(3)
     a, b = rng.normal(1.3, 0.4, 7), rng.normal(2.1, 0.3, 7)
-    found = wsn.ratio(a, b)
+    found = wsn.estimates.ratio_of_means(a, b)
     for end in (found.low, found.high):
         assert stats.ttest_1samp(a - end * b, 0).pvalue == pytest.approx(0.05, rel=1e-6)
     assert found.low < found.mean < found.high
@@ -237,17 +243,19 @@ def test_fiellers_interval_covers_the_true_ratio_nineteen_times_in_twenty():
     hits = 0
     for _ in range(2000):
         common = rng.normal(0, 0.5, 5)
-        found = wsn.ratio(rng.normal(1.5, 0.3, 5) + common, rng.normal(3.0, 0.3, 5) + common)
+        found = wsn.estimates.ratio_of_means(
+            rng.normal(1.5, 0.3, 5) + common, rng.normal(3.0, 0.3, 5) + common
+        )
         hits += found.low <= 0.5 <= found.high
     assert hits / 2000 == pytest.approx(0.95, abs=0.02)
 
 
 def test_a_ratio_without_a_denominator_has_no_bounds():
     for a, b in (([1.0], [2.0]), ([1.0, 2.0, 3.0], [0.1, -0.1, 0.05])):
-        found = wsn.ratio(a, b)
+        found = wsn.estimates.ratio_of_means(a, b)
         assert (found.low, found.high) == (-math.inf, math.inf)
     with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\); as many of both, at least 1"):
-        wsn.ratio([1.0, 2.0], [1.0, 2.0, 3.0])
+        wsn.estimates.ratio_of_means([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(

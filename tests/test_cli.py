@@ -56,7 +56,7 @@ def test_run_makes_what_is_missing_and_says_so(small):
     assert "sparse_mlp.smoke.yml" in said
     runs = runs_of(small)
     assert len(runs) == len(set(runs)) == 12
-    assert wsn.default_store().keys() == set(map(wsn.key, runs))
+    assert wsn.default_store().keys() == set(map(wsn.spec_key, runs))
     assert re.search(r"12\s+12\s+0\s+0\s+0:00:00", said), said
     assert wsn_command("run", small) == (0, "")
 
@@ -73,7 +73,7 @@ def test_status_counts_and_names_what_failed(small, monkeypatch):
     code, said = wsn_command("run", small, "--workers", "1")
     assert code == 1
     assert "1 of 12 runs failed" in said.replace("\n", " ")
-    for part in (wsn.key(bad), "ArithmeticError: seven is not eight", "fails_once", "LastLayerDensity"):
+    for part in (wsn.spec_key(bad), "ArithmeticError: seven is not eight", "fails_once", "LastLayerDensity"):
         assert part in said
     monkeypatch.undo()
     monkeypatch.chdir(small.parent.parent)
@@ -83,7 +83,7 @@ def test_status_counts_and_names_what_failed(small, monkeypatch):
     code, said = wsn_command("status")
     assert code == 0
     assert re.search(r"sparse_mlp\.smoke\s+12\s+11\s+1\s+1\s+1 *\n", said), said
-    assert f"{wsn.key(bad)} failed: ArithmeticError: seven is not eight" in said
+    assert f"{wsn.spec_key(bad)} failed: ArithmeticError: seven is not eight" in said
     store.checkpoint(bad).remove()
     assert wsn_command("run", small, "--workers", "1")[0] == 0
     assert re.search(r"sparse_mlp\.smoke\s+12\s+12\s+0\s+0\s+0 *\n", wsn_command("status", small)[1])
@@ -94,22 +94,22 @@ def test_gc_removes_what_no_sweep_needs_and_never_a_record(small):
     store, (first, second, *_) = wsn.default_store(), runs_of(small)
     before = store.keys()
     store.checkpoint(first).write(b"state")
-    store.note_failure(wsn.Failure(experiment=first, error="e", traceback="t"))
+    store.note_failure(wsn.store.Failure(experiment=first, error="e", traceback="t"))
     other = specs.ExampleLabels(data=wsn.Digits())
     store.checkpoint(other).write(b"state")
-    store.note_failure(wsn.Failure(experiment=other, error="e", traceback="t"))
+    store.note_failure(wsn.store.Failure(experiment=other, error="e", traceback="t"))
     (store.path / ".x.json.0.tmp").write_text("half")
-    path = store.path / f"{wsn.key(second)}.json"
+    path = store.path / f"{wsn.spec_key(second)}.json"
     path.write_text(path.read_text()[:100])
     store.set_aside(second)
-    removed = f"checkpoints/{wsn.key(first)}.0.safetensors\nfailures/{wsn.key(first)}.json\n"
+    removed = f"checkpoints/{wsn.spec_key(first)}.0.safetensors\nfailures/{wsn.spec_key(first)}.json\n"
     assert wsn_command("gc", "--dry-run") == (0, f"{removed}2 files would be removed, 2 left for --all\n")
     assert wsn_command("gc") == (0, f"{removed}2 files removed, 2 left for --all\n")
     code, said = wsn_command("gc", "--all")
     assert (code, said.splitlines()[0]) == (0, ".x.json.0.tmp")
     assert said.endswith("2 files removed, 0 left for --all\n")
-    assert store.keys() == before - {wsn.key(second)}
-    assert store.under_way() == set(store.failures()) == {wsn.key(other)}
+    assert store.keys() == before - {wsn.spec_key(second)}
+    assert store.under_way() == set(store.failures()) == {wsn.spec_key(other)}
     assert wsn_command("gc", "--all") == (0, "0 files removed, 0 left for --all\n")
 
 
@@ -263,7 +263,7 @@ def test_every_profile_has_its_runs_and_they_are_specs(file, tmp_path, monkeypat
     if file.stem.startswith("your_network") and file.stem != "your_network.gpu":
         monkeypatch.setattr(your_network.data, "num_classes", lambda _: 10)
     runs = next(iter(book.chapter_stages(p, store=wsn.Store(tmp_path))))
-    keys = {specs.key(run) for run in runs}
+    keys = {specs.spec_key(run) for run in runs}
     assert len(keys) > 4
     assert all(run.training.epochs >= 1 for run in runs if isinstance(run, wsn.Experiment))
 
@@ -275,7 +275,7 @@ def test_the_published_records_are_those_of_the_profiles_they_were_made_with(mon
     finished = store.keys()
     for file in (ROOT / "params").glob("*.cpu.yml"):
         stages = list(book.chapter_stages(book.read_parameters(file), store=store))
-        assert {specs.key(run) for runs in stages for run in runs} <= finished, file.name
+        assert {specs.spec_key(run) for runs in stages for run in runs} <= finished, file.name
 
 
 def test_a_chapter_asks_for_no_run_that_wsn_run_does_not_make():

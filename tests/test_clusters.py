@@ -93,7 +93,7 @@ def test_one_exception_in_a_hundred_is_reported_with_its_traceback_and_its_spec(
         assert "in allocate" in failure.traceback
         assert failure.traceback in caught.value.__notes__[0]
         assert repr(IMPOSSIBLE) in caught.value.__notes__[0]
-        assert store.failures() == {wsn.key(IMPOSSIBLE): failure}
+        assert store.failures() == {wsn.spec_key(IMPOSSIBLE): failure}
         noted(lost=99 - len(store.keys()), how="99 records; the failure has its spec and its traceback")
 
 
@@ -104,7 +104,7 @@ def test_only_so_many_runs_are_with_the_scheduler_at_once(client, tmp_path, monk
     wsn.run_missing(runs, store=store, executor=client, progress=seen.append)
     assert max(len(p.under_way) for p in seen) == 5
     assert seen[-1].done == 17
-    assert store.keys() == set(map(wsn.key, runs))
+    assert store.keys() == set(map(wsn.spec_key, runs))
 
 
 @pytest.mark.parametrize(("resources", "places"), [(None, 2), ({"GPU": 0.5}, 2), ({"GPU": 0.25}, 2)])
@@ -174,11 +174,11 @@ def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client,
     with monkeypatch.context() as patch:
         patch.setattr(clusters, "_work_here", deadly)
         with pytest.raises(
-            wsn.SweepError, match=f"1 of 3 runs failed, .* {wsn.key(runs[2])} with KilledWork"
+            wsn.SweepError, match=f"1 of 3 runs failed, .* {wsn.spec_key(runs[2])} with KilledWork"
         ):
             sweep(runs, store, client)
     assert [run in store for run in runs] == [True, True, False]
-    assert list(store.failures()) == [wsn.key(runs[2])]
+    assert list(store.failures()) == [wsn.spec_key(runs[2])]
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def test_the_command_hands_its_runs_to_the_scheduler_that_it_is_told_of(tmp_path
         executed = own.run(lambda dask_worker: dask_worker.state.executed_count)
     assert done.returncode == 0, done.stderr
     (stage,) = book.chapter_stages(book.read_parameters(file), store=wsn.Store(place))
-    assert wsn.Store(place).keys() == set(map(wsn.key, stage))
+    assert wsn.Store(place).keys() == set(map(wsn.spec_key, stage))
     assert len(stage) == 6 and sum(executed.values()) >= 6
 
 

@@ -107,9 +107,9 @@ def experiment(model, batch_size: int = 100, train_size: int | None = 200) -> ws
 
 
 def test_keys_never_change():
-    assert wsn.key(mobilenet(0.25)) == "c573d7923e763cb47920"
-    assert wsn.key(WIDE) == "a97aa0c0f049f109d5c0"
-    assert wsn.key(SWIN) == "4ba87a04efed60eb8d42"
+    assert wsn.spec_key(mobilenet(0.25)) == "c573d7923e763cb47920"
+    assert wsn.spec_key(WIDE) == "a97aa0c0f049f109d5c0"
+    assert wsn.spec_key(SWIN) == "4ba87a04efed60eb8d42"
 
 
 def test_options_have_one_form():
@@ -118,9 +118,11 @@ def test_options_have_one_form():
         mobilenet(2.0),
         wsn.CustomSpec(SMALL, options={"num_classes": 10.0, "width_mult": 2}),
     ]
-    assert len(set(specs_of_one)) == len({wsn.key(s) for s in specs_of_one}) == 1
+    assert len(set(specs_of_one)) == len({wsn.spec_key(s) for s in specs_of_one}) == 1
     assert len({wsn.CustomSpec("a.b", options={"x": x}) for x in (True, 1, "1", (1,), None, 1.5)}) == 6
-    assert len({wsn.key(wsn.CustomSpec("a.b", options={"x": x})) for x in (True, 1, "1", (1,), None)}) == 5
+    assert (
+        len({wsn.spec_key(wsn.CustomSpec("a.b", options={"x": x})) for x in (True, 1, "1", (1,), None)}) == 5
+    )
     assert wsn.CustomSpec("a.b", options={"x": [1, 2.0]}).options == Options({"x": (1, 2)})
     assert Options({"x": 1}) != {"x": 1}
 
@@ -141,7 +143,7 @@ def test_options_cannot_be_changed():
 def test_specs_survive_json_and_pickle(spec):
     again = specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec))))
     assert again == spec == pickle.loads(pickle.dumps(spec))
-    assert wsn.key(again) == wsn.key(spec)
+    assert wsn.spec_key(again) == wsn.spec_key(spec)
     assert hash(again) == hash(spec)
 
 
@@ -229,14 +231,14 @@ def test_bad_values_are_named(make, message):
 def test_the_wide_network_has_the_bases_number_of_weights(base, wide, rule):
     spec = wsn.CustomSparsity(base, wide, allocation=rule)
     model = wsn.build(spec, seed=3)
-    kept = wsn.allocation(spec)
+    kept = wsn.weights_per_layer(spec)
     assert wsn.num_weights(model) == sum(kept.values()) == wsn.num_weights(wsn.build(base))
     present = {n: int((m.weight != 0).sum()) for n, m in masks.weight_layers(model).items()}
     assert present == kept
-    assert wsn.connectivity(model) == sum(kept.values()) / sum(wsn.allocation(wide).values())
+    assert wsn.connectivity(model) == sum(kept.values()) / sum(wsn.weights_per_layer(wide).values())
     if isinstance(rule, wsn.LastLayerDensity):
         last = list(kept)[-1]
-        assert kept[last] == round(0.2 * wsn.allocation(wide)[last])
+        assert kept[last] == round(0.2 * wsn.weights_per_layer(wide)[last])
 
 
 def test_the_wide_network_may_be_the_base():
@@ -258,10 +260,12 @@ def test_initialisation_and_mask_derive_from_the_seed():
     torch.manual_seed(specs.derive_seed(1, "initialisation"))
     by_hand = Net(13)
     generator = torch.Generator().manual_seed(specs.derive_seed(1, "mask"))
-    masks.sparsify(by_hand, allocation=wsn.allocation(spec), initialisation="unscaled", generator=generator)
+    masks.sparsify(
+        by_hand, allocation=wsn.weights_per_layer(spec), initialisation="unscaled", generator=generator
+    )
     assert torch.equal(a, by_hand.inner.weight)
     released = wsn.build(replace(spec, initialisation="released"), seed=1).inner.weight
-    scale = (wsn.allocation(spec)["inner"] / 13**2) ** -0.5
+    scale = (wsn.weights_per_layer(spec)["inner"] / 13**2) ** -0.5
     torch.testing.assert_close(released, scale * a)
 
 
@@ -278,7 +282,7 @@ def test_excluded_layers_stay_dense():
 
 
 def test_a_shared_weight_counts_once():
-    assert wsn.allocation(net(5, tied=True)) == {"first": 45, "depthwise": 45, "inner": 25, "last": 50}
+    assert wsn.weights_per_layer(net(5, tied=True)) == {"first": 45, "depthwise": 45, "inner": 25, "last": 50}
     sparse = wsn.CustomSparsity(net(5, tied=True), net(13, tied=True), exclude=["inner"])
     assert wsn.is_reachable(replace(sparse, exclude=()))
     with pytest.raises(ValueError, match="inner.weight and again.weight are one tensor; exclude inner"):
@@ -366,7 +370,7 @@ def test_a_sparse_network_of_ones_own_trains_and_keeps_its_mask(tmp_path):
     assert wsn.run_missing(runs, store=store, progress=False) == 3
     records = [store.load(run) for run in runs]
     assert [r.network["num_weights"] for r in records] == [190, 702, 190]
-    assert records[2].network["weights_per_layer"] == wsn.allocation(runs[2].model)
+    assert records[2].network["weights_per_layer"] == wsn.weights_per_layer(runs[2].model)
     data = wsn.load_data(runs[2].data)
     model = wsn.build(runs[2].model, seed=0)
     outcome = training.train(model, data, runs[2].training, seed=0)

@@ -42,7 +42,7 @@ def write_idx(arrays, root):
     return raw
 
 
-def same(a: wsn.Dataset, b: wsn.Dataset) -> bool:
+def same(a: wsn.data.Dataset, b: wsn.data.Dataset) -> bool:
     return all(
         torch.equal(x, y)
         for s in ("train", "test")

@@ -16,7 +16,7 @@ def axes(*shape: int):
 
 
 def drawn(ax) -> pd.DataFrame:
-    return wsn.drawn_data(ax.figure)
+    return wsn.plot.drawn_data(ax.figure)
 
 
 def summary(widths: list[int]) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def summary(widths: list[int]) -> pd.DataFrame:
 def test_lines_with_bands():
     curves = {"largest layer first": summary([5, 11, 23]), "uniform density": summary([5, 11])}
     ax = axes()
-    wsn.plot_widening(curves, ax=ax, baseline=0.7)
+    wsn.plot.widening(curves, ax=ax, baseline=0.7)
     table = drawn(ax)
     assert "value" not in table
     assert set(table["series"]) == set(curves)  # the baseline is a guide
@@ -40,7 +40,7 @@ def test_lines_with_bands():
 def test_lines_with_bars():
     families = {8: summary([8, 12, 27]), 12: summary([12, 27])}
     ax = axes()
-    wsn.plot_families(families, ax=ax)
+    wsn.plot.families(families, ax=ax)
     table = drawn(ax)
     bars = table[table["series"].notna()]
     assert len(table) - len(bars) == 2  # the filled circles of the dense networks
@@ -67,7 +67,7 @@ def test_places_may_have_names():
 def test_an_interval_without_an_end_has_no_bar():
     family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.4, -np.inf], "high": [0.7, np.inf]}, index=[1, 2])
     ax = axes()
-    wsn.plot_families({8: family}, ax=ax)
+    wsn.plot.families({8: family}, ax=ax)
     bars = drawn(ax).dropna(subset="series").set_index("x")
     assert bars["y"].tolist() == [50, 60]
     assert bars.loc[1, ["low", "high"]].tolist() == [40, 70]
@@ -77,7 +77,7 @@ def test_an_interval_without_an_end_has_no_bar():
 def test_a_grid_of_cells_is_named_by_its_ticks():
     grid = pd.DataFrame([[0.9, np.nan], [0.75, 0.5]], index=[0.2, 1.0], columns=[5, 10])
     ax = axes()
-    wsn.plot_connectivity_grid(grid, baseline=0.75, ax=ax)
+    wsn.plot.connectivity_grid(grid, baseline=0.75, ax=ax)
     table = drawn(ax)
     assert table.to_dict("list") == {
         "panel": ["1"] * 3, "x": ["5", "5", "10"], "y": ["0.2", "1", "1"], "value": [90, 75, 50]

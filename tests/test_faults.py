@@ -70,7 +70,7 @@ def test_a_killed_notebook_kernel_loses_no_record_and_no_epoch_that_was_kept(tmp
             client.wait_for_ready(timeout=120)
             client.execute(KERNEL.format(folder=str(folder)))
             deadline = time.monotonic() + 120
-            while wsn.key(long) not in store.under_way():
+            while wsn.spec_key(long) not in store.under_way():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             os.kill(kernel.provisioner.pid, signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_a_damaged_record_is_named_set_aside_and_made_again(kind, tmp_path):
     store = wsn.Store(tmp_path)
     sweep(store)
     good = store.load(RUNS[1])
-    path = tmp_path / f"{wsn.key(RUNS[1])}.json"
+    path = tmp_path / f"{wsn.spec_key(RUNS[1])}.json"
     with fault(f"a {kind.replace('flipped', 'bit-flipped')} record") as noted:
         damage(path, kind)
         damaged = path.read_bytes()
@@ -167,7 +167,7 @@ def test_a_damaged_record_is_named_set_aside_and_made_again(kind, tmp_path):
 
 def test_a_published_record_that_is_damaged_is_made_again_beside_it(tmp_path):
     sweep(wsn.Store(tmp_path / "published"), RUNS[:1])
-    path = tmp_path / "published" / f"{wsn.key(RUNS[0])}.json"
+    path = tmp_path / "published" / f"{wsn.spec_key(RUNS[0])}.json"
     damage(path, "torn")
     damaged = path.read_bytes()
     store = wsn.Store(tmp_path / "own", also=[tmp_path / "published"])
@@ -274,7 +274,7 @@ HOSTILE = [
 def test_a_record_with_a_hostile_spec_runs_no_code_and_is_refused(spec, tmp_path, nothing_runs):
     store = wsn.Store(tmp_path / "store")
     sweep(store, RUNS[:1])
-    path = tmp_path / "store" / f"{wsn.key(RUNS[0])}.json"
+    path = tmp_path / "store" / f"{wsn.spec_key(RUNS[0])}.json"
     content = json.loads(path.read_text())["content"]
     path.write_text(sealed(content | {"spec": spec}))
     for read in (store.load, lambda run: store.summaries([run])):

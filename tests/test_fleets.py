@@ -20,7 +20,7 @@ DENSITIES = (0.2, 0.5, 0.9)
 
 
 @pytest.fixture(scope="module")
-def digits() -> wsn.Dataset:
+def digits() -> wsn.data.Dataset:
     return wsn.load_data(wsn.Digits(validation_size=200))
 
 
@@ -38,7 +38,7 @@ def assert_as_alone(models, data, protocols, seeds, compiled) -> list:
     expected = [
         training.train(net, data, p, seed=s) for net, p, s in zip(alone, protocols, seeds, strict=True)
     ]
-    found = wsn.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
+    found = wsn.training.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
     for a, b in zip(found, expected, strict=True):
         assert (a.status, a.reported_epoch) == (b.status, b.reported_epoch)
         assert list(a.history) == list(b.history)
@@ -73,7 +73,7 @@ def test_a_compiled_step_is_the_gradient_in_double_precision(digits, changes, wi
     net, rate, size = wsn.build(spec, seed=1), 0.25, 43
     exact = copy.deepcopy(net).double()
     data = replace(digits, train=digits.train.take(torch.arange(size)))
-    wsn.train_fleet(
+    wsn.training.train_fleet(
         [net], data, [protocol(epochs=1, batch_size=50, learning_rate=rate)], seeds=[0], compiled=True
     )
     x = digits.normalise(data.train.images).double()
@@ -141,7 +141,7 @@ def test_a_member_that_diverges_leaves_the_others_alone(digits, compiled):
     assert len(found[1].history["train_loss"]) < 4
     assert len({len(values) for values in found[1].history.values()}) == 1
     assert np.isnan(found[1].history["test_accuracy"][-1])
-    alone = wsn.train_fleet(
+    alone = wsn.training.train_fleet(
         [wsn.build(WIDE)], digits, [protocol(learning_rate=1e20)], seeds=[0], compiled=compiled
     )
     assert alone[0].status == "diverged"
@@ -150,14 +150,14 @@ def test_a_member_that_diverges_leaves_the_others_alone(digits, compiled):
 def test_choosing_on_validation_needs_validation_images(compiled):
     data, protocols = wsn.load_data(wsn.Digits()), [protocol(report="best_validation")]
     with pytest.raises(ValueError, match="there is no validation split"):
-        wsn.train_fleet([wsn.build(WIDE)], data, protocols, seeds=[0], compiled=compiled)
+        wsn.training.train_fleet([wsn.build(WIDE)], data, protocols, seeds=[0], compiled=compiled)
 
 
 def test_a_member_does_not_depend_on_the_others(digits, compiled):
     def trained(seeds, *, rate=0.1):
         models = [wsn.to_sparse(wsn.build(WIDE, seed=s)) for s in seeds]
         protocols = [protocol(), *(protocol(learning_rate=rate) for _ in seeds[1:])]
-        return wsn.train_fleet(models, digits, protocols, seeds=seeds, compiled=compiled)
+        return wsn.training.train_fleet(models, digits, protocols, seeds=seeds, compiled=compiled)
 
     first, second = trained([0, 1]), trained([0, 0, 8], rate=1e20)
     tolerance = 0 if compiled else 1e-5
@@ -178,7 +178,7 @@ def test_unequal_members_are_refused(digits):
         ([net], [protocol(precision="bfloat16")], [0], "precision 'bfloat16'"),
     ):
         with pytest.raises(ValueError, match=message):
-            wsn.train_fleet(models, digits, protocols, seeds=seeds)
+            wsn.training.train_fleet(models, digits, protocols, seeds=seeds)
 
 
 # -- in sweeps --
@@ -262,7 +262,9 @@ def test_runs_of_one_shape_and_protocol_are_together_and_others_are_split(runs, 
     seconds = [options.pop("seconds")] * len(runs)
     work = sweeps._fleets(runs, seconds, **options)
     assert [len(together) for together, _ in work] == sizes
-    assert sorted(wsn.key(r) for together, _ in work for r in together) == sorted(map(wsn.key, runs))
+    assert sorted(wsn.spec_key(r) for together, _ in work for r in together) == sorted(
+        map(wsn.spec_key, runs)
+    )
     assert sum(each for _, each in work) == pytest.approx(sum(seconds))
 
 

@@ -31,7 +31,7 @@ ALT = "A line of test accuracy that rises with the width of the network and then
 def page() -> dict:
     """A clean page with one figure, drawn from one record."""
     picture = {"output_type": "display_data", "data": {"image/png": "aGVsbG8=", "text/plain": "<Figure>"}}
-    made = {"output_type": "display_data", "data": {gates.PROVENANCE_TYPE: {"keys": [wsn.key(RUN)]}}}
+    made = {"output_type": "display_data", "data": {gates.PROVENANCE_TYPE: {"keys": [wsn.spec_key(RUN)]}}}
     return {
         "metadata": {},
         "cells": [
@@ -163,11 +163,14 @@ def test_a_record_that_is_missing_damaged_or_of_another_spec_is_refused(records)
     good = file.read_text()
     file.write_text(Record(experiment=other, status="finished", history={}).to_json())
     (sentence,) = refused(page(), records)
-    assert f"was made by another spec, of key {wsn.key(other)}" in sentence
+    assert f"was made by another spec, of key {wsn.spec_key(other)}" in sentence
     file.write_text(good.replace("finished", "diverged"))
     assert "does not match its checksum" in refused(page(), records)[0]
     file.unlink()
-    assert f"the record {wsn.key(RUN)} behind a figure is missing from records" in refused(page(), records)[0]
+    assert (
+        f"the record {wsn.spec_key(RUN)} behind a figure is missing from records"
+        in refused(page(), records)[0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def test_arc_cosine_is_its_integral(order, cosine):
     )
     whole, _ = integrate.quad(angular, 0, 2 * np.pi, points=corners, epsabs=1e-12)
     radial = 2**order * {0: 1, 1: 1, 2: 2}[order]
-    assert wsn.arc_cosine(x, y, order=order) == pytest.approx(whole * radial / (2 * np.pi), rel=1e-9)
+    assert wsn.kernels.arc_cosine(x, y, order=order) == pytest.approx(whole * radial / (2 * np.pi), rel=1e-9)
 
 
 def test_the_kernel_of_a_zero_vector_is_zero():
     x = RNG.normal(size=7)
-    assert [float(wsn.arc_cosine(np.zeros(7), x, order=order)) for order in (0, 1, 2)] == [0, 0, 0]
-    found = wsn.kernel_distance(np.zeros(7), x, width=5, density=0.3)
+    assert [float(wsn.kernels.arc_cosine(np.zeros(7), x, order=order)) for order in (0, 1, 2)] == [0, 0, 0]
+    found = wsn.kernels.kernel_distance(np.zeros(7), x, width=5, density=0.3)
     assert (float(found.squared_bias), float(found.variance)) == (0, 0)
 
 
@@ -56,12 +56,12 @@ def test_the_kernel_of_a_zero_vector_is_zero():
 
 def test_enumeration_is_the_sum_over_masks():
     x, y, p = *RNG.normal(size=(2, 5)), 0.3
-    found = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    found = wsn.kernels.masked_kernels(x, y, density=p, method="enumeration")
     for order, value in ((1, found.first), (2, found.second)):
         total = sum(
             p ** sum(s)
             * (1 - p) ** (5 - sum(s))
-            * wsn.arc_cosine(np.array(s) * x, np.array(s) * y, order=order)
+            * wsn.kernels.arc_cosine(np.array(s) * x, np.array(s) * y, order=order)
             for s in product((0, 1), repeat=5)
         )
         assert value.item() == pytest.approx(total / p**order, rel=1e-12)
@@ -72,9 +72,9 @@ def test_enumeration_is_the_sum_over_masks():
 def test_quadrature_is_enumeration_within_its_stated_error(pairs, d):
     x, y = pairs(5, d)
     p = np.array([1.0, 0.7, 0.3, 0.1, 0.02])
-    exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    exact = wsn.kernels.masked_kernels(x, y, density=p, method="enumeration")
     for directions in (64, 512):
-        found = wsn.masked_kernels(x, y, density=p, directions=directions)
+        found = wsn.kernels.masked_kernels(x, y, density=p, directions=directions)
         assert np.all(abs(found.first - exact.first) <= 2 * found.first_error + 1e-12)
         assert np.all(abs(found.second - exact.second) <= 2 * found.second_error + 1e-12)
         assert np.all(abs(found.first_bias - exact.first_bias) <= 2 * found.first_error + 1e-12)
@@ -87,8 +87,8 @@ def test_quadrature_is_enumeration_within_its_stated_error(pairs, d):
 def test_quadrature_is_sampling_within_its_standard_error(pairs):
     x, y = pairs(7, 97)
     p = np.array([0.4, 0.1, 0.03])
-    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=5000)
-    found = wsn.masked_kernels(x, y, density=p)
+    sampled = wsn.kernels.masked_kernels(x, y, density=p, method="sampling", num_masks=5000)
+    found = wsn.kernels.masked_kernels(x, y, density=p)
     for a, b, error in (
         (found.first, sampled.first, sampled.first_error),
         (found.second, sampled.second, sampled.second_error),
@@ -100,7 +100,7 @@ def test_quadrature_is_sampling_within_its_standard_error(pairs):
 
 def digit_pairs(pairs: int, d: int):
     data = wsn.load_data(wsn.Digits())
-    return wsn.take_pairs(data.normalise(data.test.images).numpy(), num_pairs=pairs)
+    return wsn.kernels.take_pairs(data.normalise(data.test.images).numpy(), num_pairs=pairs)
 
 
 @pytest.mark.parametrize(("pairs", "d"), [(gaussian_pairs, 784), (image_pairs, 784), (digit_pairs, 64)])
@@ -108,18 +108,18 @@ def test_quadrature_sampling_and_simulation_agree_down_to_a_few_weights_a_unit(p
     """Densities from 1 to 0.004; Theorem 1's mean and distance against masks and against networks."""
     x, y = pairs(3, d)
     p = np.array([1.0, 0.25, 0.06, 0.015, 0.004])
-    found = wsn.masked_kernels(x, y, density=p)
-    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=4000)
+    found = wsn.kernels.masked_kernels(x, y, density=p)
+    sampled = wsn.kernels.masked_kernels(x, y, density=p, method="sampling", num_masks=4000)
     for name in ("first", "second"):
         stated = getattr(found, f"{name}_error") + 4.5 * getattr(sampled, f"{name}_error")
         value = getattr(found, name)
         assert np.all(abs(value - getattr(sampled, name)) <= stated + 1e-9 * abs(value))
-    dense = wsn.arc_cosine(x, y, order=1) / d
+    dense = wsn.kernels.arc_cosine(x, y, order=1) / d
     for density in p:
         width, n = 16, 300
-        kernels, _ = wsn.simulate_kernels(x, y, widths=[width], density=[density], num_networks=n)
+        kernels, _ = wsn.kernels.simulate_kernels(x, y, widths=[width], density=[density], num_networks=n)
         squared = ((kernels - dense) ** 2).mean(axis=1)
-        expected = wsn.kernel_distance(x, y, width=width, density=density).total.mean()
+        expected = wsn.kernels.kernel_distance(x, y, width=width, density=density).total.mean()
         assert abs(squared.mean() - expected) < 4.5 * squared.std() / np.sqrt(n)
 
 
@@ -128,9 +128,9 @@ def test_the_standard_error_of_sampling_is_that_of_a_mean_over_masks():
     p, n = 0.4, 20_000
     masks = np.array(list(product((0, 1), repeat=7)))
     weights = p ** masks.sum(1) * (1 - p) ** (7 - masks.sum(1))
-    sampled = wsn.masked_kernels(x, y, density=p, method="sampling", num_masks=n)
+    sampled = wsn.kernels.masked_kernels(x, y, density=p, method="sampling", num_masks=n)
     for order, error in ((1, sampled.first_error), (2, sampled.second_error)):
-        values = wsn.arc_cosine(masks * x, masks * y, order=order) / p**order
+        values = wsn.kernels.arc_cosine(masks * x, masks * y, order=order) / p**order
         deviation = np.sqrt(weights @ values**2 - (weights @ values) ** 2)
         assert error.item() == pytest.approx(deviation / np.sqrt(n), rel=0.05)
 
@@ -139,20 +139,20 @@ def test_near_parallel_and_parallel_inputs():
     x = np.abs(gaussian_pairs(1, 11)[0])
     p = np.array([0.6, 0.1])
     for y in (x * 2, x + 1e-3 * gaussian_pairs(1, 11, seed=3)[1], x + 0.1 * gaussian_pairs(1, 11, seed=4)[1]):
-        exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
-        found = wsn.masked_kernels(x, y, density=p)
+        exact = wsn.kernels.masked_kernels(x, y, density=p, method="enumeration")
+        found = wsn.kernels.masked_kernels(x, y, density=p)
         assert np.all(abs(found.first - exact.first) <= 2 * found.first_error + 1e-12)
         assert np.allclose(found.first, exact.first, rtol=3e-4)
         assert np.allclose(found.second, exact.second, rtol=3e-4)
-    opposite = wsn.masked_kernels(x, -x, density=p)
+    opposite = wsn.kernels.masked_kernels(x, -x, density=p)
     assert np.allclose(opposite.first, 0, atol=1e-12)
     assert np.allclose(opposite.second, 0, atol=1e-12)
 
 
 def test_at_density_1_the_distance_is_the_dense_variance():
     x, y = gaussian_pairs(3, 13)
-    found = wsn.kernel_distance(x, y, width=29, density=1.0)
-    k1, k2 = (wsn.arc_cosine(x, y, order=order) for order in (1, 2))
+    found = wsn.kernels.kernel_distance(x, y, width=29, density=1.0)
+    k1, k2 = (wsn.kernels.arc_cosine(x, y, order=order) for order in (1, 2))
     assert np.all(found.squared_bias == 0)
     assert np.allclose(found.variance, (k2 - k1**2) / (13**2 * 29))
     assert np.array_equal(found.total, found.variance)
@@ -162,7 +162,7 @@ def test_at_density_1_the_distance_is_the_dense_variance():
 def test_simulated_networks_have_the_distance_of_theorem_1(density, scaled_by):
     x, y = image_pairs(40, 47)
     width, n = 11, 3000
-    kernels, _ = wsn.simulate_kernels(
+    kernels, _ = wsn.kernels.simulate_kernels(
         x,
         y,
         widths=[width],
@@ -170,55 +170,61 @@ def test_simulated_networks_have_the_distance_of_theorem_1(density, scaled_by):
         num_networks=n,
         scaled_by=None if scaled_by is None else [scaled_by],
     )
-    squared = ((kernels - wsn.arc_cosine(x, y, order=1) / 47) ** 2).mean(axis=1)
-    expected = wsn.kernel_distance(x, y, width=width, density=density, scaled_by=scaled_by).total.mean()
+    squared = ((kernels - wsn.kernels.arc_cosine(x, y, order=1) / 47) ** 2).mean(axis=1)
+    expected = wsn.kernels.kernel_distance(
+        x, y, width=width, density=density, scaled_by=scaled_by
+    ).total.mean()
     assert abs(squared.mean() - expected) < 4 * squared.std() / np.sqrt(n)
     assert squared.std() / np.sqrt(n) < 0.05 * expected
 
 
 def test_shapes_follow_the_arguments():
     x, y = gaussian_pairs(3, 7)
-    assert wsn.kernel_distance(x[0], y[0], width=5, density=0.5).total.shape == ()
-    assert wsn.kernel_distance(x, y, width=5, density=0.5).total.shape == (3,)
-    assert wsn.kernel_distance(x[0], y[0], width=[5, 10], density=[0.5, 0.25]).total.shape == (2,)
-    assert wsn.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25], scaled_by=0.5).total.shape == (3, 2)
-    one = wsn.kernel_distance(x[1], y[1], width=10, density=0.25).total
-    assert one == pytest.approx(wsn.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25]).total[1, 1])
+    assert wsn.kernels.kernel_distance(x[0], y[0], width=5, density=0.5).total.shape == ()
+    assert wsn.kernels.kernel_distance(x, y, width=5, density=0.5).total.shape == (3,)
+    assert wsn.kernels.kernel_distance(x[0], y[0], width=[5, 10], density=[0.5, 0.25]).total.shape == (2,)
+    assert wsn.kernels.kernel_distance(
+        x, y, width=[5, 10], density=[0.5, 0.25], scaled_by=0.5
+    ).total.shape == (3, 2)
+    one = wsn.kernels.kernel_distance(x[1], y[1], width=10, density=0.25).total
+    assert one == pytest.approx(
+        wsn.kernels.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25]).total[1, 1]
+    )
 
 
 # -- closed forms -----------------------------------------------------------------------------
 
 
 def test_eq_4_and_24_by_hand():
-    assert wsn.paper_distance(width=100, density=0.25, dimension=784) == pytest.approx(
+    assert wsn.kernels.paper_distance(width=100, density=0.25, dimension=784) == pytest.approx(
         (0.25 + 7.84 * (1 - 1 / np.pi**2)) / 3136
     )
-    assert wsn.paper_distance(width=100, density=0.25, dimension=784, same_input=True) == pytest.approx(
-        (1.25 + 3 / 196) / 100
-    )
-    assert wsn.paper_minimiser(base_width=8, dimension=784) == pytest.approx(np.sqrt(8 / 3136))
+    assert wsn.kernels.paper_distance(
+        width=100, density=0.25, dimension=784, same_input=True
+    ) == pytest.approx((1.25 + 3 / 196) / 100)
+    assert wsn.kernels.paper_minimiser(base_width=8, dimension=784) == pytest.approx(np.sqrt(8 / 3136))
 
 
 @pytest.mark.parametrize(("base_width", "dimension"), [(1, 17), (8, 784), (64, 3072)])
 def test_the_minimiser_of_eq_4(base_width, dimension):
-    best = wsn.paper_distance_minimiser(base_width=base_width, dimension=dimension)
+    best = wsn.kernels.paper_distance_minimiser(base_width=base_width, dimension=dimension)
 
     def distance(p):
-        return wsn.paper_distance(width=base_width / p, density=p, dimension=dimension)
+        return wsn.kernels.paper_distance(width=base_width / p, density=p, dimension=dimension)
 
     assert distance(best) < min(distance(best * 1.01), distance(best * 0.99))
     grid = np.geomspace(0.001, 1, 400)
-    assert wsn.minimum(grid, distance(grid))[0] == pytest.approx(best, rel=1e-2)
+    assert wsn.kernels.lowest_point(grid, distance(grid))[0] == pytest.approx(best, rel=1e-2)
 
 
 @pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
 def test_corrections_are_the_first_order_in_the_odds_of_absence(pairs):
     x, y = pairs(4, 1999)
     p = 0.5
-    exact = wsn.masked_kernels(x, y, density=p)
+    exact = wsn.kernels.masked_kernels(x, y, density=p)
     first, second = theory.corrections(x, y)
     scale = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1) / 1999
-    difference = exact.second[:, 0] - wsn.arc_cosine(x, y, order=2)
+    difference = exact.second[:, 0] - wsn.kernels.arc_cosine(x, y, order=2)
     assert np.allclose(exact.first_bias[:, 0] / scale, first / scale, rtol=0.03, atol=2e-3)
     assert np.allclose(difference, second, rtol=0.01)
     parallel, _ = theory.corrections(x, 3 * x)
@@ -228,16 +234,16 @@ def test_corrections_are_the_first_order_in_the_odds_of_absence(pairs):
 def test_the_corrected_distance_is_good_while_many_inputs_are_left():
     x, y = image_pairs(20, 499)
     p = np.array([0.5, 0.1])
-    exact = wsn.kernel_distance(x, y, width=8 / p, density=p).total
-    assert np.allclose(wsn.corrected_distance(x, y, width=8 / p, density=p), exact, rtol=0.05)
+    exact = wsn.kernels.kernel_distance(x, y, width=8 / p, density=p).total
+    assert np.allclose(wsn.kernels.corrected_distance(x, y, width=8 / p, density=p), exact, rtol=0.05)
 
 
 def test_the_corrected_variance_is_right_to_first_order():
     x, y = image_pairs(20, 97)
-    exact = wsn.kernel_distance(x, y, width=1, density=0.8).variance
-    bias = wsn.corrected_distance(x, y, width=np.inf, density=0.8)[:, 0]
-    corrected = wsn.corrected_distance(x, y, width=1, density=0.8)[:, 0] - bias
-    dense = wsn.kernel_distance(x, y, width=1, density=1.0).variance
+    exact = wsn.kernels.kernel_distance(x, y, width=1, density=0.8).variance
+    bias = wsn.kernels.corrected_distance(x, y, width=np.inf, density=0.8)[:, 0]
+    corrected = wsn.kernels.corrected_distance(x, y, width=1, density=0.8)[:, 0] - bias
+    dense = wsn.kernels.kernel_distance(x, y, width=1, density=1.0).variance
     assert np.allclose(corrected / dense, exact / dense, rtol=0, atol=2e-4)
 
 
@@ -245,25 +251,25 @@ def test_the_bias_of_gaussian_inputs_vanishes_to_first_order():
     """The paper's squared bias, (p^(−1/2) − 1)²/16d, is larger by far more than a factor of 100."""
     d, p = 784, 0.1
     x, y = gaussian_pairs(20, d)
-    exact = wsn.kernel_distance(x, y, width=80, density=p).squared_bias.mean()
+    exact = wsn.kernels.kernel_distance(x, y, width=80, density=p).squared_bias.mean()
     assert 100 * exact < (p**-0.5 - 1) ** 2 / (16 * d)
 
 
 def test_the_corrected_minimiser_scales_with_the_cube_root():
     x, y = image_pairs(20, 97)
-    one, eight = (wsn.corrected_minimiser(x, y, base_width=m) for m in (1, 8))
+    one, eight = (wsn.kernels.corrected_minimiser(x, y, base_width=m) for m in (1, 8))
     assert eight / one == pytest.approx(2)
-    twice = wsn.corrected_minimiser(np.tile(x, 8), np.tile(y, 8), base_width=1)
+    twice = wsn.kernels.corrected_minimiser(np.tile(x, 8), np.tile(y, 8), base_width=1)
     assert one / twice == pytest.approx(8 ** (2 / 3))
 
 
 def test_the_exact_minimiser_is_found():
     x, y = image_pairs(9, 11)
     p = np.linspace(0.03, 1, 300)
-    exact = wsn.masked_kernels(x, y, density=p, method="enumeration")
+    exact = wsn.kernels.masked_kernels(x, y, density=p, method="enumeration")
     for m in (300, 3000):
         curve = (exact.first_bias**2 + p / m * (exact.second - exact.first**2)).mean(axis=0)
-        found = wsn.exact_minimiser(x, y, base_width=m, lowest=0.03)
+        found = wsn.kernels.exact_minimiser(x, y, base_width=m, lowest=0.03)
         assert 0.03 < found < 1
         assert found == pytest.approx(p[curve.argmin()], abs=0.01)
 
@@ -274,9 +280,9 @@ def test_the_exact_minimiser_is_found():
 @pytest.mark.parametrize("hidden_layers", [1, 2, 3])
 def test_wide_networks_approach_the_infinite_kernels(hidden_layers):
     x, y = gaussian_pairs(7, 13)
-    gp, ntk = wsn.infinite_kernels(x, y, hidden_layers=hidden_layers)
+    gp, ntk = wsn.kernels.infinite_kernels(x, y, hidden_layers=hidden_layers)
     density = [1.0, 0.5, 0.5][:hidden_layers]
-    found = wsn.simulate_kernels(
+    found = wsn.kernels.simulate_kernels(
         x, y, widths=[900] * hidden_layers, density=density, num_networks=12, rescaled_tangent=True
     )
     for values, expected in zip(found, (gp, ntk), strict=True):
@@ -321,20 +327,20 @@ def test_kernels_of_one_network_are_products_of_gradients():
 def test_uniform_weights_have_a_third_of_the_variance_and_exact_counts_the_same_kernel():
     x, y = gaussian_pairs(11, 31)
     options = {"widths": [400], "density": [0.5], "num_networks": 40}
-    dense = wsn.arc_cosine(x, y, order=1) / 31
+    dense = wsn.kernels.arc_cosine(x, y, order=1) / 31
     for extra, factor in (({"distribution": "uniform"}, 1 / 3), ({"exact_count": True}, 1)):
-        kernels, _ = wsn.simulate_kernels(x, y, **options, **extra)
+        kernels, _ = wsn.kernels.simulate_kernels(x, y, **options, **extra)
         error = kernels.std(axis=0) / np.sqrt(40)
         assert np.all(abs(kernels.mean(axis=0) - factor * dense) < 5 * error + 0.01 * dense)
 
 
 def test_pairs_are_of_different_inputs():
     images = np.arange(6 * 4).reshape(6, 2, 2)
-    x, y = wsn.take_pairs(images, num_pairs=200)
+    x, y = wsn.kernels.take_pairs(images, num_pairs=200)
     assert x.shape == y.shape == (200, 4)
     assert not np.any(np.all(x == y, axis=1))
-    assert np.array_equal(x, wsn.take_pairs(images, num_pairs=200)[0])
-    assert not np.array_equal(x, wsn.take_pairs(images, num_pairs=200, seed=1)[0])
+    assert np.array_equal(x, wsn.kernels.take_pairs(images, num_pairs=200)[0])
+    assert not np.array_equal(x, wsn.kernels.take_pairs(images, num_pairs=200, seed=1)[0])
 
 
 # -- bad input --------------------------------------------------------------------------------
@@ -343,22 +349,22 @@ def test_pairs_are_of_different_inputs():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: wsn.kernel_distance(x, x[:3], width=5, density=0.5), r"x has shape \(7,\) and y \(3,\); the same last axis"),
-        (lambda x: wsn.kernel_distance(x, x, width=0, density=0.5), "width is 0; at least 1 is allowed"),
-        (lambda x: wsn.kernel_distance(x, x, width=5, density=0.0), "density is 0; above 0 and at most 1 is allowed"),
-        (lambda x: wsn.kernel_distance(x, x, width=5, density=[0.5, 1.5]), "density is 1.5; above 0 and at most 1 is allowed"),
-        (lambda x: wsn.kernel_distance(x * np.nan, x, width=5, density=0.5), "x or y holds a value that is not finite"),
-        (lambda x: wsn.masked_kernels(np.ones(21), np.ones(21), density=0.5, method="enumeration"), r"21 inputs have 2\^21 masks; at most 20 .* use 'quadrature' or 'sampling'"),
-        (lambda x: wsn.masked_kernels(x, x, density=0.5, method="guess"), "method is 'guess'; 'quadrature', 'enumeration' and 'sampling' are allowed"),
-        (lambda x: wsn.masked_kernels(x, x, density=0.5, method="sampling", num_masks=1), "num_masks is 1; at least 2"),
-        (lambda x: wsn.masked_kernels(x, x, density=0.5, directions=30), "directions is 30; a multiple of 16"),
-        (lambda x: wsn.arc_cosine(x, x, order=3), "order is 3; 0, 1 and 2 are allowed"),
-        (lambda x: wsn.paper_minimiser(base_width=0, dimension=5), "the width is 0; at least 1"),
-        (lambda x: wsn.paper_distance(width=5, density=0.5, dimension=0), "dimension is 0; at least 1"),
-        (lambda x: wsn.infinite_kernels(x, x, hidden_layers=0), "hidden_layers is 0; at least 1"),
-        (lambda x: wsn.simulate_kernels(x, x, widths=[3, 4], density=[0.5], num_networks=1), "there are 2 widths and 1 densities"),
-        (lambda x: wsn.simulate_kernels(x, x, widths=[0], density=[0.5], num_networks=1), r"widths is \[0\]; at least 1 hidden layer of at least 1 unit"),
-        (lambda x: wsn.take_pairs(x[None], num_pairs=1), "there are 1 inputs; at least 2 are allowed"),
+        (lambda x: wsn.kernels.kernel_distance(x, x[:3], width=5, density=0.5), r"x has shape \(7,\) and y \(3,\); the same last axis"),
+        (lambda x: wsn.kernels.kernel_distance(x, x, width=0, density=0.5), "width is 0; at least 1 is allowed"),
+        (lambda x: wsn.kernels.kernel_distance(x, x, width=5, density=0.0), "density is 0; above 0 and at most 1 is allowed"),
+        (lambda x: wsn.kernels.kernel_distance(x, x, width=5, density=[0.5, 1.5]), "density is 1.5; above 0 and at most 1 is allowed"),
+        (lambda x: wsn.kernels.kernel_distance(x * np.nan, x, width=5, density=0.5), "x or y holds a value that is not finite"),
+        (lambda x: wsn.kernels.masked_kernels(np.ones(21), np.ones(21), density=0.5, method="enumeration"), r"21 inputs have 2\^21 masks; at most 20 .* use 'quadrature' or 'sampling'"),
+        (lambda x: wsn.kernels.masked_kernels(x, x, density=0.5, method="guess"), "method is 'guess'; 'quadrature', 'enumeration' and 'sampling' are allowed"),
+        (lambda x: wsn.kernels.masked_kernels(x, x, density=0.5, method="sampling", num_masks=1), "num_masks is 1; at least 2"),
+        (lambda x: wsn.kernels.masked_kernels(x, x, density=0.5, directions=30), "directions is 30; a multiple of 16"),
+        (lambda x: wsn.kernels.arc_cosine(x, x, order=3), "order is 3; 0, 1 and 2 are allowed"),
+        (lambda x: wsn.kernels.paper_minimiser(base_width=0, dimension=5), "the width is 0; at least 1"),
+        (lambda x: wsn.kernels.paper_distance(width=5, density=0.5, dimension=0), "dimension is 0; at least 1"),
+        (lambda x: wsn.kernels.infinite_kernels(x, x, hidden_layers=0), "hidden_layers is 0; at least 1"),
+        (lambda x: wsn.kernels.simulate_kernels(x, x, widths=[3, 4], density=[0.5], num_networks=1), "there are 2 widths and 1 densities"),
+        (lambda x: wsn.kernels.simulate_kernels(x, x, widths=[0], density=[0.5], num_networks=1), r"widths is \[0\]; at least 1 hidden layer of at least 1 unit"),
+        (lambda x: wsn.kernels.take_pairs(x[None], num_pairs=1), "there are 1 inputs; at least 2 are allowed"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(call, message):
@@ -376,4 +382,4 @@ def test_the_numeric_half_needs_neither_torch_nor_sympy():
 
 
 def test_numeric_names_are_the_public_ones():
-    assert wsn.kernel_distance is numeric.kernel_distance
+    assert wsn.kernels.kernel_distance is numeric.kernel_distance

@@ -63,14 +63,14 @@ def test_the_matrices_are_those_of_the_trained_network(found, trained):
 def test_components_are_those_of_the_trained_network(found, trained):
     model, data = trained
     late = [name for name in found.layers if name[:6] in ("stage2", "stage3")]
-    c = wsn.first_components(model, data.test.images[:60], joint=late, prepare=data.normalise)
+    c = wsn.representations.first_components(model, data.test.images[:60], joint=late, prepare=data.normalise)
     assert np.allclose(found.shares, c.shares, atol=1e-4)
     assert found.joint_share == pytest.approx(c.joint_share, rel=1e-4)
     i, j = found.layers.index("stage1.block1.add"), found.layers.index("stage3.block1.norm2")
     assert found.component_similarity[i, j] == pytest.approx(
         np.corrcoef(c.projections[i], c.projections[j])[0, 1] ** 2, abs=2e-4
     )
-    sparsity = wsn.activation_sparsity(model, data.test.images, prepare=data.normalise)
+    sparsity = wsn.representations.activation_sparsity(model, data.test.images, prepare=data.normalise)
     assert found.sparsity == pytest.approx(sparsity, abs=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_deletions_and_probes_are_those_of_the_trained_network(trained, found):
     assert found.train_accuracy == pytest.approx(wsn.evaluate(model, data, data.train).accuracy)
     assert found.deletions == {}  # one block a stage: none can go
     with experiments.cpu_threads(1):
-        probes = wsn.linear_probes(model, data)
+        probes = wsn.probes.linear_probes(model, data)
     assert found.probes == pytest.approx({name: probe.test_accuracy for name, probe in probes.items()})
     assert found.num_weights == wsn.num_weights(model)
 
@@ -91,7 +91,7 @@ def test_blocks_are_deleted_from_the_end_of_each_stage():
     deleted, accuracies = layers._deletions(model, data)
     first = ["stage1.block3"], ["stage1.block2", "stage1.block3"]
     assert (len(deleted), *deleted[:2]) == (6, *first)
-    with wsn.deleted_blocks(model, first[1]):
+    with wsn.representations.deleted_blocks(model, first[1]):
         assert accuracies[1] == wsn.evaluate(model, data, data.test).accuracy
     assert layers._deletions(wsn.build(replace(NET, residual=False)), data) == ([], [])
 
@@ -121,7 +121,9 @@ def test_projections_are_those_of_the_trained_network_image_by_image(store, trai
     assert table["label"].tolist() == data.test.labels.tolist()
     brightness = whole.images[table["example"].tolist()].double().mean((1, 2, 3)) / 255
     np.testing.assert_allclose(table["brightness"], brightness, atol=1e-4)
-    found = wsn.first_components(model, data.test.images, layers=spec.layers, prepare=data.normalise)
+    found = wsn.representations.first_components(
+        model, data.test.images, layers=spec.layers, prepare=data.normalise
+    )
     for name, values in zip(found.layers, found.projections, strict=True):
         np.testing.assert_allclose(table[name], values / values.std(), atol=1e-3)
     assert store.load(spec).network["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
@@ -187,7 +189,9 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
         (wsn.ComponentProjections(wild, layers=["pool"]), wsn.component_projections),
     ):
         store.save(wsn.run(run))
-        with pytest.raises(ValueError, match=f"the measurement {wsn.key(run)} is 'diverged'; one whose tr"):
+        with pytest.raises(
+            ValueError, match=f"the measurement {wsn.spec_key(run)} is 'diverged'; one whose tr"
+        ):
             read(run, store=store)
 
 

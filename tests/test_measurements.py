@@ -15,17 +15,17 @@ def test_a_measured_distance_is_kernel_distance_averaged(tmp_path):
     run = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5, 0.2), num_pairs=7, seed=3)
     store = wsn.Store(tmp_path)
     assert wsn.run_missing([run, run], store=store, progress=False) == 1
-    rows = wsn.measured([run], store=store)
+    rows = wsn.read_measurements([run], store=store)
     x, y = np.random.default_rng(derive_seed(3, "inputs")).standard_normal((2, 7, 13))
     for ratio in (1, 1.25):
-        expected = wsn.kernel_distance(
+        expected = wsn.kernels.kernel_distance(
             x, y, width=11, density=[0.5, 0.2], scaled_by=[0.5 / ratio, 0.2 / ratio]
         )
-        total, bias = (wsn.measured_distance(rows, n, ratio=ratio) for n in (11, np.inf))
+        total, bias = (wsn.kernels.measured_distance(rows, n, ratio=ratio) for n in (11, np.inf))
         assert np.allclose(total, expected.total.mean(axis=0), rtol=1e-5)
         assert np.allclose(bias, expected.squared_bias.mean(axis=0), rtol=1e-5)
-    corrected = wsn.corrected_distance(x, y, width=11, density=[0.5, 0.2]).mean(axis=0)
-    assert np.allclose(wsn.measured_distance(rows, 11, corrected=True), corrected, rtol=1e-5)
+    corrected = wsn.kernels.corrected_distance(x, y, width=11, density=[0.5, 0.2]).mean(axis=0)
+    assert np.allclose(wsn.kernels.measured_distance(rows, 11, corrected=True), corrected, rtol=1e-5)
     assert rows["density"].tolist() == [0.5, 0.2]
     assert rows["inputs.dimension"].tolist() == [13, 13]
 
@@ -36,11 +36,11 @@ def test_a_simulation_agrees_with_theorem_1_for_both_distributions(tmp_path):
     options = {"inputs": GAUSSIAN, "widths": (23,), "densities": (0.5,), "num_pairs": 50, "num_networks": 400}
     runs = [wsn.KernelSimulation(**options, distribution=name) for name in ("normal", "uniform")]
     wsn.run_missing(runs, store=store, progress=False)
-    rows = wsn.measured(runs, store=store)
+    rows = wsn.read_measurements(runs, store=store)
     assert len(rows) == 800
     exact = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=50)
     wsn.run_missing([exact], store=store, progress=False)
-    (theory,) = wsn.measured([exact], store=store).to_dict("records")
+    (theory,) = wsn.read_measurements([exact], store=store).to_dict("records")
     expected = theory["squared_bias"] + theory["spread"] / 23
     normal = rows[rows["distribution"] == "normal"]["gp"]
     assert abs(normal.mean() - expected) < 4 * normal.sem()
@@ -54,8 +54,8 @@ def test_a_measurement_reads_the_images_of_a_data_set(tmp_path):
     record = wsn.run(run)
     data = wsn.load_data(wsn.Digits())
     images = data.normalise(data.test.images).flatten(1).double().numpy()
-    x, y = wsn.take_pairs(images, num_pairs=5, seed=derive_seed(0, "inputs"))
-    expected = wsn.masked_kernels(x, y, density=0.3)
+    x, y = wsn.kernels.take_pairs(images, num_pairs=5, seed=derive_seed(0, "inputs"))
+    expected = wsn.kernels.masked_kernels(x, y, density=0.3)
     assert record.history["squared_bias"] == pytest.approx([0, np.mean(expected.first_bias**2) / 64**2])
     wsn.Store(tmp_path).save(record)
     again = wsn.Store(tmp_path).load(run)

@@ -77,11 +77,11 @@ def test_a_store_keeps_its_promises_wherever_it_is(place):
     for run in runs:
         store.save(record(run))
     store.save(replace(record(runs[1]), status="diverged"))  # replaced
-    assert store.keys() == set(map(wsn.key, runs))
+    assert store.keys() == set(map(wsn.spec_key, runs))
     assert [store.load(run).status for run in runs] == ["finished", "diverged", "finished"]
     assert [s.status for s in store.summaries(runs)] == ["finished", "diverged", "finished"]
     assert store.load(runs[2]).to_json() == record(runs[2]).to_json()
-    assert sorted(store._stamps(store._folder)) == sorted(f"{wsn.key(run)}.json" for run in runs)
+    assert sorted(store._stamps(store._folder)) == sorted(f"{wsn.spec_key(run)}.json" for run in runs)
     with pytest.raises(KeyError, match="no record"):
         store.load(replace(RUN, seed=9))
     same = pickle.loads(pickle.dumps(store))
@@ -159,14 +159,14 @@ def test_two_writers_of_one_record_never_leave_a_mixture(place):
     reader.join()
     assert set(reads) | {store.load(RUN).to_json()} <= whole
     assert len(reads) > 0
-    assert list(store._stamps(store._folder)) == [f"{wsn.key(RUN)}.json"]
+    assert list(store._stamps(store._folder)) == [f"{wsn.spec_key(RUN)}.json"]
 
 
 def test_a_damaged_record_is_set_aside_wherever_it_is(place):
     store = wsn.Store(place)
     store.save(record())
-    flip(store, f"{wsn.key(RUN)}.json")
-    assert list(store.damaged([RUN])) == [wsn.key(RUN)]
+    flip(store, f"{wsn.spec_key(RUN)}.json")
+    assert list(store.damaged([RUN])) == [wsn.spec_key(RUN)]
     where = store.set_aside(RUN)
     assert where.startswith(f"{store.path}/damaged/")
     assert RUN not in store
@@ -228,17 +228,17 @@ def test_the_index_saves_reading_and_follows_every_change(many, monkeypatch):
     store, runs = many
     names = counted(store, monkeypatch)
     first = store.summaries(runs)
-    assert sorted(names) == sorted(f"{wsn.key(run)}.json" for run in runs)
+    assert sorted(names) == sorted(f"{wsn.spec_key(run)}.json" for run in runs)
     names.clear()
     assert store.summaries(runs) == first
     assert names == []
     store.save(replace(record(runs[3]), status="diverged", reported_epoch=None))
     assert [s.status for s in store.summaries(runs)] == ["finished"] * 3 + ["diverged"] + ["finished"] * 3
-    assert names == [f"{wsn.key(runs[3])}.json"]
-    store._folder.remove(f"{wsn.key(runs[0])}.json")
-    with pytest.raises(KeyError, match=wsn.key(runs[0])):
+    assert names == [f"{wsn.spec_key(runs[3])}.json"]
+    store._folder.remove(f"{wsn.spec_key(runs[0])}.json")
+    with pytest.raises(KeyError, match=wsn.spec_key(runs[0])):
         store.summaries(runs)
-    assert wsn.Store(store.path).keys() == set(map(wsn.key, runs[1:]))
+    assert wsn.Store(store.path).keys() == set(map(wsn.spec_key, runs[1:]))
 
 
 @pytest.mark.parametrize("damage", [b"", b"no index", None])
@@ -260,8 +260,8 @@ def test_an_index_that_is_damaged_is_made_again_from_the_records(many, damage, m
 def test_an_index_never_hides_that_a_record_is_damaged(many):
     store, runs = many
     store.summaries(runs)
-    flip(store, f"{wsn.key(runs[2])}.json")
-    with pytest.raises(wsn.StoreError, match=f"{wsn.key(runs[2])}.json cannot be used"):
+    flip(store, f"{wsn.spec_key(runs[2])}.json")
+    with pytest.raises(wsn.StoreError, match=f"{wsn.spec_key(runs[2])}.json cannot be used"):
         store.summaries(runs)
 
 
@@ -289,7 +289,7 @@ def test_a_summary_of_an_older_record_has_the_fields_that_were_added(tmp_path):
     del content["spec"]["training"]["decayed"], content["spec"]["training"]["evaluate_every"]
     text = specs.canonical_json(content)
     checksum = hashlib.sha256(text.encode()).hexdigest()
-    (tmp_path / f"{wsn.key(RUN)}.json").write_text(json.dumps({"sha256": checksum, "content": content}))
+    (tmp_path / f"{wsn.spec_key(RUN)}.json").write_text(json.dumps({"sha256": checksum, "content": content}))
     (summary,) = wsn.Store(tmp_path).summaries([RUN])
     assert summary.spec == specs.to_dict(RUN)
 
@@ -302,12 +302,12 @@ def test_a_sweep_writes_to_an_object_store_and_resumes_there(s3):
     ]
     assert wsn.run_missing(runs[:2], store=store, progress=False) == 2
     assert wsn.run_missing(runs, store=store, progress=False) == 1
-    assert len(wsn.measured(runs, store=store)) == 3
+    assert len(wsn.read_measurements(runs, store=store)) == 3
     file = store.checkpoint(RUN, part=1)
     assert file.read() is None
     file.write(b"state")
-    assert (file.read(), store.under_way()) == (b"state", {wsn.key(RUN)})
-    flip(store, f"{wsn.key(RUN)}.1.safetensors", folder="checkpoints")
+    assert (file.read(), store.under_way()) == (b"state", {wsn.spec_key(RUN)})
+    flip(store, f"{wsn.spec_key(RUN)}.1.safetensors", folder="checkpoints")
     with pytest.raises(ValueError, match="does not match its checksum"):
         file.read()
 

@@ -171,7 +171,7 @@ def fill(folder, *names: str, images: int = 3) -> None:
             Image.new("RGB", (7, 5), colour).save(folder / name / f"{i}.png")
 
 
-def packed(folder, **options) -> wsn.Dataset:
+def packed(folder, **options) -> wsn.data.Dataset:
     spec = wsn.pack_data(folder, name="mine", root=folder.parent, **options)
     return wsn.load_data(spec, root=folder.parent)
 

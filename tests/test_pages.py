@@ -67,7 +67,7 @@ def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
     assert picture["image/svg+xml"].startswith("<?xml")
     bundle = made._repr_mimebundle_()
     content = bundle[provenance.PROVENANCE_TYPE]
-    assert content["keys"] == sorted(map(wsn.key, runs))
+    assert content["keys"] == sorted(map(wsn.spec_key, runs))
     assert (content["chapter"], content["profile"], content["preset"]) == ("sparse_mlp", "cpu", "clean")
     assert (content["seeds"], content["seconds"]) == ([0, 1, 2, 5, 7, 8], 6 * 60.25)
     assert (content["devices"], content["commits"]) == (["cpu: A", "cpu: B"], ["abc"])
@@ -326,7 +326,12 @@ def test_every_number_of_the_papers_tables_is_on_the_scorecard():
     assert per["Table 1"] == len(book.printed_table("G21", "Table 1"))
     accuracies = book.printed_table("G21", "Table 1")[["dense", "sparse"]].count().sum()
     assert sum(name.startswith("imagenet-") for name in book.claims_of("resnet_sweep")) == accuracies == 9
-    computed = book.printed_numbers({"weights-8": wsn.spread([175_192]), "weights-12": wsn.spread([500_000])})
+    computed = book.printed_numbers(
+        {
+            "weights-8": wsn.estimates.median_and_range([175_192]),
+            "weights-12": wsn.estimates.median_and_range([500_000]),
+        }
+    )
     assert computed["verdict"].value_counts()[["reproduced", "not reproduced"]].tolist() == [1, 1]
 
 

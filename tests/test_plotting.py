@@ -16,7 +16,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
 
 import wsnlib as wsn
-from wsnlib.plotting import allocation, tensors
+from wsnlib.plot import _allocation as allocation
+from wsnlib.plot import _tensors as tensors
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_the_grid_shows_every_value_star_and_gap():
         {10: [0.75, 0.9634], 5: [np.nan, 0.9], 20: [0.9631, 0.5]}, index=pd.Index([0.5, 1.0], name="density")
     )
     fig, ax = plt.subplots()
-    assert wsn.plot_connectivity_grid(grid, baseline=0.9, ax=ax) is ax
+    assert wsn.plot.connectivity_grid(grid, baseline=0.9, ax=ax) is ax
     assert texts(ax) == {
         (0, 1): "90.0", (1, 0): "75.0", (1, 1): "★\n96.3", (2, 0): "★\n96.3", (2, 1): "50.0",
     }  # fmt: skip
@@ -53,14 +54,14 @@ def test_the_grid_shows_every_value_star_and_gap():
 
 def test_a_grid_where_nothing_beats_the_baseline_can_be_drawn():
     grid = pd.DataFrame({5: [0.9], 10: [0.8]}, index=pd.Index([1.0], name="density"))
-    wsn.plot_connectivity_grid(grid, baseline=0.9, ax=plt.subplots()[1])
+    wsn.plot.connectivity_grid(grid, baseline=0.9, ax=plt.subplots()[1])
     flat = pd.DataFrame({5: [0.9]}, index=pd.Index([1.0], name="density"))
-    wsn.plot_connectivity_grid(flat, baseline=0.9, ax=plt.subplots()[1])
+    wsn.plot.connectivity_grid(flat, baseline=0.9, ax=plt.subplots()[1])
 
 
 def test_widening_curves_have_means_bands_and_a_baseline():
     curve = pd.DataFrame({"mean": [0.9, 0.95], "low": [0.85, 0.94], "high": [0.95, 0.96]}, index=[5, 10])
-    ax = wsn.plot_widening(
+    ax = wsn.plot.widening(
         {"uniform density": curve, "something": curve - 0.1}, ax=plt.subplots()[1], baseline=0.9
     )
     assert [line.get_label() for line in ax.lines] == ["dense network", "uniform density", "something"]
@@ -74,16 +75,16 @@ def test_widening_curves_have_means_bands_and_a_baseline():
 
 def test_curves_are_coloured_by_width_everywhere_alike():
     curves = {40: pd.Series([0.5, 0.6], index=[2, 1]), 10: pd.Series([0.1, 0.2], index=[1, 2])}
-    ax = wsn.plot_curves(curves, ax=plt.subplots()[1], label="width")
-    assert [line.get_color() for line in ax.lines] == [wsn.width_color(10), wsn.width_color(40)]
+    ax = wsn.plot.curves(curves, ax=plt.subplots()[1], label="width")
+    assert [line.get_color() for line in ax.lines] == [wsn.plot.width_color(10), wsn.plot.width_color(40)]
     assert ax.lines[1].get_xdata().tolist() == [1, 2]
     assert ax.lines[1].get_ydata().tolist() == [60, 50]
-    assert len({wsn.width_color(w) for w in (4, 8, 16, 32, 64, 128, 256, 512, 1024)}) == 9
+    assert len({wsn.plot.width_color(w) for w in (4, 8, 16, 32, 64, 128, 256, 512, 1024)}) == 9
 
 
 def test_a_mask_is_drawn_as_it_is():
     mask = np.array([[True, False, True], [False, False, True]])
-    ax = wsn.plot_mask(mask, ax=plt.subplots()[1])
+    ax = wsn.plot.mask(mask, ax=plt.subplots()[1])
     assert np.array_equal(ax.images[0].get_array(), mask)
 
 
@@ -91,7 +92,7 @@ def test_the_lowest_point_of_a_distance_is_marked_unless_it_is_an_end():
     valley = pd.DataFrame({"mean": [3.0, 1.0, 2.0]}, index=[8, 16, 32])
     falling = pd.DataFrame({"mean": [3.0, 2.0, 1.0]}, index=[32, 16, 8]).sort_index(ascending=False)
     points = valley.assign(low=valley["mean"] - 0.5, high=valley["mean"] + 0.25)
-    ax = wsn.plot_distance(
+    ax = wsn.plot.distance(
         {"eq. (4)": valley, "_Theorem 1": falling, "simulated networks": points}, ax=plt.subplots()[1]
     )
     marks = [line for line in ax.lines if line.get_marker() == "v"]
@@ -107,7 +108,7 @@ def test_a_family_starts_at_its_dense_network_and_infinite_intervals_have_no_bar
     _, ax = plt.subplots()
     rows = {"mean": [0.5, 0.75], "low": [0.25, -math.inf], "high": [0.625, math.inf]}
     families = {8: pd.DataFrame(rows, index=[8, 16]), 12: pd.DataFrame(rows, index=[12, 24])}
-    wsn.plot_families(families, ax=ax)
+    wsn.plot.families(families, ax=ax)
     bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
     assert [list(c.lines[0].get_xdata()) for c in bars] == [[8, 16], [12, 24]]
     assert list(bars[0].lines[0].get_ydata()) == [50, 75]
@@ -124,7 +125,7 @@ def test_a_family_starts_at_its_dense_network_and_infinite_intervals_have_no_bar
 def test_a_family_of_one_seed_has_no_bars():
     _, ax = plt.subplots()
     family = pd.DataFrame([vars(wsn.estimate([value])) for value in (0.5, 0.6)], index=[1, 2])
-    wsn.plot_families({8: family}, ax=ax)
+    wsn.plot.families({8: family}, ax=ax)
     low, high = ax.get_ylim()
     assert 48 < low < 50
     assert 60 < high < 62
@@ -133,7 +134,7 @@ def test_a_family_of_one_seed_has_no_bars():
 def test_a_bar_longer_than_the_means_spread_is_cut_off():
     _, ax = plt.subplots()
     family = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.1, 0.55], "high": [0.9, 0.65]}, index=[1, 2])
-    wsn.plot_families({8: family}, ax=ax)
+    wsn.plot.families({8: family}, ax=ax)
     low, high = ax.get_ylim()
     assert 35 < low < 40
     assert 70 < high < 75
@@ -142,7 +143,7 @@ def test_a_bar_longer_than_the_means_spread_is_cut_off():
 def test_a_baseline_is_drawn_over_the_range_of_its_family():
     _, ax = plt.subplots()
     family = pd.DataFrame({"mean": [0.5, 0.75], "low": [0.5, 0.75], "high": [0.5, 0.75]}, index=[1, 2])
-    wsn.plot_families({8: family}, ax=ax, baselines={8: 0.9})
+    wsn.plot.families({8: family}, ax=ax, baselines={8: 0.9})
     (level,) = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert (list(level.get_xdata()), list(level.get_ydata())) == ([1, 2], [90, 90])
     assert not [line for line in ax.lines if line.get_marker() == "o"]
@@ -159,7 +160,7 @@ def test_a_heat_map_has_the_first_layers_below_and_its_stages_named():
     _, ax = plt.subplots()
     values = np.linspace(0, 1, 81).reshape(9, 9)
     values[2, 5] = np.nan
-    wsn.plot_cka(values, ax=ax, rows=LAYERS, blocks=[(1, 4), (5, 8)])
+    wsn.plot.cka(values, ax=ax, rows=LAYERS, blocks=[(1, 4), (5, 8)])
     (image,) = ax.images
     assert (image.origin, image.get_clim()) == ("lower", (0, 1))
     assert np.ma.getmaskarray(image.get_array()).sum() == 1
@@ -179,24 +180,24 @@ def test_a_heat_map_has_the_first_layers_below_and_its_stages_named():
 
 def test_a_heat_map_of_two_networks_has_the_layers_of_each():
     _, ax = plt.subplots()
-    wsn.plot_cka(np.zeros((9, 4)), ax=ax, rows=LAYERS, columns=["conv", "stage1.a", "stage1.b", "dense"])
+    wsn.plot.cka(np.zeros((9, 4)), ax=ax, rows=LAYERS, columns=["conv", "stage1.a", "stage1.b", "dense"])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["stage 1"]
     assert len(ax.get_yticklabels()) == 2
     with pytest.raises(
         ValueError, match=r"the matrix is \(4, 9\); \(9, 9\), the numbers of names, is allowed"
     ):
-        wsn.plot_cka(np.zeros((4, 9)), ax=ax, rows=LAYERS)
+        wsn.plot.cka(np.zeros((4, 9)), ax=ax, rows=LAYERS)
 
 
 def test_curves_by_layer_lie_at_their_layers():
     _, ax = plt.subplots()
     curves = {"before the addition": {"stage2.block1.add": 0.5, "dense": 0.75}}
-    wsn.plot_by_layer(curves, ax=ax, layers=LAYERS, styles=wsn.RESIDUAL_STYLES)
+    wsn.plot.by_layer(curves, ax=ax, layers=LAYERS, styles=wsn.plot.RESIDUAL_STYLES)
     line = ax.lines[0]
     assert (line.get_xdata().tolist(), list(line.get_ydata())) == ([4, 8], [0.5, 0.75])
     assert (line.get_label(), line.get_color()) == ("before the addition", "#E69F00")
     with pytest.raises(ValueError, match="x has the layer 'conv9', which is not among the 9 layers"):
-        wsn.plot_by_layer({"x": {"conv9": 1.0}}, ax=ax, layers=LAYERS)
+        wsn.plot.by_layer({"x": {"conv9": 1.0}}, ax=ax, layers=LAYERS)
 
 
 # -- weight tensors to scale ------------------------------------------------------------------
@@ -206,9 +207,9 @@ BLOCK = ("layer2.1.conv2", "layer3.0.conv1")
 
 
 def chain(spec, names):
-    model, kept = wsn.build(spec), wsn.allocation(spec)
+    model, kept = wsn.build(spec), wsn.weights_per_layer(spec)
     return [
-        wsn.WeightTensor(
+        wsn.plot.WeightTensor(
             tuple(model.get_submodule(name).weight.shape),
             kept=kept[name],
             activation=not name.endswith("reduce"),
@@ -236,7 +237,7 @@ def rectangles(ax, color) -> list[Rectangle]:
 @pytest.mark.parametrize(("columns", "size"), [(None, (11, 2.8)), (2, (7.2, 4.6)), (1, (5.6, 9))])
 def test_tensors_are_drawn_to_one_scale_and_letters_do_not_meet(chains, columns, size):
     fig, ax = plt.subplots(figsize=size, layout="constrained")
-    assert wsn.plot_weight_chains(chains, ax=ax, columns=columns) is ax
+    assert wsn.plot.weight_chains(chains, ax=ax, columns=columns) is ax
     drawn = [tensor for chain in chains.values() for tensor in chain]
     boxes = rectangles(ax, tensors.TENSOR)
     assert [tensor.shape for tensor in drawn] == [
@@ -263,17 +264,17 @@ def test_tensors_are_drawn_to_one_scale_and_letters_do_not_meet(chains, columns,
 
 
 def test_long_titles_do_not_meet():
-    one = [wsn.WeightTensor((8, 8))]
+    one = [wsn.plot.WeightTensor((8, 8))]
     titles = [f"a long title of a short chain, number {i}" for i in range(3)]
     fig, ax = plt.subplots(figsize=(11, 3), layout="constrained")
-    wsn.plot_weight_chains(dict.fromkeys(titles, one), ax=ax)
+    wsn.plot.weight_chains(dict.fromkeys(titles, one), ax=ax)
     fig.draw_without_rendering()
     words = [text.get_window_extent() for text in ax.texts if text.get_text() in titles]
     assert words[0].x1 < words[1].x0 and words[1].x1 < words[2].x0 and words[2].x1 < fig.bbox.x1
 
 
 def test_a_nonlinearity_is_as_high_as_what_it_acts_on_and_missing_inside_a_linear_bottleneck(chains):
-    ax = wsn.plot_weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
+    ax = wsn.plot.weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
     boxes = iter(rectangles(ax, tensors.TENSOR))
     stripes = iter(rectangles(ax, tensors.ACTIVATION))
     active = [(t.activation, next(boxes)) for chain in chains.values() for t in chain]
@@ -291,7 +292,7 @@ def test_a_nonlinearity_is_as_high_as_what_it_acts_on_and_missing_inside_a_linea
 
 
 def test_labels_say_shape_kernel_weights_and_density(chains):
-    ax = wsn.plot_weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
+    ax = wsn.plot.weight_chains(chains, ax=plt.subplots(figsize=(11, 3))[1])
     said = [text.get_text() for text in ax.texts]
     assert said[:4] == ["outputs × inputs", "kernel", "weights", "density"]
     assert said[4:14] == [
@@ -308,22 +309,22 @@ def test_labels_say_shape_kernel_weights_and_density(chains):
         "white share: weights removed",
         "nonlinearity",
     ]
-    dense = {"one": [wsn.WeightTensor((5, 7))]}
-    ax = wsn.plot_weight_chains(dense, ax=plt.subplots()[1])
+    dense = {"one": [wsn.plot.WeightTensor((5, 7))]}
+    ax = wsn.plot.weight_chains(dense, ax=plt.subplots()[1])
     assert [text.get_text() for text in ax.texts] == [
         "outputs × inputs", "weights", "35 weights", "one", "5 × 7", "35",
     ]  # fmt: skip
     assert len(ax.get_legend().get_texts()) == 2
-    mixed = [wsn.WeightTensor((5, 7, 3)), wsn.WeightTensor((2, 5))]
-    ax = wsn.plot_weight_chains({"": mixed}, ax=plt.subplots()[1])
+    mixed = [wsn.plot.WeightTensor((5, 7, 3)), wsn.plot.WeightTensor((2, 5))]
+    ax = wsn.plot.weight_chains({"": mixed}, ax=plt.subplots()[1])
     assert [text.get_text() for text in ax.texts][6:] == ["3", "105", "2 × 5", "–", "10"]
 
 
 @pytest.mark.parametrize("kept", [0, 10_000, 15_157, 30_000, 36_864])
 def test_the_blue_share_of_a_sparse_tensor_is_its_density(kept):
-    tensor = wsn.WeightTensor((64, 64, 3, 3), kept=kept)
+    tensor = wsn.plot.WeightTensor((64, 64, 3, 3), kept=kept)
     fig, ax = plt.subplots(figsize=(5, 5), dpi=200)
-    wsn.plot_weight_chains({"": [tensor]}, ax=ax)
+    wsn.plot.weight_chains({"": [tensor]}, ax=ax)
     fig.canvas.draw()
     (box,) = rectangles(ax, tensors.TENSOR)
     x0, y0, x1, y1 = box.get_window_extent().padded(-4).extents.astype(int)
@@ -349,26 +350,27 @@ def test_the_blue_share_of_a_sparse_tensor_is_its_density(kept):
 )
 def test_what_is_no_weight_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        wsn.WeightTensor(**arguments)
+        wsn.plot.WeightTensor(**arguments)
 
 
 @pytest.mark.parametrize("chains", [{}, {"base": []}])
 def test_chains_without_tensors_are_refused(chains):
     with pytest.raises(ValueError, match="a chain without tensors cannot be drawn; chains of one or more"):
-        wsn.plot_weight_chains(chains, ax=plt.subplots()[1])
+        wsn.plot.weight_chains(chains, ax=plt.subplots()[1])
 
 
 def test_a_line_of_no_chains_is_refused(chains):
     with pytest.raises(ValueError, match="columns is 0; 1 or more are allowed"):
-        wsn.plot_weight_chains(chains, ax=plt.subplots()[1], columns=0)
+        wsn.plot.weight_chains(chains, ax=plt.subplots()[1], columns=0)
 
 
 # -- where the weights are --------------------------------------------------------------------
 
 FAMILY = (8, 18, 91)
-SIZES = {w: wsn.allocation(wsn.ResNet18Spec(width=w, num_classes=100)) for w in FAMILY}
+SIZES = {w: wsn.weights_per_layer(wsn.ResNet18Spec(width=w, num_classes=100)) for w in FAMILY}
 KEPT = {
-    w: wsn.allocation(wsn.StaticSparsity(wsn.ResNet18Spec(width=8, num_classes=100), width=w)) for w in FAMILY
+    w: wsn.weights_per_layer(wsn.StaticSparsity(wsn.ResNet18Spec(width=8, num_classes=100), width=w))
+    for w in FAMILY
 }
 
 
@@ -380,7 +382,7 @@ def bars(ax, color) -> dict[str, float]:
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
 def test_bars_are_what_layers_have_and_keep_in_order_of_size(scale):
-    ax = wsn.plot_allocation(KEPT[18], SIZES[18], ax=plt.subplots()[1], scale=scale)
+    ax = wsn.plot.allocation(KEPT[18], SIZES[18], ax=plt.subplots()[1], scale=scale)
     assert bars(ax, allocation.DENSE) == SIZES[18]
     assert bars(ax, allocation.KEPT) == KEPT[18]
     assert list(bars(ax, allocation.DENSE).values()) == sorted(SIZES[18].values(), reverse=True)
@@ -400,12 +402,12 @@ def test_axes_that_share_their_weights_hold_them_all():
     axes = plt.subplots(1, 3, sharex=True, sharey=True)[1]
     order = list(SIZES[8])
     for ax, width in zip(axes, (18, 91, 8), strict=True):
-        wsn.plot_allocation(KEPT[width], SIZES[width], ax=ax, order=order)
+        wsn.plot.allocation(KEPT[width], SIZES[width], ax=ax, order=order)
         assert list(bars(ax, allocation.KEPT)) == order
     left, right = axes[0].get_xlim()
     assert left == 100 and right > max(SIZES[91].values())
-    alone = wsn.plot_allocation(KEPT[8], SIZES[8], ax=plt.subplots()[1])
-    wsn.plot_allocation(KEPT[8], SIZES[8], ax=alone)
+    alone = wsn.plot.allocation(KEPT[8], SIZES[8], ax=plt.subplots()[1])
+    wsn.plot.allocation(KEPT[8], SIZES[8], ax=alone)
     assert alone.get_xlim()[1] < 1.2 * max(SIZES[8].values())
 
 
@@ -413,7 +415,7 @@ def test_a_level_is_drawn_only_where_there_is_one():
     sizes = {"a": 100, "b": 90, "c": 20}
 
     def levels(kept):
-        ax = wsn.plot_allocation(dict(zip("abc", kept, strict=True)), sizes, ax=plt.subplots()[1])
+        ax = wsn.plot.allocation(dict(zip("abc", kept, strict=True)), sizes, ax=plt.subplots()[1])
         return [line.get_xdata()[0] for line in ax.lines]
 
     assert levels((100, 90, 20)) == []  # dense
@@ -427,7 +429,7 @@ def test_a_level_is_drawn_only_where_there_is_one():
 
 def test_the_sparsities_of_figure_10_stand_in_their_cells():
     kept = dict(reversed(KEPT.items()))
-    ax = wsn.plot_sparsity(kept, dict(reversed(SIZES.items())), ax=plt.subplots(figsize=(7, 5))[1])
+    ax = wsn.plot.sparsity(kept, dict(reversed(SIZES.items())), ax=plt.subplots(figsize=(7, 5))[1])
     rows = [label.get_text() for label in ax.get_yticklabels()]
     assert rows == ["network", *SIZES[8]]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["8", "18", "91"]
@@ -458,7 +460,7 @@ def test_shares_have_digits_enough_to_tell_them_from_all_and_nothing(share, text
 def test_counts_that_do_not_belong_together_are_refused():
     ax = plt.subplots()[1]
     sizes = {"a": 5, "b": 3}
-    for function, wrap in ((wsn.plot_allocation, dict), (wsn.plot_sparsity, lambda counts: {7: counts})):
+    for function, wrap in ((wsn.plot.allocation, dict), (wsn.plot.sparsity, lambda counts: {7: counts})):
         with pytest.raises(ValueError, match="kept has the layers a; those of sizes, a, b, are allowed"):
             function(wrap({"a": 5}), wrap(sizes), ax=ax)
         with pytest.raises(ValueError, match="a is to keep 6 weights; 1 to 5 are allowed"):
@@ -466,11 +468,11 @@ def test_counts_that_do_not_belong_together_are_refused():
         with pytest.raises(ValueError, match="b is to keep 0 weights; 1 to 3 are allowed"):
             function(wrap(sizes | {"b": 0}), wrap(sizes), ax=ax)
     with pytest.raises(ValueError, match="kept has the layers none; those of sizes, none, are allowed"):
-        wsn.plot_allocation({}, {}, ax=ax)
+        wsn.plot.allocation({}, {}, ax=ax)
     with pytest.raises(ValueError, match="order names a; each of a, b once is allowed"):
-        wsn.plot_allocation(sizes, sizes, ax=ax, order=["a"])
+        wsn.plot.allocation(sizes, sizes, ax=ax, order=["a"])
     with pytest.raises(ValueError, match="kept has the widths 7; those of sizes, 7, 9, are allowed"):
-        wsn.plot_sparsity({7: sizes}, {7: sizes, 9: sizes}, ax=ax)
+        wsn.plot.sparsity({7: sizes}, {7: sizes, 9: sizes}, ax=ax)
     other = {7: sizes, 9: {"a": 5, "c": 3}}
     with pytest.raises(ValueError, match="sizes of width 9 has the layers a, c; those of width 7, a, b, are"):
-        wsn.plot_sparsity(other, other, ax=ax)
+        wsn.plot.sparsity(other, other, ax=ax)

@@ -21,24 +21,28 @@ from wsnlib.predictions import inference
 CLASSES = 3
 
 
-def population(networks: int, *, seed: int = 0, examples: int = 31, name: str = "wide") -> wsn.Population:
+def population(
+    networks: int, *, seed: int = 0, examples: int = 31, name: str = "wide"
+) -> wsn.predictions.Population:
     """Predictions without structure, right about half of the time."""
     rng = np.random.default_rng(seed)
     labels = np.arange(examples) % CLASSES
     wrong = rng.random((networks, examples)) < 0.5
     predictions = (labels + wrong * rng.integers(1, CLASSES, wrong.shape)) % CLASSES
-    return wsn.Population(predictions, labels=labels, num_classes=CLASSES, name=name)
+    return wsn.predictions.Population(predictions, labels=labels, num_classes=CLASSES, name=name)
 
 
-def of_correct(correct, *, labels=None, num_classes: int = 2, name: str = "p") -> wsn.Population:
+def of_correct(correct, *, labels=None, num_classes: int = 2, name: str = "p") -> wsn.predictions.Population:
     correct = np.asarray(correct, dtype=int)
     labels = np.zeros(correct.shape[1], int) if labels is None else np.asarray(labels)
     predictions = (labels + 1 - correct) % num_classes
-    return wsn.Population(predictions, labels=labels, num_classes=num_classes, name=name)
+    return wsn.predictions.Population(predictions, labels=labels, num_classes=num_classes, name=name)
 
 
-def reordered(p: wsn.Population, networks=slice(None), examples=slice(None)) -> wsn.Population:
-    return wsn.Population(
+def reordered(
+    p: wsn.predictions.Population, networks=slice(None), examples=slice(None)
+) -> wsn.predictions.Population:
+    return wsn.predictions.Population(
         p.predictions[networks][:, examples],
         labels=p.labels[examples],
         num_classes=p.num_classes,
@@ -56,14 +60,14 @@ def test_accuracies_are_means_over_networks_examples_and_classes():
     np.testing.assert_allclose(p.accuracy, right.mean(0))
     np.testing.assert_allclose(p.network_accuracy, right.mean(1))
     of_classes = np.stack([right[:, p.labels == c].mean(1) for c in range(CLASSES)], axis=1)
-    np.testing.assert_allclose(wsn.class_accuracy(p), of_classes)
+    np.testing.assert_allclose(wsn.predictions.class_accuracy(p), of_classes)
     assert len(p) == 7 and p.num_examples == 31 and p.counts.dtype == np.int64
 
 
 def test_rows_of_records_and_an_array_are_one_population():
     p = population(5)
     rows = [row.astype(np.uint8) for row in p.predictions]
-    again = wsn.Population(rows, labels=p.labels.astype(np.uint8), num_classes=CLASSES)
+    again = wsn.predictions.Population(rows, labels=p.labels.astype(np.uint8), num_classes=CLASSES)
     assert again.predictions.dtype == np.uint8
     np.testing.assert_array_equal(again.correct, p.correct)
 
@@ -83,7 +87,7 @@ def test_simulated_networks_have_the_probabilities_and_the_spread_asked_for():
     labels = np.repeat(np.arange(3), 40)
     p = np.tile(np.linspace(0, 1, 40), 3)
     options = {"networks": 2000, "labels": labels, "num_classes": 3}
-    plain = wsn.simulate_population(p, **options)
+    plain = wsn.predictions.simulate_population(p, **options)
     error = np.sqrt(p * (1 - p) / 2000)
     assert np.all(np.abs(plain.accuracy - p) <= 4.5 * error)
     missed = plain.predictions[:, (p == 0) & (labels == 1)]
@@ -91,8 +95,10 @@ def test_simulated_networks_have_the_probabilities_and_the_spread_asked_for():
     # variance of the networks' accuracies: binomial, more with a spread; and classes go together or not
     binomial = np.sum(p * (1 - p)) / 120**2
     assert plain.network_accuracy.var() == pytest.approx(binomial, rel=5 * math.sqrt(2 / 2000))
-    spread = wsn.class_accuracy(wsn.simulate_population(p, spread=1.0, **options))
-    by_class = wsn.class_accuracy(wsn.simulate_population(p, class_spread=1.0, **options))
+    spread = wsn.predictions.class_accuracy(wsn.predictions.simulate_population(p, spread=1.0, **options))
+    by_class = wsn.predictions.class_accuracy(
+        wsn.predictions.simulate_population(p, class_spread=1.0, **options)
+    )
     assert np.corrcoef(spread.T)[0, 1] > 0.7 and abs(np.corrcoef(by_class.T)[0, 1]) < 4.5 / math.sqrt(2000)
     assert by_class.var(0).min() > 5 * plain.correct[:, :40].mean(1).var()
 
@@ -100,7 +106,7 @@ def test_simulated_networks_have_the_probabilities_and_the_spread_asked_for():
 @pytest.mark.parametrize("simultaneous", [True, False])
 def test_intervals_of_examples_are_scipys_exact_ones(simultaneous):
     p = of_correct(np.arange(13)[:, None] < np.array([0, 1, 7, 13]))
-    table = wsn.example_accuracy(p, confidence=0.9, simultaneous=simultaneous)
+    table = wsn.predictions.example_accuracy(p, confidence=0.9, simultaneous=simultaneous)
     each = 0.9 ** (1 / 4) if simultaneous else 0.9
     for k, row in zip((0, 1, 7, 13), table.itertuples(), strict=True):
         exact = stats.binomtest(k, 13).proportion_ci(each, method="exact")
@@ -116,26 +122,26 @@ def test_holm_sidak_is_statsmodels():
         p = rng.random(n) ** 3
         p[0] = 0.0
         expected = multipletests(p, method="holm-sidak")[1]
-        np.testing.assert_allclose(wsn.holm_sidak(p), expected, rtol=1e-12)
-    np.testing.assert_array_equal(wsn.holm_sidak([1.0, 1.0]), [1, 1])
-    np.testing.assert_allclose(wsn.holm_sidak([1e-20, 1.0]), [2e-20, 1.0])  # no digits lost
+        np.testing.assert_allclose(wsn.predictions.holm_sidak(p), expected, rtol=1e-12)
+    np.testing.assert_array_equal(wsn.predictions.holm_sidak([1.0, 1.0]), [1, 1])
+    np.testing.assert_allclose(wsn.predictions.holm_sidak([1e-20, 1.0]), [2e-20, 1.0])  # no digits lost
 
 
 @pytest.mark.parametrize("spending", ["late", "even"])
 def test_looks_spend_the_level_and_no_more(spending):
-    levels = wsn.look_levels([0.1, 0.25, 0.7, 1.0], level=0.03, spending=spending)
+    levels = wsn.predictions.look_levels([0.1, 0.25, 0.7, 1.0], level=0.03, spending=spending)
     assert np.all(levels > 0) and levels.sum() == pytest.approx(0.03, rel=1e-12)
-    earlier = wsn.look_levels([0.25, 0.7, 1.0], level=0.03, spending=spending)
+    earlier = wsn.predictions.look_levels([0.25, 0.7, 1.0], level=0.03, spending=spending)
     np.testing.assert_allclose(levels[2:], earlier[1:])  # what was spent before does not depend on how
-    np.testing.assert_allclose(wsn.look_levels([1], level=0.03, spending=spending), [0.03])
+    np.testing.assert_allclose(wsn.predictions.look_levels([1], level=0.03, spending=spending), [0.03])
 
 
 def test_spending_functions_are_obrien_flemings_and_pococks():
     z = stats.norm.ppf(0.975)
     late = 2 - 2 * stats.norm.cdf(z / math.sqrt(0.5))
     even = 0.05 * math.log(1 + (math.e - 1) * 0.5)
-    assert wsn.look_levels([0.5, 1])[0] == pytest.approx(late)
-    assert wsn.look_levels([0.5, 1], spending="even")[0] == pytest.approx(even)
+    assert wsn.predictions.look_levels([0.5, 1])[0] == pytest.approx(late)
+    assert wsn.predictions.look_levels([0.5, 1], spending="even")[0] == pytest.approx(even)
 
 
 def test_assignments_choose_every_subset_equally_often():
@@ -176,7 +182,7 @@ def test_jackknife_of_a_difference_adds_the_variances_of_both_samples():
 def test_excess_is_the_mean_over_examples_of_its_definition():
     a, b = population(5), population(7, seed=1)
     p, q = a.accuracy, b.accuracy
-    found = wsn.dispersion(a, b, permutations=1)
+    found = wsn.predictions.dispersion(a, b, permutations=1)
     chance = np.mean(p * (1 - p) / 4 + q * (1 - q) / 6)
     assert found.observed == pytest.approx(np.mean((p - q) ** 2), rel=1e-12)
     assert found.chance == pytest.approx(chance, rel=1e-12)
@@ -187,12 +193,12 @@ def test_excess_is_the_mean_over_examples_of_its_definition():
 def test_excess_of_classes_weighs_them_by_their_examples():
     a, b = population(5), population(7, seed=1)
     weights = np.bincount(a.labels) / a.num_examples
-    x, y = wsn.class_accuracy(a), wsn.class_accuracy(b)
-    found = wsn.dispersion(a, b, level="class", permutations=1)
+    x, y = wsn.predictions.class_accuracy(a), wsn.predictions.class_accuracy(b)
+    found = wsn.predictions.dispersion(a, b, level="class", permutations=1)
     assert found.observed == pytest.approx(weights @ (x.mean(0) - y.mean(0)) ** 2)
     assert found.chance == pytest.approx(weights @ (x.var(0, ddof=1) / 5 + y.var(0, ddof=1) / 7))
     x, y = a.network_accuracy, b.network_accuracy
-    found = wsn.dispersion(a, b, level="network", permutations=1)
+    found = wsn.predictions.dispersion(a, b, level="network", permutations=1)
     assert found.observed == pytest.approx((x.mean() - y.mean()) ** 2)
     assert found.chance == pytest.approx(x.var(ddof=1) / 5 + y.var(ddof=1) / 7)
 
@@ -203,7 +209,9 @@ def test_excess_is_without_bias_however_few_the_networks():
     for outcome in itertools.product((0, 1), repeat=5):
         x, y = np.array(outcome[:2])[:, None], np.array(outcome[2:])[:, None]
         probability = np.prod(np.where(x, p, 1 - p)) * np.prod(np.where(y, q, 1 - q))
-        expectation += probability * wsn.dispersion(of_correct(x), of_correct(y), permutations=1).excess
+        expectation += (
+            probability * wsn.predictions.dispersion(of_correct(x), of_correct(y), permutations=1).excess
+        )
     assert expectation == pytest.approx((p - q) ** 2)
 
 
@@ -217,7 +225,7 @@ def test_permutation_test_is_the_exact_one_in_the_limit():
         values.append(np.mean((p - q) ** 2 - p * (1 - p) / 2 - q * (1 - q) / 3))
     exact = np.mean(np.array(values) >= values[0] - 1e-12)
     assert 0.05 < exact < 0.95
-    found = wsn.dispersion(a, b, permutations=20_000).p_value
+    found = wsn.predictions.dispersion(a, b, permutations=20_000).p_value
     assert found == pytest.approx(exact, abs=4.5 * math.sqrt(exact * (1 - exact) / 20_000))
 
 
@@ -229,9 +237,11 @@ def test_interval_of_the_excess_leaves_one_network_out_at_a_time():
         values = []
         for i in range(len(leave)):
             rest = leave[np.delete(np.arange(len(leave)), i)]
-            values.append(wsn.dispersion(rest if left else a, b if left else rest, permutations=1).excess)
+            values.append(
+                wsn.predictions.dispersion(rest if left else a, b if left else rest, permutations=1).excess
+            )
         parts.append((len(values) - 1) * np.var(values))
-    found = wsn.dispersion(a, b, confidence=0.8, permutations=1)
+    found = wsn.predictions.dispersion(a, b, confidence=0.8, permutations=1)
     half = stats.t.ppf(0.9, 3) * math.sqrt(sum(parts))
     assert (found.low, found.high) == pytest.approx((found.excess - half, found.excess + half))
 
@@ -239,11 +249,11 @@ def test_interval_of_the_excess_leaves_one_network_out_at_a_time():
 def test_dispersion_does_not_know_the_order_of_networks_examples_or_populations():
     a, b = population(6), population(5, seed=1)
     order = np.random.default_rng(0).permutation(31)
-    base = wsn.dispersion(a, b, permutations=1)
-    moved = wsn.dispersion(
+    base = wsn.predictions.dispersion(a, b, permutations=1)
+    moved = wsn.predictions.dispersion(
         reordered(a, slice(None, None, -1), order), reordered(b, [2, 0, 1, 4, 3], order), permutations=1
     )
-    turned = wsn.dispersion(b, a, permutations=1)
+    turned = wsn.predictions.dispersion(b, a, permutations=1)
     for other in (moved, turned):
         assert other.excess == pytest.approx(base.excess)
         assert (other.low, other.high) == pytest.approx((base.low, base.high))
@@ -251,50 +261,50 @@ def test_dispersion_does_not_know_the_order_of_networks_examples_or_populations(
 
 def test_many_examples_are_added_up_in_parts():
     a, b = population(3, examples=20_011), population(4, seed=1, examples=20_011)
-    found = wsn.dispersion(a, b, permutations=1)
+    found = wsn.predictions.dispersion(a, b, permutations=1)
     assert found.observed == pytest.approx(np.mean((a.accuracy - b.accuracy) ** 2), rel=1e-12)
 
 
 def test_difference_and_ratio_have_a_sign_and_limits():
     perfect = of_correct(np.ones((3, 5)))
     wrong = of_correct(np.zeros((3, 5)))
-    none = wsn.dispersion(perfect, perfect, permutations=9)
+    none = wsn.predictions.dispersion(perfect, perfect, permutations=9)
     assert none.excess == 0 and math.isnan(none.ratio) and none.p_value == 1
-    whole = wsn.dispersion(perfect, wrong, permutations=9)
+    whole = wsn.predictions.dispersion(perfect, wrong, permutations=9)
     assert whole.excess == whole.difference == 1 and whole.ratio == math.inf
     same = of_correct([[0, 1], [1, 0], [0, 0]])
-    assert wsn.dispersion(same, same, permutations=9).difference == -math.sqrt(1 / 3 * 2 / 3)
+    assert wsn.predictions.dispersion(same, same, permutations=9).difference == -math.sqrt(1 / 3 * 2 / 3)
 
 
 def test_shares_of_classes_and_of_the_accuracy_add_up():
     a, b = population(8), population(9, seed=1)
-    fine = wsn.dispersion(a, b, permutations=1).excess
+    fine = wsn.predictions.dispersion(a, b, permutations=1).excess
     for level in ("class", "network"):
-        coarse = wsn.dispersion(a, b, level=level, permutations=1).excess
-        share, low, high = wsn.explained_share(a, b, level=level)
+        coarse = wsn.predictions.dispersion(a, b, level=level, permutations=1).excess
+        share, low, high = wsn.predictions.explained_share(a, b, level=level)
         assert share == pytest.approx(coarse / fine) and low < share < high
     with np.errstate(all="raise"):
         perfect = of_correct(np.ones((3, 5)), labels=[0, 1, 0, 1, 1])
-        assert math.isnan(wsn.explained_share(perfect, perfect)[0])
+        assert math.isnan(wsn.predictions.explained_share(perfect, perfect)[0])
 
 
 def test_table_compares_halves_of_one_size_and_corrects_for_all_pairs():
     populations = [population(n, seed=n, name=str(n)) for n in (9, 8, 12)]
-    table = wsn.dispersion_table(populations, permutations=99, confidence=0.9)
+    table = wsn.predictions.dispersion_table(populations, permutations=99, confidence=0.9)
     pairs = list(zip(table["first"], table["second"], strict=True))
     assert pairs == [("9", "9"), ("9", "8"), ("9", "12"), ("8", "8"), ("8", "12"), ("12", "12")]
     assert set(table["networks"]) == {4}
     np.testing.assert_allclose(table["adjusted"], multipletests(table["p_value"], method="holm-sidak")[1])
     first, second = (p.split(seed=i)[0][:4] for i, p in enumerate(populations[:2]))
-    row = wsn.dispersion(first, second, confidence=0.9 ** (1 / 6), permutations=99, seed=1)
+    row = wsn.predictions.dispersion(first, second, confidence=0.9 ** (1 / 6), permutations=99, seed=1)
     assert table.loc[1, ["excess", "low", "p_value"]].tolist() == [row.excess, row.low, row.p_value]
-    own = wsn.dispersion(*(h[:4] for h in populations[0].split(seed=0)), permutations=1)
+    own = wsn.predictions.dispersion(*(h[:4] for h in populations[0].split(seed=0)), permutations=1)
     assert table.loc[0, "excess"] == own.excess
 
 
 def test_scatter_counts_every_example_once():
     a, b = population(3), population(4, seed=1)
-    table = wsn.accuracy_scatter(a, b)
+    table = wsn.predictions.accuracy_scatter(a, b)
     assert table["examples"].sum() == 31 and not table.duplicated(["first", "second"]).any()
     expected = pd.Series(zip(a.accuracy, b.accuracy, strict=True)).value_counts()
     for row in table.itertuples():
@@ -303,7 +313,7 @@ def test_scatter_counts_every_example_once():
 
 def test_largest_differences_are_chosen_and_reported_on_different_networks():
     a, b = population(20), population(15, seed=1)
-    table = wsn.largest_differences(a, b, count=6, confidence=0.9, seed=4)
+    table = wsn.predictions.largest_differences(a, b, count=6, confidence=0.9, seed=4)
     choosing, reporting = zip(a.split(seed=4), b.split(seed=5), strict=True)
     gaps = choosing[0].accuracy - choosing[1].accuracy
     assert np.abs(gaps[table["example"]]).min() >= np.sort(np.abs(gaps))[-6]
@@ -317,7 +327,7 @@ def test_largest_differences_are_chosen_and_reported_on_different_networks():
         low, high = confint_proportions_2indep(x, n1, y, n2, method="newcomb", alpha=1 - 0.9 ** (1 / 6))
         assert (row.low, row.high) == pytest.approx((low, high))
         assert row.p_value == pytest.approx(stats.fisher_exact([[x, n1 - x], [y, n2 - y]]).pvalue)
-    np.testing.assert_array_equal(table["adjusted"], wsn.holm_sidak(table["p_value"]))
+    np.testing.assert_array_equal(table["adjusted"], wsn.predictions.holm_sidak(table["p_value"]))
 
 
 # -- agreement --
@@ -325,7 +335,7 @@ def test_largest_differences_are_chosen_and_reported_on_different_networks():
 
 def test_agreement_kappa_and_error_consistency_are_their_definitions():
     a, b = population(4, examples=53), population(3, seed=1, examples=53)
-    pairs = wsn.network_agreement([a, b])
+    pairs = wsn.predictions.network_agreement([a, b])
     predictions = np.concatenate([a.predictions, b.predictions])
     right = predictions == a.labels
     for i, j in itertools.product(range(7), repeat=2):
@@ -337,11 +347,13 @@ def test_agreement_kappa_and_error_consistency_are_their_definitions():
 def test_perfect_networks_agree_and_have_no_error_consistency():
     perfect, other = of_correct(np.ones((3, 4))), of_correct(np.eye(4)[:3])
     with np.errstate(all="raise"):
-        pairs = wsn.network_agreement([perfect, other])
+        pairs = wsn.predictions.network_agreement([perfect, other])
     assert math.isnan(pairs.error_consistency[0, 1]) and pairs.agreement[0, 1] == 1
     assert pairs.error_consistency[0, 0] == 1 and pairs.error_consistency[0, 3] == 0
     renamed = of_correct(other.correct, name="q")
-    table = wsn.agreement([perfect, renamed], permutations=9).set_index(["first", "second", "measure"])
+    table = wsn.predictions.agreement_table([perfect, renamed], permutations=9).set_index(
+        ["first", "second", "measure"]
+    )
     assert table.loc[("p", "p", "error_consistency")].isna()[["mean", "p_value", "adjusted"]].all()
     row = table.loc[("p", "q", "error_consistency")]
     assert row["mean"] == row["low"] == row["high"] == 0 and row[["p_value", "adjusted"]].isna().all()
@@ -349,9 +361,9 @@ def test_perfect_networks_agree_and_have_no_error_consistency():
 
 def test_agreement_table_averages_pairs_of_different_networks():
     a, b = population(4), population(5, seed=1, name="deep")
-    table = wsn.agreement([a, b], permutations=99).set_index(["first", "second", "measure"])
+    table = wsn.predictions.agreement_table([a, b], permutations=99).set_index(["first", "second", "measure"])
     assert len(table) == 9
-    values = wsn.network_agreement([a, b]).kappa
+    values = wsn.predictions.network_agreement([a, b]).kappa
     of_a, of_b, between = values[:4, :4], values[4:, 4:], values[:4, 4:]
     within = [np.mean(v[~np.eye(len(v), dtype=bool)]) for v in (of_a, of_b)]
     assert table.loc[("wide", "wide", "kappa"), "mean"] == pytest.approx(within[0])
@@ -373,9 +385,9 @@ def test_agreement_table_averages_pairs_of_different_networks():
 def test_error_consistency_of_independent_errors_is_zero_and_of_equal_ones_one():
     rng = np.random.default_rng(0)
     correct = rng.random((2, 100_003)) < np.array([[0.7], [0.9]])
-    pairs = wsn.network_agreement([of_correct(correct)])
+    pairs = wsn.predictions.network_agreement([of_correct(correct)])
     assert abs(pairs.error_consistency[0, 1]) < 4.5 / math.sqrt(100_003)
-    same = wsn.network_agreement([of_correct(np.stack([correct[0], correct[0]]))])
+    same = wsn.predictions.network_agreement([of_correct(np.stack([correct[0], correct[0]]))])
     assert same.error_consistency[0, 1] == 1
 
 
@@ -384,8 +396,8 @@ def test_error_consistency_of_independent_errors_is_zero_and_of_equal_ones_one()
 
 def test_class_tests_are_scipys_welch_tests():
     a, b = population(9, examples=61), population(13, seed=1, examples=61)
-    table = wsn.class_tests(a, b, confidence=0.9)
-    x, y = wsn.class_accuracy(a), wsn.class_accuracy(b)
+    table = wsn.predictions.class_tests(a, b, confidence=0.9)
+    x, y = wsn.predictions.class_accuracy(a), wsn.predictions.class_accuracy(b)
     for row in table.itertuples(index=False):
         c = row[0]
         expected = stats.ttest_ind(x[:, c], y[:, c], equal_var=False)
@@ -407,9 +419,9 @@ def test_classes_without_variation_get_the_exact_permutation_p_value():
     a = of_correct([[1, 1, 1, 0, 0]] * 3, labels=labels)
     b = of_correct([[1, 1, 1, 1, 0]] * 4, labels=labels)
     with np.errstate(all="raise"):
-        table = wsn.class_tests(a, b)
+        table = wsn.predictions.class_tests(a, b)
     assert table["p_value"].tolist() == [1.0, 1 / math.comb(7, 3)]
-    even = wsn.class_tests(a, of_correct([[1, 1, 1, 1, 0]] * 3, labels=labels))
+    even = wsn.predictions.class_tests(a, of_correct([[1, 1, 1, 1, 0]] * 3, labels=labels))
     assert even["p_value"].tolist() == [1.0, 2 / math.comb(6, 3)]
     assert table["t"].isna().all() and table["low"].tolist() == [-1, -1] and table["high"].tolist() == [1, 1]
 
@@ -417,7 +429,7 @@ def test_classes_without_variation_get_the_exact_permutation_p_value():
 def test_accuracy_test_is_scipys():
     a, b = population(9), population(13, seed=1)
     expected = stats.ttest_ind(a.network_accuracy, b.network_accuracy, equal_var=False)
-    found = wsn.accuracy_test(a, b, confidence=0.8)
+    found = wsn.predictions.accuracy_test(a, b, confidence=0.8)
     assert found["p_value"] == pytest.approx(expected.pvalue)
     assert found["high"] == pytest.approx(expected.confidence_interval(0.8).high)
     assert "adjusted" not in found
@@ -428,7 +440,7 @@ def test_groups_are_unions_of_classes_weighted_by_examples():
     rng = np.random.default_rng(0)
     a, b = (of_correct(rng.random((n, 7)) < 0.6, labels=labels, num_classes=4) for n in (6, 8))
     groups = [("x", "y", "x"), "y", {"x", "z"}, ()]
-    table = wsn.group_tests(a, b, groups=groups)
+    table = wsn.predictions.group_tests(a, b, groups=groups)
     assert table[["group", "classes", "examples"]].to_numpy().tolist() == [
         ["x", 2, 4],
         ["y", 2, 3],
@@ -440,19 +452,21 @@ def test_groups_are_unions_of_classes_weighted_by_examples():
         assert row.first == pytest.approx(x.mean())
         assert row.p_value == pytest.approx(stats.ttest_ind(x, y, equal_var=False).pvalue)
     np.testing.assert_allclose(table["adjusted"], multipletests(table["p_value"], method="holm-sidak")[1])
-    large = wsn.group_tests(a, b, groups=groups, min_classes=2)
+    large = wsn.predictions.group_tests(a, b, groups=groups, min_classes=2)
     assert large["group"].tolist() == ["x", "y"]
     np.testing.assert_allclose(large["adjusted"], multipletests(large["p_value"], method="holm-sidak")[1])
 
 
 def test_one_group_of_each_class_gives_the_class_tests():
     a, b = population(9), population(13, seed=1)
-    by_group = wsn.group_tests(a, b, groups=["0", "1", "2"]).sort_values("group", ignore_index=True)
-    by_class = wsn.class_tests(a, b)
+    by_group = wsn.predictions.group_tests(a, b, groups=["0", "1", "2"]).sort_values(
+        "group", ignore_index=True
+    )
+    by_class = wsn.predictions.class_tests(a, b)
     shared = by_class.columns[1:]
     pd.testing.assert_frame_equal(by_group[shared], by_class[shared])
-    whole = wsn.group_tests(a, b, groups=["all"] * 3).iloc[0]
-    assert whole["p_value"] == pytest.approx(wsn.accuracy_test(a, b)["p_value"])
+    whole = wsn.predictions.group_tests(a, b, groups=["all"] * 3).iloc[0]
+    assert whole["p_value"] == pytest.approx(wsn.predictions.accuracy_test(a, b)["p_value"])
 
 
 def test_superclasses_of_cifar_100_are_those_of_the_data_set():
@@ -463,23 +477,28 @@ def test_superclasses_of_cifar_100_are_those_of_the_data_set():
         *(16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12, 12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16),
         *(12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0, 17, 8, 14, 13),
     ]  # fmt: skip
-    names = list(wsn.CIFAR100_GROUPS)
+    names = list(wsn.predictions.CIFAR100_GROUPS)
     assert names == sorted(names) and len(names) == 20
-    assert [names.index(group) for group in wsn.CIFAR100_SUPERCLASSES] == coarse
-    assert len(set(wsn.CIFAR100_CLASSES)) == 100
-    assert all(len(five) == 5 for five in wsn.CIFAR100_GROUPS.values())
+    assert [names.index(group) for group in wsn.predictions.CIFAR100_SUPERCLASSES] == coarse
+    assert len(set(wsn.predictions.CIFAR100_CLASSES)) == 100
+    assert all(len(five) == 5 for five in wsn.predictions.CIFAR100_GROUPS.values())
 
 
 def test_wordnet_groups_follow_every_path_up(tmp_path):
     file = tmp_path / "is_a.txt"
     file.write_text("n1 n2\nn1 n3\n\nn2\tn4\nn3 n4\nn3 n5\nn9 n8\nn6 n7\nn7 n6\n")
-    groups = wsn.wordnet_groups(["n4", "n5", "n1", "n6"], is_a=file, names={"n1": "entity", "n5": "dog"})
+    groups = wsn.predictions.wordnet_groups(
+        ["n4", "n5", "n1", "n6"], is_a=file, names={"n1": "entity", "n5": "dog"}
+    )
     assert groups == [("n4", "entity", "n2", "n3"), ("dog", "entity", "n3"), ("entity",), ("n6", "n7")]
     a, b = (
         of_correct(np.random.default_rng(s).random((4, 8)) < 0.5, labels=np.arange(8) % 4, num_classes=4)
         for s in (0, 1)
     )
-    assert wsn.group_tests(a, b, groups=groups).loc[0, ["group", "classes"]].tolist() == ["entity", 3]
+    assert wsn.predictions.group_tests(a, b, groups=groups).loc[0, ["group", "classes"]].tolist() == [
+        "entity",
+        3,
+    ]
 
 
 # -- bad input --
@@ -488,7 +507,9 @@ LABELS = [0, 1, 2, 0]
 
 
 def small(predictions=((0, 1, 2, 0), (0, 1, 1, 0)), labels=LABELS, num_classes=3, name="deep"):
-    return wsn.Population(np.array(predictions), labels=labels, num_classes=num_classes, name=name)
+    return wsn.predictions.Population(
+        np.array(predictions), labels=labels, num_classes=num_classes, name=name
+    )
 
 
 @pytest.mark.parametrize(
@@ -524,24 +545,24 @@ def test_a_record_without_predictions_is_named():
     with pytest.raises(
         ValueError, match="network 2 of 'deep' has no predictions; those of every network are"
     ):
-        wsn.Population(rows, labels=LABELS, num_classes=3, name="deep")
+        wsn.predictions.Population(rows, labels=LABELS, num_classes=3, name="deep")
     rows[2] = np.array([0, 1, 2])
     with pytest.raises(ValueError, match=r"network 2 of 'deep' have shape \(3,\)"):
-        wsn.Population(rows, labels=LABELS, num_classes=3, name="deep")
+        wsn.predictions.Population(rows, labels=LABELS, num_classes=3, name="deep")
 
 
 PAIRWISE = [
-    wsn.dispersion,
-    wsn.explained_share,
-    wsn.accuracy_scatter,
-    wsn.largest_differences,
-    wsn.accuracy_test,
-    wsn.class_tests,
-    wsn.logistic_models,
-    lambda a, b: wsn.group_tests(a, b, groups=["x"] * 3),
-    lambda a, b: wsn.agreement([a, b]),
-    lambda a, b: wsn.network_agreement([a, b]),
-    lambda a, b: wsn.dispersion_table([a, b]),
+    wsn.predictions.dispersion,
+    wsn.predictions.explained_share,
+    wsn.predictions.accuracy_scatter,
+    wsn.predictions.largest_differences,
+    wsn.predictions.accuracy_test,
+    wsn.predictions.class_tests,
+    wsn.predictions.logistic_models,
+    lambda a, b: wsn.predictions.group_tests(a, b, groups=["x"] * 3),
+    lambda a, b: wsn.predictions.agreement_table([a, b]),
+    lambda a, b: wsn.predictions.network_agreement([a, b]),
+    lambda a, b: wsn.predictions.dispersion_table([a, b]),
 ]
 
 
@@ -560,15 +581,15 @@ def test_a_class_without_examples_is_refused_where_classes_count():
     a, b = small(num_classes=4, name="wide"), small(num_classes=4)
     message = "class 3 has no example in the labels of 'wide'; at least one of each of the 4 classes"
     for function in (
-        wsn.class_tests,
-        wsn.logistic_models,
-        wsn.explained_share,
-        lambda x, y: wsn.dispersion(x, y, level="class"),
-        lambda x, y: wsn.group_tests(x, y, groups=["x"] * 4),
+        wsn.predictions.class_tests,
+        wsn.predictions.logistic_models,
+        wsn.predictions.explained_share,
+        lambda x, y: wsn.predictions.dispersion(x, y, level="class"),
+        lambda x, y: wsn.predictions.group_tests(x, y, groups=["x"] * 4),
     ):
         with pytest.raises(ValueError, match=message):
             function(a, b)
-    assert wsn.dispersion(a, b, permutations=1).chance > 0
+    assert wsn.predictions.dispersion(a, b, permutations=1).chance > 0
 
 
 def test_arguments_out_of_range_are_named():
@@ -578,71 +599,71 @@ def test_arguments_out_of_range_are_named():
     with pytest.raises(ValueError, match="'wide' has 1 network; at least 2 are allowed"):
         _ = a[:1]
     with pytest.raises(ValueError, match="count is 32; 1 to 31 are allowed"):
-        wsn.largest_differences(a, b, count=32)
+        wsn.predictions.largest_differences(a, b, count=32)
     with pytest.raises(ValueError, match="level is 'all'; 'example', 'class' and 'network' are allowed"):
-        wsn.dispersion(a, b, level="all")
+        wsn.predictions.dispersion(a, b, level="all")
     with pytest.raises(ValueError, match="permutations is 0; at least 1 is allowed"):
-        wsn.dispersion(a, b, permutations=0)
+        wsn.predictions.dispersion(a, b, permutations=0)
     with pytest.raises(ValueError, match="confidence is 95; a number between 0 and 1 is allowed"):
-        wsn.dispersion(a, b, confidence=95)
-    for function in (wsn.agreement, wsn.dispersion_table):
+        wsn.predictions.dispersion(a, b, confidence=95)
+    for function in (wsn.predictions.agreement_table, wsn.predictions.dispersion_table):
         with pytest.raises(ValueError, match=r"named \['wide', 'wide'\]; different names are allowed"):
             function([a, b])
     with pytest.raises(ValueError, match="groups has 2 entries; 3, one for each class, are allowed"):
-        wsn.group_tests(a, b, groups=["x", "y"])
+        wsn.predictions.group_tests(a, b, groups=["x", "y"])
     with pytest.raises(
         ValueError, match="min_classes is 3; at most 2, the size of the largest group, is allowed"
     ):
-        wsn.group_tests(a, b, groups=["x", "x", "y"], min_classes=3)
+        wsn.predictions.group_tests(a, b, groups=["x", "x", "y"], min_classes=3)
     with pytest.raises(ValueError, match=r"p_values are \[0.1 nan\]; a sequence of numbers from 0 to 1"):
-        wsn.holm_sidak([0.1, np.nan])
+        wsn.predictions.holm_sidak([0.1, np.nan])
     with pytest.raises(ValueError, match=r"probabilities have shape \(2,\) and labels \(1,\)"):
-        wsn.simulate_population([0.1, 0.2], networks=2, labels=[0], num_classes=2)
+        wsn.predictions.simulate_population([0.1, 0.2], networks=2, labels=[0], num_classes=2)
     with pytest.raises(ValueError, match="probabilities lie in 0.1 to 1.2; 0 to 1 are allowed"):
-        wsn.simulate_population([0.1, 1.2], networks=2, labels=[0, 1], num_classes=2)
+        wsn.predictions.simulate_population([0.1, 1.2], networks=2, labels=[0, 1], num_classes=2)
 
 
 @pytest.mark.parametrize("fractions", [[0.5, 0.9], [0.5, 0.5, 1], [0, 1], []])
 def test_looks_are_planned_to_the_end(fractions):
     with pytest.raises(ValueError, match="increasing numbers above 0 that end in 1 are allowed"):
-        wsn.look_levels(fractions)
+        wsn.predictions.look_levels(fractions)
 
 
 def test_impossible_plans_are_refused():
     with pytest.raises(ValueError, match="spending is 'early'; 'late' and 'even' are allowed"):
-        wsn.look_levels([1], spending="early")
+        wsn.predictions.look_levels([1], spending="early")
     with pytest.raises(ValueError, match="level is 5; a number between 0 and 1 is allowed"):
-        wsn.look_levels([1], level=5)
+        wsn.predictions.look_levels([1], level=5)
     for name, value in (("difference", 0), ("deviation", -1), ("networks", 1), ("tests", 0), ("level", 1)):
         options = {"difference": 0.1, "deviation": 0.1, "networks": 5, name: value}
         with pytest.raises(ValueError, match=f"{name} is {value}; a"):
-            wsn.class_test_power(options.pop("difference"), **options)
+            wsn.predictions.class_test_power(options.pop("difference"), **options)
     with pytest.raises(ValueError, match="power is 1; a number between 0 and 1 is allowed"):
-        wsn.networks_for_class_test(0.1, deviation=0.1, power=1)
+        wsn.predictions.networks_for_class_test(0.1, deviation=0.1, power=1)
     with pytest.raises(ValueError, match="more than 16,777,216 networks are needed; a larger difference"):
-        wsn.networks_for_class_test(1e-6, deviation=0.1)
+        wsn.predictions.networks_for_class_test(1e-6, deviation=0.1)
     with pytest.raises(ValueError, match="'wide' has 3 networks; a pilot of at least 4 is allowed"):
-        wsn.dispersion_power(population(3), difference=0.1, networks=5)
+        wsn.predictions.dispersion_power(population(3), difference=0.1, networks=5)
     perfect = of_correct(np.ones((5, 7)))
     with pytest.raises(ValueError, match="the networks of 'p' do not differ enough to plan with"):
-        wsn.dispersion_power(perfect, difference=0.1, networks=5)
+        wsn.predictions.dispersion_power(perfect, difference=0.1, networks=5)
 
 
 def test_a_damaged_hierarchy_is_refused(tmp_path):
     file = tmp_path / "is_a.txt"
     file.write_text("n1 n2\nn1 n2 n3\n")
     with pytest.raises(ValueError, match="line 2 of is_a.txt is 'n1 n2 n3'; 'parent child' is allowed"):
-        wsn.wordnet_groups(["n2"], is_a=file)
+        wsn.predictions.wordnet_groups(["n2"], is_a=file)
     file.write_text("n1 n2\n")
     with pytest.raises(ValueError, match="class 'n3' does not occur in is_a.txt; a synset of it is allowed"):
-        wsn.wordnet_groups(["n2", "n3"], is_a=file)
+        wsn.predictions.wordnet_groups(["n2", "n3"], is_a=file)
 
 
 def test_statistics_of_predictions_need_no_torch():
     code = (
         "import sys, numpy as np, wsnlib as wsn;"
-        "p = wsn.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2);"
-        "wsn.dispersion(p, p); wsn.logistic_models(p, p, permutations=1); wsn.agreement([p]);"
+        "p = wsn.predictions.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2);"
+        "wsn.predictions.dispersion(p, p); wsn.predictions.logistic_models(p, p, permutations=1); wsn.predictions.agreement_table([p]);"
         "print('torch' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

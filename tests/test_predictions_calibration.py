@@ -35,8 +35,12 @@ def pair(
     p = rng.beta(3, 1, EXAMPLES)
     q = special.expit(special.logit(p) + shift)
     options = {"labels": LABELS, "num_classes": CLASSES, "spread": spread, "class_spread": class_spread}
-    first = wsn.simulate_population(p, networks=networks[0], seed=2 * seed, name="wide", **options)
-    second = wsn.simulate_population(q, networks=networks[1], seed=2 * seed + 1, name="deep", **options)
+    first = wsn.predictions.simulate_population(
+        p, networks=networks[0], seed=2 * seed, name="wide", **options
+    )
+    second = wsn.predictions.simulate_population(
+        q, networks=networks[1], seed=2 * seed + 1, name="deep", **options
+    )
     return first, second
 
 
@@ -48,9 +52,10 @@ def test_permutation_tests_reject_at_their_level(spread, class_spread):
         a, b = pair(seed, spread=spread, class_spread=class_spread)
         options = {"permutations": 39, "seed": seed}
         p = [
-            wsn.dispersion(a, b, level=level, **options).p_value for level in ("example", "class", "network")
+            wsn.predictions.dispersion(a, b, level=level, **options).p_value
+            for level in ("example", "class", "network")
         ]
-        table = wsn.agreement([a, b], **options)
+        table = wsn.predictions.agreement_table([a, b], **options)
         values.append(p + table["p_value"].dropna().tolist())
     rejected = (np.array(values) <= LEVEL).sum(0)
     assert rejected.max() <= most_rejections(runs)
@@ -62,7 +67,7 @@ def test_permutations_of_the_logistic_models_hold_the_level_where_chi_squared_do
     runs, permutation, chi_squared, v_squared = 100, [], [], []
     for seed in range(runs):
         a, b = pair(seed, class_spread=0.5)
-        found = wsn.logistic_models(a, b, permutations=19, seed=seed)
+        found = wsn.predictions.logistic_models(a, b, permutations=19, seed=seed)
         permutation.append(found.tests["p_permutation"])
         chi_squared.append(found.tests["p_value"])
         v_squared.append(found.v_squared_p)
@@ -81,10 +86,10 @@ def test_adjusted_tests_reject_anything_at_most_at_their_level(spread, class_spr
         a, b = pair(seed, spread=spread, class_spread=class_spread)
         values.append(
             [
-                wsn.accuracy_test(a, b)["p_value"],
-                wsn.class_tests(a, b)["adjusted"].min(),
-                wsn.group_tests(a, b, groups=groups)["adjusted"].min(),
-                wsn.largest_differences(a, b, count=5, seed=seed)["adjusted"].min(),
+                wsn.predictions.accuracy_test(a, b)["p_value"],
+                wsn.predictions.class_tests(a, b)["adjusted"].min(),
+                wsn.predictions.group_tests(a, b, groups=groups)["adjusted"].min(),
+                wsn.predictions.largest_differences(a, b, count=5, seed=seed)["adjusted"].min(),
             ]
         )
     rejected = (np.array(values) <= LEVEL).sum(0)
@@ -102,14 +107,14 @@ def test_intervals_cover_what_is_true():
         p = np.random.default_rng([0, 7]).beta(3, 1, EXAMPLES)
         q = special.expit(special.logit(p) + shift)
         options = {"labels": a.labels, "num_classes": CLASSES}
-        a = wsn.simulate_population(p, networks=25, seed=2 * seed, **options)
-        b = wsn.simulate_population(q, networks=30, seed=2 * seed + 1, **options)
-        excess = wsn.dispersion(a, b, permutations=1)
-        classes = wsn.class_tests(a, b)
+        a = wsn.predictions.simulate_population(p, networks=25, seed=2 * seed, **options)
+        b = wsn.predictions.simulate_population(q, networks=30, seed=2 * seed + 1, **options)
+        excess = wsn.predictions.dispersion(a, b, permutations=1)
+        classes = wsn.predictions.class_tests(a, b)
         gaps = [np.mean((p - q)[c == LABELS]) for c in range(CLASSES)]
-        chosen = wsn.largest_differences(a, b, count=5, seed=seed)
+        chosen = wsn.predictions.largest_differences(a, b, count=5, seed=seed)
         of_chosen = (p - q)[chosen["example"]]
-        accuracies = wsn.example_accuracy(a)
+        accuracies = wsn.predictions.example_accuracy(a)
         covered.append(
             [
                 excess.low <= np.mean((p - q) ** 2) <= excess.high,
@@ -128,8 +133,8 @@ def test_intervals_of_one_dimension_cover_0_where_there_is_no_difference(network
     p = np.full(EXAMPLES, 0.7)
     covered = 0
     for seed in range(runs):
-        a, b = (wsn.simulate_population(p, seed=2 * seed + i, **options) for i in (0, 1))
-        found = wsn.dispersion(a, b, level="network", permutations=99)
+        a, b = (wsn.predictions.simulate_population(p, seed=2 * seed + i, **options) for i in (0, 1))
+        found = wsn.predictions.dispersion(a, b, level="network", permutations=99)
         covered += found.low <= 0 <= found.high
     assert runs - covered <= most_rejections(runs)
 
@@ -141,29 +146,29 @@ def planted(seed: int, *, networks: int = 100) -> tuple[Population, Population]:
     q[[3, 17, 40]] = 0.2
     options = {"networks": networks, "labels": LABELS, "num_classes": CLASSES}
     return (
-        wsn.simulate_population(p, seed=2 * seed, name="wide", **options),
-        wsn.simulate_population(q, seed=2 * seed + 1, name="deep", **options),
+        wsn.predictions.simulate_population(p, seed=2 * seed, name="wide", **options),
+        wsn.predictions.simulate_population(q, seed=2 * seed + 1, name="deep", **options),
     )
 
 
 def test_planted_differences_are_found_where_they_are():
     for seed in range(5):
         a, b = planted(seed)
-        assert wsn.dispersion(a, b, permutations=199).p_value == 1 / 200
-        largest = wsn.largest_differences(a, b, count=6, seed=seed)
+        assert wsn.predictions.dispersion(a, b, permutations=199).p_value == 1 / 200
+        largest = wsn.predictions.largest_differences(a, b, count=6, seed=seed)
         assert set(largest["example"][:3]) == {3, 17, 40}
         assert (largest["adjusted"][:3] < 0.02).all() and (largest["low"][:3] > 0).all()
-        table = wsn.agreement([a, b], permutations=199)
+        table = wsn.predictions.agreement_table([a, b], permutations=199)
         between = table[(table["first"] != table["second"]) & (table["measure"] == "error_consistency")]
         assert between["adjusted"].item() <= 3 / 200
         # class 0 holds example 40, class 1 example 17, class 3 example 3: each loses 0.5/15
-        difference = wsn.class_tests(a, b)["difference"].to_numpy()
+        difference = wsn.predictions.class_tests(a, b)["difference"].to_numpy()
         np.testing.assert_allclose(difference, [0.5 / 15, 0.5 / 15, -0.08, 0.5 / 15], atol=0.07)
-        assert wsn.class_tests(a, b)["adjusted"][2] < LEVEL
+        assert wsn.predictions.class_tests(a, b)["adjusted"][2] < LEVEL
 
 
 def test_a_control_of_one_architecture_shows_no_excess_and_two_architectures_do():
-    table = wsn.dispersion_table(planted(0), permutations=199).set_index(["first", "second"])
+    table = wsn.predictions.dispersion_table(planted(0), permutations=199).set_index(["first", "second"])
     assert table.loc[("wide", "deep"), "adjusted"] <= 3 / 200 and table.loc[("wide", "deep"), "ratio"] > 2
     for name in ("wide", "deep"):
         assert table.loc[(name, name), "adjusted"] > LEVEL and abs(table.loc[(name, name), "ratio"] - 1) < 0.5
@@ -174,7 +179,7 @@ def test_what_is_reported_of_chosen_examples_is_without_bias():
     chosen_by, reported = [], []
     for seed in range(100):
         a, b = pair(seed, networks=(40, 40))
-        row = wsn.largest_differences(a, b, count=1, seed=seed).iloc[0]
+        row = wsn.predictions.largest_differences(a, b, count=1, seed=seed).iloc[0]
         chosen_by.append(abs(row["chosen_by"]))
         reported.append(row["difference"] * np.sign(row["chosen_by"]))
     assert min(chosen_by) > 0.1
@@ -189,11 +194,13 @@ def test_share_of_the_classes_is_that_which_was_planted():
     truth = np.mean(of_class**2) / np.mean((of_class + of_example) ** 2)
     options = {"labels": LABELS, "num_classes": CLASSES}
     p, q = np.full(EXAMPLES, 0.5), 0.5 + of_class + of_example
-    a, b = (wsn.simulate_population(x, networks=300, seed=s, **options) for s, x in enumerate((p, q)))
-    share, low, high = wsn.explained_share(a, b)
+    a, b = (
+        wsn.predictions.simulate_population(x, networks=300, seed=s, **options) for s, x in enumerate((p, q))
+    )
+    share, low, high = wsn.predictions.explained_share(a, b)
     assert low < truth < high and high - low < 0.2 and abs(share - truth) < 0.1
     few = (population[:20] for population in (a, b))
-    assert wsn.logistic_models(*few, permutations=19).v_squared < truth - 0.1
+    assert wsn.predictions.logistic_models(*few, permutations=19).v_squared < truth - 0.1
 
 
 # -- Table F.1 from known parameters --
@@ -210,14 +217,14 @@ def two(kind: str, networks: int, seed: int = 0) -> tuple[Population, Population
     alpha = np.random.default_rng(5).normal(0.5, 1, EXAMPLES)
     options = {"networks": networks, "labels": LABELS, "num_classes": CLASSES}
     return (
-        wsn.simulate_population(special.expit(alpha), seed=seed, **options),
-        wsn.simulate_population(special.expit(alpha + effects(kind)), seed=seed + 1, **options),
+        wsn.predictions.simulate_population(special.expit(alpha), seed=seed, **options),
+        wsn.predictions.simulate_population(special.expit(alpha + effects(kind)), seed=seed + 1, **options),
     )
 
 
 @pytest.mark.parametrize("kind", ["A", "B", "C"])
 def test_aic_chooses_the_model_that_is_true(kind):
-    models = wsn.logistic_models(*two(kind, 200, seed=8), permutations=1).models
+    models = wsn.predictions.logistic_models(*two(kind, 200, seed=8), permutations=1).models
     assert models["aic"].idxmin() == kind
     assert models["effects"].tolist() == [EXAMPLES + 1, EXAMPLES + CLASSES, 2 * EXAMPLES]
     assert (np.diff(models["log_likelihood"]) > 0).all() and (np.diff(models["residual_variance"]) < 0).all()
@@ -225,7 +232,7 @@ def test_aic_chooses_the_model_that_is_true(kind):
 
 def test_the_order_of_table_f1_comes_with_effects_of_classes_and_of_examples():
     """N21, Table F.1: AIC of A > B > C, and every step significant."""
-    result = wsn.logistic_models(*two("C", 200), permutations=99)
+    result = wsn.predictions.logistic_models(*two("C", 200), permutations=99)
     assert result.models["aic"].is_monotonic_decreasing
     assert (result.tests["p_permutation"] == 1 / 100).all() and (result.tests["p_value"] < 1e-6).all()
     assert result.v_squared_low < result.v_squared < result.v_squared_high
@@ -234,7 +241,7 @@ def test_the_order_of_table_f1_comes_with_effects_of_classes_and_of_examples():
 
 def test_effects_of_classes_are_recovered():
     networks = 600
-    result = wsn.logistic_models(*two("B", networks), permutations=1)
+    result = wsn.predictions.logistic_models(*two("B", networks), permutations=1)
     # information on a class's effect ≥ 15 examples · 600 · p(1 − p)/2, p from 0.1 to 0.9
     tolerance = 4 / np.sqrt(15 * networks * 0.09 / 2)
     np.testing.assert_allclose(result.class_effects, [0.8, -0.6, 0.1, -0.4], atol=tolerance)
@@ -248,12 +255,12 @@ def test_v_squared_is_that_of_the_true_probabilities():
     n = 10**9
     counts = [np.rint(n * x).astype(np.int64) for x in (p, q)]
     squares = [
-        wsn.fit_logistic(*counts, networks=(n, n), groups=groups).squares / n
+        wsn.predictions.fit_logistic(*counts, networks=(n, n), groups=groups).squares / n
         for groups in (np.zeros(EXAMPLES, int), LABELS)
     ]
     saturated = np.sum(p * (1 - p) + q * (1 - q))
     truth = (squares[0] - squares[1]) / (squares[0] - saturated)
-    result = wsn.logistic_models(first, second, permutations=1)
+    result = wsn.predictions.logistic_models(first, second, permutations=1)
     assert result.v_squared_low < truth < result.v_squared_high
     assert result.v_squared == pytest.approx(truth, rel=0.1)
 
@@ -268,15 +275,15 @@ def test_power_of_the_dispersion_test_is_what_simulation_gives(spread, differenc
     p = rng.uniform(0.3, 0.7, 200)
     q = p + difference * np.where(np.arange(200) % 2, 1, -1)
     options = {"labels": np.zeros(200, int), "num_classes": 2, "spread": spread}
-    pilot = wsn.simulate_population(p, networks=100, seed=999, **options)
-    planned = wsn.dispersion_power(pilot, difference=difference, networks=networks)
+    pilot = wsn.predictions.simulate_population(p, networks=100, seed=999, **options)
+    planned = wsn.predictions.dispersion_power(pilot, difference=difference, networks=networks)
     assert 0.2 < planned < 0.97
     for seed in range(runs):
         a, b = (
-            wsn.simulate_population(x, networks=networks, seed=2 * seed + i, **options)
+            wsn.predictions.simulate_population(x, networks=networks, seed=2 * seed + i, **options)
             for i, x in enumerate((p, q))
         )
-        found += wsn.dispersion(a, b, permutations=99, seed=seed).p_value <= LEVEL
+        found += wsn.predictions.dispersion(a, b, permutations=99, seed=seed).p_value <= LEVEL
     assert found / runs == pytest.approx(planned, abs=0.05 + 4 * np.sqrt(planned * (1 - planned) / runs))
 
 
@@ -284,7 +291,7 @@ def test_power_of_the_dispersion_test_is_what_simulation_gives(spread, differenc
 def test_planned_looks_hold_the_level_that_looks_at_will_do_not(spending):
     runs = 2000
     sizes = [8, 16, 24, 32, 40]
-    levels = wsn.look_levels(np.array(sizes) / 40, spending=spending)
+    levels = wsn.predictions.look_levels(np.array(sizes) / 40, spending=spending)
     x, y = np.random.default_rng(0).normal(size=(2, 40, runs))
     p = np.array([stats.ttest_ind(x[:n], y[:n], equal_var=False).pvalue for n in sizes])
     planned, at_will = (np.sum(np.any(each >= p.T, axis=1)) for each in (levels, LEVEL))

@@ -21,7 +21,7 @@ def counts_without_separation(examples: int = 12, m: int = 9, n: int = 11, seed:
     return rng.integers(1, m, examples), rng.integers(1, n, examples), np.arange(examples) % CLASSES
 
 
-def from_counts(counts, networks: int, labels, name: str = "p") -> wsn.Population:
+def from_counts(counts, networks: int, labels, name: str = "p") -> wsn.predictions.Population:
     """Networks 0, 1, … are right until the count of the example is reached."""
     return of_correct(np.arange(networks)[:, None] < counts, labels=labels, num_classes=CLASSES, name=name)
 
@@ -33,7 +33,7 @@ FORMULAS = {  # the paper's models; in its own formulas columns depend on others
 }
 
 
-def statsmodels_fits(a: wsn.Population, b: wsn.Population) -> dict:
+def statsmodels_fits(a: wsn.predictions.Population, b: wsn.predictions.Population) -> dict:
     rows = pd.DataFrame(
         {
             "y": np.concatenate([p.correct.ravel() for p in (a, b)]).astype(int),
@@ -54,7 +54,7 @@ def statsmodels_fits(a: wsn.Population, b: wsn.Population) -> dict:
 def test_the_three_models_are_statsmodels():
     k1, k2, labels = counts_without_separation()
     a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
-    ours, theirs = wsn.logistic_models(a, b, permutations=1), statsmodels_fits(a, b)
+    ours, theirs = wsn.predictions.logistic_models(a, b, permutations=1), statsmodels_fits(a, b)
     for name, fit in theirs.items():
         row = ours.models.loc[name]
         assert row["aic"] == pytest.approx(fit.aic, rel=1e-9)
@@ -62,7 +62,7 @@ def test_the_three_models_are_statsmodels():
         assert row["residual_variance"] == pytest.approx(np.mean(fit.resid_response**2), rel=1e-9)
     effects = theirs["B"].params.filter(regex="C.label.*:deep")
     np.testing.assert_allclose(ours.class_effects, effects, rtol=1e-5)
-    a_fit = wsn.fit_logistic(k1, k2, networks=(9, 11), groups=np.zeros(12, int))
+    a_fit = wsn.predictions.fit_logistic(k1, k2, networks=(9, 11), groups=np.zeros(12, int))
     assert a_fit.effects.item() == pytest.approx(theirs["A"].params["deep"], rel=1e-6)
     assert (a_fit.informative, ours.tests["df_informative"].tolist()) == (1, [2, 11, 9])
     variances = ours.models["residual_variance"]
@@ -72,7 +72,9 @@ def test_the_three_models_are_statsmodels():
 
 def test_the_tests_are_likelihood_ratio_tests():
     k1, k2, labels = counts_without_separation(seed=3)
-    ours = wsn.logistic_models(from_counts(k1, 9, labels), from_counts(k2, 11, labels), permutations=19)
+    ours = wsn.predictions.logistic_models(
+        from_counts(k1, 9, labels), from_counts(k2, 11, labels), permutations=19
+    )
     likelihood = ours.models["log_likelihood"]
     for row, df in zip(ours.tests.itertuples(), (2, 11, 9), strict=True):
         statistic = 2 * (likelihood[row.larger] - likelihood[row.smaller])
@@ -100,7 +102,7 @@ def test_separated_data_have_the_supremum_to_which_statsmodels_creeps(case):
     k1, k2 = map(np.array, SEPARATED[case])
     labels = np.arange(6) % CLASSES
     a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
-    ours, theirs = wsn.logistic_models(a, b, permutations=1), statsmodels_fits(a, b)
+    ours, theirs = wsn.predictions.logistic_models(a, b, permutations=1), statsmodels_fits(a, b)
     for name, fit in theirs.items():
         assert ours.models.loc[name, "aic"] == pytest.approx(fit.aic, rel=1e-6)
         assert ours.models.loc[name, "log_likelihood"] >= fit.llf - 1e-9
@@ -120,7 +122,7 @@ def test_separated_data_have_the_supremum_to_which_statsmodels_creeps(case):
 def test_all_right_and_all_alike_leave_nothing_to_explain():
     perfect = from_counts(np.full(6, 9), 9, np.arange(6) % CLASSES)
     with np.errstate(all="raise"):
-        result = wsn.logistic_models(perfect, perfect, permutations=3)
+        result = wsn.predictions.logistic_models(perfect, perfect, permutations=3)
     assert (result.models["log_likelihood"] == 0).all() and np.isnan(result.class_effects).all()
     assert math.isnan(result.v_squared) and math.isnan(result.v_squared_chance) and result.v_squared_p == 1
     assert (result.tests[["p_value", "p_informative", "p_permutation"]] == 1).all(axis=None)
@@ -131,7 +133,7 @@ def test_fits_are_at_the_stationary_point_even_if_effects_are_large():
     rng = np.random.default_rng(0)
     k1, k2 = rng.integers(0, 3, 400), 200 - rng.integers(0, 3, 400)
     groups = np.arange(400) % 7
-    fit = wsn.fit_logistic(k1, k2, networks=(150, 200), groups=groups)
+    fit = wsn.predictions.fit_logistic(k1, k2, networks=(150, 200), groups=groups)
     assert np.isfinite(fit.effects).all() and fit.effects.min() > 8
     np.testing.assert_allclose(150 * fit.first + 200 * fit.second, k1 + k2, rtol=1e-9)
     score = np.bincount(groups, k2 - 200 * fit.second)
@@ -152,7 +154,7 @@ def test_fits_are_at_the_stationary_point_even_if_effects_are_large():
 def test_newton_finds_the_root_where_its_steps_would_leave_for_good(networks, first, second):
     k1, k2 = np.array(first), np.array(second)
     with np.errstate(all="raise"):
-        fit = wsn.fit_logistic(k1, k2, networks=networks, groups=np.zeros(len(k1), int))
+        fit = wsn.predictions.fit_logistic(k1, k2, networks=networks, groups=np.zeros(len(k1), int))
     assert np.isfinite(fit.effects).all()
     assert abs(np.sum(k2 - networks[1] * fit.second)) < 1e-6 * np.sum(k2)
 
@@ -161,8 +163,8 @@ def test_models_do_not_know_orders_and_turn_with_the_populations():
     k1, k2, labels = counts_without_separation(seed=7)
     a, b = from_counts(k1, 9, labels), from_counts(k2, 11, labels)
     order = np.random.default_rng(0).permutation(12)
-    base, turned = (wsn.logistic_models(x, y, permutations=1) for x, y in ((a, b), (b, a)))
-    moved = wsn.logistic_models(
+    base, turned = (wsn.predictions.logistic_models(x, y, permutations=1) for x, y in ((a, b), (b, a)))
+    moved = wsn.predictions.logistic_models(
         reordered(a, slice(None, None, -1), order), reordered(b, examples=order), permutations=1
     )
     pd.testing.assert_frame_equal(base.models, turned.models)
@@ -177,12 +179,12 @@ def test_v_squared_has_the_interval_of_networks_left_out():
     a, b = population(4), population(5, seed=1)
 
     def v(x, y):
-        return wsn.logistic_models(x, y, permutations=1).v_squared
+        return wsn.predictions.logistic_models(x, y, permutations=1).v_squared
 
     of_a = [v(a[np.delete(np.arange(4), i)], b) for i in range(4)]
     of_b = [v(a, b[np.delete(np.arange(5), i)]) for i in range(5)]
     half = stats.t.ppf(0.9, 3) * math.sqrt(3 * np.var(of_a) + 4 * np.var(of_b))
-    found = wsn.logistic_models(a, b, permutations=1, confidence=0.8)
+    found = wsn.predictions.logistic_models(a, b, permutations=1, confidence=0.8)
     assert (found.v_squared_low, found.v_squared_high) == pytest.approx((v(a, b) - half, v(a, b) + half))
 
 
@@ -191,9 +193,12 @@ def test_permutations_fit_the_models_to_reassigned_networks():
     chosen = inference.assignments(3, 4, permutations=70, seed=5)
     joined = np.concatenate([a.predictions, b.predictions])
     options = {"labels": a.labels, "num_classes": CLASSES}
-    parts = [(wsn.Population(joined[c], **options), wsn.Population(joined[~c], **options)) for c in chosen]
-    again = [wsn.logistic_models(x, y, permutations=1) for x, y in parts]
-    found = wsn.logistic_models(a, b, permutations=70, seed=5)
+    parts = [
+        (wsn.predictions.Population(joined[c], **options), wsn.predictions.Population(joined[~c], **options))
+        for c in chosen
+    ]
+    again = [wsn.predictions.logistic_models(x, y, permutations=1) for x, y in parts]
+    found = wsn.predictions.logistic_models(a, b, permutations=70, seed=5)
     statistics = np.array([r.tests["statistic"] for r in again])
     exceed = (statistics >= found.tests["statistic"].to_numpy() - 1e-8).sum(0)
     np.testing.assert_allclose(found.tests["p_permutation"], (1 + exceed) / 71)

@@ -16,20 +16,23 @@ from wsnlib.predictions.power import _centred_triangles, _pilot_moments
 def test_power_of_class_tests_is_statsmodels(effect, networks, tests):
     level = 1 - 0.95 ** (1 / tests)
     expected = TTestIndPower().power(effect, networks, level)
-    found = wsn.class_test_power(0.02 * effect, deviation=0.02, networks=networks, tests=tests)
+    found = wsn.predictions.class_test_power(0.02 * effect, deviation=0.02, networks=networks, tests=tests)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_number_of_networks_is_the_smallest_that_will_do():
     pilot = population(20, examples=300)
     for power in (0.05, 0.5, 0.99):
-        n = wsn.networks_for_class_test(0.01, deviation=0.03, tests=10, power=power)
+        n = wsn.predictions.networks_for_class_test(0.01, deviation=0.03, tests=10, power=power)
         powers = [
-            wsn.class_test_power(0.01, deviation=0.03, networks=k, tests=10) for k in (max(n - 1, 2), n)
+            wsn.predictions.class_test_power(0.01, deviation=0.03, networks=k, tests=10)
+            for k in (max(n - 1, 2), n)
         ]
         assert powers[1] >= power and (powers[0] < power or n == 2)
-        n = wsn.networks_for_dispersion(pilot, difference=0.05, power=power)
-        powers = [wsn.dispersion_power(pilot, difference=0.05, networks=k) for k in (max(n - 1, 2), n)]
+        n = wsn.predictions.networks_for_dispersion(pilot, difference=0.05, power=power)
+        powers = [
+            wsn.predictions.dispersion_power(pilot, difference=0.05, networks=k) for k in (max(n - 1, 2), n)
+        ]
         assert powers[1] >= power and (powers[0] < power or n == 2)
 
 

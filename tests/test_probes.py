@@ -64,23 +64,23 @@ def test_features_beyond_the_number_of_images_change_nothing_but_coordinates():
 
 def test_the_strength_is_chosen_on_validation_and_reported_on_test():
     train, validation, test = splits(noise=2.0)
-    found = wsn.fit_probe(train, validation, test)
-    alone = [wsn.fit_probe(train, validation, test, strengths=[s]) for s in probes.STRENGTHS]
+    found = wsn.probes.fit_probe(train, validation, test)
+    alone = [wsn.probes.fit_probe(train, validation, test, strengths=[s]) for s in probes.STRENGTHS]
     best = max(alone, key=lambda probe: (probe.validation_accuracy, probe.strength))
     assert found.strength == best.strength
     assert found.validation_accuracy == best.validation_accuracy
     assert found.test_accuracy == best.test_accuracy and found.train_accuracy == best.train_accuracy
     assert len({probe.validation_accuracy for probe in alone}) > 1
-    swapped = wsn.fit_probe(train, test, validation)
+    swapped = wsn.probes.fit_probe(train, test, validation)
     assert swapped.validation_accuracy == max(p.test_accuracy for p in alone)
-    again = wsn.fit_probe(train, validation, test, strengths=probes.STRENGTHS[::-1])
+    again = wsn.probes.fit_probe(train, validation, test, strengths=probes.STRENGTHS[::-1])
     assert again.strength == found.strength
 
 
 def test_a_strong_penalty_leaves_the_most_frequent_class_and_a_weak_one_fits():
     labels = torch.tensor([0, 0, 1, 2]).repeat(15)
     given = [(examples(seed, 60, 25)[0], labels) for seed in (0, 1, 2)]
-    strong, weak = (wsn.fit_probe(*given, strengths=[strength]) for strength in (1e6, 1e-5))
+    strong, weak = (wsn.probes.fit_probe(*given, strengths=[strength]) for strength in (1e6, 1e-5))
     assert strong.train_accuracy == strong.test_accuracy == 0.5
     assert weak.train_accuracy > 0.7
 
@@ -88,7 +88,7 @@ def test_a_strong_penalty_leaves_the_most_frequent_class_and_a_weak_one_fits():
 def test_accuracies_are_right():
     train, validation, test = splits(noise=0.01)
     shuffled = (test[0], (test[1] + 1) % CLASSES)
-    found = wsn.fit_probe(train, validation, shuffled)
+    found = wsn.probes.fit_probe(train, validation, shuffled)
     assert (found.train_accuracy, found.validation_accuracy, found.test_accuracy) == (1, 1, 0)
     assert found.strength == max(probes.STRENGTHS)
     assert found.features == 7
@@ -96,21 +96,21 @@ def test_accuracies_are_right():
 
 def test_a_probe_is_invariant_to_what_cka_is():
     given = splits(noise=1.5)
-    found = wsn.fit_probe(*given)
+    found = wsn.probes.fit_probe(*given)
     rotation = torch.linalg.qr(
         torch.randn(7, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     )[0]
-    other = wsn.fit_probe(*[(1e4 * x @ rotation - 30, y) for x, y in given])
+    other = wsn.probes.fit_probe(*[(1e4 * x @ rotation - 30, y) for x, y in given])
     assert replace(other, gradient=0) == replace(found, gradient=0)
 
 
 def test_a_class_missing_in_training_and_a_constant_layer():
     train, validation, test = splits()
     few = train[1] < 2
-    found = wsn.fit_probe((train[0][few], train[1][few]), validation, test)
+    found = wsn.probes.fit_probe((train[0][few], train[1][few]), validation, test)
     assert found.test_accuracy <= 2 / 3
     constant = [(torch.ones(len(x), 4), y) for x, y in (train, validation, test)]
-    assert wsn.fit_probe(*constant).test_accuracy == pytest.approx(1 / 3, abs=1e-9)
+    assert wsn.probes.fit_probe(*constant).test_accuracy == pytest.approx(1 / 3, abs=1e-9)
 
 
 # -- of a network --
@@ -138,15 +138,17 @@ def small_data(n: int = 48, size: int = 8) -> data_module.Dataset:
 def test_layers_around_additions_are_probed_in_order():
     torch.manual_seed(0)
     net, data = ResNetCifar(8, width_multiplier=0.25, num_classes=CLASSES), small_data()
-    found = wsn.linear_probes(net, data)
+    found = wsn.probes.linear_probes(net, data)
     assert list(found) == [f"stage{s}.block1.{layer}" for s in (1, 2, 3) for layer in ("norm2", "add")]
     assert [probe.features for probe in found.values()] == [4 * c for c in (4, 4, 8, 8, 16, 16)]
     for name, probe in found.items():
         x = []
         for split in (data.train, data.validation, data.test):
-            outputs = wsn.representations(net, data.normalise(split.images), layers=[name])[name]
+            outputs = wsn.representations.read_representations(
+                net, data.normalise(split.images), layers=[name]
+            )[name]
             x.append((F.avg_pool2d(outputs, outputs.shape[-1] // 2), split.labels))
-        assert replace(wsn.fit_probe(*x), gradient=0) == replace(probe, gradient=0)
+        assert replace(wsn.probes.fit_probe(*x), gradient=0) == replace(probe, gradient=0)
     assert found["stage1.block1.add"].test_accuracy > 0.9
     assert not net.stage1.block1.norm2._forward_hooks and net.training
 
@@ -154,52 +156,62 @@ def test_layers_around_additions_are_probed_in_order():
 def test_all_features_may_be_kept_and_layers_named():
     torch.manual_seed(0)
     net, data = ResNetCifar(8, width_multiplier=0.25, num_classes=CLASSES), small_data()
-    found = wsn.linear_probes(net, data, layers=["stage2", "dense", "conv"], pool=None, strengths=[0.1])
+    found = wsn.probes.linear_probes(
+        net, data, layers=["stage2", "dense", "conv"], pool=None, strengths=[0.1]
+    )
     assert {name: probe.features for name, probe in found.items()} == {"conv": 256, "stage2": 128, "dense": 3}
     assert {probe.strength for probe in found.values()} == {0.1}
-    once = wsn.linear_probes(net, data, layers=["conv", "dense"], pool=1, strengths=[0.1])
+    once = wsn.probes.linear_probes(net, data, layers=["conv", "dense"], pool=1, strengths=[0.1])
     assert [probe.features for probe in once.values()] == [4, 3]
 
 
 def test_additions_are_found_by_name():
     with torch.device("meta"):
         net = ResNetCifar(20)
-    assert len(wsn.around_additions(net)) == 18
+    assert len(wsn.probes.around_additions(net)) == 18
     with pytest.raises(ValueError, match="the MLP has no blocks with norm2 and add; give layers"):
-        wsn.around_additions(MLP(7))
+        wsn.probes.around_additions(MLP(7))
 
 
 def test_every_probe_converges():
     torch.manual_seed(1)
     net, data = ResNetCifar(8, width_multiplier=0.5, num_classes=CLASSES), small_data(200)
-    for probe in wsn.linear_probes(net, data).values():
+    for probe in wsn.probes.linear_probes(net, data).values():
         assert probe.gradient < 1e-6 and math.isfinite(probe.test_accuracy)
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: wsn.fit_probe(*splits(), strengths=[]), r"strengths are \(\); at least one"),
+        (lambda: wsn.probes.fit_probe(*splits(), strengths=[]), r"strengths are \(\); at least one"),
         (
-            lambda: wsn.fit_probe(*splits(), strengths=[1, 0]),
+            lambda: wsn.probes.fit_probe(*splits(), strengths=[1, 0]),
             r"strengths are \(1, 0\); at least one, all above 0",
         ),
         (
-            lambda: wsn.fit_probe(splits()[0], (torch.ones(3, 7), torch.ones(4)), splits()[2]),
+            lambda: wsn.probes.fit_probe(splits()[0], (torch.ones(3, 7), torch.ones(4)), splits()[2]),
             "the validation split has 3 examples and 4 labels",
         ),
         (
-            lambda: wsn.fit_probe(*splits()[:2], (torch.ones(0, 7), torch.ones(0))),
+            lambda: wsn.probes.fit_probe(*splits()[:2], (torch.ones(0, 7), torch.ones(0))),
             "the test split has 0 examples and 0 labels",
         ),
-        (lambda: wsn.linear_probes(ResNetCifar(8), small_data(), pool=0), "pool is 0; at least 1, or None"),
-        (lambda: wsn.linear_probes(nn.Linear(2, 2), small_data()), "the Linear has no blocks with norm2"),
         (
-            lambda: wsn.linear_probes(ResNetCifar(8), replace(small_data(), validation=small_data(0).train)),
+            lambda: wsn.probes.linear_probes(ResNetCifar(8), small_data(), pool=0),
+            "pool is 0; at least 1, or None",
+        ),
+        (
+            lambda: wsn.probes.linear_probes(nn.Linear(2, 2), small_data()),
+            "the Linear has no blocks with norm2",
+        ),
+        (
+            lambda: wsn.probes.linear_probes(
+                ResNetCifar(8), replace(small_data(), validation=small_data(0).train)
+            ),
             "there is no validation split to choose the strength on",
         ),
         (
-            lambda: wsn.linear_probes(ResNetCifar(8), small_data(), layers=["stage1.block1.ad"]),
+            lambda: wsn.probes.linear_probes(ResNetCifar(8), small_data(), layers=["stage1.block1.ad"]),
             "is not a layer of the ResNetCifar; did you mean stage1.block1.add",
         ),
     ],

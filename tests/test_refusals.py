@@ -115,7 +115,7 @@ OTHER = {  # what else a layer's tensors may be
 # -- calls, each with a generator --
 
 SIZES = {"first": 2, "second": 2, "third": 2, "fourth": 2, "fifth": 2}
-PAIRS = [wsn.LayerPair("second", "third", ("norm",)), wsn.LayerPair("fourth", "fifth")]
+PAIRS = [wsn.widening.LayerPair("second", "third", ("norm",)), wsn.widening.LayerPair("fourth", "fifth")]
 
 
 def sparsify(num_weights=70, **options):
@@ -150,9 +150,9 @@ CASES = [
     (split(first=2, third=6), net, "the bottleneck of third is 6", "split, size"),
     (lambda n, g: wsn.linear_bottleneck(n, sizes={"": 2}, generator=g), lambda: nn.Linear(5, 7),
      "the model must hold its layers, got one Linear; put it", "split, a layer"),
-    (narrow([PAIRS[0], wsn.LayerPair("third", "fourth")], second=3, third=2), net,
+    (narrow([PAIRS[0], wsn.widening.LayerPair("third", "fourth")], second=3, third=2), net,
      "must be in one pair, got third in two", "narrow, two pairs"),
-    (narrow([PAIRS[1], wsn.LayerPair("second", "third", ("nrm",))]), net, "nrm is not a batch norm", "narrow, norm"),
+    (narrow([PAIRS[1], wsn.widening.LayerPair("second", "third", ("nrm",))]), net, "nrm is not a batch norm", "narrow, norm"),
     (narrow(), lambda: net(norm_of_another_size), "norm must be of the 13 outputs of second, got 5", "narrow, norm's size"),
     (narrow(), lambda: net(lambda n: prune.l1_unstructured(n.norm, "weight", amount=2)),
      "the weight of norm must be a parameter", "narrow, pruned norm"),
@@ -391,17 +391,17 @@ def test_weights_decay_and_nothing_else_does(form):
         weights = {f"{layer}.parametrizations.weight.original" for layer in ("hidden1", "output")}
     if form == "native":
         wsn.to_sparse(model)
-    decayed, rest = wsn.decay_groups(model, weight_decay=0.3)
+    decayed, rest = wsn.masks.decay_groups(model, weight_decay=0.3)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == weights
     assert {names[id(p)] for p in rest["params"]} == set(names.values()) - weights
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
-    assert len(wsn.decay_groups(model.norm, weight_decay=0.3)) == 1
+    assert len(wsn.masks.decay_groups(model.norm, weight_decay=0.3)) == 1
 
 
 def test_a_vector_that_is_parametrised_is_no_weight():
     norm = parametrize.register_parametrization(nn.BatchNorm1d(3), "weight", nn.Identity())
-    (rest,) = wsn.decay_groups(nn.Sequential(norm), weight_decay=0.3)
+    (rest,) = wsn.masks.decay_groups(nn.Sequential(norm), weight_decay=0.3)
     assert rest["weight_decay"] == 0
 
 

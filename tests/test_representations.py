@@ -92,9 +92,9 @@ def test_a_module_called_again_is_another_layer():
     names = wsn.layer_names(net, images)
     block = [name for name in names if name.startswith("layer1.0")]
     assert block == [f"layer1.0.{name}" for name in ("conv1", "bn1", "relu", "conv2", "bn2", "relu:2")]
-    found = wsn.representations(net, images, layers=["layer1.0.relu:2", "layer1.0"])
+    found = wsn.representations.read_representations(net, images, layers=["layer1.0.relu:2", "layer1.0"])
     assert torch.equal(found["layer1.0.relu:2"], found["layer1.0"])
-    only = wsn.representations(net, images, layers=["layer1.0.relu"])
+    only = wsn.representations.read_representations(net, images, layers=["layer1.0.relu"])
     assert list(only) == ["layer1.0.relu"] and not torch.equal(only["layer1.0.relu"], found["layer1.0"])
 
 
@@ -102,7 +102,7 @@ def test_operations_in_place_do_not_reach_what_was_read():
     torch.manual_seed(0)
     net = InPlace()
     x = normal(0, 9, 5)
-    found = wsn.representations(net, x, batch_size=4)
+    found = wsn.representations.read_representations(net, x, batch_size=4)
     first = x @ net.first.weight.T + net.first.bias
     assert torch.allclose(found["first"], first, atol=1e-6)
     assert torch.allclose(found["relu"], first.relu(), atol=1e-6)
@@ -139,7 +139,7 @@ def test_modules_that_give_tuples_or_nothing_of_the_images():
 
     net, x = Odd(), normal(0, 6, 2, 3)
     assert wsn.layer_names(net, x) == ["recurrent"]
-    assert wsn.representations(net, x)["recurrent"].shape == (6, 2, 5)
+    assert wsn.representations.read_representations(net, x)["recurrent"].shape == (6, 2, 5)
     with pytest.raises(ValueError, match="listed gives a dict; a tensor, or a tuple"):
         wsn.layer_names(net, x, layers=["listed"])
     with pytest.raises(ValueError, match="table gave 2 rows for 4 images"):
@@ -157,7 +157,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error():
     images = normal(0, 16, 3, 8, 8)
     wsn.cka_matrix(net, images, batch_size=8, passes=1)
     with pytest.raises(ZeroDivisionError):
-        wsn.representations(net, images, reduce=lambda x: 1 / 0)
+        wsn.representations.read_representations(net, images, reduce=lambda x: 1 / 0)
     assert [module.training for module in net.modules()] == modes
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in net.modules())
     after = net.state_dict()
@@ -203,10 +203,12 @@ def test_one_batch_of_all_images_is_the_whole_data_set(trained):
 
 def test_the_stream_is_the_sum_over_its_batches():
     net, images = resnet(), normal(1, 22, 3, 8, 8)
-    sums = wsn.cka_sums(net, images, batch_size=8, passes=2, seed=3)
+    sums = wsn.representations.cka_sums(net, images, batch_size=8, passes=2, seed=3)
     order = [[], []]
     seen: list[torch.Tensor] = []
-    wsn.cka_sums(net, images, batch_size=8, passes=2, seed=3, prepare=lambda x: seen.append(x) or x)
+    wsn.representations.cka_sums(
+        net, images, batch_size=8, passes=2, seed=3, prepare=lambda x: seen.append(x) or x
+    )
     expected = similarity.MinibatchCKA(sums.layers, examples=sums.examples)
     for index, batch in enumerate(seen[2:]):  # the first name the layers and try a layout
         expected.update(outputs(net, batch), pass_index=index // 3)
@@ -225,14 +227,14 @@ def test_the_stream_is_the_sum_over_its_batches():
 
 def test_passes_may_be_run_apart_and_merged():
     net, images = resnet(), normal(1, 24, 3, 8, 8)
-    whole = wsn.cka_sums(net, images, batch_size=8, passes=3)
-    parts = [wsn.cka_sums(net, images, batch_size=8, passes=[number]) for number in (2, 0, 1)]
+    whole = wsn.representations.cka_sums(net, images, batch_size=8, passes=3)
+    parts = [wsn.representations.cka_sums(net, images, batch_size=8, passes=[number]) for number in (2, 0, 1)]
     for part in parts[1:]:
         parts[0].merge(part)
     assert np.allclose(parts[0].matrix().values, whole.matrix().values, rtol=1e-13)
     assert np.allclose(parts[0].matrix().standard_errors, whole.matrix().standard_errors, rtol=1e-6)
     with pytest.raises(ValueError, match="the sums are of the examples"):
-        whole.merge(wsn.cka_sums(net, images + 1, batch_size=8, passes=[4]))
+        whole.merge(wsn.representations.cka_sums(net, images + 1, batch_size=8, passes=[4]))
 
 
 def test_many_models_in_one_pass_are_the_models_apart():
@@ -315,7 +317,7 @@ def test_images_lie_in_memory_as_is_quicker_and_as_the_model_can_take_them():
     assert quick_layout(views, images) is quick_layout(net, images[:, 0]) is torch.preserve_format
     for model in (net, views):
         found = wsn.cka_matrix(model, images, batch_size=23, passes=1).values
-        whole = wsn.full_cka(wsn.representations(model, images)).values
+        whole = wsn.similarity.full_cka(wsn.representations.read_representations(model, images)).values
         np.testing.assert_allclose(found, whole, atol=1e-5)
     assert net.found == [True, False, True, True, False, False]  # only names and `representations` differ
 
@@ -339,9 +341,9 @@ def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
     net, images = resnet(), normal(1, 26, 3, 8, 8)
     arguments = {"batch_size": 8, "passes": 3, "save_every": 2}
     with pytest.raises(ValueError, match="make one of 2"):
-        wsn.cka_sums(net, images, **arguments)
+        wsn.representations.cka_sums(net, images, **arguments)
     arguments["batch_size"] = 7
-    expected = wsn.cka_sums(net, images, **arguments)
+    expected = wsn.representations.cka_sums(net, images, **arguments)
     seen = 0
 
     def stop_at(most: int):
@@ -359,7 +361,9 @@ def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
     for most in (5, 2 + 3, 2 + 2, 100):  # two calls name the layers and try a layout
         seen = 0
         try:
-            sums = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(most), **arguments)
+            sums = wsn.representations.cka_sums(
+                net, images, checkpoint=file, prepare=stop_at(most), **arguments
+            )
         except Stop:
             assert sorted(file.parent.iterdir()) == [file]
         ran.append(seen)
@@ -367,7 +371,7 @@ def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
     assert sums.num_batches == 12
     assert np.array_equal(sums.matrix().values, expected.matrix().values)
     assert np.array_equal(sums.matrix().standard_errors, expected.matrix().standard_errors)
-    again = wsn.cka_sums(net, images, checkpoint=file, prepare=stop_at(10**9), **arguments)
+    again = wsn.representations.cka_sums(net, images, checkpoint=file, prepare=stop_at(10**9), **arguments)
     assert np.array_equal(again.matrix().values, expected.matrix().values)
 
 
@@ -389,7 +393,7 @@ def prepare(x):
         os.kill(os.getpid(), signal.SIGKILL)
     return x
 
-sums = wsn.cka_sums(
+sums = wsn.representations.cka_sums(
     net, images, batch_size=4, passes=3, save_every=1, checkpoint=sys.argv[1], prepare=prepare
 )
 print(calls, sums.num_batches, sums.matrix().values.tobytes().hex())
@@ -409,7 +413,7 @@ def test_a_process_killed_in_the_middle_of_a_pass_is_taken_up_by_another(tmp_pat
 
 def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):
     net, images, file = resnet(), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
-    wsn.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
+    wsn.representations.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
     before = file.read_bytes()
     file.unlink()
 
@@ -419,7 +423,7 @@ def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="disk full"):
-        wsn.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
+        wsn.representations.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
     assert list(tmp_path.iterdir()) == [] and before
 
 
@@ -429,8 +433,8 @@ def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):
 def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
     net, images, file = resnet(trained=False), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
     arguments: dict = {"batch_size": 8, "passes": 1, "checkpoint": file}
-    wsn.cka_sums(net, images, **arguments)
-    wsn.cka_sums(net, images, **arguments)
+    wsn.representations.cka_sums(net, images, **arguments)
+    wsn.representations.cka_sums(net, images, **arguments)
     arguments |= {
         "seed": {"seed": 1},
         "batch_size": {"batch_size": 16},
@@ -443,10 +447,10 @@ def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
     if change == "weights":
         net.norm.running_mean[2] += 1
     with pytest.raises(ValueError, match="is of other images, weights or arguments; move it away"):
-        wsn.cka_sums(net, images, **arguments)
+        wsn.representations.cka_sums(net, images, **arguments)
     file.write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="cannot be read; move it away to begin anew"):
-        wsn.cka_sums(net, images, **arguments)
+        wsn.representations.cka_sums(net, images, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +470,7 @@ def test_what_cannot_be_streamed_is_refused_before_any_work(arguments, message):
         raise AssertionError("work")
 
     with pytest.raises(ValueError, match=message):
-        wsn.cka_sums(
+        wsn.representations.cka_sums(
             {"one": MLP(7, inputs=5)}, normal(0, 13, 5), prepare=prepare, **({"batch_size": 13} | arguments)
         )
 
@@ -519,7 +523,7 @@ def test_not_finite_representations_are_named():
 
 def test_components_are_the_singular_vectors():
     net, images = resnet(), normal(1, 30, 3, 8, 8)
-    found = wsn.first_components(net, images, joint=["norm", "relu"])
+    found = wsn.representations.first_components(net, images, joint=["norm", "relu"])
     given = outputs(net, images)
     assert found.layers == tuple(given)
     centred = {name: (x.flatten(1) - x.flatten(1).mean(0)).double() for name, x in given.items()}
@@ -543,7 +547,7 @@ def test_components_are_the_singular_vectors():
 def test_of_equally_large_coordinates_the_first_is_positive():
     for seed in range(17):
         x = normal(seed, 3, 7).repeat_interleave(2, 0) * torch.tensor([1.0, -1.0] * 3)[:, None]
-        scores = wsn.first_components(nn.Sequential(nn.Identity()), x).projections[0]
+        scores = wsn.representations.first_components(nn.Sequential(nn.Identity()), x).projections[0]
         assert scores[::2] == pytest.approx(-scores[1::2], rel=1e-5)
         assert scores[2 * np.abs(scores[::2]).argmax()] > 0
 
@@ -553,18 +557,18 @@ def test_components_of_what_does_not_vary_are_not_numbers():
     nn.init.constant_(net.hidden1.bias, -1e3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = wsn.first_components(net, normal(1, 9, 5))
+        found = wsn.representations.first_components(net, normal(1, 9, 5))
         cosines = found.cosines
     assert np.isfinite(found.shares[0]) and np.isnan(found.shares[1])
     assert np.isnan(found.projections[1]).all() and np.isnan(cosines[1]).all()
     assert np.isnan(found.joint_share)
     with pytest.raises(ValueError, match="'relu' is in joint and not among the layers hidden1"):
-        wsn.first_components(net, normal(1, 9, 5), joint=["relu"])
+        wsn.representations.first_components(net, normal(1, 9, 5), joint=["relu"])
 
 
 def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():
     x = normal(0, 40, 6) + 3 * torch.outer(normal(1, 40), normal(2, 6).abs())
-    found = wsn.first_components(nn.Sequential(nn.Identity()), x)
+    found = wsn.representations.first_components(nn.Sequential(nn.Identity()), x)
     values = torch.linalg.svdvals((x - x.mean(0)).double()) ** 2
     assert found.shares[0] == pytest.approx((values[0] / values.sum()).item(), rel=1e-6)
 
@@ -572,13 +576,13 @@ def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():
 def test_sparsity_is_the_share_of_zeros():
     net, images = resnet(), normal(1, 21, 3, 8, 8)
     given = outputs(net, images)
-    found = wsn.activation_sparsity(net, images, batch_size=8)
+    found = wsn.representations.activation_sparsity(net, images, batch_size=8)
     assert list(found) == [name for name in given if "relu" in name]
     for name, value in found.items():
         assert value == pytest.approx((given[name] == 0).double().mean().item(), abs=1e-12)
-    assert wsn.activation_sparsity(net, images, layers=["conv"])["conv"] == 0
+    assert wsn.representations.activation_sparsity(net, images, layers=["conv"])["conv"] == 0
     with pytest.raises(ValueError, match="the Sequential has no ReLU module; give layers"):
-        wsn.activation_sparsity(nn.Sequential(nn.Identity()), images)
+        wsn.representations.activation_sparsity(nn.Sequential(nn.Identity()), images)
 
 
 # -- deletion --
@@ -590,7 +594,7 @@ def test_a_deleted_block_is_its_shortcut(block):
     before = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         whole = net(images)
-        with wsn.deleted_blocks(net, [block]):
+        with wsn.representations.deleted_blocks(net, [block]):
             changed = net(images)
             found = outputs(net, images)
         assert torch.equal(net(images), whole) and not torch.equal(changed, whole)
@@ -603,14 +607,16 @@ def test_a_deleted_block_is_its_shortcut(block):
 
 def test_deletion_reaches_what_is_read():
     net, images = resnet().eval(), normal(1, 9, 3, 8, 8)
-    with wsn.deleted_blocks(net, ["stage1.block1"]):
-        found = wsn.representations(net, images, layers=["relu", "stage1.block1.norm2", "stage1"])
+    with wsn.representations.deleted_blocks(net, ["stage1.block1"]):
+        found = wsn.representations.read_representations(
+            net, images, layers=["relu", "stage1.block1.norm2", "stage1"]
+        )
     assert not found["stage1.block1.norm2"].any() and torch.equal(found["stage1"], found["relu"])
 
 
 def test_deletion_ends_after_an_error():
     net = resnet()
-    with pytest.raises(Stop), wsn.deleted_blocks(net, ["stage1.block1"]):
+    with pytest.raises(Stop), wsn.representations.deleted_blocks(net, ["stage1.block1"]):
         raise Stop
     assert all(not module._forward_hooks for module in net.modules())
 
@@ -619,7 +625,7 @@ def test_blocks_of_other_networks():
     torch.manual_seed(0)
     net, x = ResNet18(4).eval(), normal(0, 2, 3, 32, 32)
     block = net.layer1[1]
-    with torch.no_grad(), wsn.deleted_blocks(net, ["layer1.1"], last_layer="bn2"):
+    with torch.no_grad(), wsn.representations.deleted_blocks(net, ["layer1.1"], last_layer="bn2"):
         assert torch.equal(block(x.abs()[:, :1].expand(-1, 4, -1, -1)), x.abs()[:, :1].expand(-1, 4, -1, -1))
 
 
@@ -645,13 +651,13 @@ def test_blocks_of_other_networks():
     ],
 )
 def test_what_cannot_be_deleted_is_named(net, blocks, message):
-    with pytest.raises(ValueError, match=message), wsn.deleted_blocks(net, blocks):
+    with pytest.raises(ValueError, match=message), wsn.representations.deleted_blocks(net, blocks):
         pass
 
 
 def test_the_order_of_deletion_is_backwards_within_each_stage():
     with torch.device("meta"):
-        order = wsn.deletion_order(ResNetCifar(26).block_names)
+        order = wsn.representations.deletion_order(ResNetCifar(26).block_names)
     assert list(order) == ["stage1", "stage2", "stage3"]
     assert order["stage2"] == [
         ["stage2.block4"],
@@ -684,9 +690,11 @@ def test_a_layer_with_a_colon_in_its_name_is_that_layer(other):
     expected["relu:2"] = (0.5 - expected["relu"]).relu()
     assert wsn.layer_names(net, x) == list(expected)
     for name, value in expected.items():
-        torch.testing.assert_close(wsn.representations(net, x, layers=[name]), {name: value.detach()})
+        torch.testing.assert_close(
+            wsn.representations.read_representations(net, x, layers=[name]), {name: value.detach()}
+        )
     assert wsn.cka_matrix(net, x, batch_size=7, passes=1).rows == tuple(expected)
-    assert list(wsn.activation_sparsity(net, x)) == ["relu", "relu:2"]
+    assert list(wsn.representations.activation_sparsity(net, x)) == ["relu", "relu:2"]
     with pytest.raises(ValueError, match="'relux:2' is not a layer of the Twice; did you mean relu"):
         wsn.layer_names(net, x, layers=["relux:2"])
 
@@ -718,8 +726,13 @@ def test_arrays_are_welcome_where_images_are_tensors(tmp_path):
         found = wsn.cka_matrix(net, images, **of_numpy, checkpoint=tmp_path / "sums")  # of the same arguments
         np.testing.assert_array_equal(found.values, expected.values)
         assert wsn.layer_names(net, images) == ["0", "1"]
-        assert wsn.activation_sparsity(net, images) == wsn.activation_sparsity(net, x)
-        for function in (wsn.representations, lambda *given: vars(wsn.first_components(*given))):
+        assert wsn.representations.activation_sparsity(
+            net, images
+        ) == wsn.representations.activation_sparsity(net, x)
+        for function in (
+            wsn.representations.read_representations,
+            lambda *given: vars(wsn.representations.first_components(*given)),
+        ):
             for a, b in zip(function(net, images).values(), function(net, x).values(), strict=True):
                 np.testing.assert_array_equal(a, b)
 
@@ -731,10 +744,12 @@ class Spectrum(nn.Module):
 
 def test_a_complex_layer_is_read_and_has_no_cka():
     net, x = nn.Sequential(nn.Linear(3, 5), Spectrum()), normal(0, 7, 3)
-    torch.testing.assert_close(wsn.representations(net, x)["1"], torch.fft.fft(net[0](x)).detach())
+    torch.testing.assert_close(
+        wsn.representations.read_representations(net, x)["1"], torch.fft.fft(net[0](x)).detach()
+    )
     for measure in (
         lambda **o: wsn.cka_matrix(net, x, passes=1, **o),
-        lambda **o: wsn.first_components(net, x, **o),
+        lambda **o: wsn.representations.first_components(net, x, **o),
     ):
         with pytest.raises(
             ValueError, match="must be real, got torch.complex64; give .* layers that are real"

@@ -159,7 +159,7 @@ def test_a_spec_builds_the_network_that_it_describes(change, depth):
     assert {k: v.shape for k, v in built.state_dict().items()} == {
         k: v.shape for k, v in plain.state_dict().items()
     }
-    assert sum(wsn.allocation(spec).values()) == wsn.num_weights(plain)
+    assert sum(wsn.weights_per_layer(spec).values()) == wsn.num_weights(plain)
 
 
 def test_a_spec_draws_from_its_seed_and_the_rule_it_names():

@@ -40,13 +40,13 @@ def test_hsic1_is_the_average_of_its_kernel_over_all_4_tuples():
     for i, j, q, r in itertools.permutations(range(6), 4):
         # Song et al. (2012), Theorem 3: the kernel, averaged over the orders of a 4-tuple
         total += k[i, j] * (other[i, j] + other[q, r] - 2 * other[i, q])
-    assert wsn.hsic1(k, other).item() == pytest.approx(float(total) / (6 * 5 * 4 * 3), rel=1e-12)
+    assert wsn.similarity.hsic1(k, other).item() == pytest.approx(float(total) / (6 * 5 * 4 * 3), rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [4, 5, 17])
 def test_hsic1_is_the_papers_equation_3(n):
     k, other = (x @ x.T for x in (normal(0, n, 3), normal(1, n, 7) ** 2))
-    assert wsn.hsic1(k, other).item() == pytest.approx(textbook_hsic1(k, other), rel=1e-10)
+    assert wsn.similarity.hsic1(k, other).item() == pytest.approx(textbook_hsic1(k, other), rel=1e-10)
 
 
 def test_hsic0_is_the_trace_with_centring_matrices():
@@ -54,14 +54,14 @@ def test_hsic0_is_the_trace_with_centring_matrices():
     k, other = (x @ x.T for x in (normal(0, n, 3), normal(1, n, 7)))
     h = torch.eye(n, dtype=torch.float64) - 1 / n
     expected = torch.trace(h @ k @ h @ h @ other @ h) / (n - 1) ** 2
-    assert torch.allclose(wsn.hsic0(k, other), expected)
+    assert torch.allclose(wsn.similarity.hsic0(k, other), expected)
 
 
 def test_hsic1_is_unbiased_and_hsic0_is_not():
     found = torch.zeros(400, 2, dtype=torch.float64)
     for trial in range(len(found)):
         k, other = (x @ x.T for x in (normal(2 * trial, 8, 5), normal(2 * trial + 1, 8, 5)))  # independent
-        found[trial] = torch.stack([wsn.hsic1(k, other), wsn.hsic0(k, other)])
+        found[trial] = torch.stack([wsn.similarity.hsic1(k, other), wsn.similarity.hsic0(k, other)])
     error = found.std(0) / math.sqrt(len(found))
     assert abs(found[:, 0].mean()) < 3 * error[0]
     assert found[:, 1].mean() > 20 * error[1]
@@ -80,7 +80,7 @@ def test_gram_matrices_are_not_changed():
     gram = normal(0, 5, 5)
     gram = gram @ gram.T
     before = gram.clone()
-    wsn.hsic1(gram, gram), wsn.hsic0(gram, gram)
+    wsn.similarity.hsic1(gram, gram), wsn.similarity.hsic0(gram, gram)
     assert torch.equal(gram, before)
 
 
@@ -107,7 +107,10 @@ def test_cka_is_its_definition():
     x, y = normal(0, 19, 3, 5), normal(1, 19, 7) ** 2
     assert wsn.cka(x, y) == pytest.approx(textbook_cka(x, y), rel=1e-10)
     k, other = (v.flatten(1) @ v.flatten(1).T for v in (x, y))
-    biased = wsn.hsic0(k, other) / (wsn.hsic0(k, k) * wsn.hsic0(other, other)).sqrt()
+    biased = (
+        wsn.similarity.hsic0(k, other)
+        / (wsn.similarity.hsic0(k, k) * wsn.similarity.hsic0(other, other)).sqrt()
+    )
     assert wsn.cka(x, y, estimator="biased") == pytest.approx(biased.item(), rel=1e-10)
 
 
@@ -399,9 +402,9 @@ def test_a_layer_without_component_left_is_constant():
             "there are 3 examples; at least 4 are allowed",
         ),
         (lambda: wsn.cka(normal(0, 5, 2), normal(1, 6, 2)), "y has 6 examples where x has 5"),
-        (lambda: wsn.hsic1(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
-        (lambda: wsn.hsic0(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
-        (lambda: wsn.hsic1(normal(0, 3, 3), normal(0, 3, 3)), "there are 3 examples"),
+        (lambda: wsn.similarity.hsic1(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
+        (lambda: wsn.similarity.hsic0(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
+        (lambda: wsn.similarity.hsic1(normal(0, 3, 3), normal(0, 3, 3)), "there are 3 examples"),
         (lambda: summed(batches(sizes=(3,))), "there are 3 examples; at least 4 are allowed"),
         (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "there are 3 examples"),
         (
@@ -465,14 +468,14 @@ def planted(*ranges: tuple[int, int], layers: int = 53, similarity: float = 0.93
 
 
 def found(values: np.ndarray, **kwargs) -> list[tuple[int, int]]:
-    return [(block.start, block.stop) for block in wsn.block_structure(values, **kwargs).blocks]
+    return [(block.start, block.stop) for block in wsn.similarity.block_structure(values, **kwargs).blocks]
 
 
 @pytest.mark.parametrize(
     "blocks", [[(17, 41)], [(0, 20)], [(30, 53)], [(5, 17), (26, 47)], [(4, 16), (16, 40)]]
 )
 def test_planted_blocks_are_found_where_they_are(blocks):
-    structure = wsn.block_structure(planted(*blocks))
+    structure = wsn.similarity.block_structure(planted(*blocks))
     assert [(b.start, b.stop) for b in structure.blocks] == blocks
     for block in structure.blocks:
         assert block.similarity == pytest.approx(0.93, abs=0.02)
@@ -483,7 +486,7 @@ def test_planted_blocks_are_found_where_they_are(blocks):
 
 def test_strength_is_similarity_minus_surroundings():
     values = planted((17, 41))
-    block = wsn.block_structure(values).best
+    block = wsn.similarity.block_structure(values).best
     inside, across = [], []
     for i, j in itertools.combinations(range(53), 2):
         members = (17 <= i < 41) + (17 <= j < 41)
@@ -508,7 +511,7 @@ SMOOTH = {
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_decay_along_depth_is_no_block(name):
-    structure = wsn.block_structure(SMOOTH[name])
+    structure = wsn.similarity.block_structure(SMOOTH[name])
     assert structure.blocks == () and structure.coverage == 0
     assert structure.best.strength < 0.06
     assert found(noisy(SMOOTH[name], 0.03)) == []
@@ -516,13 +519,13 @@ def test_a_decay_along_depth_is_no_block(name):
 
 @pytest.mark.parametrize("name", ["fast", "slow", "linear"])
 def test_a_decay_at_one_pace_has_no_range_of_positive_strength(name):
-    best = wsn.block_structure(SMOOTH[name]).best
+    best = wsn.similarity.block_structure(SMOOTH[name]).best
     assert best.strength < 0 and best.p_value == 1
 
 
 def test_layers_that_hardly_change_among_others_that_do_are_a_block():
     values = paced(np.where(abs(np.arange(53) - 26) < 10, 0.004, 0.15))
-    (block,) = wsn.block_structure(values).blocks
+    (block,) = wsn.similarity.block_structure(values).blocks
     assert abs(block.start - 17) <= 3 and abs(block.stop - 36) <= 3  # the next layers are at 0.86
 
 
@@ -530,7 +533,7 @@ def test_noise_is_no_block_in_all_but_a_few_of_many():
     alarms = blocks = 0
     for seed in range(40):
         noise = np.random.default_rng(seed).uniform(0, 1, (31, 31))
-        structure = wsn.block_structure((noise + noise.T) / 2, surrogates=59)
+        structure = wsn.similarity.block_structure((noise + noise.T) / 2, surrogates=59)
         alarms += structure.best.p_value <= 0.05
         blocks += len(structure.blocks)
     assert alarms <= 6  # 2 expected
@@ -546,13 +549,13 @@ def test_a_checkerboard_is_no_block_but_may_hold_one():
 
 
 def test_all_layers_alike_are_no_block_for_lack_of_surroundings():
-    structure = wsn.block_structure(np.full((23, 23), 0.97))
+    structure = wsn.similarity.block_structure(np.full((23, 23), 0.97))
     assert structure.blocks == () and structure.best.strength == pytest.approx(0, abs=1e-12)
 
 
 def test_thresholds_are_kept():
     values = planted((17, 41), similarity=0.8)
-    best = wsn.block_structure(values).best
+    best = wsn.similarity.block_structure(values).best
     assert found(values) == [(17, 41)]
     assert found(values, least_similarity=best.similarity + 0.1) == []
     assert found(values, least_strength=best.strength + 0.1) == []
@@ -564,7 +567,7 @@ def test_thresholds_are_kept():
 
 def test_what_rounding_puts_beside_a_threshold_is_at_it():
     values = planted((17, 41))
-    best = wsn.block_structure(values).best
+    best = wsn.similarity.block_structure(values).best
     for name, value in (("least_similarity", best.similarity), ("least_strength", best.strength)):
         for machine in (-np.inf, np.inf):
             assert found(values, **{name: np.nextafter(value, machine)}) == [(17, 41)]
@@ -575,7 +578,7 @@ def test_of_ranges_of_equal_rank_the_first_is_the_best():
     for start in (3, 19, 36):
         values[start : start + 13, start : start + 13] = 0.7
     for machine in (values, values[::-1, ::-1] + 1e-15, values * (1 + 1e-15), np.nextafter(values, 1)):
-        structure = wsn.block_structure(machine, level=1)
+        structure = wsn.similarity.block_structure(machine, level=1)
         assert structure.best.start in (3, 4) and structure.best == structure.blocks[0]
 
 
@@ -583,9 +586,12 @@ def test_the_diagonal_is_not_used_and_the_seed_is():
     values = planted((17, 41))
     changed = values.copy()
     np.fill_diagonal(changed, -7)
-    assert wsn.block_structure(values) == wsn.block_structure(changed)
+    assert wsn.similarity.block_structure(values) == wsn.similarity.block_structure(changed)
     noise = noisy(decay(31, 5), 0.3)
-    p = [wsn.block_structure(noise, seed=seed, surrogates=29).best.p_value for seed in (0, 0, 1, 2, 3)]
+    p = [
+        wsn.similarity.block_structure(noise, seed=seed, surrogates=29).best.p_value
+        for seed in (0, 0, 1, 2, 3)
+    ]
     assert p[0] == p[1] and len(set(p)) > 1
 
 
@@ -623,7 +629,7 @@ def test_surrogates_keep_the_values_at_every_distance():
 )
 def test_matrices_that_cannot_be_measured(values, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        wsn.block_structure(values, **kwargs)
+        wsn.similarity.block_structure(values, **kwargs)
 
 
 def with_constant(values: np.ndarray, *places: int) -> np.ndarray:
@@ -636,7 +642,10 @@ def with_constant(values: np.ndarray, *places: int) -> np.ndarray:
 
 def test_layers_that_do_not_vary_are_left_out_and_named():
     values = planted((5, 17), (26, 47))
-    expected, structure = wsn.block_structure(values), wsn.block_structure(with_constant(values, 0, 12, 50))
+    expected, structure = (
+        wsn.similarity.block_structure(values),
+        wsn.similarity.block_structure(with_constant(values, 0, 12, 50)),
+    )
     assert structure.left_out == (0, 12, 50) and expected.left_out == ()
     assert [(b.start, b.stop) for b in structure.blocks] == [(6, 19), (28, 49)]
     for one, other in zip(structure.blocks, expected.blocks, strict=True):
@@ -649,38 +658,42 @@ def test_layers_that_do_not_vary_are_left_out_and_named():
     assert structure.best.strength == expected.best.strength
     whole = with_constant(values, 0, 12, 50)
     np.fill_diagonal(whole, 1)  # the diagonal says nothing
-    assert wsn.block_structure(whole) == structure
+    assert wsn.similarity.block_structure(whole) == structure
     assert found(with_constant(planted((4, 16), (16, 40)), 0, 1)) == [(6, 18), (18, 42)]
 
 
 def test_the_strength_of_a_range_leaves_out_what_does_not_vary():
     values = planted((26, 47))
     whole = with_constant(values, 3, 30, 31)
-    assert wsn.block_strength(whole, start=27, stop=50) == wsn.block_strength(values, start=26, stop=47)
+    assert wsn.similarity.block_strength(whole, start=27, stop=50) == wsn.similarity.block_strength(
+        values, start=26, stop=47
+    )
     last = planted((30, 53))
-    assert wsn.block_strength(with_constant(last, 3), start=31, stop=54) == (
-        wsn.block_strength(last, start=30, stop=53)
+    assert wsn.similarity.block_strength(with_constant(last, 3), start=31, stop=54) == (
+        wsn.similarity.block_strength(last, start=30, stop=53)
     )
     with pytest.raises(ValueError, match="the range is 30 to 33; 3 to 52 of the 53 layers that vary"):
-        wsn.block_strength(whole, start=30, stop=33)
+        wsn.similarity.block_strength(whole, start=30, stop=33)
 
 
 def test_too_few_layers_that_vary():
     with pytest.raises(ValueError, match="the matrix has 7 layers that vary; at least 8 are allowed"):
-        wsn.block_structure(with_constant(np.ones((7, 7)), 1, 2))
+        wsn.similarity.block_structure(with_constant(np.ones((7, 7)), 1, 2))
 
 
 def test_the_strength_of_a_range_is_that_of_the_best_one_found():
     values = np.random.default_rng(4).normal(0.5, 0.1, (23, 23))
     values = (values + values.T) / 2
     for shortest in (4, 5, 9, 22):
-        best = wsn.block_structure(values, least_length=shortest, surrogates=1).best
-        assert wsn.block_strength(values, start=best.start, stop=best.stop) == pytest.approx(best.strength)
+        best = wsn.similarity.block_structure(values, least_length=shortest, surrogates=1).best
+        assert wsn.similarity.block_strength(values, start=best.start, stop=best.stop) == pytest.approx(
+            best.strength
+        )
     for start, stop in ((0, 23), (3, 5), (-1, 5), (20, 24)):
         with pytest.raises(
             ValueError, match=f"the range is {start} to {stop}; 3 to 22 of the 23 layers that vary"
         ):
-            wsn.block_strength(values, start=start, stop=stop)
+            wsn.similarity.block_strength(values, start=start, stop=stop)
 
 
 ACCEPTED = {

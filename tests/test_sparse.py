@@ -193,10 +193,10 @@ def test_a_residual_network_is_trained_as_its_masked_form_is():
             optimizer.step()
             found.append(loss.detach())
         losses.append(torch.stack(found))
-    assert sum(isinstance(m, wsn.SparseConv2d) for m in net.modules()) > 5
+    assert sum(isinstance(m, wsn.sparse.SparseConv2d) for m in net.modules()) > 5
     torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
     assert losses[0][-1] < losses[0][0]
-    assert wsn.to_dense(net) is net and not any(isinstance(m, wsn.SparseConv2d) for m in net.modules())
+    assert wsn.to_dense(net) is net and not any(isinstance(m, wsn.sparse.SparseConv2d) for m in net.modules())
 
 
 def test_training_follows_the_masked_dense_path():
@@ -243,7 +243,7 @@ def test_to_sparse_keeps_parameters_names_masks_and_counts_and_to_dense_brings_i
     expected = net(x)
     for change in (wsn.to_sparse, wsn.to_sparse, wsn.to_dense, wsn.to_dense, wsn.to_sparse):
         assert change(net) is net
-        native = [isinstance(layer, wsn.SparseLinear) for layer in masks.weight_layers(net).values()]
+        native = [isinstance(layer, wsn.sparse.SparseLinear) for layer in masks.weight_layers(net).values()]
         assert native == [change is wsn.to_sparse] * 2
         assert list(net.state_dict()) == names
         assert all(a is b for a, b in zip(net.parameters(), parameters, strict=True))
@@ -286,7 +286,9 @@ def test_a_state_dict_brings_its_mask_with_it_to_either_kind_of_layer():
 
 def test_layers_can_be_named_and_dense_ones_are_left_alone():
     net = wsn.to_sparse(wsn.build(WIDE), layers=["output"])
-    assert isinstance(net.output, wsn.SparseLinear) and not isinstance(net.hidden1, wsn.SparseLinear)
+    assert isinstance(net.output, wsn.sparse.SparseLinear) and not isinstance(
+        net.hidden1, wsn.sparse.SparseLinear
+    )
     dense = wsn.build(BASE)
     assert type(wsn.to_sparse(dense).hidden1) is nn.Linear
     with pytest.raises(ValueError, match=r"'activation1' is not a masked layer; one of hidden1, output is"):
@@ -317,7 +319,7 @@ def test_unsupported_layers_stay_dense_and_are_named_once():
     assert [str(w.message) for w in caught] == [
         "these layers stay dense: 0 has the type Conv1d; 2 has another parametrisation (bias)"
     ]
-    assert isinstance(net[3], wsn.SparseLinear)
+    assert isinstance(net[3], wsn.sparse.SparseLinear)
     torch.testing.assert_close(net(torch.ones(2, 3, 8)), expected)
     with pytest.raises(ValueError, match="no native form: 0 has the type Conv1d"):
         wsn.to_sparse(net, layers=["0"])
@@ -433,28 +435,36 @@ def test_the_faster_form_is_chosen_by_a_margin(monkeypatch, native, chosen):
     timed(monkeypatch, 1.0, native)
     net = wsn.to_sparse(two_layers(), layers=["3"])
     expected = [
-        wsn.LayerCost(layer=name, density=density, dense_ms=1.0, sparse_ms=native, chosen=chosen)
+        wsn.sparse.LayerCost(layer=name, density=density, dense_ms=1.0, sparse_ms=native, chosen=chosen)
         for name, density in (("0", 320 / (64 * 37)), ("3", 50 / 370))
     ]
-    assert wsn.layer_costs(net, torch.randn(5, 64)) == expected
-    assert [isinstance(m, wsn.SparseLinear) for m in net] == [False, False, False, True, False]
-    assert wsn.choose_sparse(net, torch.randn(5, 64)) == expected
+    assert wsn.sparse.layer_costs(net, torch.randn(5, 64)) == expected
+    assert [isinstance(m, wsn.sparse.SparseLinear) for m in net] == [False, False, False, True, False]
+    assert wsn.sparse.choose_sparse(net, torch.randn(5, 64)) == expected
     native_now = chosen == "sparse"
-    assert [isinstance(m, wsn.SparseLinear) for m in net] == [native_now, False, False, native_now, False]
+    assert [isinstance(m, wsn.sparse.SparseLinear) for m in net] == [
+        native_now,
+        False,
+        False,
+        native_now,
+        False,
+    ]
 
 
 def test_layers_are_timed_in_both_forms_as_they_are_used_and_the_model_stays(monkeypatch):
     seen = []
 
     def note(forms, x, repetitions):
-        seen.append(([isinstance(f, wsn.SparseLinear) for f in forms], x.shape, x.requires_grad, repetitions))
+        seen.append(
+            ([isinstance(f, wsn.sparse.SparseLinear) for f in forms], x.shape, x.requires_grad, repetitions)
+        )
         return [1.0, 1.0]
 
     monkeypatch.setattr(costs, "_median_ms", note)
     net = wsn.to_sparse(two_layers())
     net[2].eval()
     before = copy.deepcopy(net.state_dict())
-    wsn.layer_costs(net, torch.randn(5, 64), repetitions=7)
+    wsn.sparse.layer_costs(net, torch.randn(5, 64), repetitions=7)
     assert seen == [
         ([False, True], (5, 64), False, 7),
         ([False, True], (5, 37), True, 7),
@@ -469,49 +479,49 @@ def test_equal_layers_are_timed_once(monkeypatch):
     monkeypatch.setattr(costs, "_median_ms", lambda *_: calls.append(1) or [1.0, 1.0])
     net = nn.Sequential(*[nn.Linear(13, 13) for _ in range(4)])
     wsn.sparsify(net, allocation={"0": 9, "1": 9, "2": 9, "3": 8}, generator=generator())
-    assert len(wsn.layer_costs(net, torch.randn(5, 13))) == 4
+    assert len(wsn.sparse.layer_costs(net, torch.randn(5, 13))) == 4
     assert len(calls) == 3  # the first needs no gradient of its input
 
 
 def test_times_are_real_and_a_layer_without_native_form_stays_dense():
     net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Flatten(), nn.Linear(30, 7))
     wsn.sparsify(net, allocation={"0": 17, "2": 40}, generator=generator())
-    first, second = wsn.choose_sparse(net, torch.randn(2, 3, 8), repetitions=1)
+    first, second = wsn.sparse.choose_sparse(net, torch.randn(2, 3, 8), repetitions=1)
     assert first.dense_ms > 0 and math.isnan(first.sparse_ms) and first.chosen == "dense"
     assert second.dense_ms > 0 and second.sparse_ms > 0
     with pytest.raises(ValueError, match="repetitions is 0; an integer of at least 1 is allowed"):
-        wsn.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)
+        wsn.sparse.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)
 
 
 def test_estimates_follow_weights_positions_and_batch():
     net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 64, 3, stride=2, padding=1))
     wsn.sparsify(net, allocation={"0": 40, "1": 100}, generator=generator())
     x = torch.randn(2, 3, 8, 8)
-    first, second = wsn.estimated_costs(net, x)
-    more, _ = wsn.estimated_costs(net, x, batch_size=20)
+    first, second = wsn.sparse.estimated_costs(net, x)
+    more, _ = wsn.sparse.estimated_costs(net, x, batch_size=20)
     assert first.dense_ms == pytest.approx(costs.DENSE_NS * 432 * 64 * 2 / 1e6)
     assert second.dense_ms == pytest.approx(costs.DENSE_NS * 9216 * 16 * 2 / 1e6)
     assert more.dense_ms == pytest.approx(10 * first.dense_ms)
     fixed, values = costs.CALL_NS * 16, costs.VALUE_NS["conv"] * 2 * (16 * 64 + 64 * 16)
     assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS["conv"] * 100 * 16 * 2 + values + fixed) / 1e6)
-    assert wsn.estimated_costs(wsn.to_sparse(net), x) == [first, second]
+    assert wsn.sparse.estimated_costs(wsn.to_sparse(net), x) == [first, second]
     unlike = wsn.sparsify(nn.Conv1d(3, 5, 3), num_weights=9, generator=generator())
-    (found,) = wsn.estimated_costs(unlike, torch.randn(2, 3, 8))
+    (found,) = wsn.sparse.estimated_costs(unlike, torch.randn(2, 3, 8))
     assert found.chosen == "dense" and math.isnan(found.sparse_ms)
 
 
 def test_a_small_layer_is_native_after_a_native_one_only():
     net = wsn.build(wsn.StaticSparsity(wsn.MLPSpec(width=5), width=640))
-    first, second = wsn.estimated_costs(net, torch.zeros(1, 784), batch_size=100)
+    first, second = wsn.sparse.estimated_costs(net, torch.zeros(1, 784), batch_size=100)
     assert (first.chosen, second.chosen) == ("sparse", "sparse")
-    (alone,) = wsn.estimated_costs(net.output, torch.zeros(1, 640), batch_size=100)
+    (alone,) = wsn.sparse.estimated_costs(net.output, torch.zeros(1, 640), batch_size=100)
     assert alone.chosen == "dense"
     assert second.dense_ms - alone.dense_ms == pytest.approx(costs.AFTER_NATIVE_NS * 640 * 100 / 1e6)
 
 
 def test_estimates_choose_what_was_measured_to_be_faster():
     resnet = wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64))
-    found = wsn.estimated_costs(resnet, torch.zeros(1, 3, 32, 32), batch_size=128)
+    found = wsn.sparse.estimated_costs(resnet, torch.zeros(1, 3, 32, 32), batch_size=128)
     native = {cost.layer for cost in found if cost.chosen == "sparse"}
     assert {"layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv2"} <= native
     assert not {name for name in native if name.startswith("layer1") or name == "layer3.0.shortcut.0"}

@@ -59,20 +59,20 @@ KEYS = [
 
 
 def test_the_key_of_a_spec_never_changes():
-    assert wsn.key(RUN) == "922a7e14755321a456e5"
-    assert wsn.key(N21) == "c4309e1244301e7c9bc9"
+    assert wsn.spec_key(RUN) == "922a7e14755321a456e5"
+    assert wsn.spec_key(N21) == "c4309e1244301e7c9bc9"
 
 
 def test_every_way_to_widen_has_a_key_of_its_own():
-    keys = [wsn.key(replace(RUN, model=spec)) for spec in [RESNET, *WIDENED]]
+    keys = [wsn.spec_key(replace(RUN, model=spec)) for spec in [RESNET, *WIDENED]]
     assert keys == KEYS
     assert len(set(keys)) == len(keys)
 
 
 def test_the_key_is_the_same_in_another_process():
-    code = "import sys; sys.path.insert(0, 'tests'); import test_specs as t; print(t.wsn.key(t.RUN))"
+    code = "import sys; sys.path.insert(0, 'tests'); import test_specs as t; print(t.wsn.spec_key(t.RUN))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == wsn.key(RUN)
+    assert out.stdout.strip() == wsn.spec_key(RUN)
 
 
 OTHER = {
@@ -122,16 +122,18 @@ def test_every_field_is_part_of_the_key_and_survives_json(spec):
     assert specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec)))) == spec
     other = OTHER | ({"initialisation": "fan_out"} if isinstance(spec, wsn.ResNet18Spec) else {})
     other |= {"base": wsn.CustomSpec("a.c")} if isinstance(spec, wsn.CustomSparsity) else {}
-    keys = {wsn.key(replace(spec, **{f.name: other[f.name]})) for f in fields(spec)} | {wsn.key(spec)}
+    keys = {wsn.spec_key(replace(spec, **{f.name: other[f.name]})) for f in fields(spec)} | {
+        wsn.spec_key(spec)
+    }
     assert len(keys) == len(fields(spec)) + 1
 
 
 def test_the_class_is_part_of_the_key():
-    assert wsn.key(wsn.MNIST()) != wsn.key(wsn.FashionMNIST())
+    assert wsn.spec_key(wsn.MNIST()) != wsn.spec_key(wsn.FashionMNIST())
 
 
 def test_equal_numbers_have_equal_keys():
-    assert wsn.key(wsn.Training(epochs=1, learning_rate=1)) == wsn.key(
+    assert wsn.spec_key(wsn.Training(epochs=1, learning_rate=1)) == wsn.spec_key(
         wsn.Training(epochs=1, learning_rate=1.0)
     )
 
@@ -255,15 +257,15 @@ def test_equal_numbers_have_equal_keys():
             "Experiment.model is 'mlp'; a MLPSpec or ResNet18Spec or ResNetCifarSpec or ResNetImageNetSpec or",
         ),
         (
-            lambda: wsn.widths(RESNET, widening_factors=[2, 0.5]),
+            lambda: wsn.specs.widths(RESNET, widening_factors=[2, 0.5]),
             "a widening factor is 0.5; a number of at least 1",
         ),
         (
-            lambda: wsn.widths(RESNET, widening_factors=[math.nan]),
+            lambda: wsn.specs.widths(RESNET, widening_factors=[math.nan]),
             "a widening factor is nan; a number of at least 1",
         ),
         (
-            lambda: wsn.widths(RESNET, widening_factors=[math.inf]),
+            lambda: wsn.specs.widths(RESNET, widening_factors=[math.inf]),
             "a widening factor is inf; a number of at least 1",
         ),
         (lambda: wsn.LastLayerDensity(density=0), "density is 0; a number above 0 and at most 1"),
@@ -316,10 +318,10 @@ def test_the_base_width_is_allowed():
 
 
 def test_the_widths_of_the_paper():
-    assert wsn.widths(wsn.ResNet18Spec(width=64), widening_factors=[2 ** (k / 2) for k in range(5)]) == [
+    assert wsn.specs.widths(wsn.ResNet18Spec(width=64), widening_factors=[2 ** (k / 2) for k in range(5)]) == [
         64, 90, 128, 181, 256,
     ]  # fmt: skip
-    assert wsn.widths(wsn.MLPSpec(width=100), widening_factors=[1, 1.1, 2.3]) == [100, 110, 230]
+    assert wsn.specs.widths(wsn.MLPSpec(width=100), widening_factors=[1, 1.1, 2.3]) == [100, 110, 230]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -382,7 +384,7 @@ def of_numpy(value, kind):
 def test_numbers_of_numpy_are_numbers_and_give_the_same_key(spec, kind):
     found = of_numpy(spec, kind)
     assert repr(found) == repr(spec)
-    assert (found, wsn.key(found), hash(found)) == (spec, wsn.key(spec), hash(spec))
+    assert (found, wsn.spec_key(found), hash(found)) == (spec, wsn.spec_key(spec), hash(spec))
     assert specs.from_dict(specs.to_dict(found)) == spec
 
 

@@ -48,9 +48,9 @@ def test_a_record_survives_the_store(tmp_path):
     assert (loaded.reported_epoch, loaded.train_accuracy) == (2, 0.875)
     assert (loaded.network, loaded.environment) == (record().network, record().environment)
     assert loaded.reported("test_accuracy") == 0.75
-    assert [p.name for p in store.path.iterdir()] == [f"{wsn.key(RUN)}.json"]
-    assert (store.path / f"{wsn.key(RUN)}.json").stat().st_size < 12_000
-    assert [r.key for r in store] == [wsn.key(RUN)]
+    assert [p.name for p in store.path.iterdir()] == [f"{wsn.spec_key(RUN)}.json"]
+    assert (store.path / f"{wsn.spec_key(RUN)}.json").stat().st_size < 12_000
+    assert [r.key for r in store] == [wsn.spec_key(RUN)]
 
 
 def test_numbers_are_kept_to_a_millionth_and_predictions_whole(tmp_path):
@@ -68,11 +68,11 @@ def test_records_come_in_order_of_their_keys(tmp_path):
     store, runs = wsn.Store(tmp_path), [replace(RUN, seed=s) for s in range(13)]
     for run in runs:
         store.save(record(run))
-    assert [r.key for r in store] == sorted(map(wsn.key, runs))
+    assert [r.key for r in store] == sorted(map(wsn.spec_key, runs))
 
 
 def test_a_missing_record_is_named(tmp_path):
-    with pytest.raises(KeyError, match=f"no record {wsn.key(RUN)} in .*; wsn.run_missing makes it"):
+    with pytest.raises(KeyError, match=f"no record {wsn.spec_key(RUN)} in .*; wsn.run_missing makes it"):
         wsn.Store(tmp_path).load(RUN)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_record_is_named(tmp_path):
 def test_a_damaged_record_is_named_and_never_used(damage, message, tmp_path):
     store = wsn.Store(tmp_path)
     store.save(record())
-    file = tmp_path / f"{wsn.key(RUN)}.json"
+    file = tmp_path / f"{wsn.spec_key(RUN)}.json"
     file.write_text(damage(file.read_text()))
     advice = "wsn.run_missing sets it aside and makes it again"
     for read in (lambda: store.load(RUN), lambda: list(store), lambda: store.summaries([RUN])):
@@ -119,9 +119,9 @@ def test_a_record_under_another_key_is_refused(tmp_path):
     store = wsn.Store(tmp_path)
     store.save(record())
     other = replace(RUN, seed=1)
-    (tmp_path / f"{wsn.key(RUN)}.json").rename(tmp_path / f"{wsn.key(other)}.json")
+    (tmp_path / f"{wsn.spec_key(RUN)}.json").rename(tmp_path / f"{wsn.spec_key(other)}.json")
     for read in (store.load, lambda run: store.summaries([run])):
-        with pytest.raises(wsn.StoreError, match=f"was made by another spec, of key {wsn.key(RUN)}"):
+        with pytest.raises(wsn.StoreError, match=f"was made by another spec, of key {wsn.spec_key(RUN)}"):
             read(other)
 
 

@@ -52,8 +52,8 @@ def test_every_width_has_the_bases_number_of_weights(rule, width, hidden_layers)
     assert (
         wsn.num_weights(net) == wsn.num_weights(wsn.build(base)) == (784 + 10) * 5 + 25 * (hidden_layers - 1)
     )
-    assert wsn.allocation(spec) == {
-        n: int((net.get_submodule(n).weight != 0).sum()) for n in wsn.allocation(spec)
+    assert wsn.weights_per_layer(spec) == {
+        n: int((net.get_submodule(n).weight != 0).sum()) for n in wsn.weights_per_layer(spec)
     }
 
 
@@ -78,7 +78,7 @@ def test_the_cells_of_figure_5_that_exist():
     with pytest.raises(
         ValueError, match="3970 weights with 45 in output leave 3925 for hidden1, where 1 to 3920"
     ):
-        wsn.allocation(wsn.StaticSparsity(base, width=5, allocation=wsn.LastLayerDensity(density=0.9)))
+        wsn.weights_per_layer(wsn.StaticSparsity(base, width=5, allocation=wsn.LastLayerDensity(density=0.9)))
 
 
 def test_building_leaves_the_global_generator_alone():
@@ -98,7 +98,7 @@ def test_building_leaves_the_global_generator_alone():
 )
 def test_each_rule_allocates_in_its_own_way(rule, hidden1, output):
     spec = wsn.StaticSparsity(BASE, width=20, allocation=rule)
-    assert wsn.allocation(spec) == {"hidden1": hidden1, "output": output}
+    assert wsn.weights_per_layer(spec) == {"hidden1": hidden1, "output": output}
 
 
 def test_initialisation_and_mask_each_have_a_seed_of_their_own():
@@ -150,8 +150,8 @@ WIDENED = [
 def test_every_way_to_widen_trains_and_says_what_it_kept(model):
     record = wsn.run(replace(experiment(epochs=3, momentum=0.9), model=model), device="cpu")
     assert record.history["train_loss"][-1] < record.history["train_loss"][0] - 0.1
-    assert record.network["weights_per_layer"] == wsn.allocation(model)
-    assert record.network["num_weights"] == sum(wsn.allocation(model).values())
+    assert record.network["weights_per_layer"] == wsn.weights_per_layer(model)
+    assert record.network["num_weights"] == sum(wsn.weights_per_layer(model).values())
 
 
 CIFAR_NET = wsn.ResNetCifarSpec(
@@ -173,7 +173,7 @@ def test_a_cifar_resnet_is_built_as_its_spec_says():
         expected = models.ResNetCifar(**fields)
     assert str(net) == str(expected)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), expected.parameters(), strict=True))
-    assert sum(wsn.allocation(CIFAR_NET).values()) == masks.num_weights(net)
+    assert sum(wsn.weights_per_layer(CIFAR_NET).values()) == masks.num_weights(net)
     assert experiments.timed_as(CIFAR_NET) == CIFAR_NET
 
 
@@ -181,7 +181,7 @@ def test_a_sparse_wide_cifar_resnet_has_the_weights_of_its_base():
     wide = wsn.StaticSparsity(CIFAR_NET, width=5)
     net, base = wsn.build(wide, seed=3), wsn.build(CIFAR_NET)
     dense = wsn.build(replace(CIFAR_NET, width_multiplier=5 / 16))
-    assert masks.num_weights(net) == masks.num_weights(base) == sum(wsn.allocation(wide).values())
+    assert masks.num_weights(net) == masks.num_weights(base) == sum(wsn.weights_per_layer(wide).values())
     assert net.conv.out_channels == dense.conv.out_channels == 5
     assert masks.connectivity(net) == masks.num_weights(base) / masks.num_weights(dense) < 1
     assert experiments.timed_as(wide) == replace(CIFAR_NET, width_multiplier=5 / 16)
@@ -211,7 +211,7 @@ def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
 
     def noted(net, costs):
         take(net, costs)
-        natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.SparseLinear)])
+        natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.sparse.SparseLinear)])
 
     monkeypatch.setattr(sparse, "take", noted)
     records = []
@@ -394,7 +394,8 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path, workers):
     runs = [experiment(), impossible, experiment(width=10)]
     store = wsn.Store(tmp_path)
     with pytest.raises(
-        wsn.SweepError, match=f"1 of 3 runs failed, .* the first is {wsn.key(impossible)} with ValueError"
+        wsn.SweepError,
+        match=f"1 of 3 runs failed, .* the first is {wsn.spec_key(impossible)} with ValueError",
     ):
         wsn.run_missing(runs, store=store, workers=workers, progress=False)
     assert [run in store for run in runs] == [True, False, True]
@@ -468,7 +469,7 @@ def test_a_run_without_memory_does_not_stop_the_others(tmp_path, monkeypatch):
     runs = [experiment(batch_size=60), large, experiment(batch_size=50)]
     with pytest.raises(
         wsn.SweepError,
-        match=f"1 of 3 runs failed, .* {wsn.key(large)} with OutOfMemoryError: .* batch_size of 50 fits",
+        match=f"1 of 3 runs failed, .* {wsn.spec_key(large)} with OutOfMemoryError: .* batch_size of 50 fits",
     ):
         wsn.run_missing(runs, store=store, workers=1, progress=False)
     assert [run in store for run in runs] == [True, False, True]
@@ -746,7 +747,7 @@ def test_a_network_in_double_precision_is_refused_and_the_advice_helps(double_by
     uses = [
         lambda net: wsn.train(net, data, protocol, seed=0),
         lambda net: wsn.predict(net, data, data.test.images),
-        lambda net: wsn.train_fleet([net], data, [protocol], seeds=[0], compiled=False),
+        lambda net: wsn.training.train_fleet([net], data, [protocol], seeds=[0], compiled=False),
     ]
     for use in uses:
         with pytest.raises(

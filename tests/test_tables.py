@@ -24,7 +24,7 @@ def test_the_table_has_every_field_and_result(tmp_path):
     assert (table["num_weights"] == 370).all()
     assert table["connectivity"].tolist() == [1, 1, 0.5, 0.5]
     assert (table["weights.hidden1"] + table["weights.output"] == 370).all()
-    assert table["key"].tolist() == [wsn.key(r) for r in runs]
+    assert table["key"].tolist() == [wsn.spec_key(r) for r in runs]
     assert "environment.seconds" not in table
     assert "environment.seconds" in wsn.table(runs, store=store, environment=True)
 
@@ -33,7 +33,7 @@ def test_the_table_has_every_field_and_result(tmp_path):
     with pytest.raises(ValueError, match="of none of the 2 runs"):
         wsn.runs_behind(wide, runs[:2])
 
-    history = wsn.history(runs, store=store)
+    history = wsn.training_history(runs, store=store)
     assert history["epoch"].tolist() == [1, 2] * 4
     last = history.groupby("key", sort=False)["test_accuracy"].last()
     assert last.tolist() == table["test_accuracy_last"].tolist()
@@ -45,7 +45,7 @@ def test_the_history_of_a_run_that_diverged_ends_in_nan(tmp_path):
     store, run = wsn.Store(tmp_path), experiment()
     ragged = {"train_loss": [1.5, np.nan], "test_accuracy": [0.25]}  # as records were before
     store.save(wsn.Record(experiment=run, status="diverged", history=ragged, network={}))
-    history = wsn.history([run], store=store)
+    history = wsn.training_history([run], store=store)
     assert history["epoch"].tolist() == [1, 2]
     assert history["train_loss"][0] == 1.5
     assert history["test_accuracy"].isna().tolist() == [False, True]

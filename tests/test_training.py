@@ -20,7 +20,7 @@ from wsnlib.training import loop, schedules, steps
 
 
 @pytest.fixture(scope="module")
-def digits() -> wsn.Dataset:
+def digits() -> wsn.data.Dataset:
     return wsn.load_data(wsn.Digits(validation_size=200))
 
 
@@ -81,7 +81,7 @@ def test_every_image_is_seen_once_an_epoch_the_last_batch_too(digits):
     assert not torch.equal(found, expected)
 
 
-def inputs_of_whole_epochs(data: wsn.Dataset, seed: int, **changes) -> list[torch.Tensor]:
+def inputs_of_whole_epochs(data: wsn.data.Dataset, seed: int, **changes) -> list[torch.Tensor]:
     """What the network sees in training, one batch an epoch."""
     seen, net = [], classifier()
     net.register_forward_pre_hook(lambda net, x: seen.append(x[0]) if net.training else None)

@@ -19,15 +19,17 @@ from scipy import optimize, special, stats
 import wsnlib as wsn
 from wsnlib import book, experiments
 from wsnlib.book import wide_vs_deep_errors
-from wsnlib.plotting import errors
+from wsnlib.plot import _errors as errors
 from wsnlib.predictions import inference
 
 PARAMS = Path(__file__).parent.parent / "params"
 
 
-def simulated(p, *, networks: int, seed: int, name: str = "p", **spreads: float) -> wsn.Population:
+def simulated(
+    p, *, networks: int, seed: int, name: str = "p", **spreads: float
+) -> wsn.predictions.Population:
     options = {"labels": np.zeros(len(p), int), "num_classes": 2, "name": name, **spreads}
-    return wsn.simulate_population(np.asarray(p), networks=networks, seed=seed, **options)
+    return wsn.predictions.simulate_population(np.asarray(p), networks=networks, seed=seed, **options)
 
 
 # -- the pair --
@@ -37,14 +39,14 @@ def test_of_equal_bounds_the_pair_that_was_given_first_comes_first():
     a, b = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]  # whose means differ by rounding
     for order in (("a", "b"), ("b", "a")):
         candidates = {name: {"a": a, "b": b}[name] for name in order}
-        table = wsn.matched_pairs(candidates, {"x": [0.1, 0.2, 0.0]})
+        table = wsn.predictions.matched_pairs(candidates, {"x": [0.1, 0.2, 0.0]})
         assert table["first"].tolist() == list(order)
 
 
 def test_the_interval_of_a_pair_is_students_where_it_is_the_only_one():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.7, 0.01, 5), rng.normal(0.71, 0.01, 7)
-    (row,) = wsn.matched_pairs({14: a}, {2.0: b}).to_dict("records")
+    (row,) = wsn.predictions.matched_pairs({14: a}, {2.0: b}).to_dict("records")
     expected = stats.ttest_ind(a, b).confidence_interval(0.95)
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert row["difference"] == pytest.approx(a.mean() - b.mean())
@@ -54,7 +56,7 @@ def test_the_interval_of_a_pair_is_students_where_it_is_the_only_one():
 def test_pairs_share_a_deviation_and_are_sidak_intervals_ordered_by_their_bound():
     deep = {8: [0.60, 0.62], 14: [0.70, 0.73], 20: [0.75, 0.76, 0.77]}
     wide = {1.0: [0.65, 0.66], 2.0: [0.80, 0.81]}
-    table = wsn.matched_pairs(deep, wide)
+    table = wsn.predictions.matched_pairs(deep, wide)
     every = [np.array(v) for v in (*deep.values(), *wide.values())]
     df = sum(len(v) - 1 for v in every)
     s = math.sqrt(sum(((v - v.mean()) ** 2).sum() for v in every) / df)
@@ -71,7 +73,7 @@ def test_pairs_share_a_deviation_and_are_sidak_intervals_ordered_by_their_bound(
 def test_a_pair_of_too_few_networks_is_not_better_for_its_wide_interval():
     """The largest p-value would choose the pair that is known worst."""
     good = [0.701, 0.702] * 8
-    table = wsn.matched_pairs({"many": good, "one": [0.7020]}, {"x": [0.7015, 0.7025] * 8})
+    table = wsn.predictions.matched_pairs({"many": good, "one": [0.7020]}, {"x": [0.7015, 0.7025] * 8})
     assert table["first"].tolist() == ["many", "one"]
     assert table["matched"].tolist() == [False, True]
 
@@ -88,21 +90,21 @@ def test_a_pair_of_too_few_networks_is_not_better_for_its_wide_interval():
 )
 def test_candidates_that_cannot_be_compared_are_refused(first, second, message):
     with pytest.raises(ValueError, match=message):
-        wsn.matched_pairs(first, second)
+        wsn.predictions.matched_pairs(first, second)
 
 
 def test_only_allowed_pairs_are_candidates_and_count_in_the_correction():
     deep = {4: [0.60, 0.62], 6: [0.70, 0.73]}
     wide = {5: [0.65, 0.66], 7: [0.80, 0.81]}
-    allowed = wsn.matched_pairs(deep, wide, allowed=lambda one, other: one < other)
+    allowed = wsn.predictions.matched_pairs(deep, wide, allowed=lambda one, other: one < other)
     assert sorted(zip(allowed["first"], allowed["second"], strict=True)) == [(4, 5), (4, 7), (6, 7)]
-    every = wsn.matched_pairs(deep, wide)
+    every = wsn.predictions.matched_pairs(deep, wide)
     both = allowed.merge(every, on=["first", "second"])
     share = (both["high_x"] - both["low_x"]) / (both["high_y"] - both["low_y"])
     quantiles = [stats.t.isf((1 - 0.95 ** (1 / pairs)) / 2, 4) for pairs in (3, 4)]
     assert share.tolist() == pytest.approx([quantiles[0] / quantiles[1]] * 3)
     with pytest.raises(ValueError, match="none of 4 pairs is allowed; at least one is needed"):
-        wsn.matched_pairs(deep, wide, allowed=lambda one, other: one > other + 2)
+        wsn.predictions.matched_pairs(deep, wide, allowed=lambda one, other: one > other + 2)
 
 
 def test_the_wide_network_of_a_pair_has_more_channels_than_the_deep_one(tmp_path, monkeypatch):
@@ -124,10 +126,12 @@ def test_the_wide_network_of_a_pair_has_more_channels_than_the_deep_one(tmp_path
     ]
 
 
-def accurate(counts: list[int], *, name: str = "p", examples: int = 41) -> wsn.Population:
+def accurate(counts: list[int], *, name: str = "p", examples: int = 41) -> wsn.predictions.Population:
     """Networks that are right on so many examples."""
     wrong = np.arange(examples) >= np.array(counts)[:, None]
-    return wsn.Population(wrong.astype(np.uint8), labels=np.zeros(examples, int), num_classes=2, name=name)
+    return wsn.predictions.Population(
+        wrong.astype(np.uint8), labels=np.zeros(examples, int), num_classes=2, name=name
+    )
 
 
 def test_paired_networks_are_within_the_caliper_and_no_choice_has_more_pairs():
@@ -139,7 +143,7 @@ def test_paired_networks_are_within_the_caliper_and_no_choice_has_more_pairs():
         most = near[optimize.linear_sum_assignment(near, maximize=True)].sum()
         if most < 2:
             continue
-        one, other = wsn.matched_networks(accurate(a), accurate(b), caliper=caliper)
+        one, other = wsn.predictions.matched_networks(accurate(a), accurate(b), caliper=caliper)
         assert len(one) == len(other) == most
         apart = np.abs(one.network_accuracy - other.network_accuracy)
         assert apart.max() <= caliper + 1e-12
@@ -150,17 +154,17 @@ def test_paired_networks_are_within_the_caliper_and_no_choice_has_more_pairs():
 
 def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
     low, high = accurate([5, 6, 7], name="low"), accurate([20, 7, 30], name="high")
-    assert wsn.matched_networks(low, high, caliper=0.0) is None
+    assert wsn.predictions.matched_networks(low, high, caliper=0.0) is None
     for fewest, found in ((2, True), (3, True), (4, False)):
-        paired = wsn.matched_networks(low, accurate([5, 6, 7]), caliper=0.0, fewest=fewest)
+        paired = wsn.predictions.matched_networks(low, accurate([5, 6, 7]), caliper=0.0, fewest=fewest)
         assert (paired is not None) == found
     with pytest.raises(ValueError, match="fewest is 1; an integer of at least 2 is allowed"):
-        wsn.matched_networks(low, high, fewest=1)
+        wsn.predictions.matched_networks(low, high, fewest=1)
     for caliper in (-0.1, math.nan):
         with pytest.raises(ValueError, match=f"caliper is {caliper}; a number of at least 0 is allowed"):
-            wsn.matched_networks(low, high, caliper=caliper)
+            wsn.predictions.matched_networks(low, high, caliper=caliper)
     with pytest.raises(ValueError, match="examples"):
-        wsn.matched_networks(low, accurate([5, 6], examples=43))
+        wsn.predictions.matched_networks(low, accurate([5, 6], examples=43))
 
 
 def test_at_equal_accuracy_the_test_sees_other_errors_and_only_these():
@@ -172,11 +176,13 @@ def test_at_equal_accuracy_the_test_sees_other_errors_and_only_these():
     better = simulated(special.expit(special.logit(p) + 0.4), networks=40, seed=3, name="c", spread=0.3)
     others = simulated(p[::-1], networks=40, seed=4, name="d", spread=0.3)
     for second, differs in ((same[1], False), (better, False), (others, True)):
-        pair = wsn.matched_networks(same[0], second, caliper=0.004)
+        pair = wsn.predictions.matched_networks(same[0], second, caliper=0.004)
         assert len(pair[0]) >= 10
-        found = wsn.dispersion(*pair, permutations=499)
+        found = wsn.predictions.dispersion(*pair, permutations=499)
         assert (found.p_value < 0.05) == differs
-    assert wsn.dispersion(same[0], better, permutations=499).p_value < 0.05  # all networks: another accuracy
+    assert (
+        wsn.predictions.dispersion(same[0], better, permutations=499).p_value < 0.05
+    )  # all networks: another accuracy
 
 
 # -- places --
@@ -201,7 +207,9 @@ def test_a_place_is_the_geometry_of_the_accuracies_without_chance():
     rng = np.random.default_rng(3)
     p, q, own = rng.uniform(0.3, 0.7, (3, 20_000))
     x = 0.6 * p + 0.4 * q + 0.5 * (own - 0.5)
-    found = wsn.position(*(simulated(v, networks=60, seed=s) for s, v in enumerate((x, p, q))))
+    found = wsn.predictions.position_between(
+        *(simulated(v, networks=60, seed=s) for s, v in enumerate((x, p, q)))
+    )
     d = q - p
     along = (x - p) @ d / (d @ d)
     aside = np.mean((x - p - along * d) ** 2)
@@ -214,8 +222,10 @@ def test_a_place_is_the_geometry_of_the_accuracies_without_chance():
 
 def test_the_excess_dispersions_are_the_sides_of_the_triangle():
     x, a, b = (simulated(np.linspace(0.2 + s / 10, 0.9, 60), networks=5 + s, seed=s) for s in range(3))
-    xa, xb, ab = (wsn.dispersion(*pair, permutations=1).excess for pair in ((x, a), (x, b), (a, b)))
-    found = wsn.position(x, a, b)
+    xa, xb, ab = (
+        wsn.predictions.dispersion(*pair, permutations=1).excess for pair in ((x, a), (x, b), (a, b))
+    )
+    found = wsn.predictions.position_between(x, a, b)
     assert found.length == pytest.approx(ab)
     assert found.along == pytest.approx((xa + ab - xb) / (2 * ab))
     assert found.aside == pytest.approx(xa - found.along**2 * ab)
@@ -227,7 +237,7 @@ def test_intervals_of_places_cover_what_is_true():
     hits = 0
     for trial in range(200):
         seeds = range(3 * trial, 3 * trial + 3)
-        found = wsn.position(
+        found = wsn.predictions.position_between(
             *(simulated(v, networks=12, seed=s) for s, v in zip(seeds, (p, p, q), strict=True))
         )
         hits += found.along_low < 0 < found.along_high and found.aside_low < 0 < found.aside_high
@@ -236,7 +246,7 @@ def test_intervals_of_places_cover_what_is_true():
 
 def test_two_networks_give_a_place_without_intervals():
     three = [simulated(np.linspace(0, 1, 40), networks=2, seed=s) for s in range(3)]
-    found = wsn.position(*three)
+    found = wsn.predictions.position_between(*three)
     assert (found.along_low, found.aside_high) == (-math.inf, math.inf)
 
 
@@ -247,7 +257,7 @@ def test_gains_are_welchs_tests_on_the_half_that_did_not_sort():
     rng = np.random.default_rng(5)
     p = rng.uniform(0.2, 1.0, 200)
     small, large = simulated(p, networks=11, seed=0), simulated(np.minimum(p + 0.05, 1), networks=9, seed=1)
-    table = wsn.gains(small, large, seed=4).set_index("where")
+    table = wsn.predictions.gains_by_difficulty(small, large, seed=4).set_index("where")
     sorting, compared = small.split(seed=4)
     often = (sorting.accuracy >= 0.5) & (sorting.accuracy < 1)
     for where, members in (
@@ -268,34 +278,40 @@ def test_gains_are_welchs_tests_on_the_half_that_did_not_sort():
 def test_there_is_no_gain_where_the_larger_architecture_is_the_same():
     """Sorting by luck and comparing with the same networks would show a loss on the lucky examples."""
     p = np.full(3000, 0.7)
-    table = wsn.gains(simulated(p, networks=20, seed=0), simulated(p, networks=20, seed=1))
+    table = wsn.predictions.gains_by_difficulty(
+        simulated(p, networks=20, seed=0), simulated(p, networks=20, seed=1)
+    )
     assert (table["low"] < 0).all() and (table["high"] > 0).all()
     assert table["where"].tolist() == ["rarely", "often", "always", "often less rest"]
 
 
 def test_gains_need_examples_that_are_often_right_and_others():
-    sure = wsn.Population(np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure")
+    sure = wsn.predictions.Population(
+        np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure"
+    )
     with pytest.raises(ValueError, match="0 of 8 examples are often, not always right in 'sure'; some, and"):
-        wsn.gains(sure, sure)
+        wsn.predictions.gains_by_difficulty(sure, sure)
 
 
 def test_examples_are_reported_by_the_half_that_did_not_choose_them():
     p = np.full(400, 0.5)
     a, b = simulated(p, networks=12, seed=2), simulated(p, networks=10, seed=3)
-    found = wsn.chosen_difference(a, b, count=9, seed=3)
+    found = wsn.predictions.chosen_difference(a, b, count=9, seed=3)
     (a1, a2), (b1, b2) = a.split(seed=3), b.split(seed=4)
     chosen = np.argsort(b1.accuracy - a1.accuracy, kind="stable")[:9]
     one, other = (x.correct[:, chosen].mean(1) for x in (a2, b2))
     assert found["p_value"] == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
     assert found["low"] < 0 < found["high"]  # on the half that chose it is far above 0
     with pytest.raises(ValueError, match="count is 401; 1 to 400 are allowed"):
-        wsn.chosen_difference(a, b, count=401)
+        wsn.predictions.chosen_difference(a, b, count=401)
 
 
 def test_scatters_show_the_networks_of_the_dispersion_table():
     populations = [simulated(np.linspace(0.1, 1, 50), networks=n, seed=n, name=f"{n}") for n in (8, 11)]
-    scatters = wsn.accuracy_scatters(populations, seed=2)
-    table = wsn.dispersion_table(populations, seed=2, permutations=1).set_index(["first", "second"])
+    scatters = wsn.predictions.accuracy_scatters(populations, seed=2)
+    table = wsn.predictions.dispersion_table(populations, seed=2, permutations=1).set_index(
+        ["first", "second"]
+    )
     assert list(scatters) == list(table.index)
     for pair, points in scatters.items():
         observed = ((points["first"] - points["second"]) ** 2 * points["examples"]).sum() / 50
@@ -321,7 +337,7 @@ def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
     data = wsn.load_data(runs[0].data)
     for module in (experiments.trainings, experiments.measurements):
         monkeypatch.setattr(module, "load_data", None)
-    found = wsn.population(runs, store=store, name="narrow")
+    found = wsn.read_population(runs, store=store, name="narrow")
     assert (len(found), found.name, found.num_classes) == (3, "narrow", 10)
     assert found.labels.tolist() == data.test.labels.tolist()
     accuracy = wsn.table(runs, store=store)["test_accuracy"]
@@ -331,15 +347,15 @@ def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
 def test_networks_that_are_no_population_are_refused(tmp_path):
     runs, store = trainings(), wsn.Store(tmp_path)
     with pytest.raises(KeyError, match="no record"):
-        wsn.population(runs, store=store)
+        wsn.read_population(runs, store=store)
     message = "the runs of 'p' differ in more than their seed, or share one; one experiment with"
     for bad in ([*runs, replace(runs[0], data=wsn.Digits(), seed=9)], [runs[0], runs[0]]):
         with pytest.raises(ValueError, match=message):
-            wsn.population(bad, store=store, name="p")
+            wsn.read_population(bad, store=store, name="p")
     wsn.run_missing([wsn.ExampleLabels(data=runs[0].data), *runs[:2]], store=store, progress=False)
     store.save(wsn.Record(experiment=runs[2], status="diverged", history={}))
     with pytest.raises(ValueError, match="network 2 of 'p' has no predictions; those of every network"):
-        wsn.population(runs, store=store, name="p")
+        wsn.read_population(runs, store=store, name="p")
 
 
 def test_labels_and_images_of_examples_survive_the_store(tmp_path):
@@ -509,13 +525,13 @@ def close_figures():
 
 def test_points_are_drawn_where_they_lie_blue_or_orange():
     points = pd.DataFrame({"first": [0.2, 0.4], "second": [0.6, 1.0], "examples": [1, 9]})
-    ax = wsn.plot_accuracy_scatter(points, ax=plt.subplots()[1], control=points.iloc[:1])
+    ax = wsn.plot.accuracy_scatter(points, ax=plt.subplots()[1], control=points.iloc[:1])
     both, control = ax.collections
     assert both.get_offsets().tolist() == [[20, 60], [40, 100]]
     assert both.get_sizes().tolist() == pytest.approx([2, 6])
     colors = [matplotlib.colors.to_hex(c.get_facecolor()[0]) for c in (both, control)]
     assert [c.upper() for c in colors] == [errors.DIFFERENT, errors.SAME]
-    same = wsn.plot_accuracy_scatter(points, ax=plt.subplots()[1], same=True)
+    same = wsn.plot.accuracy_scatter(points, ax=plt.subplots()[1], same=True)
     assert matplotlib.colors.to_hex(same.collections[0].get_facecolor()[0]).upper() == errors.SAME
 
 
@@ -524,7 +540,7 @@ def test_the_control_of_a_panel_is_the_population_at_its_foot():
         return pd.DataFrame({"first": [x], "second": [x], "examples": [1]})
 
     pairs = {("a", "a"): at(0.1), ("b", "b"): at(0.2), ("a", "b"): at(0.3)}
-    axes = wsn.plot_scatter_matrix(pairs, ["a", "b"], axes=plt.subplots(2, 2)[1])
+    axes = wsn.plot.scatter_matrix(pairs, ["a", "b"], axes=plt.subplots(2, 2)[1])
     assert [c.get_offsets()[0, 0] for c in axes[1, 0].collections] == pytest.approx([30, 10])
     assert (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()) == ("a (%)", "b (%)")
     assert not axes[0, 1].axison
@@ -534,10 +550,10 @@ def test_classes_that_differ_are_named_and_bars_are_intervals():
     labels = np.arange(90) % 3
     p = np.full(90, 0.6)
     options = {"networks": 40, "labels": labels, "num_classes": 3}
-    a = wsn.simulate_population(p + 0.3 * (labels == 2), **options)
-    b = wsn.simulate_population(p, seed=1, **options)
-    tests = wsn.class_tests(a, b)
-    ax = wsn.plot_class_differences(tests, ax=plt.subplots()[1], control=tests, names=["x", "y", "z"])
+    a = wsn.predictions.simulate_population(p + 0.3 * (labels == 2), **options)
+    b = wsn.predictions.simulate_population(p, seed=1, **options)
+    tests = wsn.predictions.class_tests(a, b)
+    ax = wsn.plot.class_differences(tests, ax=plt.subplots()[1], control=tests, names=["x", "y", "z"])
     assert [t.get_text() for t in ax.texts] == ["z"]
     bars = ax.containers[1].lines[2][0].get_segments()
     assert bars[2][:, 1] == pytest.approx(100 * tests.loc[2, ["low", "high"]].to_numpy(dtype=float))
@@ -545,14 +561,14 @@ def test_classes_that_differ_are_named_and_bars_are_intervals():
 
 def test_an_image_keeps_its_colours():
     image = np.random.default_rng(0).integers(0, 256, (3, 5, 7), dtype=np.uint8)
-    ax = wsn.plot_example(image, ax=plt.subplots()[1])
+    ax = wsn.plot.example(image, ax=plt.subplots()[1])
     assert ax.images[0].get_array().tolist() == image.transpose(1, 2, 0).tolist()
 
 
 def test_places_are_drawn_in_points_to_one_scale():
     row = {"along": 0.5, "along_low": 0.25, "along_high": 0.75, "length": 0.04}
     row |= {"aside": 0.0025, "aside_low": -0.01, "aside_high": 0.01}
-    ax = wsn.plot_positions(pd.DataFrame([row], index=["s"]), ends=("n", "w"), ax=plt.subplots()[1])
+    ax = wsn.plot.positions(pd.DataFrame([row], index=["s"]), ends=("n", "w"), ax=plt.subplots()[1])
     assert ax.lines[0].get_xdata() == pytest.approx([0, 20])
     across, up = (bar.get_segments()[0] for bar in ax.containers[0].lines[2])
     assert across == pytest.approx(np.array([[5, 5], [15, 5]]))

@@ -14,12 +14,12 @@ TWO_GROUPS = [["structure", "consumer goods"][c % 2] for c in range(100)]
 
 
 def population(p, *, name: str, networks: int = 40, seed: int, labels=LABELS, classes: int = 10):
-    return wsn.simulate_population(
+    return wsn.predictions.simulate_population(
         p, networks=networks, labels=labels, num_classes=classes, name=name, seed=seed
     )
 
 
-def family(*probabilities, seed: int) -> list[wsn.Population]:
+def family(*probabilities, seed: int) -> list[wsn.predictions.Population]:
     return [population(p, name=str(i), seed=seed + i) for i, p in enumerate(probabilities)]
 
 
@@ -102,7 +102,7 @@ def test_a_control_is_of_its_own_population():
     pair = simulated()
     kinds = [population(p, name="wide", networks=30, seed=s) for s, p in ((1, EVEN - 0.4), (2, EVEN + 0.4))]
     both = np.concatenate([kind.predictions for kind in kinds])
-    mixed = wsn.Population(both, labels=LABELS, num_classes=10, name="wide")
+    mixed = wsn.predictions.Population(both, labels=LABELS, num_classes=10, name="wide")
     ours = wide_vs_deep_errors.estimates(wide_vs_deep_errors.Results(**{**vars(pair), "wide": mixed}), P)
     assert ours["control-wide"].high - ours["control-wide"].low > 3 * (
         ours["control-deep"].high - ours["control-deep"].low
@@ -145,7 +145,7 @@ def test_networks_of_one_seed_are_compared():
     assert wide_vs_deep_errors.neighbours_less_extremes([one, one, one]) == wsn.estimate([0.0] * 40)
 
 
-def on_imagenet(tmp_path) -> tuple[wide_vs_deep_errors.Parameters, list[wsn.Population]]:
+def on_imagenet(tmp_path) -> tuple[wide_vs_deep_errors.Parameters, list[wsn.predictions.Population]]:
     """100 classes; the wider networks are 10 points better on structures and 5 worse on goods."""
     labels = np.arange(1000) % 100
     groups = tmp_path / "groups.txt"

@@ -17,7 +17,7 @@ PARAMS = ROOT / "params" / "wide_vs_deep_errors.smoke.yml"
 GROUPS = [["structure", "consumer goods"][c % 2] + ",entity" for c in range(1000)]
 
 
-def record(run: wsn.Experiment, population: wsn.Population, member: int) -> Record:
+def record(run: wsn.Experiment, population: wsn.predictions.Population, member: int) -> Record:
     accuracy = float(population.network_accuracy[member])
     return Record(
         experiment=run, status="finished", reported_epoch=1, train_accuracy=accuracy,
@@ -32,7 +32,7 @@ def save(runs, labels, num_classes, store, *, seed):
     hard = np.random.default_rng(0).normal(1, 1.5, len(labels))
     own = np.random.default_rng(seed).normal(0, 0.7, len(labels))
     p = 1 / (1 + np.exp(-(hard + own)))
-    simulated = wsn.simulate_population(
+    simulated = wsn.predictions.simulate_population(
         p, networks=len(runs), labels=labels, num_classes=num_classes, spread=0.1, seed=seed
     )
     for member, run in enumerate(runs):

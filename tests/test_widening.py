@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def num_weights(spec) -> int:
-    return sum(wsn.allocation(spec).values())
+    return sum(wsn.weights_per_layer(spec).values())
 
 
 def equal_bits(a: nn.Module, b: nn.Module) -> bool:
@@ -40,7 +40,7 @@ def equal_bits(a: nn.Module, b: nn.Module) -> bool:
 
 
 def label(spec) -> str:
-    return f"{type(spec).__name__}-{spec.width}-{wsn.allocation(spec)[list(wsn.allocation(spec))[-1]]}"
+    return f"{type(spec).__name__}-{spec.width}-{wsn.weights_per_layer(spec)[list(wsn.weights_per_layer(spec))[-1]]}"
 
 
 # -- conservation --
@@ -49,11 +49,11 @@ def label(spec) -> str:
 @pytest.mark.parametrize("base", BASES, ids=label)
 @pytest.mark.parametrize("method", ["all dimensions", "channels"])
 def test_static_sparsity_has_the_bases_number_of_weights_at_every_width(base, method):
-    for width in wsn.widths(base, widening_factors=FACTORS):
+    for width in wsn.specs.widths(base, widening_factors=FACTORS):
         spec = METHODS[method](base, width=width)
-        kept = wsn.allocation(spec)
+        kept = wsn.weights_per_layer(spec)
         assert sum(kept.values()) == num_weights(base)
-        dense = wsn.allocation(wsn.StaticSparsity(spec.base, width=width))
+        dense = wsn.weights_per_layer(wsn.StaticSparsity(spec.base, width=width))
         assert all(abs(kept[name] - dense[name]) < 49 for name in kept)  # of whole kernels, up to 7x7
 
 
@@ -62,7 +62,7 @@ def test_static_sparsity_has_the_bases_number_of_weights_at_every_width(base, me
 def test_whole_kernels_hold_under_every_rule(rule, width):
     base = wsn.ResNet18Spec(width=8, num_classes=100)
     spec = wsn.ChannelSparsity(base, width=width, allocation=rule)
-    kept = wsn.allocation(spec)
+    kept = wsn.weights_per_layer(spec)
     assert sum(kept.values()) == num_weights(base)
     assert all(n % 9 == 0 for name, n in kept.items() if "shortcut" not in name and name != "linear")
     if isinstance(rule, wsn.LastLayerDensity):
@@ -95,7 +95,7 @@ def follower(name: str, layers) -> str:
 @pytest.mark.parametrize("method", ["linear", "nonlinear"])
 def test_bottlenecks_come_as_near_as_half_the_cheapest_unit(base, method):
     reached = {}
-    for width in wsn.widths(base, widening_factors=FACTORS):
+    for width in wsn.specs.widths(base, widening_factors=FACTORS):
         spec = METHODS[method](base, width=width)
         if not wsn.is_reachable(spec):
             continue
@@ -113,7 +113,7 @@ def test_the_factorised_base_is_kept_and_exact_at_the_base_width():
     shapes = {n: layer.weight.shape for n, layer in masks.weight_layers(ResNet18(8)).items() if n != "linear"}
     full = 640 + sum((s[1:].numel() + s[0]) * min(s[1:].numel(), s[0]) for s in shapes.values())
     assert full == 198_360
-    for width in wsn.widths(base, widening_factors=FACTORS):
+    for width in wsn.specs.widths(base, widening_factors=FACTORS):
         spec = wsn.LinearBottleneck(base, width=width, keeps="factorised_base")
         assert 2 * abs(num_weights(spec) - full) <= (width > 8) * cheapest_unit(spec)
     assert wsn.bottleneck_sizes(wsn.LinearBottleneck(base, width=8, keeps="factorised_base")) == {
@@ -137,7 +137,7 @@ def test_what_is_built_has_the_weights_that_were_said(base, method):
     net = wsn.build(spec, seed=1)
     assert wsn.num_weights(net) == num_weights(spec)
     counted = {name: int((m.weight != 0).sum()) for name, m in masks.weight_layers(net).items()}
-    assert counted == wsn.allocation(spec)
+    assert counted == wsn.weights_per_layer(spec)
     if method == "channels":
         for mask in wsn.layer_masks(net).values():
             assert mask.ndim == 2 or torch.equal(mask.flatten(2).all(2), mask.flatten(2).any(2))
@@ -242,7 +242,7 @@ def test_every_split_layer_of_a_network_has_its_rank_and_place():
 def test_full_rank_splits_can_be_any_dense_layer():
     net = MLP(7, inputs=11, outputs=5, hidden_layers=2).double()
     split = wsn.linear_bottleneck(
-        copy.deepcopy(net), sizes=wsn.linear_bottleneck_sizes(net), generator=generator()
+        copy.deepcopy(net), sizes=wsn.widening.linear_bottleneck_sizes(net), generator=generator()
     )
     with torch.no_grad():
         for name, layer in masks.weight_layers(net).items():
@@ -303,7 +303,7 @@ def test_resnets_are_narrow_inside_their_blocks_only():
 )
 def test_every_other_hidden_layer_is_narrowed(hidden_layers, widths):
     net = MLP(7, inputs=5, hidden_layers=hidden_layers)
-    sizes = {pair.first: 3 for pair in wsn.layer_pairs(net)}
+    sizes = {pair.first: 3 for pair in wsn.widening.layer_pairs(net)}
     wsn.nonlinear_bottleneck(net, sizes=sizes, generator=generator())
     shapes = [tuple(layer.weight.shape) for layer in masks.weight_layers(net).values()]
     assert shapes == list(zip([*widths, 10], [5, *widths], strict=True))
@@ -312,8 +312,8 @@ def test_every_other_hidden_layer_is_narrowed(hidden_layers, widths):
 
 def test_layers_of_ones_own_are_paired_by_name():
     net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)).eval()
-    pairs = [wsn.LayerPair("0", "3", ("1",))]
-    sizes = wsn.nonlinear_bottleneck_sizes(net, num_weights=31, pairs=pairs)
+    pairs = [wsn.widening.LayerPair("0", "3", ("1",))]
+    sizes = wsn.widening.nonlinear_bottleneck_sizes(net, num_weights=31, pairs=pairs)
     assert sizes == {"0": 4}
     wsn.nonlinear_bottleneck(net, sizes=sizes, pairs=pairs, generator=generator())
     assert [tuple(p.shape) for p in net.parameters()] == [(4, 5), (4,), (4,), (4,), (3, 4), (3,)]
@@ -343,7 +343,7 @@ def test_a_width_that_no_bottleneck_reaches_is_named():
         ),
     ):
         assert not wsn.is_reachable(spec)
-        for verb in (wsn.build, wsn.allocation, wsn.bottleneck_sizes):
+        for verb in (wsn.build, wsn.weights_per_layer, wsn.bottleneck_sizes):
             with pytest.raises(ValueError, match=message):
                 verb(spec)
 
@@ -394,17 +394,17 @@ class Odd(nn.Module):
             "the weight of sparse is parametrised already",
         ),
         (
-            lambda n: wsn.linear_bottleneck_sizes(n, num_weights=50, exclude=["norm"]),
+            lambda n: wsn.widening.linear_bottleneck_sizes(n, num_weights=50, exclude=["norm"]),
             "norm is not a layer; one of far, grouped, next",
         ),
         (
-            lambda n: wsn.linear_bottleneck_sizes(
+            lambda n: wsn.widening.linear_bottleneck_sizes(
                 n, num_weights=70, exclude=["grouped", "ntk", "sparse", "next"], like={"plain": 3}
             ),
             "like has no weights of far; one number for each layer",
         ),
         (
-            lambda n: wsn.linear_bottleneck_sizes(
+            lambda n: wsn.widening.linear_bottleneck_sizes(
                 n, num_weights=90, exclude=["grouped", "ntk", "sparse", "next"]
             ),
             "num_weights is 90; with linear bottlenecks of 1 unit to full rank 111 to 175 are allowed",
@@ -442,9 +442,9 @@ def test_what_cannot_be_changed_is_named_and_left_alone(change, message):
 
 
 PAIRS = [
-    wsn.LayerPair("plain", "next"),
-    wsn.LayerPair("plain", "far"),
-    wsn.LayerPair("plain", "next", ("norm",)),
+    wsn.widening.LayerPair("plain", "next"),
+    wsn.widening.LayerPair("plain", "far"),
+    wsn.widening.LayerPair("plain", "next", ("norm",)),
 ]
 
 
@@ -452,6 +452,8 @@ def test_specs_and_functions_agree():
     spec = wsn.LinearBottleneck(wsn.MLPSpec(width=20, inputs=64), width=40)
     with torch.device("meta"):
         wide = MLP(40, inputs=64)
-    sizes = wsn.linear_bottleneck_sizes(wide, num_weights=20 * 74, like={"hidden1": 64 * 20, "output": 200})
+    sizes = wsn.widening.linear_bottleneck_sizes(
+        wide, num_weights=20 * 74, like={"hidden1": 64 * 20, "output": 200}
+    )
     assert sizes == wsn.bottleneck_sizes(spec) == {"hidden1": 12, "output": 5}
     assert specs.from_dict(specs.to_dict(spec)) == spec

@@ -355,12 +355,12 @@ BASES, WIDE = (8, 12, 18, 40, 64), (8, 12, 18, 27, 40, 60, 64, 91, 512)
 
 
 def resnets(num_classes: int) -> dict[int, dict[str, int]]:
-    return {w: wsn.allocation(wsn.ResNet18Spec(width=w, num_classes=num_classes)) for w in WIDE}
+    return {w: wsn.weights_per_layer(wsn.ResNet18Spec(width=w, num_classes=num_classes)) for w in WIDE}
 
 
 @pytest.fixture(scope="module")
 def resnet_page():
-    return wsn.allocation_explorer_page(
+    return wsn.widgets.allocation_explorer_page(
         {f"ResNet-18, {classes} classes": resnets(classes) for classes in (10, 100)},
         base_widths=BASES,
         start=(8, 64),
@@ -589,7 +589,7 @@ def test_the_allocation_page_loads_nothing_and_is_the_same_each_time(resnet_page
     assert not re.search(r"https?:|src=|href=|@import|url\(| id=", resnet_page.html)
     assert "__" not in resnet_page.html
     networks = {f"ResNet-18, {classes} classes": resnets(classes) for classes in (10, 100)}
-    again = wsn.allocation_explorer_page(networks, base_widths=reversed(BASES), start=(8, 64))
+    again = wsn.widgets.allocation_explorer_page(networks, base_widths=reversed(BASES), start=(8, 64))
     assert again == resnet_page and repr(again) == "AllocationExplorerPage()"
     assert len(resnet_page.html) < 25_000
 
@@ -645,12 +645,12 @@ def test_networks_that_cannot_be_shown_are_refused(networks, options, message):
 LAYERS = ["conv", *(f"stage{i}.block{j}.add" for i in (1, 2) for j in (1, 2, 3)), 'den<b>"se']
 
 
-def cka_map(seed: int, n: int = len(LAYERS)) -> wsn.CKAMap:
+def cka_map(seed: int, n: int = len(LAYERS)) -> wsn.widgets.CKAMap:
     rng = np.random.default_rng(seed)
     cka, without = ((v + v.T) / 2 for v in rng.uniform(-0.05, 1.02, (2, n, n)))
     np.fill_diagonal(cka, 1)
     np.fill_diagonal(without, 1)
-    return wsn.CKAMap(layers=LAYERS[:n], cka=cka, without_component=without, blocks=[(1, 4)])
+    return wsn.widgets.CKAMap(layers=LAYERS[:n], cka=cka, without_component=without, blocks=[(1, 4)])
 
 
 @pytest.fixture(scope="module")
@@ -679,7 +679,7 @@ def said(tab, network: int, seed: int, row: int, column: int, *, without: bool) 
 
 
 def test_the_browser_says_the_similarity_of_any_two_layers(open_page, cka_networks):
-    tab = open_page(wsn.cka_explorer_page(cka_networks))
+    tab = open_page(wsn.widgets.cka_explorer_page(cka_networks))
     for network, (name, seeds) in enumerate(cka_networks.items()):
         for at, (seed, found) in enumerate(seeds.items()):
             for row, column, without in (
@@ -700,7 +700,7 @@ def test_the_browser_says_the_similarity_of_any_two_layers(open_page, cka_networ
 
 
 def test_the_pointer_chooses_the_two_layers_from_the_lower_left(open_page, cka_networks):
-    tab = open_page(wsn.cka_explorer_page(cka_networks))
+    tab = open_page(wsn.widgets.cka_explorer_page(cka_networks))
     box = tab.locator(".wsn-cka svg.plot image").first.bounding_box()
     for row, column in ((0, 0), (6, 1), (2, 7)):
         x = box["x"] + box["width"] * (column + 0.5) / len(LAYERS)
@@ -716,8 +716,8 @@ def test_the_pointer_chooses_the_two_layers_from_the_lower_left(open_page, cka_n
 def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value(open_page):
     values = np.array([[1, 0.5, np.nan], [0.5, 1, 0.0], [np.nan, 0.0, 1]])
     beyond = np.array([[1, -0.7, 3.0], [-0.7, 1, -0.3], [3.0, -0.3, 1]])
-    found = wsn.CKAMap(layers=["a", "b", "c"], cka=values, without_component=beyond)
-    tab = open_page(wsn.cka_explorer_page({"net": {0: found}}))
+    found = wsn.widgets.CKAMap(layers=["a", "b", "c"], cka=values, without_component=beyond)
+    tab = open_page(wsn.widgets.cka_explorer_page({"net": {0: found}}))
     pixels = tab.evaluate(
         """async () => {
             const image = new Image();
@@ -748,9 +748,9 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
 
 def test_maps_that_cannot_be_shown_are_refused():
     with pytest.raises(ValueError, match="a network without seeds cannot be shown"):
-        wsn.cka_explorer_page({"net": {}})
-    odd = wsn.CKAMap(layers=["a"], cka=np.eye(2), without_component=np.eye(1))
+        wsn.widgets.cka_explorer_page({"net": {}})
+    odd = wsn.widgets.CKAMap(layers=["a"], cka=np.eye(2), without_component=np.eye(1))
     with pytest.raises(
         ValueError, match=r"net, seed 3 has a matrix \(2, 2\) for 1 layers; \(1, 1\) is allowed"
     ):
-        wsn.cka_explorer_page({"net": {3: odd}})
+        wsn.widgets.cka_explorer_page({"net": {3: odd}})

@@ -233,7 +233,7 @@ def _done_stages(
     from wsnlib import book, specs
 
     for runs in book.chapter_stages(p, store=store):
-        done = {specs.key(run) for run in runs} <= finished
+        done = {specs.spec_key(run) for run in runs} <= finished
         if done or first_missing:
             yield runs
         if not done:
@@ -245,7 +245,7 @@ def _known(file: Path, store: wsn.Store, finished: set[str]) -> set[str]:
     from wsnlib import book, specs
 
     stages = _done_stages(book.read_parameters(file), store, finished, first_missing=True)
-    return {specs.key(run) for runs in stages for run in runs}
+    return {specs.spec_key(run) for runs in stages for run in runs}
 
 
 def _show(live: Live, file: Path, progress: wsn.Progress) -> None:
@@ -281,7 +281,7 @@ def _name(run: wsn.specs.Run) -> str:
 
     what = type(getattr(run, "model", run)).__name__
     seed = getattr(run, "seed", None)
-    return f"{specs.key(run)} {what}" + ("" if seed is None else f", seed {seed}")
+    return f"{specs.spec_key(run)} {what}" + ("" if seed is None else f", seed {seed}")
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+__all__ = [
+    "Estimate",
+    "correlation",
+    "estimate",
+    "held_out_best",
+    "median_and_range",
+    "ratio_of_means",
+    "shown",
+]
+
 ROUNDING = 1e-9
 """Relative to the largest number of an estimate: by less, its numbers differ between machines alone."""
 
@@ -42,7 +52,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+def ratio_of_means(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
     """Mean over mean of n pairs with Fieller's 95 % interval.
 
     The interval holds every r for which Student's test does not tell the mean of a − r b from 0. It
@@ -55,10 +65,10 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
         Fieller, *Some problems in interval estimation* (1954).
 
     Examples:
-        >>> e = ratio([1.0, 1.2, 0.8], [2.0, 2.3, 1.8])
+        >>> e = ratio_of_means([1.0, 1.2, 0.8], [2.0, 2.3, 1.8])
         >>> round(e.mean, 3), round(e.low, 2), round(e.high, 2), e.n
         (0.492, 0.36, 0.57, 3)
-        >>> ratio([1.0, 1.2, 0.8], [2.0, -2.3, 0.5]).high
+        >>> ratio_of_means([1.0, 1.2, 0.8], [2.0, -2.3, 0.5]).high
         inf
     """
     a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
@@ -102,11 +112,11 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
     return Estimate(mean=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
 
 
-def spread(values: Sequence[float]) -> Estimate:
+def median_and_range(values: Sequence[float]) -> Estimate:
     """Median, smallest and largest value: for choices, such as the best width of each seed.
 
     Examples:
-        >>> spread([80, 160, 80])
+        >>> median_and_range([80, 160, 80])
         Estimate(mean=80.0, low=80.0, high=160.0, n=3)
     """
     if len(values) == 0:
@@ -125,7 +135,7 @@ def shown(found: Estimate) -> str:
         '0.08 (-3.46 to 3.61)'
         >>> shown(Estimate(mean=0.01347, low=-0.00196, high=0.0289, n=50))
         '0.013 (-0.002 to 0.029)'
-        >>> shown(spread([40, 80, 80]))
+        >>> shown(median_and_range([40, 80, 80]))
         '80 (40 to 80)'
     """
     numbers = (found.mean, found.low, found.high)

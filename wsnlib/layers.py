@@ -28,6 +28,8 @@ from wsnlib.similarity import CKAMatrix
 from wsnlib.store import Store
 from wsnlib.training import evaluate
 
+__all__ = ["LayerResults", "NetworkResults", "component_projections", "layer_results", "network_results"]
+
 Array = npt.NDArray[np.float64]
 Columns = dict[str, list[float]]
 

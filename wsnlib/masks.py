@@ -25,6 +25,22 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+__all__ = [
+    "LAYER_TYPES",
+    "StaticMask",
+    "allocate",
+    "allocate_uniform",
+    "connectivity",
+    "decay_groups",
+    "densify",
+    "density",
+    "draw_mask",
+    "layer_masks",
+    "num_weights",
+    "sparsify",
+    "whole_kernels",
+]
+
 M = TypeVar("M", bound=nn.Module)
 
 LAYER_TYPES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

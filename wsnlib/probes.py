@@ -31,7 +31,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib.data import Dataset, Split, StreamedSplit
-from wsnlib.representations import layer_names, representations
+from wsnlib.representations import layer_names, read_representations
+
+__all__ = ["Probe", "around_additions", "fit_probe", "linear_probes"]
 
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
 """Penalties λ to choose from, for features of variance 1 on average over the layer's principal axes."""
@@ -242,7 +244,7 @@ def linear_probes(
 
     read = [
         (
-            representations(
+            read_representations(
                 model, s.images, layers=names, batch_size=batch_size, prepare=data.normalise, reduce=pooled
             ),
             s.labels.cpu(),

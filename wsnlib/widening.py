@@ -25,6 +25,15 @@ from torch.nn.utils import skip_init
 from wsnlib import masks
 from wsnlib.models import MLP, ResNet18
 
+__all__ = [
+    "LayerPair",
+    "layer_pairs",
+    "linear_bottleneck",
+    "linear_bottleneck_sizes",
+    "nonlinear_bottleneck",
+    "nonlinear_bottleneck_sizes",
+]
+
 M = TypeVar("M", bound=nn.Module)
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 

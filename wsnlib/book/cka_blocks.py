@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wsnlib import data, specs
 from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
-from wsnlib.estimates import Estimate, estimate, spread
+from wsnlib.estimates import Estimate, estimate, median_and_range
 from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
@@ -319,7 +319,7 @@ def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
     """HSIC over minibatches, averaged over each pass, divided by its value on all examples (Proposition 1).
 
     Args:
-        hsic: Of two stacks of Gram matrices, such as `wsn.hsic1`.
+        hsic: Of two stacks of Gram matrices, such as `wsn.similarity.hsic1`.
         x, y: Representations of the same examples, (examples, units).
         batches: Positions of the examples of each batch, (passes, batches, examples of a batch).
 
@@ -369,8 +369,8 @@ def estimates(results: Results, p: Parameters, *, ratios: Array) -> dict[str, Es
         "depth": stronger((deep, 1), (shallow, 1), p.seeds),
         "less-data": stronger((narrow, least), (narrow, 1), few),
         "less-data-depth": stronger((shallow, least), (shallow, 1), few),
-        "every-seed": spread([results.has_block((wide, 1, s)) for s in p.seeds]),
-        "no-residuals": spread(plain),
+        "every-seed": median_and_range([results.has_block((wide, 1, s)) for s in p.seeds]),
+        "no-residuals": median_and_range(plain),
         "late": of_blocks(_late_share),
         "component": of_blocks(_component_share),
         "component-kept": of_blocks(_component_kept),

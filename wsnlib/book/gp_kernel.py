@@ -14,10 +14,10 @@ from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
-from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, spread
+from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range
 from wsnlib.kernels.theory import (
+    lowest_point,
     measured_distance,
-    minimum,
     paper_distance,
     paper_distance_minimiser,
     paper_minimiser,
@@ -139,7 +139,7 @@ class Runs:
     def _densities(self) -> None:
         p = self.p
         self.connectivity = {n: round(p.base_width / n, 7) for n in p.widths}
-        kept = {n: experiments.allocation(specs.StaticSparsity(self.dense, width=n)) for n in p.widths}
+        kept = {n: experiments.weights_per_layer(specs.StaticSparsity(self.dense, width=n)) for n in p.widths}
         self.allocated = {n: round(kept[n]["hidden1"] / (self.inputs * n), 7) for n in p.widths}
         self.released = {
             n: round((self.num_weights - self.classes * n) / (self.inputs * n), 7) for n in p.widths
@@ -190,8 +190,8 @@ class Runs:
 
     def _deep(self, depth: int, width: int) -> specs.KernelSimulation:
         base = replace(self.dense, hidden_layers=depth)
-        kept = experiments.allocation(specs.StaticSparsity(base, width=width))
-        sizes = experiments.allocation(replace(base, width=width))
+        kept = experiments.weights_per_layer(specs.StaticSparsity(base, width=width))
+        sizes = experiments.weights_per_layer(replace(base, width=width))
         densities = tuple(kept[name] / sizes[name] for name in (f"hidden{i + 1}" for i in range(depth)))
         images, _ = self.sources.values()
         return specs.KernelSimulation(
@@ -232,14 +232,17 @@ class Runs:
 
     def distances(self, store: Store) -> pd.DataFrame:
         """Kernels by Theorem 1, one row a density and seed, with the name of its inputs as `source`."""
-        measured = sweeps.measured(self.theory, store=store)
+        measured = sweeps.read_measurements(self.theory, store=store)
         images, gaussian = self.sources
         gauss = measured["inputs"] == "GaussianInputs"
         return measured.assign(source=np.where(gauss, gaussian, images))
 
     def simulated_distances(self, store: Store) -> pd.Series[float]:
         """Mean-square distance of simulated networks, by reading, width and seed."""
-        means = {key: sweeps.measured([run], store=store)["gp"].mean() for key, run in self.simulated.items()}
+        means = {
+            key: sweeps.read_measurements([run], store=store)["gp"].mean()
+            for key, run in self.simulated.items()
+        }
         return pd.Series(means).rename_axis(["reading", "width", "seed"])
 
     def accuracies(self, store: Store) -> pd.DataFrame:
@@ -303,7 +306,7 @@ def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
 
     def lowest(rows: pd.DataFrame, *, corrected: bool) -> float:
         curve = _theorem_1(rows, base_width / rows["density"], corrected=corrected)
-        return minimum(rows["density"], curve)[0]
+        return lowest_point(rows["density"], curve)[0]
 
     groups = distances[distances["density"].isin(plan.grid)].groupby(["source", "seed"])
     found = {
@@ -355,10 +358,10 @@ def estimates(
     return {
         "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
         "approximation": estimate(eq_4_ratios(distances, plan).tolist()),
-        "minimiser": spread(widths.tolist()),
+        "minimiser": median_and_range(widths.tolist()),
         "distance-falls": estimate((1 - by_seed[curve.idxmin()] / by_seed[p.base_width]).tolist()),
         "sparse-gain": estimate((100 * (held_out - start)).tolist()),
-        "similar-width": spread(np.log2(widths.median() / best["width"]).tolist()),
+        "similar-width": median_and_range(np.log2(widths.median() / best["width"]).tolist()),
         "correlation": correlation(np.log(curve).tolist(), error.loc[curve.index].tolist()),
     }
 

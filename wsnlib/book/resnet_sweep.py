@@ -13,7 +13,7 @@ from pydantic import Field
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine.claims import printed_table
 from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
-from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, ratio, spread
+from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range, ratio_of_means
 from wsnlib.store import Store
 
 METHODS = {"ResNet18Spec": "dense", "StaticSparsity": "sparse", "ChannelSparsity": "over channels"}
@@ -289,7 +289,7 @@ def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     found = {}
     for width in gained.index.unique("width").sort_values().tolist():
         rows = gained.xs(width, level="width")
-        found[width] = ratio(rows["sparse"].tolist(), rows["dense"].tolist())
+        found[width] = ratio_of_means(rows["sparse"].tolist(), rows["dense"].tolist())
     return found
 
 
@@ -307,8 +307,8 @@ def mask_differences(part: pd.DataFrame, p: Parameters) -> pd.DataFrame:
 
 def layer_sparsity(base: specs.ResNet18Spec, width: int) -> pd.Series[float]:
     """Sparsity in % of the base network widened, under `"network"`, and of each of its layers."""
-    full = pd.Series(experiments.allocation(replace(base, width=width)))
-    kept = pd.Series(experiments.allocation(specs.StaticSparsity(base, width=width)))
+    full = pd.Series(experiments.weights_per_layer(replace(base, width=width)))
+    kept = pd.Series(experiments.weights_per_layer(specs.StaticSparsity(base, width=width)))
     network = pd.Series({"network": kept.sum() / full.sum()})
     return 100 * (1 - pd.concat([network, kept / full]))
 
@@ -344,10 +344,10 @@ def estimates(
     fitted = min(max(int(trained.index[int(trained.argmax())]), min(shares)), max(shares))
     best_factors = family.set_index("factor").groupby("seed")["test_accuracy"].idxmax()
     found = {
-        "figure-10": spread([figure_10_error()]),
-        "num-weights": spread(_excess_weights(first).tolist()),
+        "figure-10": median_and_range([figure_10_error()]),
+        "num-weights": median_and_range(_excess_weights(first).tolist()),
         "gain": estimate(held_out_gain(first, bases[0]).tolist()),
-        "best-factor": spread(best_factors.tolist()),
+        "best-factor": median_and_range(best_factors.tolist()),
         "width-share": shares[fitted],
         "channels": estimate(masks[max(p.channel_factors)].tolist()),
         "masks-similar": estimate(masks.mean(axis=1, skipna=False).tolist()),
@@ -358,7 +358,9 @@ def estimates(
         found["smaller-gains-more"] = estimate((gains[0] - gains[1]).tolist())
     if len(tested) > 2:
         found["training-accuracy"] = correlation(trained.tolist(), tested.tolist())
-    return found | {f"imagenet-{kind}-{w}": spread([top_1]) for (kind, w), top_1 in imagenet.items()}
+    return found | {
+        f"imagenet-{kind}-{w}": median_and_range([top_1]) for (kind, w), top_1 in imagenet.items()
+    }
 
 
 def _excess_weights(part: pd.DataFrame) -> pd.Series[float]:

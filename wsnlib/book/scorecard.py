@@ -9,7 +9,7 @@ from pydantic import Field
 from wsnlib import experiments, specs
 from wsnlib.book.engine.claims import printed_table
 from wsnlib.book.engine.parameters import ChapterParameters
-from wsnlib.estimates import Estimate, spread
+from wsnlib.estimates import Estimate, median_and_range
 from wsnlib.store import Store
 
 
@@ -42,7 +42,7 @@ def estimates() -> dict[str, Estimate]:
         kept = _counts(specs.StaticSparsity(_resnet(8), width=width))
         for layer in figure_10.columns:
             found[f"sparsity-{width}-{layer}"] = 100 * (1 - kept[layer] / dense[layer])
-    return {name: spread([value]) for name, value in found.items()}
+    return {name: median_and_range([value]) for name, value in found.items()}
 
 
 def _resnet(width: int) -> specs.ResNet18Spec:
@@ -50,9 +50,9 @@ def _resnet(width: int) -> specs.ResNet18Spec:
 
 
 def _weights(model: specs.ModelSpec) -> int:
-    return sum(experiments.allocation(model).values())
+    return sum(experiments.weights_per_layer(model).values())
 
 
 def _counts(model: specs.ModelSpec) -> dict[str, int]:
     """Weights of each layer, and of the network."""
-    return {**experiments.allocation(model), "network": _weights(model)}
+    return {**experiments.weights_per_layer(model), "network": _weights(model)}

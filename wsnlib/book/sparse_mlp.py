@@ -19,7 +19,7 @@ from wsnlib.book.engine.parameters import (
     PositiveFloat,
     PositiveInt,
 )
-from wsnlib.estimates import Estimate, estimate, held_out_best, spread
+from wsnlib.estimates import Estimate, estimate, held_out_best, median_and_range
 from wsnlib.store import Store
 
 
@@ -171,7 +171,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         p: The parameters of the runs.
     """
     found = {
-        "num-weights": spread(table["num_weights"].tolist()),
+        "num-weights": median_and_range(table["num_weights"].tolist()),
         "first-layer": estimate(rule_gain(table, p, over="last layer thinned most").tolist()),
         "allocation-best": estimate(rule_gain(table, p, over="uniform density").tolist()),
     }
@@ -181,8 +181,8 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
             f"{activation}-baseline": estimate(seen["dense"].tolist()),
             f"{activation}-best": estimate(seen["held-out best"].tolist()),
             f"{activation}-gain": estimate((seen["held-out best"] - seen["dense"]).tolist()),
-            f"{activation}-best-width": spread(seen["best width"].tolist()),
+            f"{activation}-best-width": median_and_range(seen["best width"].tolist()),
         }
         if activation == "relu":
-            found["relu-best-density"] = spread(seen["best density"].tolist())
+            found["relu-best-density"] = median_and_range(seen["best density"].tolist())
     return found

@@ -22,7 +22,7 @@ from wsnlib.book.engine.parameters import (
     PositiveFloat,
     PositiveInt,
 )
-from wsnlib.estimates import Estimate, estimate, spread
+from wsnlib.estimates import Estimate, estimate, median_and_range
 from wsnlib.predictions import LogisticModels, Population
 from wsnlib.store import Store
 
@@ -264,7 +264,7 @@ class Runs:
         ]
 
     def pairs(self, store: Store) -> pd.DataFrame:
-        """The candidates' pairs, the best matched first, as `wsn.matched_pairs` orders them."""
+        """The candidates' pairs, the best matched first, as `wsn.predictions.matched_pairs` orders them."""
 
         def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[Hashable, list[float]]:
             tables: dict[Hashable, pd.DataFrame] = {
@@ -295,7 +295,9 @@ class Runs:
     def examples(self, store: Store) -> specs.ExampleImages:
         """The images on which the pair's populations differ most."""
         deep, wide = (
-            sweeps.population(self.trainings(model, self.p.seeds(self.p.networks)), store=store, name=name)
+            sweeps.read_population(
+                self.trainings(model, self.p.seeds(self.p.networks)), store=store, name=name
+            )
             for name, model in self.pair(store).items()
         )
         found = predictions.largest_differences(deep, wide, count=MOST_DIFFERENT)
@@ -353,7 +355,7 @@ class Results:
         def members(models: Mapping[str, specs.ModelSpec], count: int) -> list[Population]:
             seeds = runs.p.seeds(count)
             trainings = {name: runs.trainings(model, seeds) for name, model in models.items()}
-            return [sweeps.population(part, store=store, name=name) for name, part in trainings.items()]
+            return [sweeps.read_population(part, store=store, name=name) for name, part in trainings.items()]
 
         pair, others = runs.pair(store), runs.p.other_networks
         deep, wide = members(pair, runs.p.networks)
@@ -392,8 +394,8 @@ class Results:
 
     @cached_property
     def gained(self) -> dict[str, pd.DataFrame]:
-        """`wsn.gains` of the largest network over the smallest, by what they differ in."""
-        return {over: predictions.gains(*ends) for over, ends in self.ends.items()}
+        """`gains_by_difficulty` of the largest network over the smallest, by what they differ in."""
+        return {over: predictions.gains_by_difficulty(*ends) for over, ends in self.ends.items()}
 
     @cached_property
     def lost(self) -> dict[str, pd.Series[float]]:
@@ -408,7 +410,7 @@ class Results:
 
 
 def beyond_chance(populations: Sequence[Population]) -> pd.DataFrame:
-    """`wsn.dispersion_table` with chance, excess and its interval as shares of the observed mean square."""
+    """The dispersion table with chance, excess and its interval as shares of the observed mean square."""
     found = predictions.dispersion_table(populations)
     columns = ["chance", "excess", "low", "high"]
     return found.assign(**{column: found[column] / found["observed"] for column in columns})
@@ -474,8 +476,8 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         "class-share": Estimate(
             mean=logistic.v_squared, low=logistic.v_squared_low, high=logistic.v_squared_high, n=n
         ),
-        "aic-class": spread([a - b]),
-        "aic-example": spread([b - c]),
+        "aic-class": median_and_range([a - b]),
+        "aic-example": median_and_range([b - c]),
     }
     for over, (smaller, larger) in results.ends.items():
         better = {"depth": "deeper-better", "width": "wider-better"}[over]

@@ -130,7 +130,7 @@ class Runs:
 def depthwise_layers(spec: specs.CustomSpec) -> tuple[str, ...]:
     """Names of the convolutions in groups, in the order of the weights."""
     modules = dict(experiments.build(spec).named_modules())
-    names = experiments.allocation(spec)
+    names = experiments.weights_per_layer(spec)
     found = {name: modules[name] for name in names}
     return tuple(name for name, layer in found.items() if isinstance(layer, nn.Conv2d) and layer.groups > 1)
 

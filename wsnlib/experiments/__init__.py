@@ -3,18 +3,17 @@
 from wsnlib.experiments.durations import seconds_per_measurement, seconds_per_run, timed_alike
 from wsnlib.experiments.machine import cpu_threads, environment, resolve_device
 from wsnlib.experiments.networks import (
-    allocation,
     bottleneck_sizes,
     build,
     check_fit,
     is_reachable,
     timed_as,
+    weights_per_layer,
 )
 from wsnlib.experiments.runs import run
 from wsnlib.experiments.trainings import fleet_key, hidden_values, run_fleet
 
 __all__ = [
-    "allocation",
     "bottleneck_sizes",
     "build",
     "check_fit",
@@ -30,4 +29,5 @@ __all__ = [
     "seconds_per_run",
     "timed_alike",
     "timed_as",
+    "weights_per_layer",
 ]

@@ -29,7 +29,7 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
         >>> masks.num_weights(build(wide, seed=0))
         3970
     """
-    kept = allocation(spec)  # what cannot be had is refused before anything large is made
+    kept = weights_per_layer(spec)  # what cannot be had is refused before anything large is made
 
     def generator(purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(specs.derive_seed(seed, purpose))
@@ -102,7 +102,7 @@ def _dimensions(spec: specs.StaticSparsity) -> masks.Dimensions:
     return "channels" if isinstance(spec, specs.ChannelSparsity) else "all"
 
 
-def allocation(spec: specs.ModelSpec) -> dict[str, int]:
+def weights_per_layer(spec: specs.ModelSpec) -> dict[str, int]:
     """Weights that each layer of a spec's network keeps, by layer name.
 
     Their sum is the base's number of weights for `StaticSparsity`, `ChannelSparsity` and
@@ -114,12 +114,12 @@ def allocation(spec: specs.ModelSpec) -> dict[str, int]:
     Examples:
         >>> base = specs.MLPSpec(width=5)
         >>> half = specs.LastLayerDensity(density=0.5)
-        >>> allocation(specs.StaticSparsity(base, width=40, allocation=half))
+        >>> weights_per_layer(specs.StaticSparsity(base, width=40, allocation=half))
         {'hidden1': 3770, 'output': 200}
         >>> base = specs.ResNet18Spec(width=8)
-        >>> sum(allocation(base).values())
+        >>> sum(weights_per_layer(base).values())
         175192
-        >>> sum(allocation(specs.LinearBottleneck(base, width=16)).values())
+        >>> sum(weights_per_layer(specs.LinearBottleneck(base, width=16)).values())
         175202
     """
     if isinstance(spec, specs.CustomModelSpec):
@@ -205,9 +205,9 @@ def is_reachable(spec: specs.ModelSpec) -> bool:
         [False, True, False]
     """
     if isinstance(spec, specs.CustomSparsity):  # one that cannot be made is a mistake, not a no
-        allocation(spec.base), allocation(spec.wide)
+        weights_per_layer(spec.base), weights_per_layer(spec.wide)
     try:
-        allocation(spec)
+        weights_per_layer(spec)
     except ValueError:
         return False
     return True

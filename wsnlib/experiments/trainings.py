@@ -16,7 +16,7 @@ from torch import nn
 from wsnlib import custom, masks, sparse, specs, training
 from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import cpu_threads, environment, float32
-from wsnlib.experiments.networks import allocation, build, check_fit, timed_as
+from wsnlib.experiments.networks import build, check_fit, timed_as, weights_per_layer
 from wsnlib.store import Record
 
 FEWEST_COMPILED_STEPS = 1000
@@ -68,7 +68,7 @@ def checkpoint_in(
     if file is None:
         return None
     made = environment(device)
-    same = {"run": specs.key(experiment), "device": device.type}
+    same = {"run": specs.spec_key(experiment), "device": device.type}
     same |= {"wsnlib": made["wsnlib"], "torch": made["torch"]}
     return training.Checkpoint(file, made_by=same | {"deterministic": str(deterministic)})
 
@@ -90,7 +90,7 @@ def _record(
         network={
             "num_weights": masks.num_weights(model),
             "connectivity": masks.connectivity(model),
-            "weights_per_layer": allocation(experiment.model),
+            "weights_per_layer": weights_per_layer(experiment.model),
         },
         environment=made,
     )
@@ -127,7 +127,7 @@ def fleet_key(run: specs.Run) -> str | None:
     protocol = run.training
     if not isinstance(shape, specs.MLPSpec) or protocol.decayed != "all" or protocol.precision != "float32":
         return None
-    return specs.key(replace(run, model=shape, seed=0, training=replace(protocol, learning_rate=1.0)))
+    return specs.spec_key(replace(run, model=shape, seed=0, training=replace(protocol, learning_rate=1.0)))
 
 
 def hidden_values(run: specs.Experiment) -> int:

@@ -188,7 +188,7 @@ def exact_minimiser(
     estimates = masked_kernels(x, y, density=p)
     squared_bias = np.mean(estimates.first_bias**2, axis=0)
     spread = np.mean(estimates.second - estimates.first**2, axis=0)
-    return minimum(p, squared_bias + spread * p / base_width)[0]
+    return lowest_point(p, squared_bias + spread * p / base_width)[0]
 
 
 def measured_distance(
@@ -198,7 +198,7 @@ def measured_distance(
 
     Args:
         measured: Columns `squared_bias`, `spread`, `bias_times_kernel`, `squared_kernel`, or the
-            corrected ones, such as `wsn.measured` gives.
+            corrected ones, such as `wsn.read_measurements` gives.
         width: n, one for each row, or one number.
         ratio: Density divided by the density that the variance of the weights is read from.
         corrected: Take the corrected closed form in place of Theorem 1.
@@ -218,12 +218,12 @@ def measured_distance(
     return np.asarray(bias + r**2 * spread / n)
 
 
-def minimum(density: ArrayLike, distance: ArrayLike) -> tuple[float, float]:
+def lowest_point(density: ArrayLike, distance: ArrayLike) -> tuple[float, float]:
     """Where a curve over density is lowest, and how low, by a cubic spline in log p.
 
     Examples:
         >>> p = np.geomspace(0.01, 1, 9)
-        >>> round(minimum(p, (np.log(p) - np.log(0.1)) ** 2)[0], 4)
+        >>> round(lowest_point(p, (np.log(p) - np.log(0.1)) ** 2)[0], 4)
         0.1
     """
     from scipy.interpolate import CubicSpline

@@ -1,10 +1,10 @@
 from .classes import accuracy_test as accuracy_test
 from .classes import chosen_difference as chosen_difference
 from .classes import class_tests as class_tests
-from .classes import gains as gains
+from .classes import gains_by_difficulty as gains_by_difficulty
 from .classes import group_tests as group_tests
 from .consistency import Agreement as Agreement
-from .consistency import agreement as agreement
+from .consistency import agreement_table as agreement_table
 from .consistency import network_agreement as network_agreement
 from .excess import Dispersion as Dispersion
 from .excess import accuracy_scatter as accuracy_scatter
@@ -35,4 +35,4 @@ from .power import dispersion_power as dispersion_power
 from .power import networks_for_class_test as networks_for_class_test
 from .power import networks_for_dispersion as networks_for_dispersion
 from .triangle import Position as Position
-from .triangle import position as position
+from .triangle import position_between as position_between

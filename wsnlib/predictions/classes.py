@@ -180,7 +180,7 @@ def chosen_difference(
     return pd.Series({name: float(column[0]) for name, column in columns.items() if name != "adjusted"})
 
 
-def gains(
+def gains_by_difficulty(
     smaller: Population, larger: Population, *, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
     """Where a larger architecture gains: on examples that the smaller gets right rarely, often or always.
@@ -212,7 +212,7 @@ def gains(
         >>> options = dict(networks=20, labels=np.zeros(300, int), num_classes=2)
         >>> a = simulate_population(p, **options)
         >>> b = simulate_population(p + 0.2 * (p == 0.75), seed=1, **options)
-        >>> table = gains(a, b).set_index("where")["difference"].round(1)
+        >>> table = gains_by_difficulty(a, b).set_index("where")["difference"].round(1)
         >>> table.to_dict()
         {'rarely': 0.0, 'often': 0.2, 'always': 0.0, 'often less rest': 0.2}
     """

@@ -75,7 +75,7 @@ def _beyond_chance(observed: Array, chance: Array) -> Array:
     return values
 
 
-def agreement(
+def agreement_table(
     populations: Sequence[Population],
     *,
     confidence: float = 0.95,
@@ -104,7 +104,7 @@ def agreement(
         >>> p = np.linspace(0, 1, 400)
         >>> a = simulate_population(p, name="a", **options)
         >>> b = simulate_population(p[::-1], name="b", seed=1, **options)
-        >>> table = agreement([a, b]).set_index(["first", "second", "measure"])
+        >>> table = agreement_table([a, b]).set_index(["first", "second", "measure"])
         >>> table.loc[("a", "a", "error_consistency"), "mean"].round(2).item()
         0.33
         >>> table.loc[("a", "b", "error_consistency"), "adjusted"].item() < 0.001

@@ -56,7 +56,7 @@ class Position:
         return math.copysign(math.sqrt(abs(self.aside)), self.aside)
 
 
-def position(
+def position_between(
     population: Population, first: Population, second: Population, *, confidence: float = 0.95
 ) -> Position:
     """Where the accuracies of a population lie on the way from one population to another.
@@ -74,7 +74,7 @@ def position(
         >>> a, b, x = (
         ...     simulate_population(values, seed=s, **options) for s, values in enumerate((p, q, (p + q) / 2))
         ... )
-        >>> found = position(x, a, b)
+        >>> found = position_between(x, a, b)
         >>> round(found.along, 1), found.aside_low < 0 < found.aside_high
         (0.5, True)
     """

@@ -8,7 +8,7 @@ from wsnlib.representations.components import (
     deletion_order,
     first_components,
 )
-from wsnlib.representations.reading import layer_names, read, representations
+from wsnlib.representations.reading import layer_names, read, read_representations
 
 __all__ = [
     "Components",
@@ -21,5 +21,5 @@ __all__ = [
     "first_components",
     "layer_names",
     "read",
-    "representations",
+    "read_representations",
 ]

@@ -227,7 +227,7 @@ def layer_names(
     return [name for name, rows in found.items() if rows == len(sample)]
 
 
-def representations(
+def read_representations(
     model: nn.Module,
     images: Array,
     *,
@@ -248,7 +248,7 @@ def representations(
             networks fill any memory.
 
     Examples:
-        >>> found = representations(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(5, 3), batch_size=2)
+        >>> found = read_representations(nn.Sequential(nn.Linear(3, 2)), torch.ones(5, 3), batch_size=2)
         >>> {name: tuple(x.shape) for name, x in found.items()}
         {'0': (5, 2), '1': (5, 2)}
     """

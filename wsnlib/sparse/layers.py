@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from wsnlib.masks import StaticMask
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
 SUM = 0
@@ -93,8 +94,10 @@ def refuse_second_derivative() -> None:
 
 UNTRACED = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
 
-outside_graphs = torch.compiler.disable(reason=UNTRACED.format("torch.compile or torch.export"))
-"""Of what is decorated so, which `torch.compile` runs outside of its graphs, or says why it does not."""
+
+def outside_graphs(forward: F) -> F:
+    """A method that `torch.compile` runs outside of its graphs, or with `fullgraph=True` refuses."""
+    return cast(F, torch.compiler.disable(forward, reason=UNTRACED.format("torch.compile or torch.export")))
 
 
 def refuse_transforms(input: object) -> None:

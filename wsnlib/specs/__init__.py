@@ -32,8 +32,8 @@ from wsnlib.specs.experiments import (
     canonical_json,
     derive_seed,
     from_dict,
-    key,
     key_of_content,
+    spec_key,
     to_dict,
 )
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
@@ -127,8 +127,8 @@ __all__ = [
     "canonical_json",
     "derive_seed",
     "from_dict",
-    "key",
     "key_of_content",
+    "spec_key",
     "to_dict",
     "widths",
 ]

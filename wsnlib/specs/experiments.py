@@ -35,7 +35,7 @@ class Experiment:
 
     Examples:
         >>> run = Experiment(model=MLPSpec(width=5), data=MNIST(), training=Training(epochs=1))
-        >>> len(key(run)), key(run) == key(from_dict(to_dict(run)))
+        >>> len(spec_key(run)), spec_key(run) == spec_key(from_dict(to_dict(run)))
         (20, True)
     """
 
@@ -252,11 +252,11 @@ def canonical_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def key(spec: Any) -> str:
+def spec_key(spec: Any) -> str:
     """The first 20 hexadecimal digits of the SHA-256 of the spec's canonical JSON and version.
 
     Examples:
-        >>> key(Training(epochs=3, learning_rate=1)) == key(Training(epochs=3, learning_rate=1.0))
+        >>> spec_key(Training(epochs=3, learning_rate=1)) == spec_key(Training(epochs=3, learning_rate=1.0))
         True
     """
     return key_of_content(to_dict(spec))

@@ -21,7 +21,7 @@ class GaussianInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDistances:
-    """Theorem 1 of G21 on random pairs of inputs: what `wsn.kernel_distance` gives, averaged over them.
+    """Theorem 1 of G21 on random pairs of inputs: `wsn.kernels.kernel_distance`, averaged over them.
 
     Args:
         inputs: Gaussian vectors, or the test images of a data set, normalised.
@@ -48,7 +48,7 @@ class KernelDistances:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelSimulation:
-    """Distances of random networks' kernels from the infinite one; `wsn.simulate_kernels` draws them.
+    """Distances of random networks' kernels from the infinite one; `wsn.kernels.simulate_kernels` draws them.
 
     Args:
         inputs, num_pairs, seed: As in `KernelDistances`; the seed draws the networks, too.

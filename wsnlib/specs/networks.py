@@ -340,7 +340,7 @@ class CustomSpec:
 
     The spec holds names and plain values only. Making, comparing, saving and loading it (as a part of
     a record, too) imports nothing and runs no code. Building does: `wsn.build`, and what needs the
-    network's layers or trains it (`wsn.allocation`, `wsn.is_reachable`, `wsn.run`, `wsn.run_missing`),
+    network's layers or trains it (`wsn.weights_per_layer`, `wsn.is_reachable`, `wsn.run`, `wsn.run_missing`),
     imports the module and calls the factory, *whatever it is*. Build a spec that came with somebody
     else's records only if you trust what it names.
 

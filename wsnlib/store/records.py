@@ -55,7 +55,7 @@ class Record:
     @property
     def key(self) -> str:
         """The key of the experiment."""
-        return specs.key(self.experiment)
+        return specs.spec_key(self.experiment)
 
     def reported(self, name: str) -> float:
         """A metric of the history at the reported epoch; NaN if the run diverged."""

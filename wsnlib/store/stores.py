@@ -101,7 +101,7 @@ class Store:
         return tuple(folder.location for folder in self._also)
 
     def __contains__(self, experiment: specs.Run) -> bool:
-        return self._find(specs.key(experiment)) is not None
+        return self._find(specs.spec_key(experiment)) is not None
 
     def __iter__(self) -> Iterator[Record]:
         """All records, in order of their keys."""
@@ -110,7 +110,7 @@ class Store:
 
     def has_made(self, experiment: specs.Run) -> bool:
         """Whether there is a record in the folder that is written, whatever the others have."""
-        return self._folder.has(f"{specs.key(experiment)}.json")
+        return self._folder.has(f"{specs.spec_key(experiment)}.json")
 
     def keys(self) -> set[str]:
         """The keys of all records, from one look at each folder."""
@@ -123,7 +123,7 @@ class Store:
             KeyError: If there is none.
             StoreError: If the file is damaged or was made by another spec.
         """
-        return self._load(specs.key(experiment))
+        return self._load(specs.spec_key(experiment))
 
     def _find(self, key: str) -> tuple[Folder, bytes] | None:
         for folder in (self._folder, *self._also):
@@ -158,7 +158,7 @@ class Store:
             KeyError: If one is missing.
             StoreError: If one is damaged.
         """
-        keys = [specs.key(experiment) for experiment in experiments]
+        keys = [specs.spec_key(experiment) for experiment in experiments]
         found, damaged = self._survey(set(keys))
         for key in keys:
             if key in damaged:
@@ -169,7 +169,7 @@ class Store:
 
     def damaged(self, experiments: Iterable[specs.Run]) -> dict[str, str]:
         """Why records that are there cannot be used, by key."""
-        return self._survey({specs.key(experiment) for experiment in experiments})[1]
+        return self._survey({specs.spec_key(experiment) for experiment in experiments})[1]
 
     def _survey(self, wanted: set[str]) -> tuple[dict[str, Summary], dict[str, str]]:
         found: dict[str, Summary] = {}
@@ -208,7 +208,7 @@ class Store:
     def set_aside(self, experiment: specs.Run) -> str | None:
         """Move a damaged record out of the way, and say where it is; None if it is not in this store's own
         folder."""
-        return self._set_aside(self._folder, f"{specs.key(experiment)}.json")
+        return self._set_aside(self._folder, f"{specs.spec_key(experiment)}.json")
 
     def _set_aside(self, folder: Folder, name: str) -> str | None:
         try:
@@ -228,7 +228,7 @@ class Store:
 
     def checkpoint(self, experiment: specs.Run, *, part: int = 0) -> CheckpointFile:
         """Where a run under way keeps what it needs to go on; one of several trainings has several parts."""
-        return CheckpointFile(self, f"{specs.key(experiment)}.{part}.safetensors")
+        return CheckpointFile(self, f"{specs.spec_key(experiment)}.{part}.safetensors")
 
     def note_failure(self, failure: Failure) -> None:
         """Keep why a run failed until it has a record.
@@ -241,7 +241,7 @@ class Store:
             "error": failure.error,
             "traceback": failure.traceback,
         }
-        name = f"{specs.key(failure.experiment)}.json"
+        name = f"{specs.spec_key(failure.experiment)}.json"
         self._publish(self._folder / FAILURES, name, json.dumps(content, indent=1).encode())
 
     def failures(self) -> dict[str, Failure]:
@@ -301,7 +301,7 @@ class Store:
             KeyError: If one is missing.
             StoreError: If one is damaged, or the target cannot be written.
         """
-        wanted = {specs.key(experiment): experiment for experiment in experiments}
+        wanted = {specs.spec_key(experiment): experiment for experiment in experiments}
         for each in wanted.values():
             self.load(each)
         there = set(_keys(target._stamps(target._folder)))

@@ -2,7 +2,14 @@
 
 from wsnlib.sweeps.clusters import local_cluster
 from wsnlib.sweeps.missing import BudgetError, run_missing
-from wsnlib.sweeps.tables import history, measured, population, runs_behind, summarise, table
+from wsnlib.sweeps.tables import (
+    read_measurements,
+    read_population,
+    runs_behind,
+    summarise,
+    table,
+    training_history,
+)
 from wsnlib.sweeps.watching import Progress
 from wsnlib.sweeps.work import SweepError
 
@@ -10,12 +17,12 @@ __all__ = [
     "BudgetError",
     "Progress",
     "SweepError",
-    "history",
     "local_cluster",
-    "measured",
-    "population",
+    "read_measurements",
+    "read_population",
     "run_missing",
     "runs_behind",
     "summarise",
     "table",
+    "training_history",
 ]

@@ -121,7 +121,7 @@ def on_cluster(
                 device,
                 expected,
                 os.getcwd(),
-                key=f"wsn-{specs.key(runs[0])}-{uuid.uuid4().hex[:8]}",
+                key=f"wsn-{specs.spec_key(runs[0])}-{uuid.uuid4().hex[:8]}",
                 resources=dict(resources or {}) or None,
                 pure=False,
             ): (runs, seconds)

@@ -79,9 +79,10 @@ def run_missing(
 
     On a CPU, masked layers are native where that is estimated to pay, and fully connected networks of one
     shape that would take 2 seconds or more are trained as fleets of up to `MOST_IN_FLEET`, those with the
-    same seed together (`wsn.train_fleet`). Each has its own record, the one of training alone; without numba
-    it differs in rounding, which then depends on how many were together. Other networks train side by side
-    in processes of one thread, which `benchmarks/resnet_fleets.py` finds faster than one batched program.
+    same seed together (`wsn.training.train_fleet`). Each has its own record, the one of training alone;
+    without numba it differs in rounding, which then depends on how many were together. Other networks
+    train side by side in processes of one thread, which `benchmarks/resnet_fleets.py` finds faster than one
+    batched program.
 
     Args:
         runs: Trainings and measurements; equal ones are run once.
@@ -124,7 +125,7 @@ def run_missing(
         raise ValueError(f"workers is {workers!r}; an integer of at least 1 is allowed")
     if resources is not None and executor is None:
         raise ValueError(f"resources is {dict(resources)!r} without an executor; None is allowed")
-    unique = {specs.key(run): run for run in runs}
+    unique = {specs.spec_key(run): run for run in runs}
     unusable = _set_damaged_aside(unique, store)
     finished = store.keys() - unusable
     missing = [run for key, run in unique.items() if key not in finished]
@@ -161,7 +162,7 @@ def run_missing(
     if failures:
         raise SweepError(
             f"{len(failures)} of {len(missing)} runs failed, the others are stored; the first is "
-            f"{specs.key(failures[0].experiment)} with {failures[0].error}",
+            f"{specs.spec_key(failures[0].experiment)} with {failures[0].error}",
             failures,
         )
     return len(missing)
@@ -211,7 +212,7 @@ def _fleets(
     for run, estimated in zip(runs, seconds, strict=True):
         pays = together and estimated >= SHORTEST_IN_FLEET
         key = experiments.fleet_key(run) if pays else None
-        groups.setdefault(key or specs.key(run), []).append((run, estimated))
+        groups.setdefault(key or specs.spec_key(run), []).append((run, estimated))
     work: list[Work] = []
     for group in groups.values():
         most = math.ceil(len(group) / workers)
@@ -247,15 +248,15 @@ def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[f
     seconds = []
     for run in runs:
         if not isinstance(run, specs.Experiment):
-            key = specs.key(experiments.timed_alike(run))
+            key = specs.spec_key(experiments.timed_alike(run))
             if key not in timed:
                 timed[key] = experiments.seconds_per_measurement(run, device=device, download=download)
             seconds.append(timed[key])
             continue
         alike = replace(run, model=experiments.timed_as(run.model), seed=0)
-        key = specs.key(replace(alike, training=replace(run.training, learning_rate=1.0)))
+        key = specs.spec_key(replace(alike, training=replace(run.training, learning_rate=1.0)))
         if isinstance(run.model, specs.StaticSparsity) and experiments.is_reachable(run.model):
-            key += f" {sum(experiments.allocation(run.model).values())}"
+            key += f" {sum(experiments.weights_per_layer(run.model).values())}"
         if key not in timed:
             data = load_data(run.data, download=download)
             experiments.check_fit(run, data)

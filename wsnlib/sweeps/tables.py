@@ -52,19 +52,19 @@ def runs_behind(rows: pd.DataFrame, runs: Iterable[specs.Experiment]) -> list[sp
     Raises:
         ValueError: If a row is of none of the runs.
     """
-    by_key = {specs.key(run): run for run in runs}
+    by_key = {specs.spec_key(run): run for run in runs}
     wanted = set(rows["key"])
     if unknown := sorted(wanted - set(by_key)):
         raise ValueError(f"the row with the key {unknown[0]!r} is of none of the {len(by_key)} runs")
     return [run for key, run in by_key.items() if key in wanted]
 
 
-def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
+def training_history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     """One row for each run and epoch: `key`, `epoch` (from 1) and the metrics of that epoch.
 
     In the last epoch of a run that diverged they are NaN but for those of training.
 
-    `history(…).merge(table(…), on="key")` adds what was run.
+    `training_history(…).merge(table(…), on="key")` adds what was run.
 
     Raises:
         KeyError: If a record is missing.
@@ -79,7 +79,9 @@ def history(runs: Iterable[specs.Experiment], *, store: Store) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def measured(runs: Iterable[specs.KernelDistances | specs.KernelSimulation], *, store: Store) -> pd.DataFrame:
+def read_measurements(
+    runs: Iterable[specs.KernelDistances | specs.KernelSimulation], *, store: Store
+) -> pd.DataFrame:
     """One row for each run and row of its measurement: every field of its spec that is one value, and
     the measured columns.
 
@@ -95,7 +97,7 @@ def measured(runs: Iterable[specs.KernelDistances | specs.KernelSimulation], *, 
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def population(
+def read_population(
     runs: Iterable[specs.Experiment], *, store: Store, name: str = "population"
 ) -> predictions.Population:
     """The predictions of networks that differ in nothing but their seed, against the right classes.

@@ -32,8 +32,8 @@ def allocation_explorer_page(
 
     Args:
         networks: By name ("ResNet-18, 10 classes"): for each width the weights of each dense layer, as
-            `{width: wsn.allocation(wsn.ResNet18Spec(width=width))}` has them. All networks have the same
-            widths.
+            `{width: wsn.weights_per_layer(wsn.ResNet18Spec(width=width))}` has them. All networks have
+            the same widths.
         base_widths: Base widths that are offered, each one of the widths; by default all. Smaller widths
             than the smallest are not shown.
         start: Base width and width shown at first; by default the smallest base width and the middle

@@ -18,7 +18,7 @@ from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance
 from wsnlib.book.engine.verdicts import Verdicts
 from wsnlib.estimates import Estimate
-from wsnlib.plotting import drawn_data
+from wsnlib.plot import drawn_data
 from wsnlib.store import Store, default_store
 
 LARGEST_SVG = 150_000

@@ -14,7 +14,7 @@ DIFFERENT, SAME = "#0072B2", "#E69F00"
 """Two architectures against each other (blue); one against itself, other seeds (orange), as in N21."""
 
 
-def plot_accuracy_scatter(
+def accuracy_scatter(
     points: pd.DataFrame, *, ax: Axes, control: pd.DataFrame | None = None, same: bool = False
 ) -> Axes:
     """Accuracy (%) of every example in one population against that in another, as in N21, Figure 7.
@@ -33,7 +33,7 @@ def plot_accuracy_scatter(
     Examples:
         >>> from matplotlib.figure import Figure
         >>> points = pd.DataFrame({"first": [0.5, 1.0], "second": [0.25, 1.0], "examples": [1, 100]})
-        >>> ax = plot_accuracy_scatter(points, ax=Figure().subplots())
+        >>> ax = accuracy_scatter(points, ax=Figure().subplots())
         >>> ax.collections[0].get_offsets().tolist(), ax.get_xlim()
         ([[50.0, 25.0], [100.0, 100.0]], (np.float64(-4.0), np.float64(104.0)))
     """
@@ -54,7 +54,7 @@ def plot_accuracy_scatter(
     return ax
 
 
-def plot_scatter_matrix(
+def scatter_matrix(
     points: Mapping[tuple[str, str], pd.DataFrame], names: Sequence[str], *, axes: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
     """Every population against every other (blue), and each against itself (orange), as in N21, F.2.
@@ -74,7 +74,7 @@ def plot_scatter_matrix(
         >>> from matplotlib.figure import Figure
         >>> one = pd.DataFrame({"first": [0.5], "second": [0.5], "examples": [9]})
         >>> pairs = {("a", "a"): one, ("a", "b"): one, ("b", "b"): one}
-        >>> axes = plot_scatter_matrix(pairs, ["a", "b"], axes=Figure().subplots(2, 2))
+        >>> axes = scatter_matrix(pairs, ["a", "b"], axes=Figure().subplots(2, 2))
         >>> [[len(ax.collections) for ax in row] for row in axes]
         [[1, 0], [2, 1]]
     """
@@ -86,7 +86,7 @@ def plot_scatter_matrix(
                 continue
             same = row == column
             control = None if same else points[first, first]
-            plot_accuracy_scatter(points[first, second], ax=ax, control=control, same=same)
+            accuracy_scatter(points[first, second], ax=ax, control=control, same=same)
             if row == len(names) - 1:
                 ax.set_xlabel(f"{first} (%)")
             if column == 0:
@@ -94,7 +94,7 @@ def plot_scatter_matrix(
     return axes
 
 
-def plot_class_differences(
+def class_differences(
     tests: pd.DataFrame,
     *,
     ax: Axes,
@@ -122,7 +122,7 @@ def plot_class_differences(
         ...         "low": [0.05, -0.05], "high": [0.15, 0.05], "adjusted": [0.001, 1.0],
         ...     }
         ... )
-        >>> ax = plot_class_differences(tests, ax=Figure().subplots(), names=["cat", "dog"])
+        >>> ax = class_differences(tests, ax=Figure().subplots(), names=["cat", "dog"])
         >>> [text.get_text() for text in ax.texts]
         ['cat']
     """
@@ -150,12 +150,12 @@ def plot_class_differences(
     return ax
 
 
-def plot_example(image: npt.ArrayLike, *, ax: Axes, title: str = "") -> Axes:
+def example(image: npt.ArrayLike, *, ax: Axes, title: str = "") -> Axes:
     """One image, (channels, height, width) of bytes, with one or three channels.
 
     Examples:
         >>> from matplotlib.figure import Figure
-        >>> ax = plot_example(np.zeros((1, 8, 8), np.uint8), ax=Figure().subplots(), title="cat")
+        >>> ax = example(np.zeros((1, 8, 8), np.uint8), ax=Figure().subplots(), title="cat")
         >>> ax.images[0].get_array().shape, ax.get_title()
         ((8, 8), 'cat')
     """
@@ -167,7 +167,7 @@ def plot_example(image: npt.ArrayLike, *, ax: Axes, title: str = "") -> Axes:
     return ax
 
 
-def plot_positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) -> Axes:
+def positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) -> Axes:
     """Where populations lie, seen from the line through two others, in points of accuracy.
 
     Distances are root mean squares over the examples, to one scale in both directions. Bars are
@@ -183,7 +183,7 @@ def plot_positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) 
         >>> row = {"along": 0.5, "along_low": 0.4, "along_high": 0.6, "length": 0.01}
         >>> row |= {"aside": 0.0009, "aside_low": 0.0004, "aside_high": 0.0016}
         >>> table = pd.DataFrame([row], index=["sparse"])
-        >>> ax = plot_positions(table, ends=("narrow", "wide"), ax=Figure().subplots())
+        >>> ax = positions(table, ends=("narrow", "wide"), ax=Figure().subplots())
         >>> [text.get_text() for text in ax.texts]
         ['narrow', 'wide', 'sparse']
     """

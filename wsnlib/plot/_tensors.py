@@ -68,7 +68,7 @@ class WeightTensor:
         return self.num_weights / math.prod(self.shape)
 
 
-def plot_weight_chains(
+def weight_chains(
     chains: Mapping[str, Sequence[WeightTensor]], *, ax: Axes, columns: int | None = None
 ) -> Axes:
     """Chains of weight tensors side by side on one scale, as in G21, Figure 2.
@@ -93,7 +93,7 @@ def plot_weight_chains(
         >>> from matplotlib.figure import Figure
         >>> dense = [WeightTensor((32, 32, 3, 3))] * 2
         >>> narrow = [WeightTensor((15, 64, 3, 3)), WeightTensor((64, 15, 3, 3))]
-        >>> ax = plot_weight_chains({"base": dense, "narrowed": narrow}, ax=Figure().subplots())
+        >>> ax = weight_chains({"base": dense, "narrowed": narrow}, ax=Figure().subplots())
         >>> [text.get_text() for text in ax.texts if " weights" in text.get_text()]
         ['18,432 weights', '17,280 weights']
     """

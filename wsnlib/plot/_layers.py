@@ -37,7 +37,7 @@ def stages(layers: Sequence[str]) -> list[tuple[str, int, int]]:
     return found
 
 
-def plot_cka(
+def cka(
     values: npt.ArrayLike,
     *,
     ax: Axes,
@@ -65,7 +65,7 @@ def plot_cka(
 
     Examples:
         >>> from matplotlib.figure import Figure
-        >>> ax = plot_cka(
+        >>> ax = cka(
         ...     np.eye(3), ax=Figure().subplots(), rows=["conv", "stage1.a", "stage1.b"], blocks=[(1, 3)]
         ... )
         >>> [text.get_text() for text in ax.get_xticklabels()], len(ax.patches)
@@ -98,7 +98,7 @@ def plot_cka(
     return ax
 
 
-def plot_by_layer(
+def by_layer(
     curves: Mapping[str, Mapping[str, float]],
     *,
     ax: Axes,
@@ -118,7 +118,7 @@ def plot_by_layer(
 
     Examples:
         >>> from matplotlib.figure import Figure
-        >>> ax = plot_by_layer({"a": {"y": 0.5}}, ax=Figure().subplots(), layers=["x", "y"])
+        >>> ax = by_layer({"a": {"y": 0.5}}, ax=Figure().subplots(), layers=["x", "y"])
         >>> ax.lines[0].get_xdata().tolist()
         [1]
     """

@@ -49,7 +49,7 @@ def width_color(width: float) -> tuple[float, float, float, float]:
     return mpl.colormaps["viridis"](float(np.clip(place, 0, 1)))
 
 
-def plot_connectivity_grid(
+def connectivity_grid(
     accuracy: pd.DataFrame, *, baseline: float, ax: Axes, floor: float | None = None
 ) -> Axes:
     """Accuracy over connectivity (columns) and density of the last layer (rows), as in G21, Figure 5.
@@ -108,7 +108,7 @@ def plot_connectivity_grid(
     return ax
 
 
-def plot_widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: float | None = None) -> Axes:
+def widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: float | None = None) -> Axes:
     """Accuracy against width, one curve a method, with a band for the interval.
 
     The vertical axis is chosen by the means; a wide band is cut off at the frame.
@@ -143,7 +143,7 @@ def plot_widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: flo
     return ax
 
 
-def plot_families(
+def families(
     families: Mapping[int, pd.DataFrame],
     *,
     ax: Axes,
@@ -204,7 +204,7 @@ def log_axis(ax: Axes, ticks: Iterable[float]) -> Axes:
     return ax
 
 
-def plot_curves(
+def curves(
     curves: Mapping[float, pd.Series],
     *,
     ax: Axes,
@@ -228,7 +228,7 @@ def plot_curves(
     return ax
 
 
-def plot_distance(
+def distance(
     curves: Mapping[str, pd.DataFrame],
     *,
     ax: Axes,
@@ -263,7 +263,7 @@ def plot_distance(
     return ax
 
 
-def plot_mask(mask: npt.ArrayLike, *, ax: Axes) -> Axes:
+def mask(mask: npt.ArrayLike, *, ax: Axes) -> Axes:
     """A weight matrix, (units, inputs): dark where a weight is present."""
     present = np.asarray(mask, dtype=bool)
     ax.imshow(present, cmap="Blues", vmin=0, vmax=1.25, aspect="auto", interpolation="nearest")

@@ -16,7 +16,7 @@ KEPT, DENSE, LEVEL = "#0072B2", "#C6DCEC", "#B84A00"
 Counts = Mapping[str, int]
 
 
-def plot_allocation(
+def allocation(
     kept: Counts,
     sizes: Counts,
     *,
@@ -48,7 +48,7 @@ def plot_allocation(
         >>> from matplotlib.figure import Figure
         >>> sizes = {"conv1": 216, "conv2": 2304, "linear": 640}
         >>> kept = {"conv1": 216, "conv2": 472, "linear": 472}
-        >>> ax = plot_allocation(kept, sizes, ax=Figure().subplots())
+        >>> ax = allocation(kept, sizes, ax=Figure().subplots())
         >>> [text.get_text() for text in ax.get_yticklabels()], ax.texts[0].get_text()
         (['conv2', 'linear', 'conv1'], 'level 472')
     """
@@ -96,7 +96,7 @@ def _level(kept: Counts, sizes: Counts) -> int | None:
     return max(sparse)
 
 
-def plot_sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *, ax: Axes) -> Axes:
+def sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *, ax: Axes) -> Axes:
     """Sparsity (%) of the network and of each of its layers over widths, as in G21, Figure 10.
 
     Colours follow the logarithm of the density, so that 99 % and 99.9 % differ as 0 % and 90 % do.
@@ -116,7 +116,7 @@ def plot_sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *
         >>> from matplotlib.figure import Figure
         >>> sizes = {8: {"conv": 576, "linear": 640}, 16: {"conv": 2304, "linear": 1280}}
         >>> kept = {8: sizes[8], 16: {"conv": 608, "linear": 608}}
-        >>> ax = plot_sparsity(kept, sizes, ax=Figure().subplots())
+        >>> ax = sparsity(kept, sizes, ax=Figure().subplots())
         >>> [text.get_text() for text in ax.texts]
         ['0', '66.1', '0', '73.6', '0', '52.5']
     """
