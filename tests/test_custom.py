@@ -188,7 +188,7 @@ def test_the_options_are_columns_of_a_table(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: wsn.CustomSpec("Net"), "CustomSpec.factory is 'Net'; .* 'module.name', is allowed"),
+        (lambda: wsn.CustomSpec("Net"), "CustomSpec.factory must be .* 'module.name', got 'Net'"),
         (lambda: wsn.CustomSpec("a..b"), "factory is 'a..b'"),
         (lambda: wsn.CustomSpec("os.system('x')"), 'factory is "os.system'),
         (lambda: wsn.CustomSpec(Net), "factory is <class"),

@@ -68,16 +68,16 @@ def test_a_measurement_reads_the_images_of_a_data_set(tmp_path):
     [
         (
             {"densities": (0.5, 0.0)},
-            r"densities is \(0.5, 0.0\); a sequence of numbers above 0 and at most 1",
+            r"densities must be a sequence of numbers > 0 and ≤ 1.*got \(0.5, 0.0\)",
         ),
-        ({"num_pairs": 0}, "num_pairs is 0; an integer of at least 1"),
-        ({"inputs": "digits"}, "inputs is 'digits'; a GaussianInputs or DataSpec is allowed"),
-        ({"widths": (0,)}, r"widths is \(0,\); a sequence of integers of at least 1"),
+        ({"num_pairs": 0}, "num_pairs must be an integer ≥ 1.*got 0"),
+        ({"inputs": "digits"}, "inputs must be a GaussianInputs or DataSpec, got 'digits'"),
+        ({"widths": (0,)}, r"widths must be a sequence of integers ≥ 1.*got \(0,\)"),
         (
             {"widths": (3, 4)},
-            r"densities is \(0.5,\); a sequence of 2 numbers, one for each width, is allowed",
+            r"densities must be a sequence of 2 numbers, one for each width, got \(0.5,\)",
         ),
-        ({"distribution": "cauchy"}, "distribution is 'cauchy'; one of 'normal', 'uniform'"),
+        ({"distribution": "cauchy"}, "distribution must be one of 'normal', 'uniform'.*got 'cauchy'"),
     ],
 )
 def test_bad_specs_are_named(change, message):

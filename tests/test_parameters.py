@@ -78,31 +78,31 @@ MISTAKES = [
     ({"zzz": 5}, "'zzz' is not a parameter of this chapter; the parameters are profile, preset, data"),
     (
         {"learning_rate": "1e-3"},
-        "learning_rate is '1e-3'; a number above 0 is allowed (it is text; in YAML write `learning_rate: 0.001`",
+        "learning_rate must be a number > 0, got '1e-3' (it is text; in YAML write `learning_rate: 0.001`",
     ),
-    ({"learning_rate": 0.0}, "learning_rate is 0.0; a number above 0 is allowed"),
-    ({"learning_rate": float("inf")}, "learning_rate is inf; a number above 0 is allowed"),
-    ({"epochs": 2.5}, "epochs is 2.5; an integer of at least 1 is allowed"),
-    ({"epochs": True}, "epochs is True; an integer of at least 1 is allowed"),
-    ({"widths": [5, 0]}, "widths[1] is 0; a list of integers of at least the base width is allowed"),
-    ({"widths": 5}, "widths is 5; a list of integers of at least the base width is allowed"),
-    ({"widths": [10]}, "widths is [10]; a list that holds the base width 5 is allowed"),
-    ({"widths": [5, 3]}, "widths holds 3; integers of at least the base width 5 are allowed"),
+    ({"learning_rate": 0.0}, "learning_rate must be a number > 0, got 0.0"),
+    ({"learning_rate": float("inf")}, "learning_rate must be a number > 0, got inf"),
+    ({"epochs": 2.5}, "epochs must be an integer ≥ 1, got 2.5"),
+    ({"epochs": True}, "epochs must be an integer ≥ 1, got True"),
+    ({"widths": [5, 0]}, "widths[1] must be a list of integers of at least the base width, got 0"),
+    ({"widths": 5}, "widths must be a list of integers of at least the base width, got 5"),
+    ({"widths": [10]}, "widths must be a list that holds the base width 5, got [10]"),
+    ({"widths": [5, 3]}, "widths must be integers of at least the base width 5, got 3"),
     (
         {"last_layer_densities": [1.0, 1.5]},
         "last_layer_densities[1] is 1.5; a list of numbers above 0 and at most 1",
     ),
-    ({"last_layer_densities": [0.5]}, "last_layer_densities is [0.5]; a list that holds 1.0 is allowed"),
-    ({"activations": ["tanh"]}, "activations[0] is 'tanh'; a list of 'relu' and 'linear' is allowed"),
-    ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+    ({"last_layer_densities": [0.5]}, "last_layer_densities must be a list that holds 1.0, got [0.5]"),
+    ({"activations": ["tanh"]}, "activations[0] must be a list of 'relu' and 'linear', got 'tanh'"),
+    ({"preset": "clean"}, "validation_size must be ≥ 1 with preset 'clean', got 0"),
     (
         {"data": "cifar"},
         "data is 'cifar'; one of 'digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'svhn',",
     ),
-    ({"seeds": []}, "seeds is []; a list of integers of at least 0 is allowed"),
-    ({"seeds": [0, -1]}, "seeds[1] is -1; a list of integers of at least 0 is allowed"),
+    ({"seeds": []}, "seeds must be a list of integers ≥ 0, got []"),
+    ({"seeds": [0, -1]}, "seeds[1] must be a list of integers ≥ 0, got -1"),
     ({"last_layer_densities": [1.0, 0.0]}, "last_layer_densities[1] is 0.0; a list of numbers above 0"),
-    ({"budget_minutes": -1.0}, "budget_minutes is -1.0; a number of minutes of at least 0 is allowed"),
+    ({"budget_minutes": -1.0}, "budget_minutes must be a number of minutes ≥ 0, got -1.0"),
 ]
 
 
@@ -136,7 +136,7 @@ def test_the_clean_preset_chooses_on_validation_images():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("learning_rate", "'1e-3'", "learning_rate is '1e-3'; a number above 0 is allowed"),
+        ("learning_rate", "'1e-3'", "learning_rate must be a number > 0, got '1e-3'"),
         ("epoch", "5", "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
     ],
 )
@@ -191,15 +191,15 @@ def test_of_equally_good_learning_rates_the_least_is_trained(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"widths": [16, 32]}, r"widths is \[16, 32\]; a list that holds the base width 8 is allowed"),
-        ({"widths": [8, 4]}, "widths holds 4; integers of at least the base width 8 are allowed"),
+        ({"widths": [16, 32]}, r"widths must be a list that holds the base width 8, got \[16, 32\]"),
+        ({"widths": [8, 4]}, "widths must be integers of at least the base width 8, got 4"),
         ({"widths": [8]}, "widths is .* at least 2 integers"),
         (
             {"learning_rates": ["1e-3"]},
-            r"learning_rates\[0\] is '1e-3'; a list of numbers above 0 is allowed",
+            r"learning_rates\[0\] must be a list of numbers > 0, got '1e-3'",
         ),
-        ({"num_pairs": 1}, "num_pairs is 1; an integer of at least 2 is allowed"),
-        ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+        ({"num_pairs": 1}, "num_pairs must be an integer ≥ 2, got 1"),
+        ({"preset": "clean"}, "validation_size must be ≥ 1 with preset 'clean', got 0"),
     ],
 )
 def test_mistakes_in_the_kernel_s_parameters_are_named(given, message):
@@ -263,10 +263,10 @@ def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
         ({"widening_factors": [2.0, 3.0]}, "widening_factors is [2.0, 3.0]; a list that holds 1.0 is"),
         ({"widening_factors": [1.0, 0.5]}, "widening_factors[1] is 0.5; a list of at least 2 numbers of"),
         ({"largest_width": 7}, "largest_width is 7; an integer of at least the greatest base width 8"),
-        ({"schedule": "step"}, "schedule is 'step'; 'multi_step', 'cosine' or 'one_cycle' is allowed"),
+        ({"schedule": "step"}, "schedule must be 'multi_step', 'cosine' or 'one_cycle', got 'step'"),
         ({"more_data": ["cifar"]}, "data is 'cifar'; one of 'digits', 'mnist'"),
         ({"imagenet_widths": [90, 64]}, "imagenet_widths is [90, 64]; widths of at least the first"),
-        ({"learning_rate": "1e-1"}, "learning_rate is '1e-1'; a number above 0 is allowed (it is text"),
+        ({"learning_rate": "1e-1"}, "learning_rate must be a number > 0, got '1e-1' (it is text"),
     ],
     ids=str,
 )
@@ -317,7 +317,7 @@ def test_a_network_and_data_of_ones_own_are_its_parameters():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"widths": [0.5]}, "widths is [0.5]; a rising list of at least 2 numbers above 0 is allowed"),
+        ({"widths": [0.5]}, "widths must be a rising list of 2 or more numbers > 0, got [0.5]"),
         ({"widths": [1.0, 0.5]}, "widths is [1.0, 0.5]; a rising list of at least 2"),
         ({"widths": [0.5, 0.5]}, "widths is [0.5, 0.5]; a rising list of at least 2"),
         ({"widths": [0.0, 0.5]}, "widths[0] is 0.0; a rising list of at least 2"),
@@ -325,10 +325,10 @@ def test_a_network_and_data_of_ones_own_are_its_parameters():
         ({"options": {"width_mult": 2}}, "options holds 'width_mult', which the chapter sets; other options"),
         ({"options": {"num_classes": 2}}, "options holds 'num_classes', which the chapter sets"),
         ({"options": {"f": [[1]]}}, "CustomSpec.options['f'] is [[1]]; a finite number"),
-        ({"options": 5}, "options is 5; a mapping of further options to plain values is allowed"),
+        ({"options": 5}, "options must be a mapping of further options to plain values, got 5"),
         ({"data": "photos", "data_sha256": None}, "data is 'photos'; one of 'digits'"),
-        ({"schedule": "step"}, "schedule is 'step'; 'cosine' or 'one_cycle' is allowed"),
-        ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
+        ({"schedule": "step"}, "schedule must be 'cosine' or 'one_cycle', got 'step'"),
+        ({"preset": "clean"}, "validation_size must be ≥ 1 with preset 'clean', got 0"),
     ],
     ids=str,
 )
@@ -385,18 +385,18 @@ def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
     [
         (
             {"depths": [20, 14]},
-            r"depths is \[20, 14\]; a rising list of at least 2 depths 6n \+ 2 is allowed",
+            r"depths must be a rising list of 2 or more depths 6n \+ 2, got \[20, 14\]",
         ),
         ({"depths": [14, 15]}, "ResNetCifarSpec.depth is 15; 6n"),
         ({"depth": 16}, "ResNetCifarSpec.depth is 16; 6n"),
         ({"width_multipliers": [0.01, 1.0]}, "width_multiplier is 0.01; a number of at least 0.0625"),
         ({"width_multipliers": [1.0, 1.0]}, r"width_multipliers is \[1.0, 1.0\]; a rising list"),
-        ({"data_parts": [2, 4]}, r"data_parts is \[2, 4\]; a list that begins with 1 is allowed"),
-        ({"train_size": 3}, "train_size is 3; at least 4, the last of data_parts, is allowed"),
-        ({"compared_seeds": 3}, "compared_seeds is 3; at most the 2 seeds are allowed"),
-        ({"seeds": [1]}, r"seeds is \[1\]; a list of at least 2 integers of at least 0 is allowed"),
-        ({"norm_momentum": 1.5}, "norm_momentum is 1.5; a number above 0 and at most 1 is allowed"),
-        ({"validation_size": 0}, "validation_size is 0; an integer of at least 1 is allowed"),
+        ({"data_parts": [2, 4]}, r"data_parts must be a list that begins with 1, got \[2, 4\]"),
+        ({"train_size": 3}, "train_size must be ≥ 4, the last of data_parts, got 3"),
+        ({"compared_seeds": 3}, "compared_seeds must be at most the 2 seeds, got 3"),
+        ({"seeds": [1]}, r"seeds must be a list of 2 or more integers ≥ 0, got \[1\]"),
+        ({"norm_momentum": 1.5}, "norm_momentum must be a number > 0 and ≤ 1, got 1.5"),
+        ({"validation_size": 0}, "validation_size must be an integer ≥ 1, got 0"),
     ],
 )
 def test_mistakes_in_the_parameters_of_the_block_structure_are_named(given, message):

@@ -161,7 +161,7 @@ def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
     with pytest.raises(ValueError, match="fewest is 1; an integer of at least 2 is allowed"):
         wsn.predictions.matched_networks(low, high, fewest=1)
     for caliper in (-0.1, math.nan):
-        with pytest.raises(ValueError, match=f"caliper is {caliper}; a number of at least 0 is allowed"):
+        with pytest.raises(ValueError, match=f"caliper must be a number ≥ 0, got {caliper}"):
             wsn.predictions.matched_networks(low, high, caliper=caliper)
     with pytest.raises(ValueError, match="examples"):
         wsn.predictions.matched_networks(low, accurate([5, 6], examples=43))
@@ -374,14 +374,14 @@ def test_labels_and_images_of_examples_survive_the_store(tmp_path):
 
 
 def test_examples_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match=r"ExampleImages.examples holds 360; 0 to 359 are allowed"):
+    with pytest.raises(ValueError, match=r"ExampleImages.examples must be 0 to 359, got 360"):
         wsn.run(wsn.ExampleImages(data=wsn.Digits(), examples=(3, 360)))
     for bad in ((), (-1,), (1.0,), (True,)):
         with pytest.raises(
             ValueError, match=r"ExampleImages.examples is .*; a sequence of integers of at least 0"
         ):
             wsn.ExampleImages(data=wsn.Digits(), examples=bad)
-    with pytest.raises(ValueError, match="ExampleLabels.data is 'digits'; a DataSpec is allowed"):
+    with pytest.raises(ValueError, match="ExampleLabels.data must be a DataSpec, got 'digits'"):
         wsn.ExampleLabels(data="digits")
 
 
@@ -455,22 +455,22 @@ def test_what_the_chapter_s_parameters_pass_on():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"deep_depths": [14, 15]}, "deep_depths is [14, 15]; depths 6n + 2, such as 8, 14, 20, are allowed"),
+        ({"deep_depths": [14, 15]}, "deep_depths must be depths 6n + 2, such as 8, 14, 20, got [14, 15]"),
         ({"wide_depth": 9}, "wide_depth is 9; depths 6n + 2"),
-        ({"depths": [14, 8]}, "depths is [14, 8]; a rising list is allowed"),
-        ({"multipliers": [0.25, 0.25]}, "multipliers is [0.25, 0.25]; a rising list is allowed"),
-        ({"deep_depths": [14, 8]}, "deep_depths holds 8; depths above wide_depth 8 are allowed"),
+        ({"depths": [14, 8]}, "depths must be a rising list, got [14, 8]"),
+        ({"multipliers": [0.25, 0.25]}, "multipliers must be a rising list, got [0.25, 0.25]"),
+        ({"deep_depths": [14, 8]}, "deep_depths must be depths above wide_depth 8, got 8"),
         ({"wide_multipliers": [0.25, 0.125]}, "wide_multipliers is [0.25, 0.125]; numbers above 0.125, the smallest of"),
         ({"deep_multipliers": [0.25, 0.1875]}, "wide_multipliers is [0.1875, 0.25]; numbers above 0.1875, the smallest of"),
-        ({"networks": 1001}, "networks is 1001; an integer of 6 to 1,000 is allowed"),
+        ({"networks": 1001}, "networks must be an integer of 6 to 1,000, got 1001"),
         ({"deep_multipliers": [0.15, 0.1]}, "deep_multipliers is [0.15, 0.1]; numbers of at least base_multiplier 0.125"),
-        ({"deep_multipliers": []}, "deep_multipliers is []; a list of numbers of at least base_multiplier is allowed"),
+        ({"deep_multipliers": []}, "deep_multipliers must be a list of numbers of at least base_multiplier, got []"),
         ({"sparse_multiplier": 0.125}, "sparse_multiplier is 0.125; a number above base_multiplier 0.125 is"),
-        ({"other_networks": 21}, "other_networks is 21; 6 to networks 20 are allowed"),
-        ({"networks": 5}, "networks is 5; an integer of 6 to 1,000 is allowed"),
-        ({"imagenet_networks": 5}, "imagenet_networks is 5; 0 or an integer of at least 6 is allowed"),
-        ({"imagenet_networks": -1}, "imagenet_networks is -1; 0, or an integer of at least 6 is allowed"),
-        ({"caliper": 0.0}, "caliper is 0.0; a number above 0 and at most 1 is allowed"),
+        ({"other_networks": 21}, "other_networks must be 6 to networks 20, got 21"),
+        ({"networks": 5}, "networks must be an integer of 6 to 1,000, got 5"),
+        ({"imagenet_networks": 5}, "imagenet_networks must be 0 or an integer ≥ 6, got 5"),
+        ({"imagenet_networks": -1}, "imagenet_networks must be 0, or an integer ≥ 6, got -1"),
+        ({"caliper": 0.0}, "caliper must be a number > 0 and ≤ 1, got 0.0"),
         ({"norm_momentum": 0.0}, "norm_momentum is 0.0; a number above 0 and at most 1 is allowed"),
         ({"preset": "clean"}, "validation_size is 0; at least 1 is allowed with preset 'clean'"),
     ],

@@ -31,44 +31,38 @@ class Parameters(ChapterParameters):
     batches of CKA: `faithful` weighs them as the released code does, `clean` as N21's equation (2) says.
     """
 
-    validation_size: PositiveInt = Field(200, description="an integer of at least 1")
-    train_size: PositiveInt = Field(400, description="an integer of at least 1")
+    validation_size: PositiveInt = Field(200, description="an integer ≥ 1")
+    train_size: PositiveInt = Field(400, description="an integer ≥ 1")
     data_parts: list[PositiveInt] = Field(
         [1, 4],
         min_length=2,
-        description="a rising list of at least 2 integers from 1: 4 is a quarter of the training images",
+        description="a rising list of 2 or more integers from 1: 4 is a quarter of the training images",
     )
     depth: PositiveInt = Field(14, description="6n + 2")
     depths: list[PositiveInt] = Field(
-        [14, 20], min_length=2, description="a rising list of at least 2 depths 6n + 2"
+        [14, 20], min_length=2, description="a rising list of 2 or more depths 6n + 2"
     )
-    width_multiplier: PositiveFloat = Field(0.25, description="a number above 0")
+    width_multiplier: PositiveFloat = Field(0.25, description="a number > 0")
     width_multipliers: list[PositiveFloat] = Field(
-        [0.25, 1.0], min_length=2, description="a rising list of at least 2 numbers above 0"
+        [0.25, 1.0], min_length=2, description="a rising list of 2 or more numbers > 0"
     )
-    seeds: list[NonNegativeInt] = Field(
-        [0, 1], min_length=2, description="a list of at least 2 integers of at least 0"
-    )
+    seeds: list[NonNegativeInt] = Field([0, 1], min_length=2, description="a list of 2 or more integers ≥ 0")
     compared_seeds: Annotated[int, Field(ge=2)] = Field(
-        2, description="an integer of at least 2, and at most the number of seeds"
+        2, description="an integer ≥ 2, and at most the number of seeds"
     )
-    epochs: PositiveInt = Field(8, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(64, description="an integer of at least 1")
-    learning_rate: PositiveFloat = Field(0.01, description="a number above 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        2e-4, description="a number of at least 0"
-    )
+    epochs: PositiveInt = Field(8, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(64, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.01, description="a number > 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(2e-4, description="a number ≥ 0")
     augmentation: bool = Field(True, description="true or false")
-    norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="a number above 0 and at most 1"
-    )
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="a number > 0 and ≤ 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
     num_images: Annotated[int, Field(ge=4)] | None = Field(
-        256, description="an integer of at least 4, or null for all test images"
+        256, description="an integer ≥ 4, or null for all test images"
     )
-    num_component_images: Annotated[int, Field(ge=4)] = Field(256, description="an integer of at least 4")
-    cka_batch_size: Annotated[int, Field(ge=4)] = Field(256, description="an integer of at least 4")
-    passes: PositiveInt = Field(2, description="an integer of at least 1")
+    num_component_images: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
+    cka_batch_size: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
+    passes: PositiveInt = Field(2, description="an integer ≥ 1")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
@@ -76,12 +70,12 @@ class Parameters(ChapterParameters):
             values = getattr(self, name)
             if values != sorted(set(values)):
                 allowed = type(self).model_fields[name].description
-                raise ValueError(f"{name} is {values}; {allowed} is allowed")
+                raise ValueError(f"{name} must be {allowed}, got {values}")
         if self.data_parts[0] != 1:
-            raise ValueError(f"data_parts is {self.data_parts}; a list that begins with 1 is allowed")
+            raise ValueError(f"data_parts must be a list that begins with 1, got {self.data_parts}")
         if self.compared_seeds > len(self.seeds):
             raise ValueError(
-                f"compared_seeds is {self.compared_seeds}; at most the {len(self.seeds)} seeds are allowed"
+                f"compared_seeds must be at most the {len(self.seeds)} seeds, got {self.compared_seeds}"
             )
         for depth in (self.depth, *self.depths):
             specs.ResNetCifarSpec(depth=depth)
@@ -89,8 +83,7 @@ class Parameters(ChapterParameters):
             specs.ResNetCifarSpec(depth=8, width_multiplier=width_multiplier)
         if self.train_size < self.data_parts[-1]:
             raise ValueError(
-                f"train_size is {self.train_size}; at least {self.data_parts[-1]}, the last of data_parts, "
-                "is allowed"
+                f"train_size must be ≥ {self.data_parts[-1]}, the last of data_parts, got {self.train_size}"
             )
         _ = self.data_spec()
 

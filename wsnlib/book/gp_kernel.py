@@ -29,21 +29,19 @@ class Parameters(ChapterParameters):
     """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
 
     train_size: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null for all training images"
+        None, description="an integer ≥ 1, or null for all training images"
     )
-    base_width: PositiveInt = Field(8, description="an integer of at least 1")
+    base_width: PositiveInt = Field(8, description="an integer ≥ 1")
     widths: list[PositiveInt] = Field(
-        [8, 16, 32, 64], min_length=2, description="a list of at least 2 integers of at least the base width"
+        [8, 16, 32, 64], min_length=2, description="a list of 2 or more integers of at least the base width"
     )
-    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers above 0")
-    tuning_seeds: list[NonNegativeInt] = Field(
-        [0], min_length=1, description="a list of integers of at least 0"
-    )
-    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers of at least 0")
-    epochs: PositiveInt = Field(10, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(256, description="an integer of at least 1")
-    num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer of at least 2")
-    num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer of at least 2")
+    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers > 0")
+    tuning_seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
+    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers ≥ 0")
+    epochs: PositiveInt = Field(10, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(256, description="an integer ≥ 1")
+    num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer ≥ 2")
+    num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer ≥ 2")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""

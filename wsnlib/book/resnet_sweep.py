@@ -25,37 +25,35 @@ class ResNetParameters(ChapterParameters):
 
     more_data: list[str] = Field([], description="a list of names of further data sets")
     train_size: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null for all training images"
+        None, description="an integer ≥ 1, or null for all training images"
     )
-    base_widths: list[PositiveInt] = Field([8], min_length=1, description="a list of integers of at least 1")
+    base_widths: list[PositiveInt] = Field([8], min_length=1, description="a list of integers ≥ 1")
     widening_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
-        [1.0, 2.0], min_length=2, description="a list of at least 2 numbers of at least 1"
+        [1.0, 2.0], min_length=2, description="a list of 2 or more numbers ≥ 1"
     )
     largest_width: PositiveInt | None = Field(
         None, description="an integer of at least every base width, or null"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers of at least 0")
-    epochs: PositiveInt = Field(4, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(128, description="an integer of at least 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        5e-4, description="a number of at least 0"
-    )
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
+    epochs: PositiveInt = Field(4, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(128, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(5e-4, description="a number ≥ 0")
     schedule: Literal["multi_step", "cosine", "one_cycle"] = Field(
         "multi_step", description="'multi_step', 'cosine' or 'one_cycle'"
     )
     augmentation: bool = Field(True, description="true or false")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
-    evaluate_every: PositiveInt = Field(1, description="an integer of at least 1")
+    evaluate_every: PositiveInt = Field(1, description="an integer ≥ 1")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         if 1.0 not in self.widening_factors:
-            raise ValueError(f"widening_factors is {self.widening_factors}; a list that holds 1.0 is allowed")
+            raise ValueError(f"widening_factors must be a list that holds 1.0, got {self.widening_factors}")
         if self.largest_width is not None and self.largest_width < max(self.base_widths):
             raise ValueError(
-                f"largest_width is {self.largest_width}; an integer of at least the greatest base width "
-                f"{max(self.base_widths)} is allowed, or null"
+                f"largest_width must be ≥ the greatest base width {max(self.base_widths)}, or null, "
+                f"got {self.largest_width}"
             )
         _ = self.data_specs
 
@@ -118,7 +116,7 @@ class Parameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
 
     largest_dense_width: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null, up to which widths are trained dense, too"
+        None, description="an integer ≥ 1, or null, up to which widths are trained dense, too"
     )
     channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
         [2.0], description="a list of widening factors, for masks over channels only"
@@ -135,7 +133,7 @@ class Parameters(ResNetParameters):
         super().model_post_init(context)
         if self.imagenet_widths and min(self.imagenet_widths) < self.imagenet_widths[0]:
             raise ValueError(
-                f"imagenet_widths is {self.imagenet_widths}; widths of at least the first are allowed"
+                f"imagenet_widths must be widths of at least the first, got {self.imagenet_widths}"
             )
 
     def channel_widths(self, base_width: int) -> list[int]:

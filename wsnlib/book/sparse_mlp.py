@@ -26,27 +26,27 @@ from wsnlib.store import Store
 class Parameters(ChapterParameters):
     """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
 
-    base_width: PositiveInt = Field(5, description="an integer of at least 1")
+    base_width: PositiveInt = Field(5, description="an integer ≥ 1")
     widths: list[PositiveInt] = Field(
         [5, 10, 20, 40], min_length=1, description="a list of integers of at least the base width"
     )
     last_layer_densities: list[Density] = Field(
-        [0.5, 1.0], min_length=1, description="a list of numbers above 0 and at most 1"
+        [0.5, 1.0], min_length=1, description="a list of numbers > 0 and ≤ 1"
     )
     activations: list[Literal["relu", "linear"]] = Field(
         ["relu", "linear"], min_length=1, description="a list of 'relu' and 'linear'"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers of at least 0")
-    epochs: PositiveInt = Field(10, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(100, description="an integer of at least 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
+    epochs: PositiveInt = Field(10, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(100, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         self._check_widths(self.widths, self.base_width)
         if 1.0 not in self.last_layer_densities:
             raise ValueError(
-                f"last_layer_densities is {self.last_layer_densities}; a list that holds 1.0 is allowed"
+                f"last_layer_densities must be a list that holds 1.0, got {self.last_layer_densities}"
             )
         _ = self.data_spec
 

@@ -37,9 +37,9 @@ class Parameters(ChapterParameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
 
     train_size: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null for all training images"
+        None, description="an integer ≥ 1, or null for all training images"
     )
-    base_multiplier: Multiplier = Field(0.125, description="a number of at least 1/16")
+    base_multiplier: Multiplier = Field(0.125, description="a number ≥ 1/16")
     deep_depths: list[Depth] = Field([14, 20], min_length=1, description="a list of depths 6n + 2")
     deep_multipliers: list[Multiplier] = Field(
         [0.125], min_length=1, description="a list of numbers of at least base_multiplier"
@@ -49,45 +49,41 @@ class Parameters(ChapterParameters):
         [0.1875, 0.25], min_length=1, description="a list of numbers, each above one of deep_multipliers"
     )
     sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
-    depths: list[Depth] = Field(
-        [8, 14], min_length=2, description="a rising list of at least 2 depths 6n + 2"
-    )
+    depths: list[Depth] = Field([8, 14], min_length=2, description="a rising list of 2 or more depths 6n + 2")
     width_depth: Depth = Field(8, description="a depth 6n + 2")
     multipliers: list[Multiplier] = Field(
-        [0.125, 0.25], min_length=2, description="a rising list of at least 2 numbers of at least 1/16"
+        [0.125, 0.25], min_length=2, description="a rising list of 2 or more numbers ≥ 1/16"
     )
-    search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer of at least 2")
+    search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer ≥ 2")
     networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
         20, description="an integer of 6 to 1,000"
     )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
-    caliper: Density = Field(0.05, description="a number above 0 and at most 1")
-    imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer of at least 6")
+    caliper: Density = Field(0.05, description="a number > 0 and ≤ 1")
+    imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
     imagenet_groups: str | None = Field(
         None, description="the path of a text file with the groups of each ImageNet class, or null"
     )
-    epochs: PositiveInt = Field(2, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(32, description="an integer of at least 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number above 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        2e-4, description="a number of at least 0"
-    )
+    epochs: PositiveInt = Field(2, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(32, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(2e-4, description="a number ≥ 0")
     schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
     augmentation: bool = Field(False, description="true or false")
-    norm_momentum: Density = Field(0.1, description="a number above 0 and at most 1")
+    norm_momentum: Density = Field(0.1, description="a number > 0 and ≤ 1")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
-    evaluate_every: PositiveInt = Field(2, description="an integer of at least 1")
+    evaluate_every: PositiveInt = Field(2, description="an integer ≥ 1")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         for name in ("deep_depths", "wide_depth", "depths", "width_depth"):
             value = getattr(self, name)
             if any(depth % 6 != 2 for depth in (value if isinstance(value, list) else [value])):
-                raise ValueError(f"{name} is {value}; depths 6n + 2, such as 8, 14, 20, are allowed")
+                raise ValueError(f"{name} must be depths 6n + 2, such as 8, 14, 20, got {value}")
         for name in ("depths", "multipliers"):
             value = getattr(self, name)
             if value != sorted(set(value)):
-                raise ValueError(f"{name} is {value}; a rising list is allowed")
+                raise ValueError(f"{name} must be a rising list, got {value}")
         if min(self.deep_depths) <= self.wide_depth:
             raise ValueError(
                 f"deep_depths holds {min(self.deep_depths)}; depths above wide_depth {self.wide_depth} are "
@@ -95,27 +91,25 @@ class Parameters(ChapterParameters):
             )
         if min(self.deep_multipliers) < self.base_multiplier:
             raise ValueError(
-                f"deep_multipliers is {self.deep_multipliers}; numbers of at least base_multiplier "
-                f"{self.base_multiplier} are allowed"
+                f"deep_multipliers must be numbers ≥ base_multiplier {self.base_multiplier}, "
+                f"got {self.deep_multipliers}"
             )
         if min(self.wide_multipliers) <= min(self.deep_multipliers):
             raise ValueError(
-                f"wide_multipliers is {self.wide_multipliers}; numbers above {min(self.deep_multipliers)}, "
-                "the smallest of deep_multipliers, are allowed"
+                f"wide_multipliers must be numbers > {min(self.deep_multipliers)}, the smallest of "
+                f"deep_multipliers, got {self.wide_multipliers}"
             )
         if self.sparse_multiplier <= self.base_multiplier:
             raise ValueError(
-                f"sparse_multiplier is {self.sparse_multiplier}; a number above base_multiplier "
-                f"{self.base_multiplier} is allowed"
+                f"sparse_multiplier must be > base_multiplier {self.base_multiplier}, "
+                f"got {self.sparse_multiplier}"
             )
         if self.other_networks > self.networks:
             raise ValueError(
-                f"other_networks is {self.other_networks}; 6 to networks {self.networks} are allowed"
+                f"other_networks must be 6 to networks {self.networks}, got {self.other_networks}"
             )
         if 0 < self.imagenet_networks < 6:
-            raise ValueError(
-                f"imagenet_networks is {self.imagenet_networks}; 0 or an integer of at least 6 is allowed"
-            )
+            raise ValueError(f"imagenet_networks must be 0 or an integer ≥ 6, got {self.imagenet_networks}")
         _ = self.data_spec
 
     @property

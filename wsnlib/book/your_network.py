@@ -27,24 +27,22 @@ class Parameters(ChapterParameters):
         description="the checksum of data packed by wsn.pack_data, or null",
     )
     train_size: PositiveInt | None = Field(
-        None, description="an integer of at least 1, or null for all training images"
+        None, description="an integer ≥ 1, or null for all training images"
     )
     factory: str = Field(
-        "torchvision.models.mobilenet_v3_small", description="the name of a function or class, 'module.name',"
+        "torchvision.models.mobilenet_v3_small", description="the name of a function or class, 'module.name'"
     )
     width_option: str = Field("width_mult", description="the name of the factory's option for its width")
     classes_option: str = Field("num_classes", description="the name of the factory's option for its classes")
     options: dict[str, Any] = Field({}, description="a mapping of further options to plain values")
     widths: list[PositiveFloat] = Field(
-        [0.25, 0.5], min_length=2, description="a rising list of at least 2 numbers above 0"
+        [0.25, 0.5], min_length=2, description="a rising list of 2 or more numbers > 0"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers of at least 0")
-    epochs: PositiveInt = Field(4, description="an integer of at least 1")
-    batch_size: PositiveInt = Field(32, description="an integer of at least 1")
-    learning_rate: PositiveFloat = Field(0.05, description="a number above 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        5e-4, description="a number of at least 0"
-    )
+    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
+    epochs: PositiveInt = Field(4, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(32, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.05, description="a number > 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(5e-4, description="a number ≥ 0")
     schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
     augmentation: bool = Field(False, description="true or false")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
@@ -52,12 +50,10 @@ class Parameters(ChapterParameters):
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         if self.widths != sorted(set(self.widths)):
-            raise ValueError(
-                f"widths is {self.widths}; a rising list of at least 2 numbers above 0 is allowed"
-            )
+            raise ValueError(f"widths must be a rising list of 2 or more numbers > 0, got {self.widths}")
         for name in (self.width_option, self.classes_option):
             if name in self.options:
-                raise ValueError(f"options holds {name!r}, which the chapter sets; other options are allowed")
+                raise ValueError(f"options must be other than what the chapter sets, got {name!r}")
         _ = self.data_spec, self.network(self.base_width, num_classes=1)
 
     @property

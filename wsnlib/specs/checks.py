@@ -20,14 +20,14 @@ def _made_plain(spec: object, name: str) -> Any:
 
 def refuse(spec: object, name: str, allowed: str) -> ValueError:
     value = getattr(spec, name)
-    return ValueError(f"{type(spec).__name__}.{name} is {value!r}; {allowed} is allowed")
+    return ValueError(f"{type(spec).__name__}.{name} must be {allowed}, got {value!r}")
 
 
 def integer(spec: object, *names: str, at_least: int) -> None:
     for name in names:
         value = _made_plain(spec, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise refuse(spec, name, f"an integer of at least {at_least}")
+            raise refuse(spec, name, f"an integer ≥ {at_least}")
 
 
 def number(
@@ -40,7 +40,7 @@ def number(
     below: float | None = None,
 ) -> None:
     """Check a real number and store it as a float, so that 1 and 1.0 have the same key."""
-    limits = {"above": above, "of at least": at_least, "at most": at_most, "below": below}
+    limits = {">": above, "≥": at_least, "≤": at_most, "<": below}
     allowed = "a number " + " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
     value = _made_plain(spec, name)
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -76,4 +76,4 @@ def densities(spec: object, name: str) -> None:
     values = tuple(float(v) for v in getattr(spec, name))
     object.__setattr__(spec, name, values)
     if not values or not all(0 < v <= 1 for v in values):
-        raise refuse(spec, name, "a sequence of numbers above 0 and at most 1")
+        raise refuse(spec, name, "a sequence of numbers > 0 and ≤ 1")

@@ -40,5 +40,5 @@ class ExampleImages:
         instance(self, "data", (DataSpec,))
         examples = tuple(map(plain, self.examples))
         if not examples or not all(type(e) is int and e >= 0 for e in examples):
-            raise refuse(self, "examples", "a sequence of integers of at least 0")
+            raise refuse(self, "examples", "a sequence of integers ≥ 0")
         object.__setattr__(self, "examples", examples)

@@ -101,8 +101,8 @@ class LayerSimilarity:
         flag(self, "probes")
         if not isinstance(self.experiment.model, ResNetCifarSpec):
             raise ValueError(
-                f"LayerSimilarity.experiment trains a {type(self.experiment.model).__name__}; "
-                "a ResNetCifarSpec is allowed"
+                "LayerSimilarity.experiment must train a ResNetCifarSpec, "
+                f"got a {type(self.experiment.model).__name__}"
             )
         if self.probes and self.experiment.data.validation_size == 0:
             raise ValueError(
@@ -139,7 +139,7 @@ class NetworkSimilarity:
         sets = sorted({_data_set(e.data) for e in self.experiments})
         if len(sets) > 1:
             raise ValueError(
-                f"NetworkSimilarity.experiments are on {' and '.join(sets)}; one data set is allowed"
+                f"NetworkSimilarity.experiments must be on one data set, got {' and '.join(sets)}"
             )
         _check_images(self)
 
@@ -177,7 +177,7 @@ class ComponentProjections:
         instance(self, "experiment", (Experiment,))
         named = isinstance(self.layers, list | tuple) and all(isinstance(name, str) for name in self.layers)
         if not named or not self.layers or len(set(self.layers)) < len(self.layers):
-            raise refuse(self, "layers", "a sequence of names of layers, all different,")
+            raise refuse(self, "layers", "a sequence of names of layers, all different")
         object.__setattr__(self, "layers", tuple(self.layers))
         if self.num_images is not None:
             integer(self, "num_images", at_least=4)

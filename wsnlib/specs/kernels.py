@@ -74,11 +74,11 @@ class KernelSimulation:
         instance(self, "inputs", (GaussianInputs, DataSpec))
         object.__setattr__(self, "widths", tuple(map(plain, self.widths)))
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
-            raise refuse(self, "widths", "a sequence of integers of at least 1")
+            raise refuse(self, "widths", "a sequence of integers ≥ 1")
         for name in ("densities", "scaled_by") if self.scaled_by is not None else ("densities",):
             densities(self, name)
             if len(getattr(self, name)) != len(self.widths):
-                raise refuse(self, name, f"a sequence of {len(self.widths)} numbers, one for each width,")
+                raise refuse(self, name, f"a sequence of {len(self.widths)} numbers, one for each width")
         choice(self, "distribution", ("normal", "uniform"))
         flag(self, "exact_count")
         integer(self, "num_pairs", "num_networks", at_least=1)

@@ -83,7 +83,7 @@ details='released', norm_momentum=0.01)
     def __post_init__(self) -> None:
         integer(self, "depth", "num_classes", "input_channels", at_least=1)
         if self.depth < 8 or self.depth % 6 != 2:
-            raise refuse(self, "depth", "6n + 2 for n of at least 1, such as 8, 14 or 20,")
+            raise refuse(self, "depth", "6n + 2 for n ≥ 1, such as 8, 14 or 20")
         number(self, "width_multiplier", at_least=1 / 16)
         flag(self, "residual")
         choice(self, "details", ("released", "torchvision"))
@@ -152,7 +152,7 @@ def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
     found = []
     for factor in widening_factors:
         if not factor >= 1 or math.isinf(factor):
-            raise ValueError(f"a widening factor is {factor!r}; a number of at least 1 is allowed")
+            raise ValueError(f"a widening factor must be a number ≥ 1, got {factor!r}")
         found.append(math.floor(base.width * factor * (1 + 1e-12)))  # 100 * 2.3 is 230, not 229.99…
     return found
 
@@ -364,19 +364,19 @@ class CustomSpec:
     def __post_init__(self) -> None:
         parts = self.factory.split(".") if isinstance(self.factory, str) else []
         if len(parts) < 2 or not all(map(str.isidentifier, parts)):
-            raise refuse(self, "factory", "the name of a function or class with its module, 'module.name',")
+            raise refuse(self, "factory", "the name of a function or class with its module, 'module.name'")
         if parts[0] == "__main__":
-            raise refuse(self, "factory", "a module in a file of its own, which every process can import,")
+            raise refuse(self, "factory", "a module in a file of its own, which every process can import")
         if not isinstance(self.options, Mapping):
             raise refuse(self, "options", "a mapping of names to plain values")
         for name, given in self.options.items():
             value = plain(given)
             if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-                raise ValueError(f"CustomSpec.options holds {name!r}; names of keyword arguments are allowed")
+                raise ValueError(f"CustomSpec.options must be names of keyword arguments, got {name!r}")
             if not all(map(_is_plain, value if isinstance(value, list | tuple) else [value])):
                 raise ValueError(
-                    f"CustomSpec.options[{name!r}] is {value!r}; a finite number, a string, True, False, "
-                    "None or a flat list of these is allowed"
+                    f"CustomSpec.options[{name!r}] must be a finite number, a string, True, False, None "
+                    f"or a flat list of these, got {value!r}"
                 )
         object.__setattr__(self, "options", Options(self.options))
 

@@ -88,7 +88,7 @@ class ResizedCropAndFlip:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise refuse(self, "scale", "two rising numbers above 0 and at most 1")
+            raise refuse(self, "scale", "two rising numbers > 0 and ≤ 1")
         flag(self, "flip")
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsnlib import specs
+from wsnlib.data.sources import KNOWN
 from wsnlib.specs.checks import plain
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -37,10 +38,10 @@ class ChapterParameters(BaseModel):
         "digits", min_length=1, description="'digits', 'mnist', 'fashion_mnist' or a packed name"
     )
     data_sha256: str | None = Field(None, description="the checksum of data packed by wsn.pack_data, or null")
-    validation_size: NonNegativeInt = Field(0, description="an integer of at least 0")
+    validation_size: NonNegativeInt = Field(0, description="an integer ≥ 0")
     device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
     budget_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        5.0, description="a number of minutes of at least 0"
+        5.0, description="a number of minutes ≥ 0"
     )
     download: bool = Field(False, description="true or false")
 
@@ -91,7 +92,7 @@ class ChapterParameters(BaseModel):
         name, *place = first["loc"]
         allowed = cls.model_fields[str(name)].description
         position = "".join(f"[{p}]" for p in place if isinstance(p, int))
-        sentence = f"{name}{position} is {first['input']!r}; {allowed} is allowed"
+        sentence = f"{name}{position} must be {allowed}, got {first['input']!r}"
         for meant in _readings(given.get(str(name))):
             if cls._accepts(str(name), meant, given):
                 text = "it is text; " if isinstance(first["input"], str) else ""
@@ -127,23 +128,15 @@ class ChapterParameters(BaseModel):
         """The data set; only the clean preset sets validation images aside."""
         name = self.data if name is None else name
         if self.preset == "clean" and self.validation_size == 0:
-            raise ValueError("validation_size is 0; at least 1 is allowed with preset 'clean'")
+            raise ValueError("validation_size must be ≥ 1 with preset 'clean', got 0")
         size["validation_size"] = self.validation_size if self.preset == "clean" else 0
-        known = {
-            "digits": specs.Digits,
-            "mnist": specs.MNIST,
-            "fashion_mnist": specs.FashionMNIST,
-            "cifar10": specs.CIFAR10,
-            "cifar100": specs.CIFAR100,
-            "svhn": specs.SVHN,
-            "imagenet": specs.ImageNet,
-        }
+        known = {one.name: spec for spec, one in KNOWN.items()}
         if name in known:
             return known[name](**size)
         if self.data_sha256 is None:
             raise ValueError(
-                f"data is {name!r}; one of {', '.join(map(repr, known))} is allowed, or the name of "
-                "packed data together with data_sha256"
+                f"data must be one of {', '.join(map(repr, known))}, or the name of packed data together "
+                f"with data_sha256, got {name!r}"
             )
         return specs.PackedData(name=name, sha256=self.data_sha256, **size)
 
@@ -154,10 +147,10 @@ class ChapterParameters(BaseModel):
 
     def _check_widths(self, widths: list[int], base_width: int) -> None:
         if base_width not in widths:
-            raise ValueError(f"widths is {widths}; a list that holds the base width {base_width} is allowed")
+            raise ValueError(f"widths must be a list that holds the base width {base_width}, got {widths}")
         if min(widths) < base_width:
             raise ValueError(
-                f"widths holds {min(widths)}; integers of at least the base width {base_width} are allowed"
+                f"widths must be integers of at least the base width {base_width}, got {min(widths)}"
             )
 
 
