@@ -710,6 +710,9 @@ def test_values_that_are_copied_without_their_mask_are_noticed(native):
         net.to("meta").to_empty(device="cpu")(X)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # torch.compile looks
 @BOTH_FORMS
 def test_compiled_and_exported_networks_have_the_same_masks(native):
     net = mlp(native)

@@ -20,8 +20,12 @@ def test_an_archive_of_ones_own_is_packed_once_and_known_by_its_checksum(tmp_pat
     assert [len(s.labels) for s in (loaded.train, loaded.validation, loaded.test)] == [50, 10, 20]
     np.savez(tmp_path / "raw.npz", **small_arrays(4))
     assert wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path) != spec
-    with pytest.raises(wsn.DataError, match=r"mine\.npz is not the mine data set"):
+    with pytest.raises(
+        wsn.DataError, match=r"mine\.npz is not the mine data set .* got (\w+); take that"
+    ) as caught:
         wsn.load_data(spec, root=tmp_path)
+    advised = replace(spec, sha256=str(caught.value).split("got ")[1][:64])
+    assert len(wsn.load_data(advised, root=tmp_path).test.labels) == 20
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path, monkeypatch):

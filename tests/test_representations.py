@@ -1,6 +1,7 @@
 """Reading layers through hooks, CKA in one stream, components, sparsity, deletion."""
 
 import copy
+import re
 import signal
 import subprocess
 import sys
@@ -767,3 +768,25 @@ def test_a_network_in_double_precision_is_read_whatever_the_default_is():
     finally:
         torch.set_default_dtype(torch.float32)
     np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_layers_that_a_refusal_asks_for_or_names_are_accepted():
+    linear, x = nn.Sequential(nn.Linear(3, 5)), normal(0, 7, 3)
+    with pytest.raises(ValueError, match="has no ReLU module; give layers"):
+        wsn.representations.activation_sparsity(linear, x)
+    assert list(wsn.representations.activation_sparsity(linear, x, layers=["0"])) == ["0"]
+    net, images = resnet(trained=False), normal(0, 4, 3, 8, 8)
+    with pytest.raises(ValueError, match="did you mean") as caught:
+        wsn.layer_names(net, images, layers=["stage1.block1.nrm2"])
+    near = re.search(r"did you mean (.*?)( or |\?)", str(caught.value))[1]
+    assert wsn.layer_names(net, images, layers=[near]) == [near]
+    with (
+        pytest.raises(ValueError, match="is not a block; one of") as caught,
+        wsn.representations.deleted_blocks(net, ["stage"]),
+    ):
+        pass
+    blocks = re.search("one of (.*), …", str(caught.value))[1].split(", ")
+    with pytest.raises(ValueError, match="give last_layer as one of .*norm2") as caught:
+        wsn.representations.deleted_blocks(net, blocks, last_layer="bn2").__enter__()
+    with wsn.representations.deleted_blocks(net, blocks, last_layer="norm2"):
+        net(images)

@@ -135,7 +135,8 @@ def test_a_failed_write_leaves_the_old_record_and_no_remains(step, tmp_path, mon
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises(
-        wsn.StoreError, match="cannot be written \\(No space left on device\\); set WSN_STORE"
+        wsn.StoreError,
+        match="cannot be written \\(No space left on device\\); give wsn.Store, --store or WSN_STORE",
     ):
         store.save(replace(record(), status="diverged"))
     assert store.load(RUN).status == "finished"

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -755,3 +756,23 @@ def test_a_network_in_double_precision_is_refused_and_the_advice_helps(double_by
         ):
             use(wsn.build(BASE))
         use(wsn.build(BASE).float())
+
+
+UNGUARDED = """
+import wsnlib as wsn
+from wsnlib import specs
+inputs = specs.GaussianInputs(dimension=3)
+runs = [specs.KernelDistances(inputs=inputs, densities=(0.5,), num_pairs=2, seed=s) for s in range(2)]
+"""
+SWEEP = 'print(wsn.run_missing(runs, store=wsn.Store("here"), workers=2, progress=False))\n'
+
+
+def test_a_script_that_is_not_guarded_is_told_how(tmp_path):
+    def said(script: str) -> subprocess.CompletedProcess:
+        (tmp_path / "script.py").write_text(UNGUARDED + script)
+        return subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+
+    sentence = said(SWEEP).stderr.strip().splitlines()[-1]
+    assert "call again to go on; in a script below `if __name__ ==" in sentence
+    advised = re.search("below `(.*)`", sentence)[1]
+    assert said(f"{advised}\n    {SWEEP}").stdout == "2\n"

@@ -86,8 +86,7 @@ class Parameters(ChapterParameters):
                 raise ValueError(f"{name} must be a rising list, got {value}")
         if min(self.deep_depths) <= self.wide_depth:
             raise ValueError(
-                f"deep_depths holds {min(self.deep_depths)}; depths above wide_depth {self.wide_depth} are "
-                "allowed"
+                f"deep_depths must be depths above wide_depth {self.wide_depth}, got {min(self.deep_depths)}"
             )
         if min(self.deep_multipliers) < self.base_multiplier:
             raise ValueError(

@@ -87,7 +87,11 @@ def read_arrays(spec: specs.DataSpec, root: Path, *, download: bool = False) -> 
                 f"{path} is not there; make it with wsn.pack_data(…, name={spec.name!r}) or set WSN_DATA"
             )
         arrays = read_archive(path)
-        _check_sum(arrays, spec.sha256, f"{path} is not the {spec.name} data set")
+        if arrays.sha256 != spec.sha256:
+            raise DataError(
+                f"{path} is not the {spec.name} data set of checksum {spec.sha256}, got {arrays.sha256}; "
+                f"take that as data_sha256 (PackedData.sha256), or pack the other data as {spec.name} again"
+            )
         return arrays
     path = root / f"{KNOWN[type(spec)].name}.npz"
     if not path.exists():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from wsnlib.predictions import inference
@@ -14,8 +15,8 @@ from wsnlib.predictions.populations import Population, check_same_examples
 
 
 def matched_pairs(
-    first: Mapping[Hashable, Sequence[float]],
-    second: Mapping[Hashable, Sequence[float]],
+    first: Mapping[Hashable, ArrayLike],
+    second: Mapping[Hashable, ArrayLike],
     *,
     allowed: Callable[[Hashable, Hashable], bool] | None = None,
     confidence: float = 0.95,
@@ -55,15 +56,18 @@ def matched_pairs(
         >>> matched_pairs(deep, wide)[["first", "second"]].iloc[0].tolist()
         [20.0, 2.0]
     """
+    first, second = (
+        {name: np.asarray(values, dtype=float) for name, values in side.items()} for side in (first, second)
+    )
     for side, candidates in (("first", first), ("second", second)):
         if not candidates:
             raise ValueError(f"{side} has no candidates; at least one is needed")
         for name, values in candidates.items():
-            if len(values) == 0 or not np.all(np.isfinite(np.asarray(values))):
+            if len(values) == 0 or not np.all(np.isfinite(values)):
                 raise ValueError(
-                    f"the accuracies of {name!r} are {list(values)}; at least one, all finite, is allowed"
+                    f"the accuracies of {name!r} are {values.tolist()}; at least one, all finite, is allowed"
                 )
-    every = [np.asarray(values, dtype=float) for values in (*first.values(), *second.values())]
+    every = [*first.values(), *second.values()]
     df = sum(len(values) - 1 for values in every)
     if df == 0:
         raise ValueError("every candidate has one network; at least 2 of one are needed to know their spread")

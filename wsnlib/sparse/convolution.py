@@ -19,7 +19,6 @@ from wsnlib.sparse.layers import (
     Bags,
     SparseLayer,
     bags,
-    outside_graphs,
     refuse_second_derivative,
     refuse_transforms,
 )
@@ -198,7 +197,6 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
         torch.Size([2, 32, 6, 6])
     """
 
-    @outside_graphs
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         refuse_transforms(input)
         values, index, shape = self._weights()

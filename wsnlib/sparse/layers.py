@@ -18,7 +18,6 @@ from torch.nn.utils.parametrize import ParametrizationList
 from wsnlib.masks import StaticMask
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 _dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
 SUM = 0
@@ -92,22 +91,20 @@ def refuse_second_derivative() -> None:
         )
 
 
-UNTRACED = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
-
-
-def outside_graphs(forward: F) -> F:
-    """A method that `torch.compile` runs outside of its graphs, or with `fullgraph=True` refuses."""
-    return cast(F, torch.compiler.disable(forward, reason=UNTRACED.format("torch.compile or torch.export")))
-
-
 def refuse_transforms(input: object) -> None:
-    """Raise RuntimeError where a native layer would be traced or transformed, which `wsn.to_dense` allows."""
-    if not isinstance(input, torch.Tensor):  # of torch.fx
-        raise RuntimeError(UNTRACED.format(f"a {type(input).__name__}"))
-    if torch._C._get_tracing_state() is not None:
-        raise RuntimeError(UNTRACED.format("torch.jit.trace"))
-    if torch._C._are_functorch_transforms_active():
-        raise RuntimeError(UNTRACED.format("a transform of torch.func"))
+    """Raise RuntimeError where a native layer would be traced or transformed, which `wsn.to_dense` allows.
+
+    `torch.compile` runs it outside of its graphs, and with `fullgraph=True` gives this as the reason.
+    """
+    said = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
+    if torch.compiler.is_dynamo_compiling():
+        torch._dynamo.graph_break(msg=said.format("torch.compile or torch.export"))
+    elif not isinstance(input, torch.Tensor):  # of torch.fx
+        raise RuntimeError(said.format(f"a {type(input).__name__}"))
+    elif torch._C._get_tracing_state() is not None:
+        raise RuntimeError(said.format("torch.jit.trace"))
+    elif torch._C._are_functorch_transforms_active():
+        raise RuntimeError(said.format("a transform of torch.func"))
 
 
 class LinearFunction(torch.autograd.Function):
@@ -218,7 +215,6 @@ class SparseLinear(SparseLayer, nn.Linear):
     input_scale: float = 1.0
     """A factor of the input, 1 / √in_features in the NTK parametrisation."""
 
-    @outside_graphs
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         refuse_transforms(input)
         values, index, shape = self._weights()

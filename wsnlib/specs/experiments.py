@@ -34,6 +34,7 @@ class Experiment:
     `seed`, so that two widths with the same seed see the same data in the same order.
 
     Examples:
+        >>> from wsnlib.specs import MLPSpec, MNIST
         >>> run = Experiment(model=MLPSpec(width=5), data=MNIST(), training=Training(epochs=1))
         >>> len(spec_key(run)), spec_key(run) == spec_key(from_dict(to_dict(run)))
         (20, True)
@@ -78,6 +79,7 @@ class LayerSimilarity:
         N21, Figures 1 to 5, C.1, D.1 to D.8.
 
     Examples:
+        >>> from wsnlib.specs import CIFAR10
         >>> run = Experiment(
         ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
         ... )
@@ -161,6 +163,7 @@ class ComponentProjections:
         N21, Section 5.1, equation (4).
 
     Examples:
+        >>> from wsnlib.specs import CIFAR10
         >>> run = Experiment(
         ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
         ... )

@@ -313,7 +313,7 @@ class Store:
     def _unwritable(self, error: OSError) -> StoreError:
         return StoreError(
             f"the store {self.path} cannot be written ({error.strerror or error}); "
-            "set WSN_STORE to a folder that can"
+            "give wsn.Store, --store or WSN_STORE a folder that can"
         )
 
     def _unreadable(self, error: OSError) -> StoreError:

@@ -308,8 +308,8 @@ def _in_processes(work: Sequence[Work], store: Store, places: Sequence[str], wat
                     failures += (bad := future.result())
                 except BrokenProcessPool as error:
                     raise SweepError(
-                        "a training process was ended from outside; finished runs are stored, "
-                        "call again to go on"
+                        "a training process was ended from outside; finished runs are stored, call again to "
+                        'go on; in a script below `if __name__ == "__main__":`, which processes need'
                     ) from error
                 start(place)
                 watch.ended(runs, seconds, bad)

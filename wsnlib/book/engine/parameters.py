@@ -91,14 +91,16 @@ class ChapterParameters(BaseModel):
             return str(first["ctx"]["error"])
         name, *place = first["loc"]
         allowed = cls.model_fields[str(name)].description
-        position = "".join(f"[{p}]" for p in place if isinstance(p, int))
-        sentence = f"{name}{position} must be {allowed}, got {first['input']!r}"
-        for meant in _readings(given.get(str(name))):
+        value = given.get(str(name))
+        for meant in _readings(value):
             if cls._accepts(str(name), meant, given):
-                text = "it is text; " if isinstance(first["input"], str) else ""
                 written = yaml.safe_dump(meant, default_flow_style=True, width=math.inf).split("\n")[0]
-                return f"{sentence} ({text}in YAML write `{name}: {written}`, in Python `{name} = {meant!r}`)"
-        return sentence
+                return (
+                    f"{name} must be {allowed}, got {value!r}; in YAML write `{name}: {written}`, "
+                    f"in Python `{name} = {meant!r}`"
+                )
+        position = "".join(f"[{p}]" for p in place if isinstance(p, int))
+        return f"{name}{position} must be {allowed}, got {first['input']!r}"
 
     @classmethod
     def _accepts(cls, name: str, value: Any, given: Mapping[str, Any]) -> bool:
