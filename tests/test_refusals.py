@@ -191,6 +191,8 @@ def snapshot(model: nn.Module):
                 value = {key: tensor_state(t) for key, t in value.items()}
             elif isinstance(value, dict):
                 value = {key: id(item) for key, item in value.items()}
+            if name in ("_seen", "_known"):  # what is remembered
+                continue
             plain = isinstance(value, bool | int | float | str | tuple | dict)
             found[path].append((name, value if plain else id(value)))
     return found

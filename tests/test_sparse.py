@@ -260,6 +260,17 @@ def test_ntk_layers_come_back_as_they_were():
     assert torch.equal(net(inputs(3, 13)), masked_linear(NTKLinear)(inputs(3, 13)))
 
 
+@pytest.mark.parametrize("inputs", [1, 13])
+def test_what_a_native_layer_holds_is_there_when_it_is_masked_again(inputs):
+    layer = wsn.sparsify(NTKLinear(inputs, 11), num_weights=7, generator=generator())
+    native = wsn.to_sparse(copy.deepcopy(layer))
+    native.parametrizations.weight.append(nn.Hardtanh(0, 0.1))
+    held = native.parametrizations
+    assert type(wsn.to_dense(native)).__bases__ == (NTKLinear,) and native.parametrizations is held
+    assert torch.equal(native.weight, F.hardtanh(layer.weight, 0, 0.1))
+    assert wsn.to_dense(wsn.to_sparse(layer.to("meta"))).weight.is_meta
+
+
 def test_copies_and_pickles_are_whole_and_apart():
     net = wsn.to_sparse(wsn.build(WIDE))
     x = torch.randn(4, 64)

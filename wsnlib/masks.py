@@ -4,7 +4,8 @@ A mask is bool, True = weight present; it is drawn once and kept. A sparse layer
 of its present weights as one vector, of which its `weight` is computed. A removed weight is
 therefore not a parameter that happens to be 0: it does not exist, and no optimiser, weight decay,
 copy or state dict can bring it back. Parameters, gradients and optimiser state take memory in
-proportion to the weights present.
+proportion to the weights present. Code that tells weights from biases by `parameter.ndim > 1` takes
+this vector for a bias; [`decay_groups`][wsnlib.masks.decay_groups] gives an optimiser both kinds apart.
 
 Weights are the entries of the `weight` of Linear and Conv1d, Conv2d and Conv3d layers. Biases and
 normalisation layers are neither counted nor masked (G21, Appendix A).
@@ -595,7 +596,7 @@ def sparsify(
     return model
 
 
-def attach_mask(layer: nn.Module, mask: StaticMask) -> None:
+def attach_mask(layer: nn.Module, mask: nn.Module) -> None:
     """Compute the weight of a layer with a mask; the layer can be pickled, as torch's others cannot."""
     parametrize.register_parametrization(layer, "weight", mask)
     setattr(type(layer), "__reduce_ex__", _reduced)  # noqa: B010, mypy knows no methods of an instance
@@ -617,13 +618,11 @@ def _unpickled(kind: type[nn.Module], state: dict[str, Any]) -> nn.Module:
 
 def reattach_mask(layer: nn.Module) -> None:
     """Compute the weight of a layer again with the mask and the values that it holds."""
-    stored = cast(nn.ModuleDict, layer.parametrizations)["weight"]
-    weight = cast(torch.Tensor, stored()).detach()
-    del layer.parametrizations
-    layer.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-    attach_mask(layer, cast(StaticMask, stored.get_submodule("0")))
-    values = stored.get_parameter("original")
-    cast(nn.ModuleDict, layer.parametrizations)["weight"].register_parameter("original", values)
+    like = type(layer).__new__(type(layer))
+    nn.Module.__init__(like)
+    like.weight = nn.Parameter(torch.zeros(1))
+    attach_mask(like, nn.Identity())  # torch makes the class that computes a weight
+    layer.__class__ = type(like)
 
 
 def check_own(model: nn.Module, names: Iterable[str], tensors: Iterable[str] = ("weight", "bias")) -> None:

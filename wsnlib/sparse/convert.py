@@ -115,5 +115,5 @@ def _make_masked(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d):
         layer.__class__ = nn.Conv2d
     else:
-        layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", 1.0) != 1 else nn.Linear
+        layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", None) else nn.Linear
     masks.reattach_mask(layer)
