@@ -218,7 +218,9 @@ def test_what_is_refused_changes_nothing(call, make, message, dtype, request):
 
 
 @pytest.mark.parametrize(
-    "call", [*CHANGES.values(), lambda n, _: wsn.to_dense(wsn.to_sparse(n, layers=[]))], ids=str
+    "call",
+    [*CHANGES.values(), lambda n, _: wsn.to_dense(wsn.to_sparse(n, layers=[]))],
+    ids=[*CHANGES, "to_sparse and back"],
 )
 @pytest.mark.parametrize("device", ["context", "default", "model"])
 def test_another_default_device_changes_nothing_of_what_is_made(call, device):
