@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torchvision import datasets
 
 import wsnlib as wsn
@@ -743,8 +744,18 @@ def double_by_default():
     torch.set_default_dtype(torch.float32)
 
 
+class Float32(nn.Sequential):
+    """Takes float32 whatever the default is, as its data are."""
+
+    def __init__(self, width):
+        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, images):
+        return super().forward(images.float())
+
+
 PLAIN = wsn.Experiment(
-    model=wsn.CustomSpec("test_custom.Net", options={"width": 3}),
+    model=wsn.CustomSpec("test_sweeps.Float32", options={"width": 3}),
     data=wsn.Digits(train_size=100),
     training=wsn.Training(epochs=1),
 )
@@ -757,12 +768,13 @@ def test_a_record_does_not_depend_on_torchs_default_precision(tmp_path, double_b
         )
         return [wsn.run(PLAIN), *experiments.run_planned(jointly, device="cpu")]
 
+    found = made()
     with float32():
         expected = made()
     kept, store = wsn.Store(tmp_path / "kept"), wsn.Store(tmp_path / "made")
     kept.save(expected[0])
     wsn.run_missing([PLAIN], store=store, progress=False, workers=1)
-    for one, other in zip([*made(), store.load(PLAIN)], [*expected, kept.load(PLAIN)], strict=True):
+    for one, other in zip([*found, store.load(PLAIN)], [*expected, kept.load(PLAIN)], strict=True):
         assert one.history == other.history
         np.testing.assert_array_equal(one.predictions, other.predictions)
     assert torch.get_default_dtype() == torch.float64

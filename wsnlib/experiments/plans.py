@@ -12,7 +12,7 @@ import torch
 
 from wsnlib import sparse, specs
 from wsnlib.data import Dataset, load_data
-from wsnlib.experiments.machine import float32, resolve_device
+from wsnlib.experiments.machine import resolve_device
 from wsnlib.experiments.networks import build, check_fit, is_reachable, timed_as, weights_per_layer
 
 Engine = Literal["dense", "masked", "sparse", "compiled", "none"]
@@ -92,7 +92,6 @@ class Plan:
         )
 
 
-@float32()
 def plan(
     run: specs.Run, *, device: str = "auto", download: bool = False, data: Dataset | None = None
 ) -> Plan:

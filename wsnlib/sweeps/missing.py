@@ -64,9 +64,9 @@ def run_missing(
     turns, which still fills the gaps that a small network leaves.
 
     Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
-    record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and
-    fully connected networks of one shape that would take 2 seconds or more are trained jointly, up to 16
-    at once, those with the same seed together (`wsn.training.train_fleet`). Each has its own record, the one of
+    record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
+    connected networks of one shape that would take 2 seconds or more are trained jointly, up to 16 at once,
+    those with the same seed together (`wsn.training.train_fleet`). Each has its own record, the one of
     training alone; where compiled code does not pay it differs in rounding, which then depends on how many
     were together. Other networks train side by side in processes of one thread, which
     `benchmarks/resnet_fleets.py` finds faster than one batched program.
