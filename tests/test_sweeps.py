@@ -240,10 +240,11 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
     assert dense.network == said.network
 
 
-def test_a_plan_for_another_kind_of_device_is_made_anew(monkeypatch):
+def test_a_plan_for_another_kind_of_device_is_made_anew():
     elsewhere = replace(experiments.plan(experiment(), device="cpu"), device="cuda", engine="masked")
-    (record,) = experiments.run_planned(elsewhere, device="cpu")
+    (record,) = experiments.run_planned(elsewhere, device="cpu", deterministic=True)
     assert (record.experiment, record.environment["engine"]) == (experiment(), "dense")
+    assert record.environment["deterministic"] is True
 
 
 def seconds_of(runs) -> list[float]:
@@ -513,7 +514,11 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
     monkeypatch.setattr(experiments, "run_planned", run_or_fail)
     with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
         wsn.run_missing(
-            [experiment(seed=s) for s in range(3)], store=wsn.Store(tmp_path), workers=1, progress=False
+            [experiment(seed=s) for s in range(3)],
+            store=wsn.Store(tmp_path),
+            workers=1,
+            progress=False,
+            fleets=False,
         )
     assert counts == [0, 0, 0]
 

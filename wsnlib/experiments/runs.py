@@ -85,7 +85,19 @@ def run_planned(
         return [measure_kernels(one, download=download)]
     if isinstance(one, specs.NetworkMeasurement):
         return [measure_layers(one, target, threads=threads, download=download, file=file)]
+    if len(plan.runs) > 1:
+        file = None
     if target.type != torch.device(plan.device).type:
-        return [run(each, device=device, threads=threads, file=file) for each in plan.runs]
-    only = file(0) if file is not None and len(plan.runs) == 1 else None
-    return run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=only)
+        return [
+            run(
+                each,
+                device=device,
+                threads=threads,
+                download=download,
+                deterministic=deterministic,
+                file=file,
+            )
+            for each in plan.runs
+        ]
+    state = None if file is None else file(0)
+    return run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=state)
