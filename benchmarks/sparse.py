@@ -11,7 +11,10 @@ PyTorch.
 from __future__ import annotations
 
 import argparse
+import copy
 import warnings
+from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +23,9 @@ from torch.utils._pytree import tree_leaves
 from turns import Work, compare, row, title
 
 import wsnlib as wsn
-from wsnlib import masks, sparse
+from wsnlib import masks
+from wsnlib.sparse.convert import masked_layers
+from wsnlib.sparse.costs import MARGIN
 from wsnlib.sparse.layers import SparseLayer, linear_weight
 
 
@@ -80,21 +85,55 @@ def layers(repetitions: int) -> None:
     row("    gather and scatter / native", took["gather"], took["native"])
 
 
+def layer_ms(model: nn.Module, images: torch.Tensor) -> dict[str, list[float]]:
+    """Milliseconds of both passes of each masked layer, dense and native; those alike are timed once."""
+    inputs: dict[str, torch.Tensor] = {}
+
+    def note(name: str) -> Any:
+        return lambda _, given: inputs.setdefault(name, given[0].detach().requires_grad_(name != "conv1"))
+
+    layers = masked_layers(model)
+    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    timed: dict[object, list[float]] = {}
+    found = {}
+    for name, layer in layers.items():
+        x, native = inputs[name], wsn.to_sparse(copy.deepcopy(layer))
+        alike = (layer.extra_repr(), wsn.num_weights(layer), x.shape, x.requires_grad)
+        if alike not in timed:
+            took = compare({"dense": passes_of(layer, x), "native": passes_of(native, x)}, 1)
+            timed[alike] = [1000 * median(times) for times in took.values()]
+        found[name] = timed[alike]
+    return found
+
+
+def passes_of(layer: nn.Module, x: torch.Tensor) -> Work:
+    """A forward and a backward pass."""
+
+    def work() -> None:
+        y = layer(x)
+        y.backward(torch.ones_like(y))
+
+    return work
+
+
 def resnet(repetitions: int, batch_size: int) -> None:
     """A training step of ResNet-18 8 -> 64, density 0.016, and what each layer costs."""
     x = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch_size,))
     spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64)
     nets = {name: wsn.build(spec).to(memory_format=torch.channels_last) for name in ("auto", "dense")}
-    costs = wsn.sparse.layer_costs(nets["auto"], x, repetitions=1)
-    sparse.take(nets["auto"], wsn.sparse.estimated_costs(nets["auto"], x[:1], batch_size=batch_size))
+    costs = wsn.sparse.estimated_costs(nets["auto"], x[:1], batch_size=batch_size)
+    measured = layer_ms(nets["auto"], x)
+    wsn.to_sparse(nets["auto"], layers=[cost.layer for cost in costs if cost.chosen == "sparse"])
     print(f"{'layer':22s} density  dense ms  sparse ms  measured  estimated")
     for cost in costs:
-        form = type(nets["auto"].get_submodule(cost.layer)).__name__.startswith("Sparse")
-        print(
-            f"{cost.layer:22s} {cost.density:7.4f} {cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  "
-            f"{cost.chosen:9s} {'sparse' if form else 'dense'}"
-        )
+        dense, native = measured[cost.layer]
+        chosen = "sparse" if native < MARGIN * dense else "dense"
+        print(f"{cost.layer:22s} {cost.density:7.4f} {dense:9.1f} {native:10.1f}  {chosen:9s} {cost.chosen}")
     took = compare({name: step_of(net, x, labels) for name, net in nets.items()}, repetitions)
     row(
         f"ResNet-18 8 -> 64, batch {batch_size}: masked dense / chosen",

@@ -62,14 +62,14 @@ def test_run_makes_what_is_missing_and_says_so(small):
 
 
 def test_status_counts_and_names_what_failed(small, monkeypatch):
-    run, (bad, *_) = missing.experiments.run, runs_of(small)
+    run, (bad, *_) = missing.experiments.run_planned, runs_of(small)
 
-    def fails_once(experiment, **options):
-        if experiment == bad:
+    def fails_once(plan, **options):
+        if plan.runs == (bad,):
             raise ArithmeticError("seven is not eight")
-        return run(experiment, **options)
+        return run(plan, **options)
 
-    monkeypatch.setattr(missing.experiments, "run", fails_once)
+    monkeypatch.setattr(missing.experiments, "run_planned", fails_once)
     code, said = wsn_command("run", small, "--workers", "1")
     assert code == 1
     assert "1 of 12 runs failed" in said.replace("\n", " ")

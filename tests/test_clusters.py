@@ -16,7 +16,7 @@ from distributed import Client
 from reliability import fault
 
 import wsnlib as wsn
-from wsnlib import book, specs
+from wsnlib import book, experiments, specs
 from wsnlib.sweeps import clusters
 
 ROOT = Path(__file__).parent.parent
@@ -157,15 +157,15 @@ def test_a_killed_worker_is_replaced_and_its_run_made_elsewhere(client, tmp_path
         noted(lost=40 - len(store.summaries(runs)), how="40 records with their checksums; the sweep went on")
 
 
-def deadly(runs, store, *arguments):
+def deadly(plan, store, *arguments):
     """The work, but the run of seed 0 ends the process, once the others are made and the scheduler knows."""
-    if runs[0].seed == 0:
+    if plan.runs[0].seed == 0:
         deadline = time.monotonic() + 60
         while len(store.keys()) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)  # in which this worker, too, tells the scheduler what it finished
         os._exit(9)
-    return clusters._work_here(runs, store, *arguments)
+    return clusters._work_here(plan, store, *arguments)
 
 
 def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client, tmp_path, monkeypatch):
@@ -271,7 +271,15 @@ def test_a_worker_of_another_version_is_refused(tmp_path, client):
         with pytest.raises(clusters.VersionError, match="the worker tcp://.* has .*'spec': '1'.*'spec': '2'"):
             sweep([stub(0)], store, own)
         expected = clusters.versions()
-        late = own.submit(clusters._work_here, (stub(0),), store, "cpu", expected, pure=False)
+        late = own.submit(
+            clusters._work_here,
+            experiments.plan(stub(0), device="cpu"),
+            store,
+            "cpu",
+            expected,
+            str(tmp_path),
+            pure=False,
+        )
         assert isinstance(late.exception(), clusters.VersionError)
         assert store.keys() == set()
         assert sweep([stub(0)], store, client) == 1

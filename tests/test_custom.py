@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import wsnlib as wsn
-from wsnlib import custom, experiments, masks, specs, training
+from wsnlib import custom, masks, specs, training
+from wsnlib.experiments import networks
 from wsnlib.specs import Options
 
 SMALL = "torchvision.models.mobilenet_v3_small"
@@ -405,9 +406,9 @@ if __name__ == "__main__":
 
 def test_a_run_is_timed_as_the_dense_wide_network():
     sparse = wsn.CustomSparsity(net(5), net(13))
-    assert experiments.timed_as(sparse) == net(13)
-    assert experiments.timed_as(net(13)) == net(13)
-    assert experiments.timed_as(wsn.CustomSparsity(net(5), net(21), exclude=["first"])) == net(5)
+    assert networks.timed_as(sparse) == net(13)
+    assert networks.timed_as(net(13)) == net(13)
+    assert networks.timed_as(wsn.CustomSparsity(net(5), net(21), exclude=["first"])) == net(5)
 
 
 @pytest.mark.parametrize(

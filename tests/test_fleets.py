@@ -11,7 +11,7 @@ from torch import nn
 
 import wsnlib as wsn
 from wsnlib import experiments, training
-from wsnlib.sweeps import missing as sweeps
+from wsnlib.experiments import durations, plans
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -195,9 +195,9 @@ def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(
     runs.append(replace(run(), model=replace(WIDE, allocation=wsn.LastLayerDensity(density=0.2))))
     runs.append(replace(run(), model=wsn.LinearBottleneck(BASE, width=37)))
     alone, together = wsn.Store(tmp_path / "alone"), wsn.Store(tmp_path / "together")
-    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [0.1] * len(runs))
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 0.1)
     wsn.run_missing(runs, store=alone, workers=1, progress=False)
-    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 20.0)
     assert wsn.run_missing(runs, store=together, workers=1, progress=False) == len(runs)
     sizes = [together.load(r).environment.get("fleet", 1) for r in runs]
     assert sizes == [4] * 4 + [5] * 5 + [1]
@@ -220,8 +220,8 @@ def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(
 def test_long_runs_are_compiled_and_the_record_says_so(tmp_path, monkeypatch):
     runs = [run(seed=s, rate=r) for s in (0, 1) for r in (0.1, 0.2)]
     assert "compiled" not in wsn.run(runs[0], device="cpu").environment
-    monkeypatch.setattr(experiments.trainings, "FEWEST_COMPILED_STEPS", 1)
-    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    monkeypatch.setattr(plans, "FEWEST_COMPILED_STEPS", 1)
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 20.0)
     store = wsn.Store(tmp_path)
     wsn.run_missing(runs, store=store, workers=1, progress=False)
     for each in runs:
@@ -235,11 +235,16 @@ def test_long_runs_are_compiled_and_the_record_says_so(tmp_path, monkeypatch):
 
 
 def test_what_a_compiled_run_takes_is_estimated(digits, monkeypatch):
-    monkeypatch.setattr(experiments.trainings, "FEWEST_COMPILED_STEPS", 1)
-    short, long = (experiments.seconds_per_run(run(epochs=e), digits, device="cpu") for e in (10, 1000))
-    assert 20 < long / short < 500
+    monkeypatch.setattr(plans, "FEWEST_COMPILED_STEPS", 1)
+    short, long = (experiments.plan(run(epochs=e), device="cpu") for e in (10, 1000))
     monkeypatch.setattr(training, "train", None)
-    experiments.seconds_per_run(run(), digits, device="cpu")
+    ratio = durations.seconds_per_run(long, digits) / durations.seconds_per_run(short, digits)
+    assert 20 < ratio < 500
+
+
+def alone(runs, **changes) -> list[experiments.Plan]:
+    given = {"device": "cpu", "engine": "masked", "why": "", "seconds": 20.0} | changes
+    return [experiments.Plan(runs=(each,), **given) for each in runs]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +253,7 @@ def test_what_a_compiled_run_takes_is_estimated(digits, monkeypatch):
         ([run(seed=s) for s in range(5)], {}, [5]),
         ([run(seed=s) for s in range(5)], {"workers": 2}, [3, 2]),
         ([run(seed=s) for s in range(5)], {"seconds": 1.9}, [1] * 5),
-        ([run(seed=s) for s in range(5)], {"together": False}, [1] * 5),
+        ([run(seed=s) for s in range(5)], {"device": "cuda"}, [1] * 5),
         ([run(seed=s) for s in range(5)], {"seconds": 400.0}, [2, 2, 1]),
         ([run(seed=s) for s in range(40)], {}, [16, 16, 8]),
         ([run(width=1500, seed=s) for s in range(7)], {}, [3, 3, 1]),
@@ -258,29 +263,42 @@ def test_what_a_compiled_run_takes_is_estimated(digits, monkeypatch):
     ],
 )
 def test_runs_of_one_shape_and_protocol_are_together_and_others_are_split(runs, options, sizes):
-    options = {"workers": 1, "together": True, "seconds": 20.0} | options
-    seconds = [options.pop("seconds")] * len(runs)
-    work = sweeps._fleets(runs, seconds, **options)
-    assert [len(together) for together, _ in work] == sizes
-    assert sorted(wsn.spec_key(r) for together, _ in work for r in together) == sorted(
-        map(wsn.spec_key, runs)
-    )
-    assert sum(each for _, each in work) == pytest.approx(sum(seconds))
+    workers = options.pop("workers", 1)
+    work = experiments.planned_jointly(alone(runs, **options), workers=workers)
+    assert [len(plan.runs) for plan in work] == sizes
+    assert sorted(wsn.spec_key(r) for plan in work for r in plan.runs) == sorted(map(wsn.spec_key, runs))
+    assert sum(plan.seconds for plan in work) == pytest.approx(len(runs) * options.get("seconds", 20.0))
 
 
 def test_members_with_one_seed_are_together():
-    work = sweeps._fleets(
-        [run(seed=s, rate=r) for r in (0.1, 0.2) for s in (0, 1)], [20.0] * 4, workers=2, together=True
+    runs = [run(seed=s, rate=r) for r in (0.1, 0.2) for s in (0, 1)]
+    work = experiments.planned_jointly(alone(runs), workers=2)
+    assert [[r.seed for r in plan.runs] for plan in work] == [[0, 0], [1, 1]]
+
+
+def test_runs_with_other_engines_or_sparse_layers_are_apart():
+    same, sparse, other = (
+        alone([run(seed=s) for s in range(6)]),
+        {"sparse_layers": ("hidden1",)},
+        {"engine": "compiled"},
     )
-    assert [[r.seed for r in together] for together, _ in work] == [[0, 0], [1, 1]]
+    work = [
+        *same[:2],
+        *(replace(plan, **sparse) for plan in same[2:4]),
+        *(replace(plan, **other) for plan in same[4:]),
+    ]
+    assert [len(plan.runs) for plan in experiments.planned_jointly(work, workers=1)] == [2, 2, 2]
 
 
 def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("no more")
+    def fail(plan, **options):
+        if len(plan.runs) > 1:
+            raise RuntimeError("no more")
+        return run_planned(plan, **options)
 
-    monkeypatch.setattr(experiments, "run_fleet", fail)
-    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [20.0] * len(runs))
+    run_planned = experiments.run_planned
+    monkeypatch.setattr(experiments, "run_planned", fail)
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 20.0)
     runs = [*(run(seed=s) for s in range(3)), run(width=41)]
     with pytest.raises(wsn.SweepError, match="3 of 4 runs failed, the others are stored; .* no more"):
         wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
@@ -289,5 +307,12 @@ def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
 
 
 def test_runs_that_are_not_alike_are_no_fleet():
-    with pytest.raises(ValueError, match="the 2 runs have 2 shapes or protocols"):
-        experiments.run_fleet([run(), run(width=41)])
+    for other, keys in (
+        (run(width=41), 2),
+        (replace(run(), model=RESNET), 2),
+        (wsn.ExampleLabels(data=wsn.Digits()), 2),
+    ):
+        with pytest.raises(
+            ValueError, match=f"one shape and protocol, got 2 with {keys} shapes or protocols; make a"
+        ):
+            experiments.Plan(runs=(run(), other), device="cpu", engine="dense", why="")

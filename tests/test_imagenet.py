@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 import wsnlib as wsn
 from wsnlib import data, experiments
 from wsnlib.data import streaming
+from wsnlib.experiments import durations
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more processes than CPUs
@@ -272,7 +273,7 @@ def test_a_network_trains_on_streamed_images_and_repeats_itself(folder):
 def test_a_run_s_time_can_be_told_and_its_fit_is_checked(folder):
     run = run_of(batch_size=3)
     loaded = wsn.load_data(run.data)
-    assert experiments.seconds_per_run(run, loaded, device="cpu") > 0
+    assert durations.seconds_per_run(experiments.plan(run, device="cpu", data=loaded), loaded) > 0
     wrong = replace(run, model=replace(run.model, num_classes=1000))
     with pytest.raises(
         ValueError, match="3 input channels and 1000 classes; 3 and 3 are allowed for ImageNet"

@@ -282,9 +282,7 @@ def test_wide_networks_approach_the_infinite_kernels(hidden_layers):
     x, y = gaussian_pairs(7, 13)
     gp, ntk = wsn.kernels.infinite_kernels(x, y, hidden_layers=hidden_layers)
     density = [1.0, 0.5, 0.5][:hidden_layers]
-    found = wsn.kernels.simulate_kernels(
-        x, y, widths=[900] * hidden_layers, density=density, num_networks=12, rescaled_tangent=True
-    )
+    found = wsn.kernels.simulate_kernels(x, y, widths=[900] * hidden_layers, density=density, num_networks=12)
     for values, expected in zip(found, (gp, ntk), strict=True):
         error = values.std(axis=0, ddof=1) / np.sqrt(12)
         assert np.all(abs(values.mean(axis=0) - expected) < 5 * error + 0.01 * expected)

@@ -8,7 +8,7 @@ import torch
 
 import wsnlib as wsn
 from wsnlib import experiments, layers
-from wsnlib.sweeps import missing as sweeps
+from wsnlib.experiments import durations
 
 TRAINING = wsn.Training(epochs=4, batch_size=30, learning_rate=0.05, momentum=0.9)
 NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
@@ -197,22 +197,21 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
 
 def test_a_measurement_is_timed_once_whatever_its_seeds(monkeypatch):
     timed = []
-    monkeypatch.setattr(
-        experiments.durations, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0
-    )
+    monkeypatch.setattr(durations, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0)
     runs = [replace(SPEC, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
-    assert sweeps._estimates([*runs, OTHERS, replace(OTHERS, seed=3)], "cpu", False) == [7.0] * 4 + [14.0] * 2
+    plans = experiments.plan_all([*runs, OTHERS, replace(OTHERS, seed=3)], device="cpu")
+    assert [plan.seconds for plan in plans] == [7.0] * 4 + [14.0] * 2
     assert len(timed) == 3
 
 
 def test_projections_take_as_long_as_their_training(monkeypatch):
-    monkeypatch.setattr(experiments.durations, "seconds_per_run", lambda run, data, **_: run.training.epochs)
+    monkeypatch.setattr(durations, "seconds_per_run", lambda plan, data: plan.runs[0].training.epochs)
     runs = [wsn.ComponentProjections(replace(RUN, seed=s), layers=["pool"], seed=s) for s in (0, 1)]
-    assert sweeps._estimates(runs, "cpu", False) == [4, 4]
+    assert [plan.seconds for plan in experiments.plan_all(runs, device="cpu")] == [4, 4]
 
 
 def test_the_time_of_a_measurement_grows_with_its_training_and_its_passes():
-    short = experiments.seconds_per_measurement(SPEC, device="cpu")
+    short = durations.seconds_per_measurement(SPEC, device="cpu")
     long = replace(SPEC, experiment=replace(RUN, training=replace(TRAINING, epochs=20_000)))
-    assert experiments.seconds_per_measurement(long, device="cpu") > 100 * short
-    assert experiments.seconds_per_measurement(replace(SPEC, passes=20_000), device="cpu") > 100 * short
+    assert durations.seconds_per_measurement(long, device="cpu") > 100 * short
+    assert durations.seconds_per_measurement(replace(SPEC, passes=20_000), device="cpu") > 100 * short

@@ -5,8 +5,8 @@ import pytest
 
 import wsnlib as wsn
 from wsnlib import experiments
+from wsnlib.experiments import durations
 from wsnlib.specs import derive_seed
-from wsnlib.sweeps import missing as sweeps
 
 GAUSSIAN = wsn.GaussianInputs(dimension=13)
 
@@ -93,21 +93,21 @@ def test_bad_specs_are_named(change, message):
 
 def test_a_measurement_is_timed_once_whatever_its_seed(monkeypatch):
     timed = []
-    monkeypatch.setattr(experiments, "seconds_per_measurement", lambda run, **_: timed.append(run) or 17.0)
+    monkeypatch.setattr(durations, "seconds_per_measurement", lambda run, **_: timed.append(run) or 17.0)
     runs = [
         wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=pairs, seed=seed)
         for pairs in (3, 5)
         for seed in (0, 1)
     ]
-    assert sweeps._estimates(runs, "cpu", False) == [17.0] * 4
+    assert [plan.seconds for plan in experiments.plan_all(runs, device="cpu")] == [17.0] * 4
     assert [run.num_pairs for run in timed] == [3, 5]
 
 
 def test_the_time_of_a_measurement_grows_with_it():
     small = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=2)
     large = wsn.KernelDistances(inputs=GAUSSIAN, densities=(0.5,), num_pairs=2_000_000)
-    assert experiments.seconds_per_measurement(large) > 1000 * experiments.seconds_per_measurement(small)
+    assert durations.seconds_per_measurement(large) > 1000 * durations.seconds_per_measurement(small)
     networks = wsn.KernelSimulation(
         inputs=GAUSSIAN, widths=(3,), densities=(0.5,), num_pairs=2, num_networks=10_000_000
     )
-    assert experiments.seconds_per_measurement(networks) > 10
+    assert durations.seconds_per_measurement(networks) > 10

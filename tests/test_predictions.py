@@ -103,16 +103,6 @@ def test_simulated_networks_have_the_probabilities_and_the_spread_asked_for():
     assert by_class.var(0).min() > 5 * plain.correct[:, :40].mean(1).var()
 
 
-@pytest.mark.parametrize("simultaneous", [True, False])
-def test_intervals_of_examples_are_scipys_exact_ones(simultaneous):
-    p = of_correct(np.arange(13)[:, None] < np.array([0, 1, 7, 13]))
-    table = wsn.predictions.example_accuracy(p, confidence=0.9, simultaneous=simultaneous)
-    each = 0.9 ** (1 / 4) if simultaneous else 0.9
-    for k, row in zip((0, 1, 7, 13), table.itertuples(), strict=True):
-        exact = stats.binomtest(k, 13).proportion_ci(each, method="exact")
-        assert (row.accuracy, row.low, row.high) == pytest.approx((k / 13, exact.low, exact.high))
-
-
 # -- many tests, looks, permutations --
 
 

@@ -437,71 +437,23 @@ def two_layers() -> nn.Module:
     return wsn.sparsify(net, allocation={"0": 320, "3": 50}, generator=generator())
 
 
-def timed(monkeypatch, dense: float, native: float) -> None:
-    monkeypatch.setattr(costs, "_median_ms", lambda forms, *_: [dense, native][: len(forms)])
-
-
-@pytest.mark.parametrize(("native", "chosen"), [(0.8, "sparse"), (0.95, "dense"), (2.0, "dense")])
-def test_the_faster_form_is_chosen_by_a_margin(monkeypatch, native, chosen):
-    timed(monkeypatch, 1.0, native)
-    net = wsn.to_sparse(two_layers(), layers=["3"])
-    expected = [
-        wsn.sparse.LayerCost(layer=name, density=density, dense_ms=1.0, sparse_ms=native, chosen=chosen)
-        for name, density in (("0", 320 / (64 * 37)), ("3", 50 / 370))
-    ]
-    assert wsn.sparse.layer_costs(net, torch.randn(5, 64)) == expected
-    assert [isinstance(m, wsn.sparse.SparseLinear) for m in net] == [False, False, False, True, False]
-    assert wsn.sparse.choose_sparse(net, torch.randn(5, 64)) == expected
-    native_now = chosen == "sparse"
-    assert [isinstance(m, wsn.sparse.SparseLinear) for m in net] == [
-        native_now,
-        False,
-        False,
-        native_now,
-        False,
-    ]
-
-
-def test_layers_are_timed_in_both_forms_as_they_are_used_and_the_model_stays(monkeypatch):
-    seen = []
-
-    def note(forms, x, repetitions):
-        seen.append(
-            ([isinstance(f, wsn.sparse.SparseLinear) for f in forms], x.shape, x.requires_grad, repetitions)
-        )
-        return [1.0, 1.0]
-
-    monkeypatch.setattr(costs, "_median_ms", note)
+def test_the_model_stays_as_it_was_when_its_layers_are_estimated():
     net = wsn.to_sparse(two_layers())
     net[2].eval()
     before = copy.deepcopy(net.state_dict())
-    wsn.sparse.layer_costs(net, torch.randn(5, 64), repetitions=7)
-    assert seen == [
-        ([False, True], (5, 64), False, 7),
-        ([False, True], (5, 37), True, 7),
-    ]
+    wsn.sparse.estimated_costs(net, torch.randn(5, 64))
     assert [m.training for m in net] == [True, True, False, True, True]
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.values(), strict=True))
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_equal_layers_are_timed_once(monkeypatch):
-    calls = []
-    monkeypatch.setattr(costs, "_median_ms", lambda *_: calls.append(1) or [1.0, 1.0])
-    net = nn.Sequential(*[nn.Linear(13, 13) for _ in range(4)])
-    wsn.sparsify(net, allocation={"0": 9, "1": 9, "2": 9, "3": 8}, generator=generator())
-    assert len(wsn.sparse.layer_costs(net, torch.randn(5, 13))) == 4
-    assert len(calls) == 3  # the first needs no gradient of its input
-
-
-def test_times_are_real_and_a_layer_without_native_form_stays_dense():
-    net = nn.Sequential(nn.Conv1d(3, 5, 3), nn.Flatten(), nn.Linear(30, 7))
-    wsn.sparsify(net, allocation={"0": 17, "2": 40}, generator=generator())
-    first, second = wsn.sparse.choose_sparse(net, torch.randn(2, 3, 8), repetitions=1)
-    assert first.dense_ms > 0 and math.isnan(first.sparse_ms) and first.chosen == "dense"
-    assert second.dense_ms > 0 and second.sparse_ms > 0
-    with pytest.raises(ValueError, match="repetitions is 0; an integer of at least 1 is allowed"):
-        wsn.sparse.layer_costs(net, torch.randn(2, 3, 8), repetitions=0)
+def test_a_layer_that_is_not_used_costs_nothing_and_stays_dense():
+    net = nn.ModuleDict({"used": nn.Linear(13, 7), "idle": nn.Linear(13, 7)})
+    wsn.sparsify(net, allocation={"used": 9, "idle": 9}, generator=generator())
+    net.forward = lambda x: net["used"](x)
+    used, idle = wsn.sparse.estimated_costs(net, torch.randn(5, 13))
+    assert used.dense_ms > 0
+    assert (idle.dense_ms, idle.sparse_ms, idle.chosen) == (0, 0, "dense")
 
 
 def test_estimates_follow_weights_positions_and_batch():

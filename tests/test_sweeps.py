@@ -13,11 +13,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torchvision import datasets
 
 import wsnlib as wsn
-from wsnlib import experiments, masks, models, sparse, specs, training
-from wsnlib.experiments import durations, trainings
+from wsnlib import experiments, masks, models, specs, training
+from wsnlib.experiments import durations, networks, trainings
 from wsnlib.experiments.machine import float32
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
@@ -175,7 +176,7 @@ def test_a_cifar_resnet_is_built_as_its_spec_says():
     assert str(net) == str(expected)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), expected.parameters(), strict=True))
     assert sum(wsn.weights_per_layer(CIFAR_NET).values()) == masks.num_weights(net)
-    assert experiments.timed_as(CIFAR_NET) == CIFAR_NET
+    assert networks.timed_as(CIFAR_NET) == CIFAR_NET
 
 
 def test_a_sparse_wide_cifar_resnet_has_the_weights_of_its_base():
@@ -185,7 +186,7 @@ def test_a_sparse_wide_cifar_resnet_has_the_weights_of_its_base():
     assert masks.num_weights(net) == masks.num_weights(base) == sum(wsn.weights_per_layer(wide).values())
     assert net.conv.out_channels == dense.conv.out_channels == 5
     assert masks.connectivity(net) == masks.num_weights(base) / masks.num_weights(dense) < 1
-    assert experiments.timed_as(wide) == replace(CIFAR_NET, width_multiplier=5 / 16)
+    assert networks.timed_as(wide) == replace(CIFAR_NET, width_multiplier=5 / 16)
     same = wsn.StaticSparsity(CIFAR_NET, width=2)
     pairs = zip(wsn.build(same, seed=3).parameters(), wsn.build(CIFAR_NET, seed=3).parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
@@ -207,41 +208,64 @@ def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
         wsn.run(three)
 
 
-def test_a_run_uses_native_layers_where_they_pay(monkeypatch):
-    natives, take = [], sparse.take
+def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_too():
+    wide = replace(experiment(), model=wsn.StaticSparsity(BASE, width=640))
+    narrow = replace(experiment(), model=wsn.StaticSparsity(BASE, width=10))
+    expected = {
+        wide: ("sparse", "2 of 2 masked layers are estimated to be faster"),
+        narrow: ("masked", "no layer is estimated to be faster as a sparse-compute one"),
+        replace(wide, training=replace(wide.training, precision="bfloat16")): ("masked", "not bfloat16"),
+        replace(narrow, model=wsn.StaticSparsity(BASE, width=BASE.width)): ("dense", "pays from 1,000 steps"),
+        replace(experiment(), model=RESNET): ("dense", "for fully connected networks and masked layers"),
+        experiment(epochs=1000): ("compiled", "ms in PyTorch"),
+        replace(experiment(epochs=1000), model=replace(BASE, width=640)): ("dense", "a compiled step takes"),
+        replace(narrow, model=replace(wide.model, allocation=wsn.LastLayerDensity(density=1.0))): (
+            "dense",
+            "no such network",
+        ),
+        wsn.ExampleLabels(data=wsn.Digits()): ("none", "no training"),
+    }
+    for run, (engine, why) in expected.items():
+        plan = experiments.plan(run, device="cpu")
+        assert (plan.runs, plan.device, plan.engine) == ((run,), "cpu", engine)
+        assert why in plan.why
+        assert plan.sparse_layers == (("hidden1", "output") if engine == "sparse" else ())
+    said = wsn.run(wide, device="cpu")
+    plan = experiments.plan(wide, device="cpu")
+    assert plan.recorded().items() <= said.environment.items()
+    assert said.environment["native_layers"] == ["hidden1", "output"]
+    masked = replace(plan, engine="masked", sparse_layers=())
+    (dense,) = experiments.run_planned(masked, device="cpu")  # what is planned is done, not decided again
+    assert dense.environment["engine"] == "masked"
+    assert dense.history["train_loss"] == pytest.approx(said.history["train_loss"], rel=1e-4)
+    assert dense.network == said.network
 
-    def noted(net, costs):
-        take(net, costs)
-        natives.append([name for name, m in net.named_modules() if isinstance(m, wsn.sparse.SparseLinear)])
 
-    monkeypatch.setattr(sparse, "take", noted)
-    records = []
-    for width in (10, 640):
-        run = replace(experiment(), model=wsn.StaticSparsity(BASE, width=width))
-        records.append(wsn.run(run, device="cpu"))
-    assert natives == [[], ["hidden1", "output"]]
-    monkeypatch.setattr(sparse, "take", lambda *_: None)
-    dense = wsn.run(run, device="cpu")
-    assert dense.history["train_loss"] == pytest.approx(records[1].history["train_loss"], rel=1e-4)
-    assert dense.network == records[1].network
-    monkeypatch.setattr(sparse, "take", lambda *_: pytest.fail("not asked for"))
-    for model, changes in ((run.model, {"precision": "bfloat16"}), (BASE, {})):
-        wsn.run(replace(experiment(**changes), model=model), device="cpu")
+def test_a_plan_for_another_kind_of_device_is_made_anew():
+    elsewhere = replace(experiments.plan(experiment(), device="cpu"), device="cuda", engine="masked")
+    (record,) = experiments.run_planned(elsewhere, device="cpu", deterministic=True)
+    assert (record.experiment, record.environment["engine"]) == (experiment(), "dense")
+    assert record.environment["deterministic"] is True
+
+
+def seconds_of(runs) -> list[float]:
+    return [plan.seconds for plan in experiments.plan_all(runs, device="cpu")]
 
 
 def test_widths_are_timed_once_and_ways_to_widen_each(monkeypatch):
     timed = []
 
-    def seconds(run, *_, **__):
+    def seconds(plan, data):
+        (run,) = plan.runs
         wsn.build(run.model)
         timed.append(run.model)
         return float(len(timed))
 
-    monkeypatch.setattr(experiments, "seconds_per_run", seconds)
+    monkeypatch.setattr(durations, "seconds_per_run", seconds)
     unreachable = wsn.NonlinearBottleneck(RESNET, width=400)
     models = [*WIDENED, unreachable, RESNET, wsn.NonlinearBottleneck(RESNET, width=4)]
     runs = [replace(experiment(seed=seed), model=model) for seed in (0, 1) for model in models]
-    assert sweeps._estimates(runs, "cpu", False) == [1, 1, 2, 3, 4, 4, 3] * 2
+    assert seconds_of(runs) == [1, 1, 2, 3, 4, 4, 3] * 2
     assert timed == [WIDENED[0], WIDENED[2], WIDENED[3], RESNET]
 
 
@@ -322,7 +346,7 @@ def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations,
     digits = wsn.load_data(wsn.Digits())
     run = experiment(epochs=7)
     run = replace(run, training=replace(run.training, evaluate_every=every, batch_size=100))
-    seconds = experiments.seconds_per_run(run, digits, device="cpu")
+    seconds = durations.seconds_per_run(experiments.plan(run, device="cpu"), digits)
     assert (len(digits.train.labels), len(digits.test.labels)) == (1437, 360)
     assert (trained, evaluated) == ([100, 100, 700], [100])
     assert seconds == pytest.approx(7 * 15 + (evaluations * 360 + 1437) * 0.01)
@@ -332,7 +356,7 @@ def test_what_is_there_is_not_trained_again(tmp_path, monkeypatch):
     store, runs = wsn.Store(tmp_path), [experiment(width=w) for w in (5, 10, 10)]
     assert wsn.run_missing(runs, store=store, progress=False) == 2
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    monkeypatch.setattr(experiments, "run", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(experiments, "run_planned", lambda *_, **__: pytest.fail("trained again"))
     assert wsn.run_missing(runs, store=store, progress=False) == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == stamps
 
@@ -360,7 +384,7 @@ def test_too_long_a_sweep_is_refused_before_it_starts(tmp_path):
 
 
 def test_more_workers_need_a_smaller_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [60.0] * len(runs))
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 60.0)
     runs = [experiment(seed=s) for s in range(7)]
     for workers, minutes in ((1, "7.0"), (2, "3.5"), (11, "1.0")):
         with pytest.raises(wsn.BudgetError, match=f"7 of 7 runs .* about {minutes} minutes here"):
@@ -368,9 +392,9 @@ def test_more_workers_need_a_smaller_budget(tmp_path, monkeypatch):
 
 
 def test_runs_go_to_the_device_asked_for(tmp_path, monkeypatch):
-    run, devices = experiments.run, []
+    run, devices = experiments.run_planned, []
     monkeypatch.setattr(
-        experiments, "run", lambda x, *, device, **_: devices.append(device) or run(x, device=device)
+        experiments, "run_planned", lambda x, *, device, **_: devices.append(device) or run(x, device=device)
     )
     wsn.run_missing([experiment()], store=wsn.Store(tmp_path), device="cpu", progress=False)
     assert devices == ["cpu"]
@@ -484,14 +508,18 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
         alive.add(net)
         raise ValueError("no")
 
-    def run_or_fail(run, **_):
+    def run_or_fail(plan, **_):
         counts.append(len(alive))
-        return fail(run)
+        return fail(plan.runs[0])
 
-    monkeypatch.setattr(experiments, "run", run_or_fail)
+    monkeypatch.setattr(experiments, "run_planned", run_or_fail)
     with pytest.raises(wsn.SweepError, match="3 of 3 runs failed"):
         wsn.run_missing(
-            [experiment(seed=s) for s in range(3)], store=wsn.Store(tmp_path), workers=1, progress=False
+            [experiment(seed=s) for s in range(3)],
+            store=wsn.Store(tmp_path),
+            workers=1,
+            progress=False,
+            fleets=False,
         )
     assert counts == [0, 0, 0]
 
@@ -499,8 +527,8 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
 # -- processes and their devices --
 
 
-def note_place(runs, store, device) -> list:
-    with open(store.path / f"{os.getpid()}.{runs[0].seed}", "w") as file:
+def note_place(plan, store, device) -> list:
+    with open(store.path / f"{os.getpid()}.{plan.runs[0].seed}", "w") as file:
         file.write(device)
     time.sleep(0.05)
     return []
@@ -508,7 +536,8 @@ def note_place(runs, store, device) -> list:
 
 def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "work_on", note_place)
-    work = [((experiment(seed=seed),), 1.0) for seed in range(7)]
+    plan = experiments.plan(experiment(), device="cpu")
+    work = [replace(plan, runs=(experiment(seed=seed),), seconds=1.0) for seed in range(7)]
     seen = []
     with Watch(7, 7.0, seen.append) as watch:
         assert sweeps._in_processes(work, wsn.Store(tmp_path), ["a", "b"], watch) == []
@@ -546,7 +575,7 @@ def machine(monkeypatch):
         for name, fake in cuda.items():
             monkeypatch.setattr(torch.cuda, name, fake)
         monkeypatch.setattr(sweeps, "usable_cpus", lambda cores=cores: cores)
-        monkeypatch.setattr(sweeps, "_estimates", lambda runs, *_: [seconds] * len(runs))
+        monkeypatch.setattr(durations, "seconds_per_run", lambda *_: seconds)
         monkeypatch.setattr(sweeps, "_here", note("here"))
         monkeypatch.setattr(sweeps, "_in_processes", note("processes"))
         work = [experiment(seed=seed) for seed in range(runs)]
@@ -657,24 +686,24 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 
 def test_estimates_are_made_once_for_each_shape(monkeypatch):
     calls = []
-    monkeypatch.setattr(experiments, "seconds_per_run", lambda run, *_, **__: calls.append(run) or 1.0)
+    monkeypatch.setattr(durations, "seconds_per_run", lambda plan, _: calls.append(plan) or 1.0)
     runs = [experiment(width=w, seed=s) for w in (5, 10, 20) for s in range(4)]
-    assert sweeps._estimates(runs, "cpu", False) == [1.0] * 12
+    assert seconds_of(runs) == [1.0] * 12
     assert len(calls) == 3
     rules = [replace(r, model=replace(r.model, allocation=rule)) for r in runs[:1] for rule in RULES[:2]]
-    assert sweeps._estimates(rules, "cpu", False) == [1.0, 1.0]
+    assert seconds_of(rules) == [1.0, 1.0]
     assert len(calls) == 4
 
 
 def test_time_is_that_of_the_weights_and_not_of_the_learning_rate(monkeypatch):
     timed = []
     monkeypatch.setattr(
-        sweeps.experiments, "seconds_per_run", lambda run, *_, **__: timed.append(run) or float(len(timed))
+        durations, "seconds_per_run", lambda plan, _: timed.extend(plan.runs) or float(len(timed))
     )
     narrow, wide = (wsn.StaticSparsity(wsn.MLPSpec(width=w, inputs=64), width=40) for w in (5, 20))
     runs = [replace(experiment(), model=model) for model in (narrow, wide)]
     runs += [replace(r, training=replace(r.training, learning_rate=0.3)) for r in runs]
-    assert sweeps._estimates(runs, "cpu", False) == [1, 2, 1, 2]
+    assert seconds_of(runs) == [1, 2, 1, 2]
     assert timed == runs[:2]
 
 
@@ -721,21 +750,36 @@ def double_by_default():
     torch.set_default_dtype(torch.float32)
 
 
+class Float32(nn.Sequential):
+    """Takes float32 whatever the default is, as its data are."""
+
+    def __init__(self, width):
+        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+    def forward(self, images):
+        return super().forward(images.float())
+
+
 PLAIN = wsn.Experiment(
-    model=wsn.CustomSpec("test_custom.Net", options={"width": 3}),
+    model=wsn.CustomSpec("test_sweeps.Float32", options={"width": 3}),
     data=wsn.Digits(train_size=100),
     training=wsn.Training(epochs=1),
 )
 
 
 def test_a_record_does_not_depend_on_torchs_default_precision(tmp_path, double_by_default):
-    fleet = [experiment(seed=s) for s in range(2)]
+    def made() -> list[wsn.Record]:
+        jointly = replace(
+            experiments.plan(experiment(), device="cpu"), runs=(experiment(), experiment(seed=1))
+        )
+        return [wsn.run(PLAIN), *experiments.run_planned(jointly, device="cpu")]
+
+    found = made()
     with float32():
-        expected = [wsn.run(PLAIN), *experiments.run_fleet(fleet)]
+        expected = made()
     kept, store = wsn.Store(tmp_path / "kept"), wsn.Store(tmp_path / "made")
     kept.save(expected[0])
     wsn.run_missing([PLAIN], store=store, progress=False, workers=1)
-    found = [wsn.run(PLAIN), *experiments.run_fleet(fleet)]
     for one, other in zip([*found, store.load(PLAIN)], [*expected, kept.load(PLAIN)], strict=True):
         assert one.history == other.history
         np.testing.assert_array_equal(one.predictions, other.predictions)

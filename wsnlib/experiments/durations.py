@@ -1,79 +1,134 @@
-"""How long a run would take here, from timing a little of it."""
+"""How long runs would take here, from timing a little of each kind."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
-from wsnlib import specs, training
+from wsnlib import sparse, specs, training
 from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import cpu_threads, float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
-from wsnlib.experiments.networks import build
-from wsnlib.experiments.trainings import is_compiled, with_native_layers
+from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_per_layer
+from wsnlib.experiments.plans import Plan, plan
 from wsnlib.representations import cka_sums
 
 
 @float32()
-def seconds_per_run(experiment: specs.Experiment, data: Dataset, *, device: str = "auto") -> float:
-    """How long a run would take here, from timing up to 12 steps of it on one CPU thread.
+def plan_all(runs: Iterable[specs.Run], *, device: str = "auto", download: bool = False) -> list[Plan]:
+    """A plan of each run with the seconds that it would take here.
+
+    What is alike but for the seed and the learning rate is planned once. Timed once is each network shape
+    with its number of weights, data set and protocol, and each measurement.
+
+    Args:
+        runs: Any; a width that a base cannot reach is taken for the base, as its training will be refused.
+        device: As in [`run`][wsnlib.experiments.runs.run].
+        download: Whether missing data sets may be fetched.
+    """
+    seconds: dict[str, float] = {}
+    known: dict[str, Plan] = {}
+    data: dict[specs.DataSpec, Dataset] = {}
+    plans = []
+    for run in runs:
+        if not isinstance(run, specs.Experiment):
+            key = specs.spec_key(timed_alike(run))
+            if key not in seconds:
+                seconds[key] = seconds_per_measurement(run, device=device, download=download)
+            plans.append(replace(plan(run, device=device), seconds=seconds[key]))
+            continue
+        alike = replace(run, seed=0, training=replace(run.training, learning_rate=1.0))
+        if (same := specs.spec_key(alike)) not in known:
+            if run.data not in data:
+                data[run.data] = load_data(run.data, download=download)
+            known[same] = plan(run, device=device, data=data[run.data])
+            key = specs.spec_key(replace(alike, model=timed_as(run.model)))
+            if isinstance(run.model, specs.StaticSparsity) and is_reachable(run.model):
+                key += f" {sum(weights_per_layer(run.model).values())}"
+            if key not in seconds:
+                seconds[key] = _seconds_or_none(known[same], data[run.data])
+            known[same] = replace(known[same], seconds=seconds[key])
+        plans.append(replace(known[same], runs=(run,)))
+    return plans
+
+
+def _seconds_or_none(plan: Plan, data: Dataset) -> float:
+    (run,) = plan.trainings
+    if not is_reachable(run.model):
+        plan = replace(plan, runs=(replace(run, model=timed_as(run.model)),))
+    try:
+        return seconds_per_run(plan, data)
+    except torch.OutOfMemoryError:  # as the run will, which then says what fits
+        return 0.0
+
+
+def seconds_per_run(plan: Plan, data: Dataset) -> float:
+    """How long the training of a plan would take here, from timing some steps of it on one CPU thread.
 
     The timing itself takes about a second: fewer steps of a network whose steps are slow.
     """
-    target = resolve_device(device)
-    batch = experiment.training.batch_size
-    protocol = replace(experiment.training, epochs=1, augmentation=None, report="last")
-    if is_compiled(experiment, model := build(experiment.model), data, target):
-        return _compiled_seconds(experiment.training, model, data)
+    (run,) = plan.trainings
+    with cpu_threads(1):
+        per_step, per_image = (_compiled if plan.engine == "compiled" else _in_torch)(plan, run, data)
+    protocol = run.training
+    steps = protocol.epochs * -(-len(data.train.labels) // protocol.batch_size)
+    evaluated = len(data.test.labels) + len(data.validation.labels)
+    evaluations = -(-protocol.epochs // protocol.evaluate_every)
+    return steps * per_step + (evaluations * evaluated + len(data.train.labels)) * per_image
+
+
+def _in_torch(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, float]:
+    """Seconds of a step and of evaluating an image, from up to 12 steps."""
+    target, batch = resolve_device(plan.device), run.training.batch_size
     data = data.to(target)  # all of it, so that the memory used is that of a run
+    model = build(run.model)
+    if plan.sparse_layers:
+        sparse.to_sparse(model, layers=plan.sparse_layers)
+    model = model.to(target)
 
     def seconds(steps: int) -> float:
-        index = torch.arange(steps * batch) % len(data.train.labels)
-        sample = replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]))
+        sample = _excerpt(data, steps * batch)
         start = time.perf_counter()
-        training.train(model, replace(sample, test=sample.train.take(index[:1])), protocol, seed=0)
+        training.train(model, sample, _one_epoch(run.training), seed=0)
         return time.perf_counter() - start
 
-    with cpu_threads(1):
-        model = with_native_layers(model.to(target), data, protocol)
-        seconds(1)
-        steps = int(min(12, max(2, 0.3 / seconds(1))))
-        per_step = seconds(steps) / steps
-        few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
+    seconds(1)
+    steps = int(min(12, max(2, 0.3 / seconds(1))))
+    per_step = seconds(steps) / steps
+    few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
+    start = time.perf_counter()
+    training.evaluate(model, data, data.test.take(torch.arange(few)))
+    return per_step, (time.perf_counter() - start) / few
+
+
+def _compiled(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, float]:
+    """The same of compiled code, from 200 steps, of which an evaluation of as many images takes no more."""
+    model, batch = build(run.model), run.training.batch_size
+
+    def seconds(steps: int) -> float:
+        sample = _excerpt(data, steps * batch)
         start = time.perf_counter()
-        training.evaluate(model, data, data.test.take(torch.arange(few)))
-        per_image = (time.perf_counter() - start) / few
-    steps_per_epoch = -(-len(data.train.labels) // batch)
-    evaluated = len(data.test.labels) + len(data.validation.labels)
-    evaluations = -(-experiment.training.epochs // experiment.training.evaluate_every)
-    return (
-        experiment.training.epochs * per_step * steps_per_epoch
-        + (evaluations * evaluated + len(data.train.labels)) * per_image
-    )
-
-
-def _compiled_seconds(protocol: specs.Training, model: nn.Module, data: Dataset) -> float:
-    """Of a run that compiled code trains, from timing 200 batches of it."""
-
-    def seconds(batches: int) -> float:
-        index = torch.arange(batches * protocol.batch_size) % len(data.train.labels)
-        train, one = data.train.take(index), data.train.take(index[:1])
-        sample = replace(data, train=train, validation=data.validation.take(index[:0]), test=one)
-        once = replace(protocol, epochs=1, augmentation=None, report="last")
-        start = time.perf_counter()
-        training.train_fleet([model], sample, [once], seeds=[0], compiled=True)
+        training.train_fleet([model], sample, [_one_epoch(run.training)], seeds=[0], compiled=True)
         return time.perf_counter() - start
 
-    with cpu_threads(1):
-        seconds(1)
-        per_image = (seconds(201) - seconds(1)) / 200 / protocol.batch_size
-    evaluations = -(-protocol.epochs // protocol.evaluate_every)
-    evaluated = evaluations * (len(data.test.labels) + len(data.validation.labels)) + len(data.train.labels)
-    return per_image * (protocol.epochs * len(data.train.labels) + evaluated)
+    seconds(1)
+    per_step = (seconds(201) - seconds(1)) / 200
+    return per_step, per_step / batch
+
+
+def _one_epoch(protocol: specs.Training) -> specs.Training:
+    return replace(protocol, epochs=1, augmentation=None, report="last")
+
+
+def _excerpt(data: Dataset, images: int) -> Dataset:
+    """So many training images, with repetitions, and one to evaluate."""
+    index = torch.arange(images) % len(data.train.labels)
+    train = data.train.take(index)
+    return replace(data, train=train, validation=data.validation.take(index[:0]), test=train.take(index[:1]))
 
 
 def timed_alike(spec: specs.Measurement) -> specs.Measurement:
@@ -87,7 +142,6 @@ def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     return replace(spec, seed=0)
 
 
-@float32()
 def seconds_per_measurement(
     spec: specs.Measurement, *, device: str = "auto", download: bool = False
 ) -> float:
@@ -98,7 +152,7 @@ def seconds_per_measurement(
         return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
     if isinstance(spec, specs.ComponentProjections):  # some seconds beside the training
         data, *_ = measured_data(spec, spec.experiment, download=download)
-        return seconds_per_run(spec.experiment, data, device=device)
+        return seconds_per_run(plan(spec.experiment, device=device, data=data), data)
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         load_data(spec.data, download=download)
         return 0.1
@@ -127,4 +181,4 @@ def _seconds_per_network(
         cka_sums(model, images, batch_size=len(images), passes=1, prepare=data.to(images.device).normalise)
         per_batch = time.perf_counter() - start
     batches = matrices * spec.passes * math.ceil(len(data.test.labels) / spec.batch_size)
-    return seconds_per_run(run, data, device=device) + batches * per_batch
+    return seconds_per_run(plan(run, device=device, data=data), data) + batches * per_batch

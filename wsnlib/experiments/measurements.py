@@ -15,6 +15,7 @@ from wsnlib import kernels, layers, masks, specs
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.experiments.machine import cpu_threads, environment
 from wsnlib.experiments.networks import build, check_fit
+from wsnlib.experiments.plans import plan
 from wsnlib.experiments.trainings import checkpoint_in, trained
 from wsnlib.representations import layer_names
 from wsnlib.store import Record
@@ -54,18 +55,19 @@ def measure_layers(
     """Train, on the images to be measured as test set, and measure the last weights."""
     start = time.perf_counter()
     trainings = spec.experiments if isinstance(spec, specs.NetworkSimilarity) else (spec.experiment,)
-    found = [measured_data(spec, run, download=download) for run in trainings]
-    data, (_, images, examples) = [d.to(device) for d, *_ in found], found[0]
+    parts = [measured_data(spec, run, download=download) for run in trainings]
+    data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)
     if isinstance(spec, specs.ComponentProjections):  # a name that is wrong is told before the training
         layer_names(build(spec.experiment.model), images, layers=spec.layers, prepare=data[0].normalise)
+    plans = [plan(run, device=str(device), data=d) for run, d in zip(trainings, data, strict=True)]
     networks, outcomes = [], []
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
     with cpu_threads(threads):
-        for number, (run, d) in enumerate(zip(trainings, data, strict=True)):
+        for number, (each, run, d) in enumerate(zip(plans, trainings, data, strict=True)):
             checkpoint = None if file is None else checkpoint_in(file(number), run, device)
-            model, outcome = trained(run, d, device, deterministic=False, checkpoint=checkpoint)
+            [(model, outcome)] = trained(each, d, device, deterministic=False, checkpoint=checkpoint)
             networks.append(model)
             outcomes.append(outcome)
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
@@ -79,7 +81,8 @@ def measure_layers(
             columns["test_accuracy"] = [o.history["test_accuracy"][-1] for o in outcomes]
             columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
     names["num_weights"] = [masks.num_weights(model) for model in networks]
-    made = {"threads": threads, "seconds": round(time.perf_counter() - start, 2)}
+    made = {"engines": [each.engine for each in plans], "threads": threads}
+    made["seconds"] = round(time.perf_counter() - start, 2)
     return Record(
         experiment=spec,
         status=status,

@@ -12,7 +12,6 @@ from torch import nn
 
 from wsnlib import custom, masks, models, specs, widening
 from wsnlib.data import Dataset
-from wsnlib.experiments.machine import float32
 
 
 def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
@@ -213,7 +212,6 @@ def is_reachable(spec: specs.ModelSpec) -> bool:
     return True
 
 
-@float32()
 def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
     """Raise ValueError if the network's inputs or outputs are not those of the data."""
     spec = experiment.model

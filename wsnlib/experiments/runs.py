@@ -1,13 +1,17 @@
-"""One run of any kind, and its record."""
+"""Runs of any kind, and their records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from wsnlib import specs
+from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
-from wsnlib.experiments.trainings import run_training
+from wsnlib.experiments.plans import Plan, plan
+from wsnlib.experiments.trainings import run_trainings
 from wsnlib.store import Record
 from wsnlib.training import StateFile
 
@@ -40,18 +44,60 @@ def run(
         torch.OutOfMemoryError: If the GPU's memory does not suffice; the message says for which batch
             size it does.
     """
-    if isinstance(experiment, specs.ExampleLabels | specs.ExampleImages):
-        return read_examples(experiment, download=download)
-    if isinstance(experiment, specs.NetworkMeasurement):
-        where = resolve_device(device)
-        return measure_layers(experiment, where, threads=threads, download=download, file=file)
-    if isinstance(experiment, specs.KernelDistances | specs.KernelSimulation):
-        return measure_kernels(experiment, download=download)
-    return run_training(
-        experiment,
-        resolve_device(device),
+    data = load_data(experiment.data, download=download) if isinstance(experiment, specs.Experiment) else None
+    (record,) = run_planned(
+        plan(experiment, device=device, data=data),
+        device=device,
         threads=threads,
         download=download,
         deterministic=deterministic,
-        file=None if file is None else file(0),
+        data=data,
+        file=file,
     )
+    return record
+
+
+@float32()
+def run_planned(
+    plan: Plan,
+    *,
+    device: str,
+    threads: int = 1,
+    download: bool = False,
+    deterministic: bool = False,
+    data: Dataset | None = None,
+    file: Callable[[int], StateFile] | None = None,
+) -> list[Record]:
+    """The records of a plan's runs.
+
+    Args:
+        plan: Of one run, or of several that are trained jointly.
+        device: Where; one of the kind that the plan is for, else each run is planned anew for it, as on a
+            cluster whose workers differ.
+        threads, download, deterministic, file: As in [`run`][wsnlib.experiments.runs.run]; runs that are
+            trained jointly keep no state.
+        data: The data set of trainings, if it is there already.
+    """
+    one, target = plan.runs[0], resolve_device(device)
+    if isinstance(one, specs.ExampleLabels | specs.ExampleImages):
+        return [read_examples(one, download=download)]
+    if isinstance(one, specs.KernelDistances | specs.KernelSimulation):
+        return [measure_kernels(one, download=download)]
+    if isinstance(one, specs.NetworkMeasurement):
+        return [measure_layers(one, target, threads=threads, download=download, file=file)]
+    if len(plan.runs) > 1:
+        file = None
+    if target.type != torch.device(plan.device).type:
+        return [
+            run(
+                each,
+                device=device,
+                threads=threads,
+                download=download,
+                deterministic=deterministic,
+                file=file,
+            )
+            for each in plan.runs
+        ]
+    state = None if file is None else file(0)
+    return run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=state)

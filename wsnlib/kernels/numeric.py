@@ -234,7 +234,7 @@ class KernelDistance:
     """E (Θ − Θ^∞)² in two parts, each (pairs, P) or, for one pair or one density, without that axis.
 
     Args:
-        squared_bias: (E Θ − Θ^∞)²; with `method="sampling"` the squared standard error of E Θ is in it, too.
+        squared_bias: (E Θ − Θ^∞)².
         variance: Var Θ.
     """
 
@@ -254,10 +254,6 @@ def kernel_distance(
     width: ArrayLike,
     density: ArrayLike,
     scaled_by: ArrayLike | None = None,
-    method: Literal["quadrature", "enumeration", "sampling"] = "quadrature",
-    directions: int = 64,
-    num_masks: int = 10_000,
-    seed: int = 0,
 ) -> KernelDistance:
     """Mean-square distance between the GP kernels of a sparse finite and of the infinite dense network,
 
@@ -269,8 +265,6 @@ def kernel_distance(
         density: Of the first layer, p in (0, 1].
         scaled_by: Density q in (0, 1] that the variance 1/q of the weights is read from, by default
             p itself; the kernel is then p/q times that of Theorem 1.
-        method, directions, num_masks, seed: As in
-            [`masked_kernels`][wsnlib.kernels.numeric.masked_kernels].
 
     References:
         G21, Theorem 1, eqs. (1) and (10).
@@ -284,9 +278,7 @@ def kernel_distance(
     n = np.asarray(width, dtype=float)
     if not np.all(n >= 1):
         raise ValueError(f"width is {width!r}; at least 1 is allowed")
-    estimates = masked_kernels(
-        x, y, density=density, method=method, directions=directions, num_masks=num_masks, seed=seed
-    )
+    estimates = masked_kernels(x, y, density=density)
     d = np.shape(x)[-1]
     dense = np.atleast_1d(arc_cosine(x, y, order=1))[:, None]
     ratio = 1.0 if scaled_by is None else densities(density) / densities(scaled_by)

@@ -59,7 +59,6 @@ def simulate_kernels(
     distribution: Literal["normal", "uniform"] = "normal",
     scaled_by: Sequence[float] | None = None,
     exact_count: bool = False,
-    rescaled_tangent: bool = True,
 ) -> tuple[Array, Array]:
     """GP kernel and NTK of random sparse ReLU networks with one output, one row for each network.
 
@@ -76,11 +75,10 @@ def simulate_kernels(
         scaled_by: Densities used in the variance in place of `density`, one for each hidden layer.
         exact_count: Keep exactly `round(density · size)` weights, as networks that are trained do,
             in place of each with its probability, as Theorem 1 does.
-        rescaled_tangent: Divide each sparse layer's part of the NTK by its density, which is the
-            learning rate at which sparse and dense layers move alike; False is the plain ∇f·∇f.
 
     Returns:
-        GP kernels ∇ᵥf·∇ᵥf and NTKs, each (num_networks, pairs).
+        GP kernels ∇ᵥf·∇ᵥf and NTKs, each (num_networks, pairs). Each sparse layer's part of the NTK is
+        divided by its density, which is the learning rate at which sparse and dense layers move alike.
 
     Examples:
         >>> x, y = np.eye(2, 5)
@@ -113,12 +111,11 @@ def simulate_kernels(
         return values * mask / np.sqrt(variance), mask
 
     gaussian, tangent = np.empty((2, num_networks, len(x)))
-    rates = 1 / p if rescaled_tangent else np.ones(len(p))
     for k in range(num_networks):
         layers = []
         for width, fan_in, one, other in zip(widths, [x.shape[1], *widths], p, variances, strict=False):
             layers.append(weight((width, fan_in), float(one), float(other)))
-        gaussian[k], tangent[k] = network_kernels(x, y, layers=layers, output=draw(widths[-1]), rates=rates)
+        gaussian[k], tangent[k] = network_kernels(x, y, layers=layers, output=draw(widths[-1]), rates=1 / p)
     return gaussian, tangent
 
 

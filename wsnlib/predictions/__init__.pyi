@@ -28,7 +28,6 @@ from .matching import matched_networks as matched_networks
 from .matching import matched_pairs as matched_pairs
 from .populations import Population as Population
 from .populations import class_accuracy as class_accuracy
-from .populations import example_accuracy as example_accuracy
 from .populations import simulate_population as simulate_population
 from .power import class_test_power as class_test_power
 from .power import dispersion_power as dispersion_power

@@ -7,11 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
-
-from wsnlib.predictions import inference
+from scipy import special
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
@@ -186,37 +183,6 @@ def class_accuracy(population: Population) -> Array:
     starts = np.cumsum(sizes) - sizes
     right = np.add.reduceat(population.correct[:, order], starts, axis=1, dtype=np.int64)
     return np.asarray(right / sizes)
-
-
-def example_accuracy(
-    population: Population, *, confidence: float = 0.95, simultaneous: bool = True
-) -> pd.DataFrame:
-    """Accuracy of each example over the networks, with the exact interval of Clopper and Pearson.
-
-    Args:
-        population: Whose accuracy.
-        confidence: Probability that the interval covers the accuracy of the architecture, at least.
-        simultaneous: Whether that holds of all examples together (Šidák), or of each alone.
-
-    Returns:
-        One row an example: `label`, `accuracy`, `low`, `high`.
-
-    References:
-        N21, Figure 7. Clopper and Pearson, *The use of confidence or fiducial limits* (1934).
-
-    Examples:
-        >>> p = Population(np.zeros((20, 2), int), labels=[0, 1], num_classes=2)
-        >>> example_accuracy(p, simultaneous=False).round(3).to_numpy().tolist()
-        [[0.0, 1.0, 0.832, 1.0], [1.0, 0.0, 0.0, 0.168]]
-    """
-    right, networks = population.counts, len(population)
-    each = inference.sidak_confidence(confidence, population.num_examples if simultaneous else 1)
-    tail = (1 - each) / 2
-    low = np.where(right > 0, stats.beta.ppf(tail, np.maximum(right, 1), networks - right + 1), 0.0)
-    high = np.where(right < networks, stats.beta.isf(tail, right + 1, np.maximum(networks - right, 1)), 1.0)
-    return pd.DataFrame(
-        {"label": population.labels, "accuracy": population.accuracy, "low": low, "high": high}
-    )
 
 
 def simulate_population(

@@ -7,7 +7,7 @@ loads into the other, and an optimiser goes on across the change.
 
 from wsnlib.sparse.convert import to_dense, to_sparse
 from wsnlib.sparse.convolution import SparseConv2d
-from wsnlib.sparse.costs import LayerCost, choose_sparse, estimated_costs, layer_costs, take
+from wsnlib.sparse.costs import LayerCost, estimated_costs
 from wsnlib.sparse.layers import SparseLayer, SparseLinear
 
 __all__ = [
@@ -15,10 +15,7 @@ __all__ = [
     "SparseConv2d",
     "SparseLayer",
     "SparseLinear",
-    "choose_sparse",
     "estimated_costs",
-    "layer_costs",
-    "take",
     "to_dense",
     "to_sparse",
 ]

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from wsnlib import specs
 from wsnlib.addresses import import_beside
+from wsnlib.experiments import Plan
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.watching import Watch
-from wsnlib.sweeps.work import SweepError, Work, forget_stdin, work_on
+from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -100,7 +101,7 @@ def places_of(client: Client, resources: Mapping[str, float] | None) -> int:
 
 
 def on_cluster(
-    work: Sequence[Work],
+    work: Sequence[Plan],
     store: Store,
     client: Client,
     device: str,
@@ -110,50 +111,48 @@ def on_cluster(
 ) -> list[Failure]:
     """Hand the work to a cluster, some at a time, and wait for all of it."""
     left, expected, failures = iter(work), versions(), list[Failure]()
-    under_way: dict[Future[Any], Work] = {}
+    under_way: dict[Future[Any], Plan] = {}
 
     def submit(count: int) -> list[Future[Any]]:
         new = {
             client.submit(
                 _work_here,
-                runs,
+                plan,
                 store,
                 device,
                 expected,
                 os.getcwd(),
-                key=f"wsn-{specs.spec_key(runs[0])}-{uuid.uuid4().hex[:8]}",
+                key=f"wsn-{specs.spec_key(plan.runs[0])}-{uuid.uuid4().hex[:8]}",
                 resources=dict(resources or {}) or None,
                 pure=False,
-            ): (runs, seconds)
-            for runs, seconds in islice(left, count)
+            ): plan
+            for plan in islice(left, count)
         }
         under_way.update(new)
-        watch.started(runs for runs, _ in new.values())
+        watch.started(new.values())
         return list(new)
 
     try:
         for batch in _as_they_end(submit, client):
             first = not failures and not watch.any_done
             for future, found in batch:
-                runs, seconds = under_way.pop(future)
-                failures += (bad := _failures(runs, found, store))
-                watch.ended(runs, seconds, bad)
+                plan = under_way.pop(future)
+                failures += (bad := _failures(plan, found, store))
+                watch.ended(plan, bad)
                 if first and not bad:
-                    _check_shared(runs[0], store)
+                    _check_shared(plan.runs[0], store)
                     first = False
     finally:
         client.cancel(list(under_way))
     return failures
 
 
-def _work_here(
-    runs: tuple[specs.Run, ...], store: Store, device: str, expected: dict[str, str], beside: str
-) -> list[Failure]:
+def _work_here(plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str) -> list[Failure]:
     if (found := versions()) != expected:  # of a worker that came later
         raise VersionError(f"a worker has {found!r}; {expected!r} is allowed")
     import_beside(beside)
     with _ONE_AT_A_TIME:
-        return work_on(runs, store, device)
+        return work_on(plan, store, device)
 
 
 def _as_they_end(
@@ -174,12 +173,12 @@ def _as_they_end(
         ended.update(submit(len(futures)))
 
 
-def _failures(runs: tuple[specs.Run, ...], found: Any, store: Store) -> list[Failure]:
+def _failures(plan: Plan, found: Any, store: Store) -> list[Failure]:
     from distributed import KilledWorker
 
     if isinstance(found, KilledWorker):
         text = f"KilledWorker: {found}"
-        failures = [Failure(experiment=run, error=text, traceback=text) for run in runs]
+        failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
         for failure in failures:  # the worker no longer can
             store.note_failure(failure)
         return failures

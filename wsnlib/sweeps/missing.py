@@ -10,20 +10,19 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
 from wsnlib import experiments, specs
 from wsnlib.addresses import import_beside
-from wsnlib.data import load_data, usable_cpus
+from wsnlib.data import usable_cpus
 from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
 from wsnlib.sweeps.watching import Bar, Progress, Watch
-from wsnlib.sweeps.work import SweepError, Work, forget_stdin, work_on
+from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,19 +32,6 @@ MOST_PER_GPU = 4
 
 PROCESS_BYTES = 2**30
 """Memory of a GPU set aside for each process beside its tensors: context, kernels, workspaces."""
-
-
-MOST_IN_FLEET = 16
-"""Networks that are trained at once in one process at most."""
-
-FLEET_VALUES = 2**19
-"""Hidden units of a whole batch of a fleet at most: more leave the processor's cache."""
-
-LONGEST_FLEET = 900.0
-"""Seconds that a fleet would take one by one at most: what is stopped loses no more than that."""
-
-SHORTEST_IN_FLEET = 2.0
-"""Seconds of a run below which it trains alone: what a fleet saves is little then."""
 
 
 class BudgetError(RuntimeError):
@@ -77,12 +63,13 @@ def run_missing(
     the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
     turns, which still fills the gaps that a small network leaves.
 
-    On a CPU, masked layers are native where that is estimated to pay, and fully connected networks of one
-    shape that would take 2 seconds or more are trained as fleets of up to `MOST_IN_FLEET`, those with the
-    same seed together (`wsn.training.train_fleet`). Each has its own record, the one of training alone;
-    without numba it differs in rounding, which then depends on how many were together. Other networks
-    train side by side in processes of one thread, which `benchmarks/resnet_fleets.py` finds faster than one
-    batched program.
+    Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
+    record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
+    connected networks of one shape that would take 2 seconds or more are trained jointly, up to 16 at once,
+    those with the same seed together (`wsn.training.train_fleet`). Each has its own record, the one of
+    training alone; where compiled code does not pay it differs in rounding, which then depends on how many
+    were together. Other networks train side by side in processes of one thread, which
+    `benchmarks/resnet_fleets.py` finds faster than one batched program.
 
     Args:
         runs: Trainings and measurements; equal ones are run once.
@@ -134,31 +121,32 @@ def run_missing(
     store.check_writable()
     places: list[str] = []
     if executor is None:
-        seconds, places, at_once = _places(missing, device, workers, download)
+        plans, places, at_once = _places(missing, device, workers, download)
     else:
         at_once = places_of(executor, resources)
         needs = dict(resources or {}) or None
-        estimates = executor.submit(
-            _estimates_there, os.getcwd(), missing, device, download, resources=needs, pure=False
+        there = executor.submit(
+            _plans_there, os.getcwd(), missing, device, download, resources=needs, pure=False
         )
-        seconds = estimates.result()
-    minutes = sum(seconds) / at_once / 60
+        plans = there.result()
+    seconds = sum(plan.seconds for plan in plans)
+    minutes = seconds / at_once / 60
     if budget_minutes is not None and minutes > budget_minutes:
         raise BudgetError(
             f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
             f"{minutes:.1f} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
             "chapter with a smaller profile"
         )
-    together = fleets and (places[0] == "cpu" if places else device == "cpu")
-    work = _fleets(missing, seconds, workers=at_once, together=together)
+    if fleets and (executor is None or device == "cpu"):
+        plans = experiments.planned_jointly(plans, workers=at_once)
     show = progress if callable(progress) else Bar() if progress else _silent
-    with Watch(len(missing), sum(seconds), show) as watch:
+    with Watch(len(missing), seconds, show) as watch:
         if executor is not None:
-            failures = on_cluster(work, store, executor, device, watch, resources=resources)
+            failures = on_cluster(plans, store, executor, device, watch, resources=resources)
         elif len(places) == 1:
-            failures = _here(work, store, places[0], watch)
+            failures = _here(plans, store, places[0], watch)
         else:
-            failures = _in_processes(work, store, places, watch)
+            failures = _in_processes(plans, store, places, watch)
     if failures:
         raise SweepError(
             f"{len(failures)} of {len(missing)} runs failed, the others are stored; the first is "
@@ -186,45 +174,22 @@ def _set_damaged_aside(runs: Mapping[str, specs.Run], store: Store) -> set[str]:
 
 def _places(
     runs: Sequence[specs.Run], device: str, workers: int | None, download: bool
-) -> tuple[list[float], list[str], int]:
-    """Seconds of each run, the device of each process, and how many runs at once are counted on."""
+) -> tuple[list[experiments.Plan], list[str], int]:
+    """A plan of each run, the device of each process, and how many runs at once are counted on."""
     devices = _devices(device)
     on_gpu = devices[0].startswith("cuda")
     if on_gpu:
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(devices[0])
-    seconds = _estimates(runs, devices[0], download)
+    plans = experiments.plan_all(runs, device=devices[0], download=download)
     if workers is None:
-        pays = math.ceil(sum(seconds) / 20)  # starting a process costs some seconds
+        pays = math.ceil(sum(plan.seconds for plan in plans) / 20)  # starting a process costs some seconds
         workers = max(1, min(usable_cpus(), pays))
         if on_gpu:
             workers = min(workers, _trainings_on(devices))
     workers = min(workers, len(runs))
     places = [devices[i % len(devices)] for i in range(workers)]
-    return seconds, places, len(set(places)) if on_gpu else workers  # sharing a GPU is not counted on
-
-
-def _fleets(
-    runs: Sequence[specs.Run], seconds: Sequence[float], *, workers: int, together: bool
-) -> list[Work]:
-    """The runs in their order, those together that are trained at once, with work left for every process."""
-    groups: dict[str, list[tuple[specs.Run, float]]] = {}
-    for run, estimated in zip(runs, seconds, strict=True):
-        pays = together and estimated >= SHORTEST_IN_FLEET
-        key = experiments.fleet_key(run) if pays else None
-        groups.setdefault(key or specs.spec_key(run), []).append((run, estimated))
-    work: list[Work] = []
-    for group in groups.values():
-        most = math.ceil(len(group) / workers)
-        if len(group) > 1:  # those of one seed side by side: they see the same images, prepared once
-            group.sort(key=lambda each: cast(specs.Experiment, each[0]).seed)
-            values = experiments.hidden_values(cast(specs.Experiment, group[0][0]))
-            limits = (MOST_IN_FLEET, FLEET_VALUES // values, int(LONGEST_FLEET // group[0][1]))
-            most = max(1, min(most, *limits))
-        for start in range(0, len(group), most):
-            part = group[start : start + most]
-            work.append((tuple(run for run, _ in part), sum(each for _, each in part)))
-    return work
+    return plans, places, len(set(places)) if on_gpu else workers  # sharing a GPU is not counted on
 
 
 def _devices(device: str) -> list[str]:
@@ -241,69 +206,45 @@ def _trainings_on(gpus: Sequence[str]) -> int:
     return len(gpus) * max(1, min(MOST_PER_GPU, least // needed))
 
 
-def _estimates(runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
-    """Seconds per run, timed once for each network shape with its number of weights, data set and protocol
-    but for the learning rate, or for each measurement."""
-    timed: dict[str, float] = {}
-    seconds = []
-    for run in runs:
-        if not isinstance(run, specs.Experiment):
-            key = specs.spec_key(experiments.timed_alike(run))
-            if key not in timed:
-                timed[key] = experiments.seconds_per_measurement(run, device=device, download=download)
-            seconds.append(timed[key])
-            continue
-        alike = replace(run, model=experiments.timed_as(run.model), seed=0)
-        key = specs.spec_key(replace(alike, training=replace(run.training, learning_rate=1.0)))
-        if isinstance(run.model, specs.StaticSparsity) and experiments.is_reachable(run.model):
-            key += f" {sum(experiments.weights_per_layer(run.model).values())}"
-        if key not in timed:
-            data = load_data(run.data, download=download)
-            experiments.check_fit(run, data)
-            sample = run if experiments.is_reachable(run.model) else alike
-            try:
-                timed[key] = experiments.seconds_per_run(sample, data, device=device)
-            except torch.OutOfMemoryError:  # as the run will, which then says what fits
-                timed[key] = 0.0
-        seconds.append(timed[key])
-    return seconds
-
-
-def _estimates_there(beside: str, runs: Sequence[specs.Run], device: str, download: bool) -> list[float]:
+def _plans_there(
+    beside: str, runs: Sequence[specs.Run], device: str, download: bool
+) -> list[experiments.Plan]:
     import_beside(beside)
-    return _estimates(runs, device, download)
+    return experiments.plan_all(runs, device=device, download=download)
 
 
-def _here(work: Sequence[Work], store: Store, device: str, watch: Watch) -> list[Failure]:
+def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Watch) -> list[Failure]:
     failures: list[Failure] = []
-    for runs, seconds in work:
-        watch.started([runs])
-        failures += (bad := work_on(runs, store, device))
-        watch.ended(runs, seconds, bad)
+    for plan in work:
+        watch.started([plan])
+        failures += (bad := work_on(plan, store, device))
+        watch.ended(plan, bad)
     return failures
 
 
-def _in_processes(work: Sequence[Work], store: Store, places: Sequence[str], watch: Watch) -> list[Failure]:
+def _in_processes(
+    work: Sequence[experiments.Plan], store: Store, places: Sequence[str], watch: Watch
+) -> list[Failure]:
     """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: list[Failure] = []
     forget_stdin()
     context = multiprocessing.get_context("spawn")
     processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
     left = iter(work)
-    under_way: dict[Future[list[Failure]], tuple[int, tuple[specs.Run, ...], float]] = {}
+    under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
 
     def start(place: int) -> None:
-        for runs, seconds in islice(left, 1):
-            future = processes[place].submit(work_on, runs, store, places[place])
-            under_way[future] = (place, runs, seconds)
-            watch.started([runs])
+        for plan in islice(left, 1):
+            future = processes[place].submit(work_on, plan, store, places[place])
+            under_way[future] = (place, plan)
+            watch.started([plan])
 
     try:
         for place in range(len(places)):
             start(place)
         while under_way:
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                place, runs, seconds = under_way.pop(future)
+                place, plan = under_way.pop(future)
                 try:
                     failures += (bad := future.result())
                 except BrokenProcessPool as error:
@@ -312,7 +253,7 @@ def _in_processes(work: Sequence[Work], store: Store, places: Sequence[str], wat
                         'go on; in a script below `if __name__ == "__main__":`, which processes need'
                     ) from error
                 start(place)
-                watch.ended(runs, seconds, bad)
+                watch.ended(plan, bad)
     finally:
         for process in processes:  # runs under way are still finished and stored
             process.shutdown(wait=False)

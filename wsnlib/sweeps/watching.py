@@ -12,6 +12,7 @@ from typing import Self
 from tqdm import tqdm
 
 from wsnlib import specs
+from wsnlib.experiments import Plan
 from wsnlib.store import Failure
 
 
@@ -48,7 +49,7 @@ class Watch:
         self._total, self._seconds, self._show = total, seconds, show
         self._done, self._ended = 0, 0.0
         self._failures: list[Failure] = []
-        self._under_way: dict[tuple[specs.Run, ...], None] = {}
+        self._under_way: dict[Plan, None] = {}
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
@@ -66,16 +67,16 @@ class Watch:
         """Whether a record was made."""
         return self._done > 0
 
-    def started(self, work: Iterable[tuple[specs.Run, ...]]) -> None:
-        """Runs that go together, for each piece of work."""
+    def started(self, work: Iterable[Plan]) -> None:
+        """What was handed out."""
         self._under_way.update(dict.fromkeys(work))
         self._tell()
 
-    def ended(self, runs: tuple[specs.Run, ...], seconds: float, failures: Sequence[Failure]) -> None:
-        """They took the estimated seconds, in one way or another."""
-        self._under_way.pop(runs, None)
-        self._done += len(runs) - len(failures)
-        self._ended += seconds
+    def ended(self, plan: Plan, failures: Sequence[Failure]) -> None:
+        """It took the estimated seconds, in one way or another."""
+        self._under_way.pop(plan, None)
+        self._done += len(plan.runs) - len(failures)
+        self._ended += plan.seconds
         self._failures += failures
         self._tell()
 
@@ -85,7 +86,7 @@ class Watch:
                 total=self._total,
                 done=self._done,
                 failures=tuple(self._failures),
-                under_way=tuple(run for runs in self._under_way for run in runs),
+                under_way=tuple(run for plan in self._under_way for run in plan.runs),
                 share=min(1.0, self._ended / self._seconds) if self._seconds else 0.0,
                 seconds=time.monotonic() - self._start,
             )

@@ -1,4 +1,4 @@
-"""Work of a sweep in the process that does it: one run or a fleet, from specs to stored records."""
+"""Work of a sweep in the process that does it: from a plan to stored records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 
 from wsnlib import experiments, specs
 from wsnlib.store import CheckpointFile, Failure, Store, StoreError
-
-Work = tuple[tuple[specs.Run, ...], float]
-"""Runs that are trained at once, most often one, and the seconds that they are estimated to take."""
 
 
 class SweepError(RuntimeError):
@@ -38,22 +36,18 @@ def forget_stdin() -> None:
         del main.__file__
 
 
-def work_on(runs: tuple[specs.Run, ...], store: Store, device: str) -> list[Failure]:
-    """Make and store the records of runs; one that raises is noted in the store and returned.
+def work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]:
+    """Make and store the records of a plan's runs; one that raises is noted in the store and returned.
 
     A run that another process made meanwhile is not made again.
 
     Raises:
         StoreError: If the store cannot be written: no other run could be kept either.
     """
-    runs = tuple(run for run in runs if not store.has_made(run))
+    runs = tuple(run for run in plan.runs if not store.has_made(run))
     try:
-        if len(runs) == 1:
-            _run(runs[0], store, device)
-        elif runs:
-            trainings = [run for run in runs if isinstance(run, specs.Experiment)]
-            for record in experiments.run_fleet(trainings):
-                store.save(record)
+        if runs:
+            _make(replace(plan, runs=runs), store, device)
     except StoreError:
         raise
     except Exception as error:  # one run of a hundred may fail; the others go on
@@ -68,14 +62,15 @@ def work_on(runs: tuple[specs.Run, ...], store: Store, device: str) -> list[Fail
     return []
 
 
-def _run(run: specs.Run, store: Store, device: str) -> None:
+def _make(plan: experiments.Plan, store: Store, device: str) -> None:
     files: list[CheckpointFile] = []
 
     def file(part: int) -> CheckpointFile:
-        files.append(store.checkpoint(run, part=part))
+        files.append(store.checkpoint(plan.runs[0], part=part))
         return files[-1]
 
-    store.save(experiments.run(run, device=device, file=file))
+    for record in experiments.run_planned(plan, device=device, file=file):
+        store.save(record)
     for each in files:
         each.remove()
 

@@ -8,7 +8,7 @@ layers draw, such as dropout, follows from the seed on each kind of device.
 
 from wsnlib.training.checkpoints import Checkpoint, StateFile
 from wsnlib.training.course import Evaluation, Outcome
-from wsnlib.training.fleets import compiled_pays, train_fleet
+from wsnlib.training.fleets import train_fleet
 from wsnlib.training.loop import evaluate, predict, train
 from wsnlib.training.memory import fitting_batch_size
 from wsnlib.training.schedules import learning_rate_factor
@@ -18,7 +18,6 @@ __all__ = [
     "Evaluation",
     "Outcome",
     "StateFile",
-    "compiled_pays",
     "evaluate",
     "fitting_batch_size",
     "learning_rate_factor",

@@ -1,21 +1,20 @@
 """Many fully connected networks of one shape trained at once.
 
 Nothing is shared but the images of members with the same seed. Compiled code trains the members one after
-the other on each batch, with a cost that follows their weights; without numba, or where nearly all weights
-are present, the members are the blocks of one PyTorch network.
+the other on each batch, with a cost that follows their weights; where nearly all weights are present, the
+members are better the blocks of one PyTorch network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from wsnlib import masks, specs
+from wsnlib import specs
 from wsnlib.data import Dataset
 from wsnlib.models import MLP
 from wsnlib.training.batched import BatchedFleet, layer_scale
@@ -25,16 +24,6 @@ from wsnlib.training.steps import check_float32
 if TYPE_CHECKING:
     from wsnlib.training.compiled import CompiledFleet
 
-COMPILED_NS = 0.12
-"""Nanoseconds of compiled code on one CPU core for each weight that is there and image of a batch, forward
-and backward. `benchmarks/mlp.py` shows what was measured beside these four."""
-UNIT_NS = 0.8
-"""The same of each unit of a hidden layer."""
-DENSE_NS = 0.055
-"""Of PyTorch for each weight of the dense network."""
-STEP_NS = 150_000.0
-"""Of PyTorch for each step of a member, however small it is."""
-
 
 def train_fleet(
     models: Sequence[nn.Module],
@@ -42,7 +31,7 @@ def train_fleet(
     protocols: Sequence[specs.Training],
     *,
     seeds: Sequence[int],
-    compiled: bool | None = None,
+    compiled: bool = True,
 ) -> list[Outcome]:
     """Train `MLP`s of one shape in place, each by its protocol and seed, and say how each went.
 
@@ -52,9 +41,8 @@ def train_fleet(
         data: On the CPU.
         protocols: One for each; they may differ in the learning rate.
         seeds: One for each; draws the order of the images and their augmentation.
-        compiled: Whether compiled code trains them, which needs numba; by default where it is there and
-            [`compiled_pays`][wsnlib.training.fleets.compiled_pays]. What it gives for a member does not
-            depend on the others, to the last bit.
+        compiled: Whether compiled code trains them, or PyTorch as one network of blocks. What compiled code
+            gives for a member does not depend on the others, to the last bit.
 
     Returns:
         What [`train`][wsnlib.training.train] gives for each, up to rounding: after 5 epochs of the digits
@@ -62,7 +50,6 @@ def train_fleet(
 
     Raises:
         ValueError: If the networks do not have one shape, or the protocols differ in more.
-        ModuleNotFoundError: If `compiled` is true and numba is not there.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -76,8 +63,6 @@ def train_fleet(
     _check(models, protocols, seeds)
     for model in models:
         check_float32(model)
-    if compiled is None:
-        compiled = compiled_pays(models, batch_size=protocols[0].batch_size)
     fleet = _kind(compiled)([cast(MLP, model) for model in models], data, protocols, seeds)
     generators = {s: torch.Generator().manual_seed(specs.derive_seed(s, "order")) for s in set(seeds)}
     courses = [Course(p, data) for p in protocols]
@@ -110,27 +95,9 @@ def train_fleet(
 def _kind(compiled: bool) -> type[CompiledFleet] | type[BatchedFleet]:
     if not compiled:
         return BatchedFleet
-    from wsnlib.training.compiled import CompiledFleet
+    from wsnlib.training.compiled import CompiledFleet  # loads numba, which takes a second
 
     return CompiledFleet
-
-
-def compiled_pays(models: Sequence[nn.Module], *, batch_size: int) -> bool:
-    """Whether numba is there and a compiled step is estimated to be faster than one of PyTorch.
-
-    Examples:
-        >>> wide = masks.sparsify(MLP(640), num_weights=3970, generator=torch.Generator())
-        >>> compiled_pays([wide], batch_size=100) == (find_spec("numba") is not None)
-        True
-        >>> compiled_pays([MLP(640)], batch_size=100)
-        False
-    """
-    linear = [layer for layer in models[0].modules() if isinstance(layer, nn.Linear)]
-    size = sum(layer.in_features * layer.out_features for layer in linear)
-    units = sum(layer.out_features for layer in linear)
-    weights = sum(masks.num_weights(model) for model in models) / len(models)
-    ours = batch_size * (COMPILED_NS * weights + UNIT_NS * units)
-    return find_spec("numba") is not None and ours < STEP_NS + batch_size * DENSE_NS * size
 
 
 def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], seeds: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Literal
 
@@ -33,7 +33,6 @@ def train(
     protocol: specs.Training,
     *,
     seed: int,
-    on_epoch: Callable[[int, dict[str, list[float]]], None] | None = None,
     deterministic: bool = False,
     cuda_graph: bool = True,
     checkpoint: Checkpoint | None = None,
@@ -46,7 +45,6 @@ def train(
         protocol: Epochs, batch size, optimiser, schedule, augmentation, what to report.
         seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
             caller's own random numbers go on as if nothing had been trained.
-        on_epoch: Called after each evaluated epoch with its number, from 1, and the history so far.
         deterministic: Use only operations that give the same bits each time on one device. On a GPU
             this needs the environment variable CUBLAS_WORKSPACE_CONFIG, and costs some time. On a CPU
             the same number of threads gives the same bits anyway.
@@ -76,7 +74,7 @@ def train(
             stack.enter_context(deterministic_algorithms(device))
         stack.enter_context(training_stream(device))
         recorded = cuda_graph and device.type == "cuda"
-        return _train(model, data, protocol, seed, on_epoch, recorded=recorded, checkpoint=checkpoint)
+        return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint)
 
 
 def _train(
@@ -84,7 +82,6 @@ def _train(
     data: Dataset,
     protocol: specs.Training,
     seed: int,
-    on_epoch: Callable[[int, dict[str, list[float]]], None] | None,
     *,
     recorded: bool,
     checkpoint: Checkpoint | None = None,
@@ -107,8 +104,6 @@ def _train(
         if course.is_evaluated(epoch):
             found = evaluate(model, data, data.validation, precision=precision) if course.validates else None
             course.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
-            if on_epoch is not None:
-                on_epoch(epoch, course.history)
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, course)
     return course.finished(evaluate(model, data, data.train, precision=precision).accuracy)
