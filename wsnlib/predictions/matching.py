@@ -79,7 +79,7 @@ def matched_pairs(
     quantile = float(stats.t.isf((1 - each) / 2, df))
     rows = []
     for one, other in pairs:
-        p, q = np.mean(first[one]), np.mean(second[other])
+        p, q = (np.asarray(values, dtype=float).mean() for values in (first[one], second[other]))
         half = quantile * deviation * np.sqrt(1 / len(first[one]) + 1 / len(second[other]))
         low, high = p - q - half, p - q + half
         rows.append(
