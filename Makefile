@@ -1,7 +1,7 @@
 # make book      execute every chapter with the smoke profile and build the book, in _build/
 # make test      lint, types, import contract, unit tests, doctests, notebooks; pages as another machine
 # make machines  the tests as many machines, in a table; PYTHONS="old/bin/python …" adds environments
-# make publish   execute in place what is stale, from records/ (PROFILE=cpu), check all, build the book
+# make publish   execute all from records/ (PROFILE=cpu), replace what is stale, check, build the book
 # make check     whether the chapters as they are may be published
 # make site      build the book from the chapters as they are, in _build/published/
 # make pdf       the same book on paper, _build/book.pdf (needs Chromium or Chrome)

@@ -1,14 +1,14 @@
 """Execute the chapters and build the book.
 
     python book/build.py book [--profile smoke]      execute copies in _build, build the book there
-    python book/build.py publish --profile cpu       execute in place what is stale, check, build
+    python book/build.py publish --profile cpu       execute all, replace what is stale, check, build
     python book/build.py check                       check the published chapters
     python book/build.py site                        build the book from them
     python book/build.py pdf                         print the built book into _build/book.pdf
     python book/build.py prepare --profile smoke     write copies with parameters, for nbval
 
 Run from the repository root. Records are looked for and written where WSN_STORE says. Names of
-chapters after the command restrict `publish` to them, fresh or not.
+chapters after the command restrict `publish` to them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import yaml
 from PIL import Image
 
 import gates
+import outputs
 from wsnlib.book.engine import published
 
 BOOK = Path("book")
@@ -214,17 +215,26 @@ def book(profile: str) -> None:
     print(f"The book is built. Open {index}")
 
 
+def why_replaced(chapter: Path, made: Path, profile: str) -> list[str]:
+    """What has changed of a published page, and the first outputs that differ in one executed now."""
+    notebook = published.read_notebook(chapter)
+    stale = published.why_stale(notebook, chapter=chapter.stem, profile=profile)
+    shown = outputs.differences(outputs.outputs(made), outputs.outputs(chapter))
+    return [f"its {name} changed" for name in stale] + shown[:3]
+
+
 def publish(profile: str, only: list[str]) -> None:
-    """Execute in place what is stale, or the chapters that are named; check all of it; build the book."""
+    """Execute the chapters, all or those that are named, and put what differs in place; check; build the book."""
     for chapter in chapters():
-        notebook = published.read_notebook(chapter)
-        stale = published.why_stale(
-            notebook, chapter=chapter.stem, profile=profile
-        )
-        if chapter.stem in only or (stale and not only):
-            execute(chapter, chapter, profile)
+        if only and chapter.stem not in only:
+            continue
+        made = BUILD / "publishing" / chapter.name
+        execute(chapter, made, profile)
+        if reasons := why_replaced(chapter, made, profile):
+            shutil.move(made, chapter)
             keep_picture(chapter, BOOK / "images")
-        elif not only:
+            print(f"{chapter} was stale: {'; '.join(reasons)}")
+        else:
             print(f"{chapter} is fresh")
     check()
     site()

@@ -197,7 +197,7 @@ class Computed(SphinxDirective):
 
 
 class Status(Computed):
-    """Chapter, profile, parameters, library, versions, device, duration, and whether it is stale."""
+    """Chapter, profile, versions, device, duration, and whether it is stale."""
 
     def markdown(self) -> str:
         root = Path(__file__).resolve().parents[2]

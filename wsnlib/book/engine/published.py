@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
 
@@ -52,9 +53,10 @@ def record_keys(notebook: Notebook) -> list[str]:
 
 
 def stamp(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = ".") -> dict[str, Any]:
-    """What a page rests on: hashes of the library, of its cells with its parameters, and of its records.
+    """What a page rests on: hashes of its cells, parameters, claims and records.
 
-    A page whose stamp is not what this function gives now is stale.
+    A page whose stamp is not what this function gives now is stale, and so is one that the library would
+    give other outputs, which executing it tells (`make publish` does).
 
     Args:
         notebook: Executed.
@@ -62,16 +64,16 @@ def stamp(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = 
         root: Of the repository.
     """
     root = Path(root)
-    sources = [
+    sources = (
         "".join(cell["source"])
         for cell in notebook["cells"]
         if "injected-parameters" not in cell["metadata"].get("tags", [])
-    ]
-    parameters = root / "params" / f"{chapter}.{profile}.yml"
+    )
     stamped = {
         "profile": profile,
-        "library": library_hash(root / "wsnlib"),
-        "cells": _hash([*sources, parameters.read_text(encoding="utf-8")]),
+        "cells": _hash(sources),
+        "parameters": _hash([(root / "params" / f"{chapter}.{profile}.yml").read_text(encoding="utf-8")]),
+        "claims": _hash(map(repr, claims_of(chapter).values())),
         "records": _hash(_contents(root / "records", record_keys(notebook))),
     }
     if chapter == SCORECARD:
@@ -90,14 +92,6 @@ def why_stale(notebook: Notebook, *, chapter: str, profile: str, root: Path | st
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers and figures come from."""
     return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
-
-
-def library_hash(folder: Path | str) -> str:
-    """One hash of all files of the library, the same on every machine."""
-    folder = Path(folder)
-    kinds = {".py", ".pyi", ".html", ".css", ".js"}
-    files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
-    return _hash(part for p in files for part in (p.relative_to(folder).as_posix(), p.read_text("utf-8")))
 
 
 def _to_nine_digits(content: Any) -> str:

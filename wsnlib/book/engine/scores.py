@@ -189,7 +189,7 @@ def named_in(source: str) -> set[str]:
     return found
 
 
-STATUS_COLUMNS = ("chapter", "profile", "state", "library", "records", "device", "time")
+STATUS_COLUMNS = ("chapter", "profile", "state", "records", "device", "time")
 
 
 def versions_list(notebooks: Mapping[str, published.Notebook]) -> list[str]:
@@ -218,7 +218,7 @@ def status_markdown(notebooks: Mapping[str, published.Notebook], *, root: Path) 
 
 
 def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> list[str]:
-    """Chapter, profile, state, library, records, device and time of a page, as text.
+    """Chapter, profile, state, records, device and time of a page, as text.
 
     Args:
         chapter: Its name.
@@ -227,7 +227,7 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
     """
     held = notebook["metadata"].get("wsnlib")
     if held is None:
-        return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", "", ""]
+        return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", ""]
     stale = published.why_stale(notebook, chapter=chapter, profile=held["profile"], root=root)
     made = published.provenances(notebook)
     longest = max((m["seconds"] for m in made), default=0.0)
@@ -236,7 +236,6 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
         f"[{chapter}]({chapter}.ipynb)",
         held["profile"],
         f"stale: {', '.join(stale)}" if stale else "fresh",
-        f"`{held['library']}`",
         f"{len(published.record_keys(notebook)):,}",
         "; ".join(devices),
         core_time(longest) if longest else "",

@@ -47,10 +47,18 @@ def outputs(path: Path) -> Shown:
     found: Shown = []
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         made = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
-        if printed := "".join(o.text for o in made if o.output_type == "stream"):
+        if printed := "".join(
+            o.text for o in made if o.output_type == "stream"
+        ):
             found.append((f"cell {number}, printed", printed))
-        parts = [part for o in made for part in sorted(o.get("data", {}).items())]
-        found += [(f"cell {number}, {kind}", text_of(kind, content)) for kind, content in parts if content]
+        parts = [
+            part for o in made for part in sorted(o.get("data", {}).items())
+        ]
+        found += [
+            (f"cell {number}, {kind}", text_of(kind, content))
+            for kind, content in parts
+            if content
+        ]
     return found
 
 
@@ -62,7 +70,9 @@ def text_of(kind: str, content: Any) -> str:
         return json.dumps(content, sort_keys=True)
     if kind == "image/svg+xml":
         # Letters stand in a comment beside their shapes; names of clips and markers are hashes of numbers.
-        content = re.sub(r'<(?:path id|use xlink:href)="#?DejaVu[^>]*>', "", content)
+        content = re.sub(
+            r'<(?:path id|use xlink:href)="#?DejaVu[^>]*>', "", content
+        )
         names: dict[str, str] = {}
         content = re.sub(
             r"(?<=[\"#])(?:[mpCh]|image)[0-9a-f]{10}\b",
@@ -70,8 +80,12 @@ def text_of(kind: str, content: Any) -> str:
             content,
         )
     content = re.sub(r"data:image/png;base64,[\w+/=\s]+", "", content)
-    content = re.sub(r"data:application/gzip;base64,([\w+/=]+)", _unpacked, content)
-    content = re.sub(r"data:text/csv[^\"]+", lambda table: unquote(table[0]), content)
+    content = re.sub(
+        r"data:application/gzip;base64,([\w+/=]+)", _unpacked, content
+    )
+    content = re.sub(
+        r"data:text/csv[^\"]+", lambda table: unquote(table[0]), content
+    )
     return re.sub(" at 0x[0-9a-f]+", "", content).replace("−", "-")
 
 
@@ -83,7 +97,11 @@ def differences(one: Shown, other: Shown) -> list[str]:
     """Where two executions do not show the same, in words; empty if they do."""
     places = [[where for where, _ in shown] for shown in (one, other)]
     if places[0] != places[1]:
-        first, second = next(pair for pair in zip_longest(*places, fillvalue="nothing") if len(set(pair)) > 1)
+        first, second = next(
+            pair
+            for pair in zip_longest(*places, fillvalue="nothing")
+            if len(set(pair)) > 1
+        )
         return [f"{first}: shown where the other shows {second}"]
     return [
         f"{where}: {difference}"
@@ -94,7 +112,9 @@ def differences(one: Shown, other: Shown) -> list[str]:
 
 
 def _differences(text: str, wanted: str) -> Iterator[str]:
-    pieces = (NUMBER.split(each) for each in (text, wanted))  # words and numbers in turn
+    pieces = (
+        NUMBER.split(each) for each in (text, wanted)
+    )  # words and numbers in turn
     for at, (one, other) in enumerate(zip_longest(*pieces, fillvalue="")):
         if at % 2 and not alike(one, other):
             yield f"{one} where the other has {other}"
@@ -105,7 +125,9 @@ def _differences(text: str, wanted: str) -> Iterator[str]:
 
 def alike(one: str, other: str) -> bool:
     """Whether two printed numbers may come from one computation on two machines."""
-    if one == other or (one.lstrip("+-").isdigit() and other.lstrip("+-").isdigit()):
+    if one == other or (
+        one.lstrip("+-").isdigit() and other.lstrip("+-").isdigit()
+    ):
         return one == other
     a, b = Decimal(one), Decimal(other)
     unit = min(Decimal(1).scaleb(int(x.as_tuple().exponent)) for x in (a, b))
