@@ -250,7 +250,7 @@ def read_representations(
     Examples:
         >>> found = read_representations(nn.Sequential(nn.Linear(3, 2)), torch.ones(5, 3), batch_size=2)
         >>> {name: tuple(x.shape) for name, x in found.items()}
-        {'0': (5, 2), '1': (5, 2)}
+        {'0': (5, 2)}
     """
     names = layer_names(model, images, layers=layers, prepare=prepare)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
