@@ -302,7 +302,7 @@ def test_examples_are_reported_by_the_half_that_did_not_choose_them():
     one, other = (x.correct[:, chosen].mean(1) for x in (a2, b2))
     assert found["p_value"] == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
     assert found["low"] < 0 < found["high"]  # on the half that chose it is far above 0
-    with pytest.raises(ValueError, match="count must be 1 to 400, got 401"):
+    with pytest.raises(ValueError, match="count is 401; 1 to 400 are allowed"):
         wsn.predictions.chosen_difference(a, b, count=401)
 
 
