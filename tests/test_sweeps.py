@@ -808,7 +808,7 @@ from wsnlib import specs
 inputs = specs.GaussianInputs(dimension=3)
 runs = [specs.KernelDistances(inputs=inputs, densities=(0.5,), num_pairs=2, seed=s) for s in range(2)]
 """
-SWEEP = 'print(wsn.run_missing(runs, store=wsn.Store("here"), workers=2, progress=False))\n'
+CALL = 'print(wsn.run_missing(runs, store=wsn.Store("here"), workers=2, progress=False))\n'
 
 
 def test_a_script_that_is_not_guarded_is_told_how(tmp_path):
@@ -816,7 +816,7 @@ def test_a_script_that_is_not_guarded_is_told_how(tmp_path):
         (tmp_path / "script.py").write_text(UNGUARDED + script)
         return subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
 
-    sentence = said(SWEEP).stderr.strip().splitlines()[-1]
+    sentence = said(CALL).stderr.strip().splitlines()[-1]
     assert "call again to go on; in a script below `if __name__ ==" in sentence
     advised = re.search("below `(.*)`", sentence)[1]
-    assert said(f"{advised}\n    {SWEEP}").stdout == "2\n"
+    assert said(f"{advised}\n    {CALL}").stdout == "2\n"
