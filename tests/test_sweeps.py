@@ -624,7 +624,7 @@ sys.path.insert(0, "tests")
 import wsnlib as wsn
 from test_sweeps import killed_runs
 if __name__ == "__main__":
-    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2)
+    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2, fleets=False)
 """
 
 
@@ -668,12 +668,12 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     stamps = {p: p.stat().st_mtime_ns for p in folder.glob("*.json")}
     assert 3 <= len(stamps) < len(runs)
     assert all(record.status == "finished" for record in store)
-    trained = wsn.run_missing(runs, store=store, progress=False)
+    trained = wsn.run_missing(runs, store=store, fleets=False, progress=False)
     assert trained == len(runs) - len(stamps)
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
 
     whole = wsn.Store(tmp_path / "whole")
-    wsn.run_missing(runs, store=whole, progress=False)
+    wsn.run_missing(runs, store=whole, fleets=False, progress=False)
     assert wsn.table(runs, store=store).equals(wsn.table(runs, store=whole))
     for run in runs:
         a, b = store.load(run), whole.load(run)
