@@ -14,9 +14,11 @@ chapters after the command restrict `publish` to them.
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import importlib.metadata
 import io
+import json
 import os
 import re
 import shutil
@@ -77,12 +79,10 @@ def execute(
     start = time.perf_counter()
     print(f"{chapter} with profile {profile} …", flush=True)
     part = BUILD / "running" / target.name
-    part.parent.mkdir(parents=True, exist_ok=True)
+    prepared(chapter, part, profile, **changes)
     papermill.execute_notebook(
-        chapter,
         part,
-        parameters=yaml.safe_load(parameters_of(chapter, profile).read_text())
-        | changes,
+        part,
         progress_bar=False,
         stderr_file=sys.stderr,
         kernel_name="python3",
@@ -92,6 +92,56 @@ def execute(
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(part, target)
     print(f"{target} done in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def prepared(
+    chapter: Path, target: Path, profile: str, **changes: object
+) -> None:
+    """Write a chapter with a profile's values in its one cell of parameters."""
+    values = yaml.safe_load(parameters_of(chapter, profile).read_text())
+    notebook = nbformat.read(chapter, as_version=4)
+    (cell,) = (
+        cell
+        for cell in notebook.cells
+        if "parameters" in cell.metadata.get("tags", [])
+    )
+    cell.source = with_values(cell.source, values | changes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, target)
+
+
+def with_values(source: str, values: dict[str, object]) -> str:
+    """The source of a cell of parameters with other values and the same comments.
+
+    Raises:
+        ValueError: If a name is not assigned there.
+    """
+    lines = source.encode().splitlines()  # as ast counts
+    found = {
+        ast.unparse(line.targets[0]): line.value
+        for line in ast.parse(source).body
+        if isinstance(line, ast.Assign)
+    }
+    if unknown := sorted(values.keys() - found):
+        raise ValueError(
+            f"{unknown[0]} must be a name in the cell of parameters; {', '.join(found)} are"
+        )
+    for name, old in reversed(found.items()):
+        if name in values and values[name] != ast.literal_eval(old):
+            first, last = old.lineno - 1, old.end_lineno
+            start = lines[first][: old.col_offset]
+            end = lines[last - 1][old.end_col_offset :]
+            lines[first:last] = [start + in_python(values[name]).encode() + end]
+    return b"\n".join(lines).decode()
+
+
+def in_python(value: object) -> str:
+    """A plain value as a literal, text in double quotes."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_python, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
 
 
 def with_palette(png: str) -> str:
@@ -117,7 +167,6 @@ def tidy(path: Path) -> None:
     """Remove times, paths and messages on standard error; shrink pictures."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("papermill", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         for key in ("papermill", "execution"):
@@ -283,12 +332,7 @@ def pdf() -> None:
 def prepare(profile: str) -> None:
     """Write the chapters with a profile's parameters but without executing them."""
     for chapter in chapters():
-        target = BUILD / "prepared" / chapter.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        values = yaml.safe_load(parameters_of(chapter, profile).read_text())
-        papermill.execute_notebook(
-            chapter, target, parameters=values, prepare_only=True
-        )
+        prepared(chapter, BUILD / "prepared" / chapter.name, profile)
 
 
 def main() -> None:

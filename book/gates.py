@@ -5,6 +5,7 @@ A rule takes a notebook as its file holds it and returns one sentence for each b
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from wsnlib.book.engine import published
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
+from wsnlib.book.engine.text import UNKNOWN
 from wsnlib.store import Record
 
 LARGEST_NOTEBOOK = 4_000_000
@@ -33,16 +35,32 @@ def _code(notebook: published.Notebook) -> Iterator[tuple[int, Cell]]:
 
 
 def _prose(notebook: published.Notebook) -> Iterator[tuple[int, str]]:
+    """What an author wrote for a reader: Markdown cells, and templates of text with numbers."""
+    for number, cell in enumerate(notebook["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield number, source
+        else:
+            yield from ((number, text) for text in _templates(source))
+
+
+def _templates(source: str) -> Iterator[str]:
+    for call in ast.walk(ast.parse(source)):
+        match call:
+            case ast.Call(
+                func=ast.Name("text"), args=[ast.Constant(str(template))]
+            ):
+                yield template
+
+
+def _markdown(notebook: published.Notebook) -> Iterator[tuple[int, str]]:
+    """All Markdown that a reader sees: cells, and what cells show."""
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "markdown":
             yield number, "".join(cell["source"])
-
-
-def _figure(cell: Cell) -> dict[str, Any] | None:
-    figure: dict[str, Any] | None = (
-        cell["metadata"].get("mystnb", {}).get("figure")
-    )
-    return figure
+        for output in cell.get("outputs", []):
+            if text := output.get("data", {}).get("text/markdown"):
+                yield number, "".join(text)
 
 
 def errors(notebook: published.Notebook) -> Iterator[str]:
@@ -64,30 +82,80 @@ def order(notebook: published.Notebook) -> Iterator[str]:
 
 
 def figures(notebook: published.Notebook) -> Iterator[str]:
-    """Every picture is a figure with a caption, with alt text in words, and with what made it."""
+    """Every picture is a PNG, has alt text in words, and under it number, caption and what made it."""
+    numbers = []
     for number, cell in _code(notebook):
-        media = {
-            kind
-            for output in cell["outputs"]
-            for kind in output.get("data", {})
-        }
-        if not media & {"image/png", "image/svg+xml", "image/jpeg"}:
-            continue
-        figure, image = (
-            _figure(cell),
-            cell["metadata"].get("mystnb", {}).get("image", {}),
-        )
-        if not figure or not figure.get("caption"):
-            yield f"the picture of cell {number} has no caption"
-        alt = str(image.get("alt", ""))
-        if len(alt.split()) < FEWEST_WORDS:
-            yield f"the picture of cell {number} has the alt text {alt!r}; a sentence that says what it shows is needed"
-        if PROVENANCE_TYPE not in media:
-            yield f"the picture of cell {number} does not say what made it; page.show(figure, runs) does"
+        data = [output.get("data", {}) for output in cell["outputs"]]
+        for place, shown in enumerate(data):
+            if not any(kind.startswith("image/") for kind in shown):
+                continue
+            picture = f"the picture of cell {number}"
+            if "image/png" not in shown:
+                yield f"{picture} is no PNG, which shows where nothing is trusted; page.show makes both"
+            given = cell["outputs"][place].get("metadata", {})
+            alt = str(given.get("image/png", {}).get("alt", ""))
+            if len(alt.split()) < FEWEST_WORDS:
+                yield f"{picture} has the alt text {alt!r}; a sentence that says what it shows is needed"
+            below = data[place + 1 : place + 3]
+            caption = next(
+                (d["text/markdown"] for d in below if "text/markdown" in d), ""
+            )
+            under = re.match(r"\*\*Figure (\d+)\.\*\* \S", "".join(caption))
+            if under is None:
+                yield f"{picture} has no caption with a number"
+            else:
+                numbers.append(int(under[1]))
+            if not any(PROVENANCE_TYPE in d for d in below):
+                yield f"{picture} does not say what made it; page.show does"
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"its figures have the numbers {numbers}"
     for number, text in _prose(notebook):
         for alt in re.findall(r"!\[([^\]]*)\]\(", text):
             if len(alt.split()) < FEWEST_WORDS:
                 yield f"an image of cell {number} has the alt text {alt!r}; a sentence is needed"
+
+
+MARKUP = {
+    r"\{[\w:.+-]+\}`": "a role",
+    r"^\s*(?:(?:`{3,}|~{3,})\s*\{|:{3,})": "a directive",
+    r"^\([\w-]+\)=": "a target",
+    r"\$\$\s*\([\w-]+\)": "the label of an equation",
+    r"^\+\+\+|^% ": "a break or comment",
+    r"\{\{\w+\}\}": "a name in place of a number",
+    UNKNOWN: "a number that never came",
+    r"\]\([\w/.-]+\.html": "a link that only the built book knows",
+}
+"""What only MyST or this book understands, and what it is."""
+
+
+def plain_markdown(notebook: published.Notebook) -> Iterator[str]:
+    """Text reads well wherever notebooks are read: no markup that needs an extension or the built book."""
+    for number, text in _markdown(notebook):
+        prose = re.sub(
+            r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE
+        )
+        for pattern, kind in MARKUP.items():
+            if found := re.search(pattern, prose, flags=re.MULTILINE):
+                around = prose[max(0, found.start() - 20) : found.end() + 20]
+                yield f"cell {number} has {kind} in {' '.join(around.split())!r}; Jupyter shows it as it is typed"
+    for number, cell in _code(notebook):
+        for output in cell["outputs"]:
+            html = "".join(output.get("data", {}).get("text/html", ""))
+            for link in re.findall(r'href="([\w/.-]+\.html)', html):
+                yield f"cell {number} has a link to {link}; one to the notebook leads to both"
+
+
+def parameters(notebook: published.Notebook) -> Iterator[str]:
+    """One cell holds the parameters; none overrides it in silence."""
+    tags = [
+        tag
+        for cell in notebook["cells"]
+        for tag in cell["metadata"].get("tags", [])
+    ]
+    if tags.count("parameters") != 1:
+        yield f"{tags.count('parameters')} cells are tagged parameters; one is needed"
+    if "injected-parameters" in tags:
+        yield "a cell that papermill injected overrides the one that a reader edits; make publish makes none"
 
 
 def records(notebook: published.Notebook, folder: Path) -> Iterator[str]:
@@ -143,10 +211,11 @@ def widgets(notebook: published.Notebook) -> Iterator[str]:
 
 ALLOWED = [
     r"^(```|~~~|:::).*?^\1",  # code, directives
-    r"\$\$.*?\$\$(\s*\(eq-[\w-]+\))?",
+    r"\$\$.*?\$\$",
     r"\$[^$]+\$",
-    r"\{[\w:]+\}`[^`]*`",  # roles: glue, and the paper's own or given numbers
+    r"\{\{\w+\}\}",  # numbers of the run
     r"`[^`]*`",
+    r"(?<!\*)\*(?![*\s])[^*]+\*(?!\*)",  # in italics: a paper's own, or given
     r"\]\([^)]*\)",
     r"https?://\S+",
     r"\b(?:Sections?|Figures?|Tables?|Appendix|Appendices|Theorems?|Propositions?|[Ee]quations?|[Ee]qs?\.)"
@@ -165,8 +234,8 @@ ALLOWED = [
 def typed_numbers(notebook: published.Notebook) -> Iterator[str]:
     r"""A number in prose comes from the run, or says whose it is.
 
-    What was measured comes by {glue}; a number that a paper prints stands in {paper}`…`, one that the
-    text or the code sets in {given}`…`. Names, references and formulas are no such numbers.
+    What was measured comes by `text.fill`; a number that a paper prints, or that the text or the code sets,
+    stands in italics. Names, references and formulas are no such numbers.
     """
     for number, text in _prose(notebook):
         for pattern in ALLOWED:
@@ -175,7 +244,7 @@ def typed_numbers(notebook: published.Notebook) -> Iterator[str]:
             around = " ".join(
                 text[max(0, found.start() - 25) : found.end() + 15].split()
             )
-            yield f"cell {number} has a typed number, {found.group()!r} in {around!r}; glue it or mark it"
+            yield f"cell {number} has a typed number, {found.group()!r} in {around!r}; fill it in or mark it"
 
 
 def size(path: Path) -> Iterator[str]:
@@ -187,6 +256,8 @@ def size(path: Path) -> Iterator[str]:
 RULES: tuple[Callable[[published.Notebook], Iterator[str]], ...] = (
     errors,
     order,
+    parameters,
+    plain_markdown,
     figures,
     paths,
     widgets,

@@ -42,10 +42,15 @@ Shown = list[tuple[str, str]]
 def outputs(path: Path) -> Shown:
     """Where and what a notebook shows: all text, and of pictures in pixels that they are there.
 
-    Messages on standard error are left out. What a cell prints is one output, in however many pieces it came.
+    Messages on standard error are left out, and so are cells that papermill injects. What a cell prints is one output, in however many pieces it came.
     """
     found: Shown = []
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+    cells = [
+        cell
+        for cell in nbformat.read(path, as_version=4).cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    for number, cell in enumerate(cells):
         made = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
         if printed := "".join(
             o.text for o in made if o.output_type == "stream"

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -65,6 +66,42 @@ def test_what_is_transparent_becomes_white(build):
 def test_a_photograph_keeps_its_colours(build):
     photograph = png(np.random.default_rng(0).integers(0, 256, (53, 53, 3), dtype=np.uint8))
     assert np.array_equal(pixels(build.with_palette(photograph)), pixels(photograph))
+
+
+def test_a_profile_s_values_stand_in_the_cell_of_parameters_with_its_comments(build):
+    source = """profile = "smoke"  # ä name
+data_sha256 = None  # checksum
+# one each
+seeds = [
+    0,
+]  # ü
+rate = 0.1  # constant"""
+    values = {"profile": "cpu", "data_sha256": "5ü", "seeds": [2, 3], "rate": 0.1}
+    assert (
+        build.with_values(source, values)
+        == """profile = "cpu"  # ä name
+data_sha256 = "5ü"  # checksum
+# one each
+seeds = [2, 3]  # ü
+rate = 0.1  # constant"""
+    )
+    assert build.with_values(source, {}) == source
+    with pytest.raises(ValueError, match="'*epochs'* must be a name in the cell of parameters"):
+        build.with_values(source, {"epochs": 3})
+
+
+@pytest.mark.parametrize("chapter", sorted(path.stem for path in BOOK.glob("*.ipynb")))
+def test_the_published_values_are_the_profile_s_and_every_profile_replaces_them(build, chapter):
+    cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+    (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
+    profiles = {
+        path.name.split(".")[1]: yaml.safe_load(path.read_text())
+        for path in BOOK.parent.glob(f"params/{chapter}.*.yml")
+    }
+    assert build.with_values(cell.source, profiles["cpu"]) == cell.source
+    assert {name: sorted(profiles["cpu"].keys() - values) for name, values in profiles.items()} == {
+        name: [] for name in profiles
+    }
 
 
 def test_launch_buttons_lead_to_the_notebook_in_the_repository(tmp_path):

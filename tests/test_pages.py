@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -50,6 +51,9 @@ def shown(monkeypatch):
     return seen
 
 
+WORDS = {"name": "fig-line", "caption": "A line.", "alt": 'A line that "rises" from left to right.'}
+
+
 def line(points: int = 3) -> Figure:
     figure = Figure()
     figure.subplots().plot(range(points), np.linspace(0.123456789, 1, points), label="a, b")
@@ -57,21 +61,31 @@ def line(points: int = 3) -> Figure:
 
 
 def made_page(store) -> book.Page:
-    return book.Page(sparse_mlp.Parameters(profile="cpu", preset="clean", validation_size=7), store=store)
+    published = book.read_parameters(ROOT / "params" / "sparse_mlp.cpu.yml")
+    changed = published.model_copy(update={"preset": "clean", "validation_size": 7})
+    return book.Page(changed, store=store)
 
 
 def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
     page, runs = made_page(store), [experiment(seed) for seed in (8, 0, 1, 2, 5, 7)]
-    page.show(line(), [*runs, runs[0]])
-    picture, made = shown
+    page.show(line(), [*runs, runs[0]], **WORDS)
+    picture, caption, made = shown
     assert picture["image/svg+xml"].startswith("<?xml")
+    assert 'aria-label="A line that &quot;rises&quot; from left to right."' in picture["image/svg+xml"]
+    assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
+    assert picture["text/plain"] == WORDS["alt"]
+    assert caption["text/markdown"] == "**Figure 1.** A line."
     bundle = made._repr_mimebundle_()
     content = bundle[provenance.PROVENANCE_TYPE]
     assert content["keys"] == sorted(map(wsn.spec_key, runs))
-    assert (content["chapter"], content["profile"], content["preset"]) == ("sparse_mlp", "cpu", "clean")
+    assert (content["chapter"], content["name"], content["preset"]) == ("sparse_mlp", "fig-line", "clean")
     assert (content["seeds"], content["seconds"]) == ([0, 1, 2, 5, 7, 8], 6 * 60.25)
     assert (content["devices"], content["commits"]) == (["cpu: A", "cpu: B"], ["abc"])
-    assert content["command"] == "papermill book/sparse_mlp.ipynb out.ipynb -f params/sparse_mlp.cpu.yml"
+    assert content["profile"] == "cpu (but preset = 'clean', validation_size = 7)"
+    assert content["command"] == (
+        "papermill book/sparse_mlp.ipynb out.ipynb -f params/sparse_mlp.cpu.yml "
+        "-p preset clean -p validation_size 7"
+    )
     html = bundle["text/html"]
     assert "Drawn from 6 records, seeds 0 to 2, 5, 7, 8, 6.0 minutes of one process" in html
     assert all(key in html for key in content["keys"])
@@ -81,8 +95,8 @@ def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
 def test_seeds_of_measured_trainings_count(store, shown):
     measured = wsn.NetworkSimilarity([experiment(3), experiment(4)])
     store.save(Record(experiment=measured, status="finished", history={}))
-    made_page(store).show(line(), [measured])
-    assert {3, 4} <= set(shown[1].seeds)
+    made_page(store).show(line(), [measured], **WORDS)
+    assert {3, 4} <= set(shown[2].seeds)
 
 
 def table_in(html: str) -> pd.DataFrame:
@@ -94,8 +108,8 @@ def table_in(html: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("points", "compressed"), [(3, False), (20_011, True)])
 def test_the_data_under_a_figure_are_those_that_it_shows(points, compressed, store, shown):
-    made_page(store).show(line(points))
-    html = shown[1]._html()
+    made_page(store).show(line(points), **WORDS)
+    html = shown[2]._html()
     assert ('download="sparse_mlp-figure-1.csv.gz"' in html) is compressed
     table = table_in(html)
     assert table["series"].unique().tolist() == ["a, b"]
@@ -108,38 +122,124 @@ def test_the_data_under_a_figure_are_those_that_it_shows(points, compressed, sto
 
 
 def test_given_data_replace_those_read_from_the_figure(store, shown):
-    made_page(store).show(line(), data=pd.DataFrame({"class": ["<cat>"], "share": [0.5]}))
-    assert table_in(shown[1]._html()).to_dict("list") == {"class": ["<cat>"], "share": [0.5]}
-    made_page(store).show(line(), data=pd.DataFrame())
-    assert "download" not in shown[3]._html()
+    made_page(store).show(line(), data=pd.DataFrame({"class": ["<cat>"], "share": [0.5]}), **WORDS)
+    assert table_in(shown[2]._html()).to_dict("list") == {"class": ["<cat>"], "share": [0.5]}
+    made_page(store).show(line(), data=pd.DataFrame(), **WORDS)
+    assert "download" not in shown[5]._html()
 
 
 def test_figures_are_numbered_and_the_same_figure_gives_the_same_bytes(store, shown):
     page = made_page(store)
-    page.show(line())
-    page.show(line())
-    assert [made.number for made in shown[1::2]] == [1, 2]
-    assert shown[0]["image/svg+xml"] == shown[2]["image/svg+xml"]
+    page.show(line(), **WORDS)
+    page.show(line(), **WORDS)
+    assert [made.number for made in shown[2::3]] == [1, 2]
+    assert [caption["text/markdown"][:13] for caption in shown[1::3]] == ["**Figure 1.**", "**Figure 2.**"]
+    assert shown[0] == shown[3]
 
 
 def test_a_shown_figure_is_closed_and_not_shown_again(store, shown):
     figure, ax = plt.subplots()
     ax.plot([1, 2])
-    made_page(store).show(figure)
+    made_page(store).show(figure, **WORDS)
     assert not plt.fignum_exists(figure.number)
 
 
-def test_a_figure_of_many_marks_is_a_png(store, shown, monkeypatch):
+def test_a_figure_of_many_marks_is_a_png_alone(store, shown, monkeypatch):
     monkeypatch.setattr(page_module, "LARGEST_SVG", 1000)
-    made_page(store).show(line())
+    made_page(store).show(line(), **WORDS)
     assert base64.b64decode(shown[0]["image/png"]).startswith(b"\x89PNG")
     assert "image/svg+xml" not in shown[0]
 
 
 def test_a_figure_without_its_record_is_not_shown(store, shown):
     with pytest.raises(KeyError, match="no record"):
-        made_page(store).show(line(), [experiment(3)])
+        made_page(store).show(line(), [experiment(3)], **WORDS)
     assert shown == []
+
+
+def profile_of(tmp_path, monkeypatch, **values) -> book.Page:
+    """A page in a repository with a profile of its own."""
+    (tmp_path / "params").mkdir()
+    (tmp_path / "_toc.yml").touch()
+    (tmp_path / "params" / "sparse_mlp.smoke.yml").write_text("widths: [5, 7]")
+    monkeypatch.chdir(tmp_path)
+    return book.Page(sparse_mlp.Parameters(**values), store=wsn.Store(tmp_path / "records"))
+
+
+@pytest.mark.parametrize(
+    ("values", "profile", "words"),
+    [
+        ({"widths": [5, 7]}, "smoke", ""),
+        ({"widths": [5, 7], "device": "cpu", "budget_minutes": 1.0, "download": True}, "smoke", ""),
+        ({"widths": [5, 11]}, "smoke (but widths = [5, 11])", " -y 'widths: [5, 11]'"),
+        (
+            {"widths": [5, 7], "epochs": 3, "preset": "clean", "validation_size": 11},
+            "smoke (but preset = 'clean', validation_size = 11, epochs = 3)",
+            " -p preset clean -p validation_size 11 -p epochs 3",
+        ),
+    ],
+)
+def test_a_page_has_its_profile_s_name_only_with_its_values(
+    values, profile, words, tmp_path, monkeypatch, shown
+):
+    page = profile_of(tmp_path, monkeypatch, **values)
+    assert page.profile == page.verdicts({}).profile == profile
+    page.show(line(), **WORDS)
+    assert (
+        shown[2].command == f"papermill book/sparse_mlp.ipynb out.ipynb -f params/sparse_mlp.smoke.yml{words}"
+    )
+    assert f"Profile <i>{escape(profile)}</i>" in shown[2]._html()
+
+
+def test_a_page_outside_of_the_repository_does_not_vouch_for_its_profile(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = book.Page(sparse_mlp.Parameters(), store=wsn.Store(tmp_path / "records"))
+    assert page.profile == "smoke (its file is not here to compare with)"
+
+
+def test_what_made_a_figure_says_where_its_records_are(tmp_path, monkeypatch, shown):
+    page = profile_of(tmp_path, monkeypatch)
+    here, there = wsn.Store(tmp_path / "records"), wsn.Store(Path("/") / tmp_path.relative_to("/") / "far")
+    here.save(Record(experiment=experiment(3), status="finished", history={}))
+    page.show(line(), [experiment(3)], **WORDS)
+    assert "files in <code>records/</code>" in shown[2]._html()
+    there.save(Record(experiment=experiment(7), status="finished", history={}))
+    page.store = wsn.Store(tmp_path / "far", also=[tmp_path / "records"])
+    page.show(line(), [experiment(3), experiment(7)], **WORDS)
+    assert "files in <code>far/</code> and <code>records/</code>" in shown[5]._html()
+    monkeypatch.setattr(Path, "home", lambda: tmp_path.parent)
+    (tmp_path / "_toc.yml").unlink()
+    page.show(line(), [experiment(7)], **WORDS)
+    assert f"files in <code>~/{tmp_path.name}/far/</code>" in shown[8]._html()
+
+
+class Shown:
+    """A display that remembers what it shows now."""
+
+    def __init__(self) -> None:
+        self.now: list[str] = []
+
+    def display(self, bundle, *, raw, display_id):
+        assert raw and display_id
+        self.now.append(bundle["text/markdown"])
+        place = len(self.now) - 1
+        return type("Handle", (), {"update": lambda _, new, raw: self.change(place, new)})()
+
+    def change(self, place, new):
+        self.now[place] = new["text/markdown"]
+
+
+def test_text_changes_when_its_numbers_do(monkeypatch):
+    display, text = Shown(), book.Text()
+    monkeypatch.setattr("IPython.display.display", display.display)
+    text.fill(width=64)
+    text("The verdict, from the end: {{verdict}}.")
+    text(r"Width {{width}} is best, $\frac{1}{2}$ of {{num_runs}}.")
+    assert display.now == ["The verdict, from the end: ⋯.", r"Width 64 is best, $\frac{1}{2}$ of ⋯."]
+    text.fill(num_runs=7, verdict="partly")
+    assert display.now == ["The verdict, from the end: partly.", r"Width 64 is best, $\frac{1}{2}$ of 7."]
+    text.fill(width=128)
+    assert display.now[1] == r"Width 128 is best, $\frac{1}{2}$ of 7."
 
 
 @pytest.mark.parametrize(
@@ -292,10 +392,7 @@ def test_no_figure_table_or_theorem_of_the_papers_is_missing():
 
 def test_every_exhibit_has_a_figure_of_ours_a_table_or_a_reason():
     labels = {
-        path.stem: {
-            cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            for cell in published.read_notebook(path)["cells"]
-        }
+        path.stem: {made["name"] for made in published.provenances(published.read_notebook(path))}
         for path in PAGES
     }
     for exhibit in book.exhibits():
@@ -380,10 +477,7 @@ def repository(tmp_path):
 
 def stamped(root: Path, chapter: str = "sparse_mlp") -> dict:
     made = {"data": {provenance.PROVENANCE_TYPE: {"keys": ["k1", "k2"]}}}
-    cells = [
-        {"cell_type": "code", "metadata": {}, "source": ["a = 1"], "outputs": [made]},
-        {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "b", "outputs": []},
-    ]
+    cells = [{"cell_type": "code", "metadata": {}, "source": ["a = 1"], "outputs": [made]}]
     page = {"metadata": {}, "cells": cells}
     page["metadata"]["wsnlib"] = published.stamp(page, chapter=chapter, profile="cpu", root=root)
     return page
@@ -396,7 +490,6 @@ def why(page: dict, root: Path, chapter: str = "sparse_mlp", profile: str = "cpu
 def test_a_page_is_fresh_until_something_it_rests_on_changes(repository, monkeypatch):
     page = stamped(repository)
     assert why(page, repository) == []
-    page["cells"][1]["source"] = "injected otherwise"
     (repository / "wsnlib" / "a.txt").write_text("not the library")
     assert why(page, repository) == []
     page["cells"][0]["source"] = ["a = 2"]

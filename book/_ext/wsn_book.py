@@ -2,8 +2,8 @@
 
 - Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
   live kernel are left out. No page shows a widget that would need one.
-- `{paper}` and `{given}` mark numbers in prose; `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` are
-  written from the notebooks at every build; the reference is what autodoc makes of the docstrings.
+- `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` are written from the notebooks at
+  every build; the reference is what autodoc makes of the docstrings.
 - `wsn.name` in text links to the reference.
 """
 
@@ -26,6 +26,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import wsnlib as wsn
 from wsnlib.book.engine import claims, published, scores
+from wsnlib.book.engine.provenance import PROVENANCE_TYPE
 
 MATHJAX = "tex-svg.js"
 """One file with its fonts, so that a page from a folder asks for no other."""
@@ -91,54 +92,48 @@ def sound_lists(
 
 
 def read_notebook(text: str) -> nbformat.NotebookNode:
-    """A notebook in which only the picture of a figure's cell is the figure, not what is said below it.
+    """A notebook as the book shows it: pictures are figures, links lead to pages.
 
-    myst-nb takes every output of such a cell for a figure, all with the same label. So what made the
-    figure goes into a cell of its own, and what only other pages read is left out.
+    `page.show` leaves a picture, a caption and what made it. myst-nb takes every output of a cell with a
+    figure for one, so what made it goes into a cell of its own.
     """
     notebook = nbformat.reads(text, as_version=4)
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
-        for output in cell.get("outputs", []):
-            for kind in [
-                kind for kind in output.get("data", {}) if "vnd.wsnlib" in kind
-            ]:
-                del output.data[kind]
-        if "figure" in cell.metadata.get("mystnb", {}):
-            below = [o for o in cell.outputs if not _is_picture(o)]
-            cell.outputs = [o for o in cell.outputs if _is_picture(o)]
+        outputs = cell.get("outputs", [])
+        made = [o for o in outputs if PROVENANCE_TYPE in o.get("data", {})]
+        if made:
+            picture, caption, below = outputs[-3:]
+            cell.metadata["mystnb"] = {
+                "image": {"alt": picture.metadata["image/png"]["alt"]},
+                "figure": {
+                    "caption": caption.data["text/markdown"],
+                    "name": below.data[PROVENANCE_TYPE]["name"],
+                },
+            }
+            cell.outputs = [picture]
             hidden = {"tags": ["remove-input", "below-figure"]}
-            made = (
+            source = (
                 "# what made the figure"  # a cell without a source is skipped
             )
             cells.append(
                 nbformat.v4.new_code_cell(
-                    made, metadata=hidden, outputs=below, execution_count=1
+                    source,
+                    metadata=hidden,
+                    outputs=[*outputs[:-3], below],
+                    execution_count=1,
                 )
             )
+        for data in (o.data for o in outputs if "data" in o):
+            for kind in [kind for kind in data if "vnd.wsnlib" in kind]:
+                del data[kind]
+            if "text/html" in data:
+                data["text/html"] = re.sub(
+                    r'href="(\w+)\.ipynb', r'href="\1.html', data["text/html"]
+                )
     notebook.cells = cells
     return notebook
-
-
-def _is_picture(output: nbformat.NotebookNode) -> bool:
-    return any(kind.startswith("image/") for kind in output.get("data", {}))
-
-
-class MarkedNumber(SphinxRole):
-    """A number in prose that is not measured: a paper's own, or one that is set."""
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        return [
-            nodes.inline(
-                self.rawtext,
-                self.text,
-                classes=["number", f"number-{self.origin}"],
-            )
-        ], []
 
 
 def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
@@ -224,9 +219,17 @@ class Exhibits(Computed):
             ["paper", "figure or table", "shows", "page", "ours"],
             ["---"] * 5,
         ]
+        numbers = {
+            made["name"]: made["number"]
+            for notebook in notebooks_of(self.env).values()
+            for made in published.provenances(notebook)
+        }
         for e in claims.exhibits():
             ours = (
-                ", ".join(f"{{numref}}`{label}`" for label in e.figures)
+                ", ".join(
+                    f"{{ref}}`Figure {numbers[label]} <{label}>`"
+                    for label in e.figures
+                )
                 or e.note
                 or "a table"
             )
@@ -313,8 +316,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("build-finished", copy_mathjax)
     app.connect("html-page-context", without_kernel_scripts, priority=900)
     app.connect("html-page-context", sound_lists)
-    for origin in ("paper", "given"):
-        app.add_role(origin, MarkedNumber(origin))
     app.add_role("verdict", VerdictOn())
     app.add_role("measured", MeasuredFor())
     app.add_directive("status", Status)

@@ -21,5 +21,6 @@ from .engine.scores import printed_numbers as printed_numbers
 from .engine.scores import read_pages as read_pages
 from .engine.scores import scorecard_table as scorecard_table
 from .engine.scores import verdict_counts as verdict_counts
+from .engine.text import Text as Text
 from .engine.verdicts import Verdicts as Verdicts
 from .engine.verdicts import table_html as table_html

@@ -6,7 +6,7 @@ named and set aside, never used; reading it never runs code.
 """
 
 from wsnlib.store.records import Integers, Record, Summary
-from wsnlib.store.stores import CheckpointFile, Failure, Remains, Store, StoreError, default_store
+from wsnlib.store.stores import CheckpointFile, Failure, Remains, Store, StoreError, default_store, repository
 
 __all__ = [
     "CheckpointFile",
@@ -18,4 +18,5 @@ __all__ = [
     "StoreError",
     "Summary",
     "default_store",
+    "repository",
 ]

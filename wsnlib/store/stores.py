@@ -125,6 +125,18 @@ class Store:
         """
         return self._load(specs.spec_key(experiment))
 
+    def place(self, experiment: specs.Run) -> Path | str:
+        """The folder or address that the record of an experiment is read from.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        name = f"{specs.spec_key(experiment)}.json"
+        for folder in (self._folder, *self._also):
+            if folder.has(name):
+                return folder.location
+        raise KeyError(f"no record {name} in {self.path}; wsn.run_missing makes it")
+
     def _find(self, key: str) -> tuple[Folder, bytes] | None:
         for folder in (self._folder, *self._also):
             try:
@@ -377,10 +389,15 @@ def default_store() -> Store:
     the folder `records` beside the nearest `_toc.yml`, from the working folder upwards; `book/_toc.yml` is a
     link to the one that counts.
     """
-    given = os.environ.get("WSN_STORE")
+    root = repository()
+    return Store(
+        os.environ.get("WSN_STORE") or Path(platformdirs.user_cache_dir("wsnlib")) / "records",
+        also=[] if root is None else [root / "records"],
+    )
+
+
+def repository() -> Path | None:
+    """The folder of the nearest `_toc.yml`, from the working folder upwards; None outside of the book's."""
     here = Path.cwd()
     toc = next((p / "_toc.yml" for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
-    return Store(
-        given or Path(platformdirs.user_cache_dir("wsnlib")) / "records",
-        also=[] if toc is None else [toc.resolve().parent / "records"],
-    )
+    return None if toc is None else toc.resolve().parent

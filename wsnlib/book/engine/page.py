@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import shlex
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from html import escape
+from typing import Literal
 
 import matplotlib as mpl
 import pandas as pd
+import yaml
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -22,7 +26,7 @@ from wsnlib.plot import drawn_data
 from wsnlib.store import Store, default_store
 
 LARGEST_SVG = 150_000
-"""Characters of a figure as SVG; a larger one is a PNG."""
+"""Characters of a figure as SVG; a larger one is a PNG alone."""
 
 
 class Page:
@@ -36,18 +40,35 @@ class Page:
     def __init__(self, parameters: ChapterParameters, *, store: Store | None = None) -> None:
         self.parameters = parameters
         self.store = default_store() if store is None else store
+        self.changed = parameters.changed()
         self._shown = 0
 
-    def show(
-        self, figure: Figure, runs: Iterable[specs.Run] = (), *, data: pd.DataFrame | None = None
-    ) -> None:
-        """Show a figure and under it what made it: records, profile, device, commit, data, command.
+    @property
+    def profile(self) -> str:
+        """The profile in words: its name alone only if all values are those of its file."""
+        if self.changed is None:
+            return f"{self.parameters.profile} (its file is not here to compare with)"
+        but = ", ".join(f"{name} = {value!r}" for name, value in self.changed.items())
+        return f"{self.parameters.profile} (but {but})" if but else self.parameters.profile
 
-        A figure of few marks is shown as SVG, one of many as PNG.
+    def show(
+        self,
+        figure: Figure,
+        runs: Iterable[specs.Run] = (),
+        *,
+        name: str,
+        caption: str,
+        alt: str,
+        data: pd.DataFrame | None = None,
+    ) -> None:
+        """Show a figure, under it its number and caption, and what made it: records, profile, data, command.
 
         Args:
             figure: A finished one; it is closed.
             runs: All whose records the figure rests on; none if it is drawn from specs alone.
+            name: What links lead to, such as `"fig-distance"`.
+            caption: Markdown that says what is drawn, without the number.
+            alt: What a reader who cannot see the figure should know, in a sentence.
             data: What it shows, one row a point; by default read back from the figure.
 
         Raises:
@@ -62,11 +83,15 @@ class Page:
             data=drawn_data(figure) if data is None else data,
             chapter=p.chapter,
             number=self._shown,
-            profile=p.profile,
+            name=name,
+            profile=self.profile,
+            command=command(p, self.changed or {}),
             preset=p.preset,
         )
-        display(_picture(figure), raw=True)
+        display(_pictures(figure, alt), raw=True, metadata={"image/png": {"alt": alt}})
         plt.close(figure)
+        under = f"**Figure {self._shown}.** {caption}"
+        display({"text/markdown": under, "text/plain": under}, raw=True)
         display(provenance)
 
     def verdicts(self, ours: Mapping[str, Estimate]) -> Verdicts:
@@ -82,18 +107,36 @@ class Page:
             same_data=p.same_data,
             full_protocol=p.full_protocol,
             chapter=p.chapter,
-            profile=p.profile,
+            profile=self.profile,
             preset=p.preset,
         )
 
 
-def _picture(figure: Figure) -> dict[str, Any]:
-    """The figure as SVG if that is small, else as PNG; the same figure gives the same bytes."""
+def command(parameters: ChapterParameters, changed: Mapping[str, object]) -> str:
+    """What executes a chapter's notebook again, from the repository's root, with values that were changed.
+
+    Examples:
+        >>> from wsnlib.book import sparse_mlp
+        >>> command(sparse_mlp.Parameters(), {"epochs": 5, "seeds": [0, 1]})[34:]
+        "out.ipynb -f params/sparse_mlp.smoke.yml -p epochs 5 -y 'seeds: [0, 1]'"
+    """
+    name = parameters.chapter
+    words = ["papermill", f"book/{name}.ipynb", "out.ipynb", "-f", f"params/{name}.{parameters.profile}.yml"]
+    for key, value in changed.items():
+        if isinstance(value, list):
+            words += ["-y", yaml.safe_dump({key: value}, default_flow_style=None, width=math.inf).strip()]
+        else:
+            words += ["-p", key, str(value)]
+    return shlex.join(words)
+
+
+def _pictures(figure: Figure, alt: str) -> dict[str, str]:
+    """The figure as PNG, which shows everywhere, and as SVG if small; the same figure, the same bytes."""
+    described = {"text/plain": alt, "image/png": base64.b64encode(_saved(figure, "png")).decode("ascii")}
     svg = _saved(figure, "svg").decode()
-    described = {"text/plain": repr(figure)}
     if len(svg) <= LARGEST_SVG:
-        return described | {"image/svg+xml": svg}
-    return described | {"image/png": base64.b64encode(_saved(figure, "png")).decode("ascii")}
+        described["image/svg+xml"] = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+    return described
 
 
 def _saved(figure: Figure, kind: Literal["svg", "png"]) -> bytes:

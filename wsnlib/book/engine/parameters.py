@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsnlib import specs
 from wsnlib.data.sources import KNOWN
 from wsnlib.specs.checks import plain
+from wsnlib.store import repository
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -22,6 +23,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Density = Annotated[float, Field(gt=0, le=1)]
 
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+_NO_RESULT_DEPENDS_ON = {"device", "budget_minutes", "download"}
 _PLAIN = (bool, int, float, str, list, tuple, dict, type(None), np.generic, np.ndarray)
 
 
@@ -115,6 +117,22 @@ class ChapterParameters(BaseModel):
     def chapter(self) -> str:
         """Name of the notebook that these are the parameters of: that of the module of their class."""
         return type(self).__module__.rpartition(".")[2]
+
+    def changed(self) -> dict[str, Any] | None:
+        """Values that are not those of the profile's file, by name; None if the file is not here.
+
+        What no result depends on (the device, the budget, leave to download) does not count.
+        """
+        root = repository()
+        file = None if root is None else root / "params" / f"{self.chapter}.{self.profile}.yml"
+        if file is None or not file.exists():
+            return None
+        meant = type(self).read(yaml.safe_load(file.read_text(encoding="utf-8"))).model_dump()
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if value != meant[name] and name not in _NO_RESULT_DEPENDS_ON
+        }
 
     @property
     def same_data(self) -> bool:

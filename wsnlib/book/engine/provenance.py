@@ -7,13 +7,14 @@ import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 
 from wsnlib import specs
-from wsnlib.store import Store
+from wsnlib.store import Store, repository
 
 PROVENANCE_TYPE = "application/vnd.wsnlib.provenance+json"
 """Media type under which a notebook keeps what made a figure."""
@@ -29,8 +30,11 @@ class Provenance:
     Args:
         chapter: Name of the notebook.
         number: Of the figure in the page, from 1.
-        profile, preset: Of the page.
+        name: What links to the figure lead to.
+        profile, preset: Of the page; the profile with what was changed of it.
+        command: Makes the figure again, from the repository's root.
         keys: Of the records behind the figure, sorted; empty if it is drawn from specs alone.
+        places: Folders or addresses that hold these records.
         seeds: Of these records, sorted.
         seconds: All of them together took, of one process.
         devices, commits: That made them, sorted.
@@ -39,9 +43,12 @@ class Provenance:
 
     chapter: str
     number: int
+    name: str
     profile: str
     preset: str
+    command: str
     keys: Sequence[str] = ()
+    places: Sequence[str] = ()
     seeds: Sequence[int] = ()
     seconds: float = 0.0
     devices: Sequence[str] = ()
@@ -57,8 +64,10 @@ class Provenance:
         data: pd.DataFrame,
         chapter: str,
         number: int,
+        name: str,
         profile: str,
         preset: str,
+        command: str,
     ) -> Provenance:
         """Read from the records of the runs behind a figure.
 
@@ -66,15 +75,19 @@ class Provenance:
             KeyError: If a record is missing.
             StoreError: If a record is damaged or was made by another spec.
         """
+        runs = list(runs)
         records = {record.key: record for record in map(store.load, runs)}
         made = [record.environment for record in records.values()]
         seeds = {seed for record in records.values() for seed in _seeds(specs.to_dict(record.experiment))}
         return cls(
             chapter=chapter,
             number=number,
+            name=name,
             profile=profile,
             preset=preset,
+            command=command,
             keys=sorted(records),
+            places=sorted({_shortened(store.place(run)) for run in runs}),
             seeds=sorted(seeds),
             seconds=round(sum(float(e.get("seconds", 0)) for e in made), 1),
             devices=sorted({str(e["device"]) for e in made if "device" in e}),
@@ -82,16 +95,12 @@ class Provenance:
             data=data,
         )
 
-    @property
-    def command(self) -> str:
-        """Makes the figure again, from the repository's root."""
-        return f"papermill book/{self.chapter}.ipynb out.ipynb -f params/{self.chapter}.{self.profile}.yml"
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it, without the data."""
         return {
             "chapter": self.chapter,
             "number": self.number,
+            "name": self.name,
             "profile": self.profile,
             "preset": self.preset,
             "keys": list(self.keys),
@@ -122,8 +131,9 @@ class Provenance:
             facts.append(f"made on {escape('; '.join(self.devices))}")
             facts.append("at " + ", ".join(f"<code>{escape(c)}</code>" for c in self.commits))
         keys = " ".join(self.keys)
+        places = " and ".join(f"<code>{escape(place)}</code>" for place in self.places)
         records = (
-            "<details><summary>Keys of the records (files in <code>records/</code>)</summary>"
+            f"<details><summary>Keys of the records (files in {places})</summary>"
             f'<p class="keys">{keys}</p></details>'
             if self.keys
             else ""
@@ -147,6 +157,19 @@ class Provenance:
             address = f"data:application/gzip;base64,{packed}"
         rows = f"{len(self.data):,} rows of {', '.join(self.data.columns)}"
         return f'<p>Its data: <a download="{name}" href="{address}">{name}</a> ({escape(rows)})</p>'
+
+
+def _shortened(place: Path | str) -> str:
+    """A folder as seen from the repository or from home, with a slash at its end; an address as it is."""
+    if isinstance(place, str):
+        return place
+    root = repository()
+    if root is not None and place.resolve().is_relative_to(root):
+        return f"{place.resolve().relative_to(root).as_posix()}/"
+    home = Path.home()
+    return (
+        f"~/{place.relative_to(home).as_posix()}/" if place.is_relative_to(home) else f"{place.as_posix()}/"
+    )
 
 
 def _seeds(content: Any) -> Iterator[int]:

@@ -64,14 +64,9 @@ def stamp(notebook: Notebook, *, chapter: str, profile: str, root: Path | str = 
         root: Of the repository.
     """
     root = Path(root)
-    sources = (
-        "".join(cell["source"])
-        for cell in notebook["cells"]
-        if "injected-parameters" not in cell["metadata"].get("tags", [])
-    )
     stamped = {
         "profile": profile,
-        "cells": _hash(sources),
+        "cells": _hash("".join(cell["source"]) for cell in notebook["cells"]),
         "parameters": _hash([(root / "params" / f"{chapter}.{profile}.yml").read_text(encoding="utf-8")]),
         "claims": _hash(map(repr, claims_of(chapter).values())),
         "records": _hash(_contents(root / "records", record_keys(notebook))),

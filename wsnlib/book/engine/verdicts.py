@@ -100,7 +100,7 @@ def table_html(table: pd.DataFrame, *, caption: str, link: str | None = None) ->
     Args:
         table: Of text and numbers.
         caption: Says what it holds.
-        link: A column with names of pages, which lead to these.
+        link: A column with names of chapters, which lead to their notebooks.
 
     Examples:
         >>> table_html(pd.DataFrame({"page": ["sparse_mlp"]}), caption="c", link="page").count("href")
@@ -122,4 +122,4 @@ def _row(row: Mapping[Any, Any], link: str | None) -> str:
 
 def _cell(value: Any, *, linked: bool) -> str:
     text = escape(str(value))
-    return f'<a href="{text}.html">{text}</a>' if linked and text else text
+    return f'<a href="{text}.ipynb">{text}</a>' if linked and text else text
