@@ -91,17 +91,11 @@ rate = 0.1  # constant"""
 
 
 @pytest.mark.parametrize("chapter", sorted(path.stem for path in BOOK.glob("*.ipynb")))
-def test_the_published_values_are_the_profile_s_and_every_profile_replaces_them(build, chapter):
+def test_the_cell_of_parameters_holds_the_published_values(build, chapter):
     cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
     (cell,) = (c for c in cells if "parameters" in c.metadata.get("tags", []))
-    profiles = {
-        path.name.split(".")[1]: yaml.safe_load(path.read_text())
-        for path in BOOK.parent.glob(f"params/{chapter}.*.yml")
-    }
-    assert build.with_values(cell.source, profiles["cpu"]) == cell.source
-    assert {name: sorted(profiles["cpu"].keys() - values) for name, values in profiles.items()} == {
-        name: [] for name in profiles
-    }
+    values = yaml.safe_load((BOOK.parent / "params" / f"{chapter}.cpu.yml").read_text())
+    assert build.with_values(cell.source, values) == cell.source
 
 
 def test_launch_buttons_lead_to_the_notebook_in_the_repository(tmp_path):
