@@ -128,7 +128,7 @@ def with_values(source: str, values: dict[str, object]) -> str:
         )
     for name, old in reversed(found.items()):
         if name in values and values[name] != ast.literal_eval(old):
-            first, last = old.lineno - 1, old.end_lineno
+            first, last = old.lineno - 1, old.end_lineno or old.lineno
             start = lines[first][: old.col_offset]
             end = lines[last - 1][old.end_col_offset :]
             lines[first:last] = [start + in_python(values[name]).encode() + end]
