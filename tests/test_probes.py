@@ -1,6 +1,5 @@
 """Linear probes: the minimum, the choice of strength, invariances, the layers around additions, errors."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -31,35 +30,35 @@ def splits(n: int = 60, p: int = 7, noise: float = 1.0):
 
 @pytest.mark.parametrize("strength", [1.0, 0.01, 1e-4])
 @pytest.mark.parametrize(("n", "p"), [(60, 7), (60, 1), (23, 101)])
-def test_the_minimum_is_the_minimum(n, p, strength):
-    x, labels = examples(0, n, p)
-    axes = probes._PrincipalAxes(x)
-    z = axes.coordinates(x)
-    assert z.square().sum(1).mean() / z.shape[1] == pytest.approx(1, rel=1e-9)
-    start = z.new_zeros(z.shape[1], CLASSES)
-    weights, bias, gradient = probes._solve(z, labels, start, z.new_zeros(CLASSES), strength)
-    assert gradient < 1e-6
-    # scikit-learn minimises the sum over examples with penalty 1 / (2C)
-    other = LogisticRegression(C=1 / (strength * n), tol=1e-10, max_iter=10000).fit(z.numpy(), labels.numpy())
-    assert np.abs(weights.T.numpy() - other.coef_).max() < 2e-3 * max(1, np.abs(other.coef_).max())
+def test_the_minimum_is_the_minimum(monkeypatch, n, p, strength):
+    fitted = []
 
-    def loss(w: torch.Tensor, b: torch.Tensor) -> float:
-        return (F.cross_entropy(z @ w + b, labels) + strength / 2 * w.square().sum()).item()
+    class Noted(LogisticRegression):
+        def fit(self, x, y):
+            fitted.append((super().fit(x, y), x))
+            return self
 
-    theirs = loss(torch.from_numpy(other.coef_.T), torch.from_numpy(other.intercept_))
-    assert loss(weights, bias) <= theirs + 1e-7
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Noted)
+    given = [examples(seed, n, p) for seed in (0, 1, 2)]
+    wsn.probes.fit_probe(*given, strengths=[strength])
+    [(model, x)] = fitted
+    weights = torch.tensor(model.coef_.T, requires_grad=True)
+    bias = torch.tensor(model.intercept_, requires_grad=True)
+    loss = F.cross_entropy(torch.from_numpy(x) @ weights + bias, given[0][1])
+    (loss + strength / 2 * weights.square().sum()).backward()
+    assert max(weights.grad.abs().max(), bias.grad.abs().max()) < 1e-6
 
 
-def test_features_beyond_the_number_of_images_change_nothing_but_coordinates():
-    x, _ = examples(0, 23, 101)
-    z = probes._PrincipalAxes(x).coordinates(x)
-    assert z.shape == (23, 22)
-    moved = x - x.mean(0)
-    ratio = (z @ z.T) / (moved @ moved.T)
-    assert ratio.max() - ratio.min() < 1e-9 * ratio.mean().abs()
-    other = examples(1, 11, 101)[0]
-    projected = probes._PrincipalAxes(x).coordinates(other)
-    assert torch.allclose(projected @ z.T, (other - x.mean(0)) @ moved.T * ratio.mean(), atol=1e-9)
+@pytest.mark.parametrize(("n", "p"), [(60, 7), (60, 1), (23, 101)])
+def test_the_mean_variance_along_principal_axes_is_1(n, p):
+    x = examples(0, n, p)[0]
+    scaled, other = probes._centred_and_scaled([1e3 * x + 5, 1e3 * examples(1, 11, p)[0] + 5])
+    variances = np.linalg.svd(scaled, compute_uv=False) ** 2 / n
+    assert variances[: min(p, n - 1)].mean() == pytest.approx(1, rel=1e-9)
+    assert np.abs(scaled.mean(0)).max() < 1e-12
+    ratio = scaled / (x - x.mean(0)).numpy()
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+    np.testing.assert_allclose(other, ratio[0, 0] * (examples(1, 11, p)[0] - x.mean(0)).numpy(), rtol=1e-6)
 
 
 def test_the_strength_is_chosen_on_validation_and_reported_on_test():
@@ -101,7 +100,7 @@ def test_a_probe_is_invariant_to_what_cka_is():
         torch.randn(7, 7, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     )[0]
     other = wsn.probes.fit_probe(*[(1e4 * x @ rotation - 30, y) for x, y in given])
-    assert replace(other, gradient=0) == replace(found, gradient=0)
+    assert other == found
 
 
 def test_a_class_missing_in_training_and_a_constant_layer():
@@ -148,7 +147,7 @@ def test_layers_around_additions_are_probed_in_order():
                 net, data.normalise(split.images), layers=[name]
             )[name]
             x.append((F.avg_pool2d(outputs, outputs.shape[-1] // 2), split.labels))
-        assert replace(wsn.probes.fit_probe(*x), gradient=0) == replace(probe, gradient=0)
+        assert wsn.probes.fit_probe(*x) == probe
     assert found["stage1.block1.add"].test_accuracy > 0.9
     assert not net.stage1.block1.norm2._forward_hooks and net.training
 
@@ -171,13 +170,6 @@ def test_additions_are_found_by_name():
     assert len(wsn.probes.around_additions(net)) == 18
     with pytest.raises(ValueError, match="the MLP has no blocks with norm2 and add; give layers"):
         wsn.probes.around_additions(MLP(7))
-
-
-def test_every_probe_converges():
-    torch.manual_seed(1)
-    net, data = ResNetCifar(8, width_multiplier=0.5, num_classes=CLASSES), small_data(200)
-    for probe in wsn.probes.linear_probes(net, data).values():
-        assert probe.gradient < 1e-6 and math.isfinite(probe.test_accuracy)
 
 
 @pytest.mark.parametrize(

@@ -5,27 +5,24 @@ A probe is multinomial logistic regression with an L2 penalty, on the pooled out
     minimise  mean cross-entropy + λ/2 · ‖W‖²  over the training images,
 
 with λ chosen by accuracy on the validation images and the accuracy reported on the test images, once. It is
-convex and solved to a gradient as good as 0, so that a probe has no learning rate, schedule or seed.
-
-What makes it quick is a change of coordinates. Along the right singular vectors of X, each scaled by
-(σ²/(2n) + λ)^(−1/2), the Hessian is at most the identity (½ XᵀX/n bounds that of the cross-entropy, Böhning
-1992), so that conjugate gradients find a Newton step in few products with it, whatever the layer;
-features beyond the number of images cost nothing. Features are centred and scaled by one number a layer,
-never one by one: a probe is then invariant to what CKA is invariant to, and λ means the same in every layer.
+convex and solved by scikit-learn to a gradient as good as 0, so that a probe has no learning rate, schedule
+or seed. Features are centred and scaled by one number a layer, never one by one: a probe is then invariant to
+what CKA is invariant to, and λ means the same in every layer.
 
 References:
     N21, Section 5.2 and Figure 4, which does not describe its probes. The released code's `linear_probe.py`
     trains on all activations, or those max-pooled over 2x2 positions, of the layer before and after each
     addition, by SGD for 300 epochs without a guarantee of convergence, and keeps the best accuracy over
-    epochs and penalties on the test images. Böhning, *Multinomial logistic regression algorithm* (1992).
+    epochs and penalties on the test images.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -38,9 +35,6 @@ __all__ = ["Probe", "around_additions", "fit_probe", "linear_probes"]
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
 """Penalties λ to choose from, for features of variance 1 on average over the layer's principal axes."""
 
-_STEPS = 200
-_TOLERANCE = 1e-6
-
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
@@ -51,7 +45,6 @@ class Probe:
         train_accuracy: In [0, 1], and so are the others.
         validation_accuracy: At that strength; the largest over strengths.
         test_accuracy: At that strength; the number to report.
-        gradient: Largest entry of the gradient where the solver stopped, in the scaled coordinates.
         features: Of a pooled image.
     """
 
@@ -59,7 +52,6 @@ class Probe:
     train_accuracy: float
     validation_accuracy: float
     test_accuracy: float
-    gradient: float
     features: int
 
 
@@ -70,7 +62,7 @@ Examples = tuple[torch.Tensor, torch.Tensor]
 def fit_probe(
     train: Examples, validation: Examples, test: Examples, *, strengths: Sequence[float] = STRENGTHS
 ) -> Probe:
-    """The linear probe of one representation, in float64 on the device of the features.
+    """The linear probe of one representation, in float64 on the CPU.
 
     Args:
         train: Features (n, …), flattened, and labels (n,) from 0.
@@ -96,104 +88,35 @@ def fit_probe(
             )
     if not strengths or min(strengths) <= 0:
         raise ValueError(f"strengths are {tuple(strengths)}; at least one, all above 0, are allowed")
-    labels = [y.long().to(train[0].device) for _, y in (train, validation, test)]
-    axes = _PrincipalAxes(train[0])
-    features = [axes.coordinates(x) for x, _ in (train, validation, test)]
-    classes = int(max(y.max() for y in labels)) + 1
-    weights = features[0].new_zeros(features[0].shape[1], classes)
-    bias = features[0].new_zeros(classes)
+    from sklearn.linear_model import LogisticRegression
+
+    labels = [y.cpu().numpy() for _, y in (train, validation, test)]
+    features = _centred_and_scaled([x.cpu().double().flatten(1) for x, _ in (train, validation, test)])
+    model = LogisticRegression(tol=1e-7, max_iter=10_000, warm_start=True)
     best: Probe | None = None
     for strength in sorted(strengths, reverse=True):
-        weights, bias, gradient = _solve(features[0], labels[0], weights, bias, strength)
-        accuracies = [
-            ((x @ weights + bias).argmax(1) == y).double().mean().item()
-            for x, y in zip(features, labels, strict=True)
-        ]
+        model.set_params(C=1 / (strength * len(labels[0]))).fit(features[0], labels[0])
+        accuracies = [float(model.score(x, y)) for x, y in zip(features, labels, strict=True)]
         if best is None or accuracies[1] > best.validation_accuracy:
             best = Probe(
                 strength=strength,
                 train_accuracy=accuracies[0],
                 validation_accuracy=accuracies[1],
                 test_accuracy=accuracies[2],
-                gradient=gradient,
                 features=train[0][0].numel(),
             )
     assert best is not None
     return best
 
 
-class _PrincipalAxes:
-    """Coordinates along the principal axes of some examples, scaled so that the mean variance is 1."""
-
-    def __init__(self, x: torch.Tensor) -> None:
-        x = x.double().flatten(1)
-        self._mean = x.mean(0)
-        x = x - self._mean
-        if len(x) >= x.shape[1]:
-            squares, axes = torch.linalg.eigh(x.T @ x)
-        else:
-            squares, vectors = torch.linalg.eigh(x @ x.T)
-            axes = x.T @ vectors / squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
-        kept = squares > squares[-1] * len(squares) * torch.finfo(x.dtype).eps
-        variance = squares[kept].mean() / len(x) if kept.any() else squares.new_ones(())
-        self._axes: torch.Tensor = axes[:, kept] / variance.sqrt()
-
-    def coordinates(self, x: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = (x.double().flatten(1) - self._mean) @ self._axes
-        return made
-
-
-def _solve(
-    x: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor, strength: float
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Weights and bias at the minimum, from the ones given, and the largest entry of the gradient there."""
-    scale = (x.square().mean(0) / 2 + strength).rsqrt().unsqueeze(1)
-    inputs = torch.cat([x * scale.squeeze(1), x.new_ones(len(x), 1)], dim=1)
-    penalty = torch.cat([strength * scale.square(), scale.new_zeros(1, 1)])  # none on the bias
-    scaled = torch.cat([weights / scale, bias.unsqueeze(0)])
-    targets = F.one_hot(labels, len(bias)).to(x.dtype)
-
-    def loss(at: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(inputs @ at, labels) + (penalty * at.square()).sum() / 2
-
-    largest = math.inf
-    for _ in range(_STEPS):
-        shares = (inputs @ scaled).softmax(1)
-        gradient = inputs.T @ (shares - targets) / len(x) + penalty * scaled
-        largest = float(gradient.abs().max())
-        if largest <= _TOLERANCE:
-            break
-        step = _newton_step(inputs, shares, penalty, gradient)
-        slope, before, length = float((gradient * step).sum()), float(loss(scaled)), 1.0
-        while float(loss(scaled + length * step)) > before + 1e-4 * length * slope and length > 1e-6:
-            length /= 2
-        scaled = scaled + length * step
-    return scaled[:-1] * scale, scaled[-1], largest
-
-
-def _newton_step(
-    inputs: torch.Tensor, shares: torch.Tensor, penalty: torch.Tensor, gradient: torch.Tensor
-) -> torch.Tensor:
-    """−H⁻¹ · gradient by conjugate gradients, the closer the smaller the gradient is."""
-
-    def curvature(along: torch.Tensor) -> torch.Tensor:
-        moved = shares * (inputs @ along)
-        moved -= shares * moved.sum(1, keepdim=True)
-        return inputs.T @ moved / len(inputs) + penalty * along
-
-    step, residual = torch.zeros_like(gradient), -gradient
-    direction, squared = residual, float(residual.square().sum())
-    enough = min(0.25, squared**0.5) * squared
-    for _ in range(gradient.numel()):
-        if squared <= enough:
-            break
-        bent = curvature(direction)
-        length = squared / float((direction * bent).sum())
-        step = step + length * direction
-        residual = residual - length * bent
-        before, squared = squared, float(residual.square().sum())
-        direction = residual + squared / before * direction
-    return step
+def _centred_and_scaled(splits: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float64]]:
+    """Features less their mean on the first split, over the root of its mean variance along principal axes."""
+    mean = splits[0].mean(0)
+    x = splits[0] - mean
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    rank = int(torch.linalg.matrix_rank(gram, rtol=len(gram) * torch.finfo(x.dtype).eps, hermitian=True))
+    scale = float(x.square().sum() / (len(x) * rank)) ** 0.5 if rank else 1.0
+    return [((each - mean) / scale).numpy() for each in splits]
 
 
 def linear_probes(
@@ -251,12 +174,7 @@ def linear_probes(
         )
         for s in splits
     ]
-    device = data.train.labels.device
-    found = {}
-    for name in names:
-        train, validation, test = ((x.pop(name).to(device), y.to(device)) for x, y in read)
-        found[name] = fit_probe(train, validation, test, strengths=strengths)
-    return found
+    return {name: fit_probe(*((x.pop(name), y) for x, y in read), strengths=strengths) for name in names}
 
 
 def _in_memory(split: Split | StreamedSplit) -> Split:
