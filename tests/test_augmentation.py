@@ -108,11 +108,14 @@ def test_more_pixels_than_there_are_cannot_be_reflected():
     crop = wsn.CropAndFlip(padding=4, padding_mode="reflect")
     assert data.augment(images, crop, generator=generator).shape == images.shape
     crop = wsn.CropAndFlip(padding=5, padding_mode="reflect")
-    with pytest.raises(ValueError, match="padding is 5 .* for images of 5 x 7; at most 4 is allowed"):
+    with pytest.raises(ValueError, match="padding must be ≤ 4 for images of 5 x 7 .*, got 5"):
         data.augment(images, crop, generator=generator)
 
 
 def test_images_in_memory_are_not_cropped_as_those_of_the_disk():
     split = wsn.load_data(wsn.Digits()).train
-    with pytest.raises(ValueError, match="augmentation is ResizedCropAndFlip and the images lie in memory"):
+    with pytest.raises(
+        ValueError,
+        match="augmentation must be CropAndFlip or None for images in memory, got ResizedCropAndFlip",
+    ):
         split.batches(torch.arange(3), batch_size=2, augmentation=wsn.ResizedCropAndFlip())

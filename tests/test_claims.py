@@ -195,9 +195,9 @@ def test_a_single_seed_gives_the_best_cell():
     table = pd.DataFrame({"width": [5, 9], "seed": [0, 0], "test_accuracy": [0.5, 0.9]})
     assert estimates.held_out_best(table, cell=["width"])["width"].tolist() == [9]
     assert wsn.estimate([0.9]).high == math.inf
-    with pytest.raises(ValueError, match="values has shape"):
+    with pytest.raises(ValueError, match="values must be a sequence of one or more numbers, got shape"):
         wsn.estimate([])
-    with pytest.raises(ValueError, match="values is empty"):
+    with pytest.raises(ValueError, match="values must be a sequence of one or more numbers, got none"):
         wsn.estimates.median_and_range([])
 
 
@@ -213,7 +213,7 @@ def test_the_interval_of_a_correlation_is_fishers():
         -1,
         1,
     )
-    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(2,\); as many of both, at least 3"):
+    with pytest.raises(ValueError, match=r"must be as many, at least 3, got shapes \(2,\) and \(2,\)"):
         wsn.estimates.correlation(x[:2], y[:2])
 
 
@@ -254,7 +254,7 @@ def test_a_ratio_without_a_denominator_has_no_bounds():
     for a, b in (([1.0], [2.0]), ([1.0, 2.0, 3.0], [0.1, -0.1, 0.05])):
         found = wsn.estimates.ratio_of_means(a, b)
         assert (found.low, found.high) == (-math.inf, math.inf)
-    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\); as many of both, at least 1"):
+    with pytest.raises(ValueError, match=r"must be as many, at least 1, got shapes \(2,\) and \(3,\)"):
         wsn.estimates.ratio_of_means([1.0, 2.0], [1.0, 2.0, 3.0])
 
 

@@ -159,12 +159,18 @@ def test_pack_says_what_it_took_the_images_for_and_how_they_are_named(tmp_path, 
     [
         (
             ("pack", "nothing", "--name", "mine"),
-            "is not there; an .npz file or a folder of images is allowed",
+            "must be an .npz file or a folder of images, got",
         ),
         (("pack", "{file}", "--name", "mine"), "must be an .npz file or a folder of images, got a .yml file"),
-        (("run", "{file}", "--resource", "GPU"), "resource is 'GPU'; a name and a number such as GPU=1"),
-        (("run", "{file}", "--resource", "GPU=1"), "resources is {'GPU': 1.0} without an executor"),
-        (("run", "{file}", "--workers", "0"), "workers is 0; an integer of at least 1"),
+        (
+            ("run", "{file}", "--resource", "GPU"),
+            "resource must be a name and a number, got 'GPU'; write GPU=1",
+        ),
+        (
+            ("run", "{file}", "--resource", "GPU=1"),
+            "resources must be None without an executor, got {'GPU': 1.0}",
+        ),
+        (("run", "{file}", "--workers", "0"), "workers must be an integer ≥ 1 or None, got 0"),
         (("run", "{other}"), "is of no chapter"),
         (("run", "{bad}"), "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
     ],

@@ -289,9 +289,9 @@ def test_a_shared_weight_counts_once():
     assert wsn.weights_per_layer(net(5, tied=True)) == {"first": 45, "depthwise": 45, "inner": 25, "last": 50}
     sparse = wsn.CustomSparsity(net(5, tied=True), net(13, tied=True), exclude=["inner"])
     assert wsn.is_reachable(replace(sparse, exclude=()))
-    with pytest.raises(ValueError, match="inner.weight and again.weight are one tensor; exclude inner"):
+    with pytest.raises(ValueError, match="got one tensor for inner.weight and again.weight; exclude inner"):
         wsn.build(replace(sparse, exclude=()))
-    with pytest.raises(ValueError, match="the excluded layers hold 169 of 165 weights"):
+    with pytest.raises(ValueError, match="got 165, which leaves -4 beside 169 in inner"):
         wsn.build(sparse)
 
 
@@ -313,27 +313,27 @@ def test_lists_reach_the_factory_as_lists(monkeypatch):
         (wsn.CustomSpec("my_networks.nets.Net"), "the module of 'my_networks.nets.Net' cannot be imported"),
         (wsn.CustomSpec("my_networks.net"), "the module my_networks has no 'net'; did you mean 'Net'?"),
         (wsn.CustomSpec("my_networks.zzzzzz"), "the module my_networks has no 'zzzzzz'$"),
-        (wsn.CustomSpec("my_networks.number"), "'my_networks.number' is 5; a function or class is allowed"),
-        (wsn.CustomSpec("my_networks.nothing"), "returns a NoneType; a torch.nn.Module is allowed"),
-        (wsn.CustomSpec("my_networks.lazy"), "'my_networks.lazy' has lazy layers"),
+        (wsn.CustomSpec("my_networks.number"), "'my_networks.number' must be a function or class, got 5; "),
+        (wsn.CustomSpec("my_networks.nothing"), "must return a torch.nn.Module, got a NoneType; "),
+        (wsn.CustomSpec("my_networks.lazy"), "'my_networks.lazy' must return layers of known size, got lazy ones"),
         (wsn.CustomSpec("my_networks.broken"), r"fails with the options \{\} \(RuntimeError: no luck\)"),
         (net(5, widht=3), "'my_networks.Net' fails with the options .*unexpected keyword argument 'widht'"),
-        (wsn.CustomSparsity(net(5), net(4)), "the wide network has 144 weights; at least the 190 of the base"),
-        (wsn.CustomSparsity(net(5), net(13), exclude=["lst"]), "'lst' is excluded .*; did you mean 'last'?"),
-        (wsn.CustomSparsity(net(5), net(13), exclude=["norm_"]), "'norm_' is excluded and is no Linear or Conv"),
+        (wsn.CustomSparsity(net(5), net(4)), "the wide network must have at least the 190 weights of the base, got 144"),
+        (wsn.CustomSparsity(net(5), net(13), exclude=["lst"]), "exclude must name .* got 'lst'; did you mean 'last'?"),
+        (wsn.CustomSparsity(net(5), net(13), exclude=["norm_"]), "exclude must name Linear or Conv layers, got 'norm_'; choose from"),
         (
             wsn.CustomSparsity(net(5), net(22), exclude=["first"]),
-            "the excluded layers hold 198 of 190 weights, which leaves -8 for 4 others; 4 to 1386 are allowed",
+            "must leave 4 to 1386 for .*, got 190, which leaves -8 beside 198 in first; ",
         ),
         (
             wsn.CustomSparsity(net(5), net(21), exclude=["first"]),
-            "the excluded layers hold 189 of 190 weights, which leaves 1 for 4 others; 4 to",
+            "must leave 4 to .*, got 190, which leaves 1 beside 189 in first",
         ),
         (
             wsn.CustomSparsity(
                 net(7), net(13), exclude=["last"], allocation=wsn.LastLayerDensity(density=0.5)
             ),
-            "the last layer last is excluded and has a density",
+            "the last layer must not be excluded where it has a density, got last",
         ),
     ],
 )  # fmt: skip
@@ -357,7 +357,8 @@ def test_weights_outside_of_linear_and_conv_layers_may_not_grow():
         return wsn.CustomSpec("my_networks.Packed", options={"width": width})
 
     with pytest.raises(
-        ValueError, match="attention.in_proj_weight grows from 9 x 3 to 15 x 5 and is not the weight of a"
+        ValueError,
+        match="must be those of Linear or Conv layers, got attention.in_proj_weight, which grows from 9 x 3 to 15 x 5",
     ):
         wsn.build(wsn.CustomSparsity(packed(3), packed(5)))
     assert wsn.num_weights(wsn.build(wsn.CustomSparsity(packed(3), packed(3)))) == 64 * 3 + 9
@@ -414,11 +415,17 @@ def test_a_run_is_timed_as_the_dense_wide_network():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (net(5, classes=9), r"gives 2 x 9 numbers for a batch of 2; 2 x 10 \(one a class\) are allowed"),
+        (net(5, classes=9), r"must give 2 x 10 numbers \(one a class\) for a batch of 2, got 2 x 9; "),
         (net(5, channels=3), "cannot be trained on a batch of 2 x 1 x 8 x 8 .RuntimeError: "),
-        (wsn.CustomSparsity(net(5, classes=9), net(13)), "'width': 5} gives 2 x 9 numbers"),
-        (wsn.CustomSparsity(net(5), net(13, classes=9)), "'width': 13} gives 2 x 9 numbers"),
-        (wsn.CustomSpec("my_networks.pair"), "gives a tuple while it trains; a tensor is allowed"),
+        (
+            wsn.CustomSparsity(net(5, classes=9), net(13)),
+            "'width': 5} must give 2 x 10 numbers .*, got 2 x 9",
+        ),
+        (
+            wsn.CustomSparsity(net(5), net(13, classes=9)),
+            "'width': 13} must give 2 x 10 numbers .*, got 2 x 9",
+        ),
+        (wsn.CustomSpec("my_networks.pair"), "must give a tensor while it trains, got a tuple; "),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_named(model, message, tmp_path):

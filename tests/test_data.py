@@ -281,7 +281,7 @@ def test_a_packed_file_carries_its_checksum(small_set, tmp_path):
         (lambda a: {k: v % 99 if v.ndim == 1 else v for k, v in a.items()}, "and 99 classes, and"),
         (
             lambda a: a | {"test_x": a["test_x"][:, :, 1:]},
-            r"of shape \(32, 32, 3\) in train_x and \(32, 31, 3\) in test_x; one shape is allowed",
+            r"must be of one shape, got \(32, 32, 3\) in train_x and \(32, 31, 3\) in test_x",
         ),
     ],
 )
@@ -354,13 +354,13 @@ def test_splits_are_disjoint_balanced_and_fixed_by_their_seed():
 def test_validation_that_leaves_nothing_is_named(tmp_path):
     np.savez(tmp_path / "raw.npz", **small_arrays())
     spec = wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
-    with pytest.raises(wsn.DataError, match="validation_size 60 leaves no image to train on"):
+    with pytest.raises(wsn.DataError, match="validation_size must leave images to train on, got 60"):
         wsn.load_data(replace(spec, validation_size=60, train_size=3), root=tmp_path)
 
 
 def test_too_large_a_subset_is_named():
     with pytest.raises(
-        wsn.DataError, match="a class-balanced subset of 5000 images .*; at most 13.0 are there"
+        wsn.DataError, match="a class-balanced subset must be of at most 13.0 images .*, got 5000"
     ):
         wsn.load_data(wsn.Digits(train_size=5000))
 

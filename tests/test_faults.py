@@ -53,7 +53,7 @@ wsn.run_missing(long_runs(), store=wsn.Store({folder!r}), workers=1, progress=Fa
 
 
 def long_runs() -> list[wsn.Experiment]:
-    return [training(), training(seed=1, epochs=400, decayed="weights")]  # the second is not compiled
+    return [training(), training(seed=1, epochs=400, weight_decay_on="weights")]  # the second is not compiled
 
 
 def test_a_killed_notebook_kernel_loses_no_record_and_no_epoch_that_was_kept(tmp_path):

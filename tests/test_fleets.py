@@ -174,7 +174,12 @@ def test_unequal_members_are_refused(digits):
         ([], [], [], "0 models, 0 protocols and 0 seeds"),
         ([nn.Linear(64, 10)], [protocol()], [0], "a network is a Linear; MLPs are allowed"),
         ([net] * 2, [protocol(), protocol(epochs=5)], [0, 1], "differ in more than the learning rate"),
-        ([net], [protocol(decayed="weights")], [0], "decayed is 'weights' and precision 'float32'"),
+        (
+            [net],
+            [protocol(weight_decay_on="weights")],
+            [0],
+            "weight_decay_on must be 'all' .*, got 'weights' and 'float32'",
+        ),
         ([net], [protocol(precision="bfloat16")], [0], "precision 'bfloat16'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -230,7 +235,10 @@ def test_long_runs_are_compiled_and_the_record_says_so(tmp_path, monkeypatch):
         assert alone.environment["compiled"].startswith("numba ")
         assert wsn.Record.from_json(alone.to_json()).history == together.history
         assert (alone.predictions == together.predictions).all()
-    for other in (replace(runs[0], model=RESNET), replace(runs[0], training=protocol(decayed="weights"))):
+    for other in (
+        replace(runs[0], model=RESNET),
+        replace(runs[0], training=protocol(weight_decay_on="weights")),
+    ):
         assert "compiled" not in wsn.run(other, device="cpu").environment
 
 
@@ -259,7 +267,7 @@ def alone(runs, **changes) -> list[experiments.Plan]:
         ([run(width=1500, seed=s) for s in range(7)], {}, [3, 3, 1]),
         ([run(width=w) for w in (5, 37, 5, 41)], {}, [2, 1, 1]),
         ([run(), run(epochs=5), run(seed=1, rate=0.7)], {}, [2, 1]),
-        ([run(decayed="weights"), run(decayed="weights", seed=1)], {}, [1, 1]),
+        ([run(weight_decay_on="weights"), run(weight_decay_on="weights", seed=1)], {}, [1, 1]),
     ],
 )
 def test_runs_of_one_shape_and_protocol_are_together_and_others_are_split(runs, options, sizes):

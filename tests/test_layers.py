@@ -167,7 +167,7 @@ def test_measured_images_are_balanced_and_drawn_by_the_seed():
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert torch.equal(layers.measured_examples(test, replace(SPEC, num_images=None)), torch.arange(360))
-    with pytest.raises(wsn.DataError, match="num_images is 361; at most the 360 test images are allowed"):
+    with pytest.raises(wsn.DataError, match="num_images must be at most the 360 test images, got 361"):
         layers.measured_examples(test, replace(SPEC, num_images=361))
 
 

@@ -136,16 +136,19 @@ def test_of_equally_large_layers_the_first_gives_what_is_left_over():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_weights": 4000}, "num_weights is 4000; 2 to 3970 are allowed"),
-        ({"num_weights": 1}, "num_weights is 1; 2 to 3970 are allowed"),
+        ({"num_weights": 4000}, "num_weights must be 2 to 3970, got 4000; "),
+        ({"num_weights": 1}, "num_weights must be 2 to 3970, got 1; "),
         (
             {"num_weights": 100, "density": {"output": 1.5}},
-            "the density of output is 1.5; above 0 and at most 1",
+            "the density of output must be > 0 and ≤ 1, got 1.5",
         ),
-        ({"num_weights": 100, "density": {"last": 0.5}}, "'last' is not a layer; one of hidden1, output"),
+        (
+            {"num_weights": 100, "density": {"last": 0.5}},
+            "density must name layers, got 'last'; choose from hidden1, output",
+        ),
         (
             {"num_weights": 3970, "density": {"output": 0.9}},
-            "3970 weights with 45 in output leave 3925 for hidden1, where 1 to 3920 are allowed",
+            "num_weights must leave 1 to 3920 for hidden1, got 3970, which leaves 3925 beside 45 in output; ",
         ),
     ],
 )
@@ -155,11 +158,11 @@ def test_impossible_allocations_are_named(arguments, message):
 
 
 def test_a_fraction_of_a_weight_is_refused():
-    with pytest.raises(TypeError, match=r"num_weights is 3\.5; an integer is allowed"):
+    with pytest.raises(TypeError, match=r"num_weights must be an integer, got 3\.5; round it"):
         masks.allocate({"a": 7}, num_weights=3.5)
-    with pytest.raises(ValueError, match="leave none in b; at least 51 are allowed"):
+    with pytest.raises(ValueError, match="must be ≥ 51 at uniform density, got 20, which leaves none in b; "):
         masks.allocate_uniform({"a": 100, "b": 2}, num_weights=20)
-    with pytest.raises(ValueError, match="there is no Linear or Conv layer"):
+    with pytest.raises(ValueError, match="must have Linear or Conv layers"):
         masks.allocate({}, num_weights=1)
 
 
@@ -183,7 +186,7 @@ def test_masks_are_uniform_over_positions():
 
 
 def test_impossible_masks_are_named():
-    with pytest.raises(ValueError, match=r"num_weights is 7; 0 to 6 are allowed for shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"num_weights must be 0 to 6 for shape \(2, 3\), got 7; "):
         masks.draw_mask((2, 3), num_weights=7, generator=generator())
 
 
@@ -197,7 +200,9 @@ def test_channel_masks_are_whole_kernels_with_exact_counts():
     assert mask.flatten(2).all(2).sum() == mask.flatten(2).any(2).sum() == 11
     mask[0, 0, 0, 0] ^= True  # a tensor of its own, not a view of one channel pair
     assert mask.sum() in (65, 67)
-    with pytest.raises(ValueError, match=r"num_weights is 64; a multiple of 6 is allowed for whole kernels"):
+    with pytest.raises(
+        ValueError, match=r"num_weights must be a multiple of 6 for whole kernels of .*, got 64; "
+    ):
         masks.draw_mask(shape, num_weights=64, dimensions="channels", generator=generator())
 
 
@@ -244,12 +249,16 @@ def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
 
 def test_whole_kernels_that_cannot_be_had_are_named():
     shapes = {"a": (4, 3, 3, 3), "c": (2, 5)}
-    with pytest.raises(ValueError, match="whole kernels do not add up to 97 weights; a layer with kernels"):
+    with pytest.raises(ValueError, match="whole kernels must add up to 97 weights, got -?[0-9]+ left over; "):
         masks.whole_kernels({"a": 96, "c": 1}, layer_shapes=shapes, fixed=["c"])
-    with pytest.raises(ValueError, match="a is to keep 95 weights; a multiple of 9 is allowed"):
+    with pytest.raises(
+        ValueError, match="weights kept in a must be a multiple of 9 for whole kernels, got 95; "
+    ):
         masks.whole_kernels({"a": 95, "c": 5}, layer_shapes=shapes, fixed=["a"])
     net = nn.Sequential(nn.Conv1d(5, 7, 3), nn.Linear(11, 13))
-    with pytest.raises(ValueError, match="0 is to keep 10 weights; a multiple of 3 is allowed"):
+    with pytest.raises(
+        ValueError, match="weights kept in 0 must be a multiple of 3 for whole kernels, got 10; "
+    ):
         masks.sparsify(net, allocation={"0": 10}, dimensions="channels", generator=generator())
     assert masks.layer_masks(net) == {}
 
@@ -408,18 +417,21 @@ def test_excluded_layers_stay_dense_and_count():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_weights": 371}, "num_weights is 371; 4 to 370 are allowed"),
+        ({"num_weights": 371}, "num_weights must be 4 to 370, got 371"),
         (
             {"num_weights": 100, "exclude": ["norm"]},
-            "norm is not a layer; one of conv1, conv2, conv3, linear",
+            "norm must be a layer, got none; choose from conv1, conv2, conv3, linear",
         ),
-        ({"num_weights": 140, "exclude": ["linear"]}, "the excluded layers hold 143; 146 to 370 are allowed"),
-        ({"allocation": {"conv1": 46}}, "conv1 is to keep 46 weights; 1 to 45 are allowed"),
-        ({"allocation": {"conv1": 0}}, "conv1 is to keep 0 weights; 1 to 45 are allowed"),
-        ({"allocation": {"conv1": 7.0}}, r"conv1 is to keep 7\.0 weights; 1 to 45 are allowed"),
-        ({"allocation": {"conv1": True}}, "conv1 is to keep True weights; 1 to 45 are allowed"),
-        ({"allocation": {"conv1": 3}, "exclude": ["conv1"]}, "conv1 is both excluded and in the allocation"),
-        ({}, "give either num_weights or allocation"),
+        (
+            {"num_weights": 140, "exclude": ["linear"]},
+            "must leave 3 to 227 for conv1, conv2, conv3, got 140, which leaves -3 beside 143 in linear",
+        ),
+        ({"allocation": {"conv1": 46}}, "weights kept in conv1 must be an integer of 1 to 45, got 46; "),
+        ({"allocation": {"conv1": 0}}, "weights kept in conv1 must be an integer of 1 to 45, got 0; "),
+        ({"allocation": {"conv1": 7.0}}, r"weights kept in conv1 must be an integer of 1 to 45, got 7\.0; "),
+        ({"allocation": {"conv1": True}}, "weights kept in conv1 must be an integer of 1 to 45, got True; "),
+        ({"allocation": {"conv1": 3}, "exclude": ["conv1"]}, "must not be in the allocation, got conv1"),
+        ({}, "one of num_weights and allocation must be given, got neither"),
     ],
 )
 def test_bad_requests_are_named_and_change_nothing(arguments, message):
@@ -435,10 +447,14 @@ def test_shared_and_parametrised_weights_are_refused():
     tied = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
     tied[1].weight = tied[0].weight
     assert masks.num_weights(tied) == 25
-    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight are one tensor; exclude 0"):
+    with pytest.raises(
+        ValueError, match=r"must be its own, got one tensor for 0\.weight and 1\.weight; exclude 0"
+    ):
         masks.sparsify(tied, num_weights=20, generator=generator())
     net = masks.sparsify(conv_net(), num_weights=100, generator=generator())
-    with pytest.raises(ValueError, match="the weight of conv1 is parametrised already"):
+    with pytest.raises(
+        ValueError, match="the weight of conv1 must be a parameter, got one that is computed already"
+    ):
         masks.sparsify(net, num_weights=50, generator=generator())
 
 

@@ -374,7 +374,7 @@ def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
         learning_rate=0.01,
         momentum=0.9,
         weight_decay=2e-4,
-        decayed="weights",
+        weight_decay_on="weights",
         schedule=wsn.Cosine(),
         augmentation=wsn.CropAndFlip(padding_mode="reflect"),
         evaluate_every=300,

@@ -184,7 +184,7 @@ def test_a_heat_map_of_two_networks_has_the_layers_of_each():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["stage 1"]
     assert len(ax.get_yticklabels()) == 2
     with pytest.raises(
-        ValueError, match=r"the matrix is \(4, 9\); \(9, 9\), the numbers of names, is allowed"
+        ValueError, match=r"values must be of shape \(9, 9\), the numbers of names, got \(4, 9\)"
     ):
         wsn.plot.cka(np.zeros((4, 9)), ax=ax, rows=LAYERS)
 
@@ -196,7 +196,7 @@ def test_curves_by_layer_lie_at_their_layers():
     line = ax.lines[0]
     assert (line.get_xdata().tolist(), list(line.get_ydata())) == ([4, 8], [0.5, 0.75])
     assert (line.get_label(), line.get_color()) == ("before the addition", "#E69F00")
-    with pytest.raises(ValueError, match="x has the layer 'conv9', which is not among the 9 layers"):
+    with pytest.raises(ValueError, match="x must have layers among the 9 given, got 'conv9'"):
         wsn.plot.by_layer({"x": {"conv9": 1.0}}, ax=ax, layers=LAYERS)
 
 
@@ -342,10 +342,10 @@ def test_the_blue_share_of_a_sparse_tensor_is_its_density(kept):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (5,)}, r"the shape of a weight is \(5,\); two or more sides above 0 are allowed"),
-        ({"shape": (5, 0)}, r"the shape of a weight is \(5, 0\); two or more sides above 0 are allowed"),
-        ({"shape": (5, 7), "kept": 36}, "kept is 36; 0 to 35 weights are allowed"),
-        ({"shape": (5, 7), "kept": -1}, "kept is -1; 0 to 35 weights are allowed"),
+        ({"shape": (5,)}, r"the shape of a weight must be two or more sides ≥ 1, got \(5,\)"),
+        ({"shape": (5, 0)}, r"the shape of a weight must be two or more sides ≥ 1, got \(5, 0\)"),
+        ({"shape": (5, 7), "kept": 36}, "kept must be 0 to 35, got 36"),
+        ({"shape": (5, 7), "kept": -1}, "kept must be 0 to 35, got -1"),
     ],
 )
 def test_what_is_no_weight_is_refused(arguments, message):
@@ -355,12 +355,12 @@ def test_what_is_no_weight_is_refused(arguments, message):
 
 @pytest.mark.parametrize("chains", [{}, {"base": []}])
 def test_chains_without_tensors_are_refused(chains):
-    with pytest.raises(ValueError, match="a chain without tensors cannot be drawn; chains of one or more"):
+    with pytest.raises(ValueError, match="every chain must have one or more tensors, got an empty one"):
         wsn.plot.weight_chains(chains, ax=plt.subplots()[1])
 
 
 def test_a_line_of_no_chains_is_refused(chains):
-    with pytest.raises(ValueError, match="columns is 0; 1 or more are allowed"):
+    with pytest.raises(ValueError, match="columns must be ≥ 1, got 0"):
         wsn.plot.weight_chains(chains, ax=plt.subplots()[1], columns=0)
 
 
@@ -461,18 +461,18 @@ def test_counts_that_do_not_belong_together_are_refused():
     ax = plt.subplots()[1]
     sizes = {"a": 5, "b": 3}
     for function, wrap in ((wsn.plot.allocation, dict), (wsn.plot.sparsity, lambda counts: {7: counts})):
-        with pytest.raises(ValueError, match="kept has the layers a; those of sizes, a, b, are allowed"):
+        with pytest.raises(ValueError, match="kept must have the layers of sizes, a, b, got a"):
             function(wrap({"a": 5}), wrap(sizes), ax=ax)
-        with pytest.raises(ValueError, match="a is to keep 6 weights; 1 to 5 are allowed"):
+        with pytest.raises(ValueError, match="the weights kept in a must be 1 to 5, got 6"):
             function(wrap(sizes | {"a": 6}), wrap(sizes), ax=ax)
-        with pytest.raises(ValueError, match="b is to keep 0 weights; 1 to 3 are allowed"):
+        with pytest.raises(ValueError, match="the weights kept in b must be 1 to 3, got 0"):
             function(wrap(sizes | {"b": 0}), wrap(sizes), ax=ax)
-    with pytest.raises(ValueError, match="kept has the layers none; those of sizes, none, are allowed"):
+    with pytest.raises(ValueError, match="kept must have the layers of sizes, none, got none"):
         wsn.plot.allocation({}, {}, ax=ax)
-    with pytest.raises(ValueError, match="order names a; each of a, b once is allowed"):
+    with pytest.raises(ValueError, match="order must hold each of a, b once, got a"):
         wsn.plot.allocation(sizes, sizes, ax=ax, order=["a"])
-    with pytest.raises(ValueError, match="kept has the widths 7; those of sizes, 7, 9, are allowed"):
+    with pytest.raises(ValueError, match="kept must have the widths of sizes, 7, 9, got 7"):
         wsn.plot.sparsity({7: sizes}, {7: sizes, 9: sizes}, ax=ax)
     other = {7: sizes, 9: {"a": 5, "c": 3}}
-    with pytest.raises(ValueError, match="sizes of width 9 has the layers a, c; those of width 7, a, b, are"):
+    with pytest.raises(ValueError, match="sizes of width 9 must have the layers of width 7, a, b, got a, c"):
         wsn.plot.sparsity(other, other, ax=ax)

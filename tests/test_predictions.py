@@ -505,17 +505,17 @@ def small(predictions=((0, 1, 2, 0), (0, 1, 1, 0)), labels=LABELS, num_classes=3
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"predictions": [[0, 1, 2, 0]]}, "'deep' has 1 network; at least 2 are allowed"),
-        ({"predictions": np.zeros((0, 4), int)}, "'deep' has 0 networks; at least 2 are allowed"),
-        ({"predictions": [[0, 1, 2], [0, 1, 2]]}, r"network 0 of 'deep' have shape \(3,\); \(4,\), one for"),
-        ({"predictions": np.zeros((2, 4, 1), int)}, r"have shape \(4, 1\); \(4,\), one for each label"),
-        ({"predictions": [[0, 1, 3, 0], [0, 1, 1, 0]]}, "predictions of 'deep' hold the class 3; 0 to 2"),
-        ({"predictions": [[0, 1, -1, 0], [0, 1, 1, 0]]}, "predictions of 'deep' hold the class -1; 0 to 2"),
-        ({"predictions": np.zeros((2, 4))}, "predictions of 'deep' are of type float64; integers are allowed"),
-        ({"labels": [0, 1, 2, 3]}, "labels of 'deep' hold the class 3; 0 to 2 are allowed"),
-        ({"labels": [0.0, 1.0, 2.0, 0.0]}, "labels of 'deep' are of type float64; integers"),
-        ({"labels": np.zeros(0, int), "predictions": np.zeros((2, 0), int)}, r"labels of 'deep' have shape \(0,\)"),
-        ({"num_classes": 1}, "num_classes is 1; at least 2 are allowed"),
+        ({"predictions": [[0, 1, 2, 0]]}, "'deep' must have at least 2 networks, got 1"),
+        ({"predictions": np.zeros((0, 4), int)}, "'deep' must have at least 2 networks, got 0"),
+        ({"predictions": [[0, 1, 2], [0, 1, 2]]}, r"network 0 of 'deep' must be of shape \(4,\), one for each label, got \(3,\)"),
+        ({"predictions": np.zeros((2, 4, 1), int)}, r"must be of shape \(4,\), one for each label, got \(4, 1\)"),
+        ({"predictions": [[0, 1, 3, 0], [0, 1, 1, 0]]}, "predictions of 'deep' must be classes of 0 to 2, got 3"),
+        ({"predictions": [[0, 1, -1, 0], [0, 1, 1, 0]]}, "predictions of 'deep' must be classes of 0 to 2, got -1"),
+        ({"predictions": np.zeros((2, 4))}, "predictions of 'deep' must be integers, got float64"),
+        ({"labels": [0, 1, 2, 3]}, "labels of 'deep' must be classes of 0 to 2, got 3"),
+        ({"labels": [0.0, 1.0, 2.0, 0.0]}, "labels of 'deep' must be integers, got float64"),
+        ({"labels": np.zeros(0, int), "predictions": np.zeros((2, 0), int)}, r"labels of 'deep' must be of shape \(examples,\), at least one, got \(0,\)"),
+        ({"num_classes": 1}, "num_classes must be ≥ 2, got 1"),
     ],
 )  # fmt: skip
 def test_a_population_that_cannot_be_is_refused(options, message):
@@ -525,19 +525,17 @@ def test_a_population_that_cannot_be_is_refused(options, message):
 
 def test_labels_of_two_dimensions_are_refused():
     with pytest.raises(
-        ValueError, match=r"labels of 'deep' have shape \(2, 4\); \(examples,\), at least one, is"
+        ValueError, match=r"labels of 'deep' must be of shape \(examples,\), at least one, got \(2, 4\)"
     ):
         small(labels=np.zeros((2, 4), int))
 
 
 def test_a_record_without_predictions_is_named():
     rows = [np.array([0, 1, 2, 0]), np.array([0, 1, 2, 0]), None]
-    with pytest.raises(
-        ValueError, match="network 2 of 'deep' has no predictions; those of every network are"
-    ):
+    with pytest.raises(ValueError, match="'deep' must have predictions, got none of network 2"):
         wsn.predictions.Population(rows, labels=LABELS, num_classes=3, name="deep")
     rows[2] = np.array([0, 1, 2])
-    with pytest.raises(ValueError, match=r"network 2 of 'deep' have shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"network 2 of 'deep' must be of shape .*, got \(3,\)"):
         wsn.predictions.Population(rows, labels=LABELS, num_classes=3, name="deep")
 
 
@@ -559,17 +557,19 @@ PAIRWISE = [
 @pytest.mark.parametrize("function", PAIRWISE)
 def test_populations_over_other_examples_or_classes_are_refused(function):
     a = small(name="wide")
-    with pytest.raises(ValueError, match="'wide' and 'deep' have 4 and 3 examples; the same examples"):
+    with pytest.raises(ValueError, match="'wide' and 'deep' must have as many examples, got 4 and 3"):
         function(a, small([[0, 1, 2], [0, 1, 1]], [0, 1, 2]))
-    with pytest.raises(ValueError, match="'wide' and 'deep' have labels 2 and 1 at example 2; the same"):
+    with pytest.raises(
+        ValueError, match="'wide' and 'deep' must be of the same examples .*, got labels 2 and 1 at example 2"
+    ):
         function(a, small(labels=[0, 1, 1, 0]))
-    with pytest.raises(ValueError, match="'wide' and 'deep' have 3 and 4 classes; the same classes"):
+    with pytest.raises(ValueError, match="'wide' and 'deep' must have as many classes, got 3 and 4"):
         function(a, small(num_classes=4))
 
 
 def test_a_class_without_examples_is_refused_where_classes_count():
     a, b = small(num_classes=4, name="wide"), small(num_classes=4)
-    message = "class 3 has no example in the labels of 'wide'; at least one of each of the 4 classes"
+    message = "the labels of 'wide' must hold each of the 4 classes, got no example of class 3"
     for function in (
         wsn.predictions.class_tests,
         wsn.predictions.logistic_models,
@@ -584,68 +584,72 @@ def test_a_class_without_examples_is_refused_where_classes_count():
 
 def test_arguments_out_of_range_are_named():
     a, b = population(4), population(5, seed=1)
-    with pytest.raises(ValueError, match="'wide' has 3 networks; at least 4 can be split into halves"):
+    with pytest.raises(ValueError, match="'wide' must have at least 4 networks to be split in two, got 3"):
         a[:3].split(seed=0)
-    with pytest.raises(ValueError, match="'wide' has 1 network; at least 2 are allowed"):
+    with pytest.raises(ValueError, match="'wide' must have at least 2 networks, got 1"):
         _ = a[:1]
-    with pytest.raises(ValueError, match="count is 32; 1 to 31 are allowed"):
+    with pytest.raises(ValueError, match="count must be 1 to 31, got 32"):
         wsn.predictions.largest_differences(a, b, count=32)
-    with pytest.raises(ValueError, match="level is 'all'; 'example', 'class' and 'network' are allowed"):
+    with pytest.raises(ValueError, match="level must be 'example', 'class' or 'network', got 'all'"):
         wsn.predictions.dispersion(a, b, level="all")
-    with pytest.raises(ValueError, match="permutations is 0; at least 1 is allowed"):
+    with pytest.raises(ValueError, match="permutations must be ≥ 1, got 0"):
         wsn.predictions.dispersion(a, b, permutations=0)
-    with pytest.raises(ValueError, match="confidence is 95; a number between 0 and 1 is allowed"):
+    with pytest.raises(ValueError, match="confidence must be > 0 and < 1, got 95"):
         wsn.predictions.dispersion(a, b, confidence=95)
     for function in (wsn.predictions.agreement_table, wsn.predictions.dispersion_table):
-        with pytest.raises(ValueError, match=r"named \['wide', 'wide'\]; different names are allowed"):
+        with pytest.raises(ValueError, match=r"must have different names, got \['wide', 'wide'\]"):
             function([a, b])
-    with pytest.raises(ValueError, match="groups has 2 entries; 3, one for each class, are allowed"):
+    with pytest.raises(ValueError, match="groups must have 3 entries, one for each class, got 2"):
         wsn.predictions.group_tests(a, b, groups=["x", "y"])
     with pytest.raises(
-        ValueError, match="min_classes is 3; at most 2, the size of the largest group, is allowed"
+        ValueError, match="min_classes must be at most 2, the size of the largest group, got 3"
     ):
         wsn.predictions.group_tests(a, b, groups=["x", "x", "y"], min_classes=3)
-    with pytest.raises(ValueError, match=r"p_values are \[0.1 nan\]; a sequence of numbers from 0 to 1"):
+    with pytest.raises(
+        ValueError, match=r"p_values must be a sequence of numbers of 0 to 1, got \[0.1 nan\]"
+    ):
         wsn.predictions.holm_sidak([0.1, np.nan])
-    with pytest.raises(ValueError, match=r"probabilities have shape \(2,\) and labels \(1,\)"):
+    with pytest.raises(ValueError, match=r"must be of one shape \(examples,\), got \(2,\) and \(1,\)"):
         wsn.predictions.simulate_population([0.1, 0.2], networks=2, labels=[0], num_classes=2)
-    with pytest.raises(ValueError, match="probabilities lie in 0.1 to 1.2; 0 to 1 are allowed"):
+    with pytest.raises(ValueError, match="probabilities must be 0 to 1, got 0.1 to 1.2"):
         wsn.predictions.simulate_population([0.1, 1.2], networks=2, labels=[0, 1], num_classes=2)
 
 
 @pytest.mark.parametrize("fractions", [[0.5, 0.9], [0.5, 0.5, 1], [0, 1], []])
 def test_looks_are_planned_to_the_end(fractions):
-    with pytest.raises(ValueError, match="increasing numbers above 0 that end in 1 are allowed"):
+    with pytest.raises(ValueError, match="fractions must be rising numbers > 0 that end in 1"):
         wsn.predictions.look_levels(fractions)
 
 
 def test_impossible_plans_are_refused():
-    with pytest.raises(ValueError, match="spending is 'early'; 'late' and 'even' are allowed"):
+    with pytest.raises(ValueError, match="spending must be 'late' or 'even', got 'early'"):
         wsn.predictions.look_levels([1], spending="early")
-    with pytest.raises(ValueError, match="level is 5; a number between 0 and 1 is allowed"):
+    with pytest.raises(ValueError, match="level must be > 0 and < 1, got 5"):
         wsn.predictions.look_levels([1], level=5)
     for name, value in (("difference", 0), ("deviation", -1), ("networks", 1), ("tests", 0), ("level", 1)):
         options = {"difference": 0.1, "deviation": 0.1, "networks": 5, name: value}
-        with pytest.raises(ValueError, match=f"{name} is {value}; a"):
+        with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
             wsn.predictions.class_test_power(options.pop("difference"), **options)
-    with pytest.raises(ValueError, match="power is 1; a number between 0 and 1 is allowed"):
+    with pytest.raises(ValueError, match="power must be > 0 and < 1, got 1"):
         wsn.predictions.networks_for_class_test(0.1, deviation=0.1, power=1)
-    with pytest.raises(ValueError, match="more than 16,777,216 networks are needed; a larger difference"):
+    with pytest.raises(
+        ValueError, match="must be at most 16,777,216, got more; plan for a larger difference"
+    ):
         wsn.predictions.networks_for_class_test(1e-6, deviation=0.1)
-    with pytest.raises(ValueError, match="'wide' has 3 networks; a pilot of at least 4 is allowed"):
+    with pytest.raises(ValueError, match="'wide' must have at least 4 networks to be a pilot, got 3"):
         wsn.predictions.dispersion_power(population(3), difference=0.1, networks=5)
     perfect = of_correct(np.ones((5, 7)))
-    with pytest.raises(ValueError, match="the networks of 'p' do not differ enough to plan with"):
+    with pytest.raises(ValueError, match="the networks of 'p' must differ enough to plan with"):
         wsn.predictions.dispersion_power(perfect, difference=0.1, networks=5)
 
 
 def test_a_damaged_hierarchy_is_refused(tmp_path):
     file = tmp_path / "is_a.txt"
     file.write_text("n1 n2\nn1 n2 n3\n")
-    with pytest.raises(ValueError, match="line 2 of is_a.txt is 'n1 n2 n3'; 'parent child' is allowed"):
+    with pytest.raises(ValueError, match="must be 'parent child', got 'n1 n2 n3' in line 2"):
         wsn.predictions.wordnet_groups(["n2"], is_a=file)
     file.write_text("n1 n2\n")
-    with pytest.raises(ValueError, match="class 'n3' does not occur in is_a.txt; a synset of it is allowed"):
+    with pytest.raises(ValueError, match="synsets must occur in is_a.txt, got 'n3'"):
         wsn.predictions.wordnet_groups(["n2", "n3"], is_a=file)
 
 

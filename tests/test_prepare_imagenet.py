@@ -227,10 +227,14 @@ def test_wrong_places_and_numbers_are_refused_before_anything_is_written(small_i
     before = contents(tmp_path)
     new = str(tmp_path / "new")
     for source, dest, message in (
-        (small_imagenet, tmp_path / "photos", "holds something else; a new folder, or one prepared before"),
-        (small_imagenet, small_imagenet, "lies in .*imagenet; a folder outside of it is allowed"),
-        (small_imagenet, small_imagenet / "small", "lies in .*imagenet; a folder outside of it is allowed"),
-        (tmp_path / "photos", tmp_path / "new", "has no folder 'train'"),
+        (
+            small_imagenet,
+            tmp_path / "photos",
+            "must be a new folder, or one prepared before, got one with something else",
+        ),
+        (small_imagenet, small_imagenet, "dest must lie outside of .*imagenet, got"),
+        (small_imagenet, small_imagenet / "small", "dest must lie outside of .*imagenet, got"),
+        (tmp_path / "photos", tmp_path / "new", "must have a folder 'train', got none"),
         (tmp_path / "nothing", tmp_path / "new", "nothing is not there"),
     ):
         with pytest.raises(wsn.DataError, match=message):
@@ -245,5 +249,5 @@ def test_wrong_places_and_numbers_are_refused_before_anything_is_written(small_i
     ):
         with pytest.raises(SystemExit, match="2"):
             main([str(small_imagenet), new, option, wrong])
-        assert f"{option} is {wrong}; an integer from {allowed} is allowed" in capsys.readouterr().err
+        assert f"{option} must be an integer of {allowed}, got {wrong}" in capsys.readouterr().err
     assert contents(tmp_path) == before

@@ -168,39 +168,42 @@ def test_additions_are_found_by_name():
     with torch.device("meta"):
         net = ResNetCifar(20)
     assert len(wsn.probes.around_additions(net)) == 18
-    with pytest.raises(ValueError, match="the MLP has no blocks with norm2 and add; give layers"):
+    with pytest.raises(ValueError, match="blocks with norm2 and add, got none in a MLP; give layers"):
         wsn.probes.around_additions(MLP(7))
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: wsn.probes.fit_probe(*splits(), strengths=[]), r"strengths are \(\); at least one"),
+        (
+            lambda: wsn.probes.fit_probe(*splits(), strengths=[]),
+            r"strengths must be one or more numbers > 0, got \(\)",
+        ),
         (
             lambda: wsn.probes.fit_probe(*splits(), strengths=[1, 0]),
-            r"strengths are \(1, 0\); at least one, all above 0",
+            r"strengths must be one or more numbers > 0, got \(1, 0\)",
         ),
         (
             lambda: wsn.probes.fit_probe(splits()[0], (torch.ones(3, 7), torch.ones(4)), splits()[2]),
-            "the validation split has 3 examples and 4 labels",
+            "of the validation split must be as many, at least 1, got 3 and 4",
         ),
         (
             lambda: wsn.probes.fit_probe(*splits()[:2], (torch.ones(0, 7), torch.ones(0))),
-            "the test split has 0 examples and 0 labels",
+            "of the test split must be as many, at least 1, got 0 and 0",
         ),
         (
             lambda: wsn.probes.linear_probes(ResNetCifar(8), small_data(), pool=0),
-            "pool is 0; at least 1, or None",
+            "pool must be ≥ 1 or None, got 0",
         ),
         (
             lambda: wsn.probes.linear_probes(nn.Linear(2, 2), small_data()),
-            "the Linear has no blocks with norm2",
+            "blocks with norm2 and add, got none in a Linear",
         ),
         (
             lambda: wsn.probes.linear_probes(
                 ResNetCifar(8), replace(small_data(), validation=small_data(0).train)
             ),
-            "there is no validation split to choose the strength on",
+            "must have validation images to choose the strength on",
         ),
         (
             lambda: wsn.probes.linear_probes(ResNetCifar(8), small_data(), layers=["stage1.block1.ad"]),

@@ -1,10 +1,12 @@
 """The project's files agree with one another."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -140,3 +142,24 @@ def test_versions_agree():
     version = pyproject()["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def first_lines(body: list[ast.stmt]) -> Iterator[str]:
+    """Of the docstrings of data and properties in a module or class."""
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.ClassDef):
+            yield from first_lines(node.body)
+        elif isinstance(node, ast.FunctionDef):
+            if any("property" in ast.unparse(decorator) for decorator in node.decorator_list):
+                yield (ast.get_docstring(node) or "").partition("\n")[0]
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
+            yield str(getattr(after.value, "value", "")).partition("\n")[0]
+
+
+def test_no_docstring_of_data_or_a_property_is_read_as_its_type():
+    """Napoleon takes what stands before a colon in its first line for the type."""
+    for path in sorted((ROOT / "wsnlib").rglob("*.py")):
+        typed = [
+            line for line in first_lines(ast.parse(path.read_text(encoding="utf-8")).body) if ":" in line
+        ]
+        assert typed == [], path.relative_to(ROOT)

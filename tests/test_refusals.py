@@ -100,11 +100,14 @@ COMPUTED = {  # what computes the weight of `third`
 }
 OTHER = {  # what else a layer's tensors may be
     "pruned bias": (lambda net: prune.random_unstructured(net.third, "bias", amount=2), "bias of third must"),
-    "tied weight": (tied_weight, "fourth.weight and fifth.weight are one tensor; exclude fourth"),
-    "tied bias": (tied_bias, "fourth.bias and fifth.bias are one tensor; exclude f"),
-    "tied memory": (tied_memory, "fourth.weight and fifth.weight are one tensor"),
-    "tied embedding": (tied_embedding, "fourth.weight and embedding.weight are one tensor; exclude fourth"),
-    "module used twice": (used_twice, "fourth.weight and sixth.weight are one tensor; exclude fourth"),
+    "tied weight": (tied_weight, "got one tensor for fourth.weight and fifth.weight; exclude fourth"),
+    "tied bias": (tied_bias, "got one tensor for fourth.bias and fifth.bias; exclude f"),
+    "tied memory": (tied_memory, "got one tensor for fourth.weight and fifth.weight"),
+    "tied embedding": (
+        tied_embedding,
+        "got one tensor for fourth.weight and embedding.weight; exclude fourth",
+    ),
+    "module used twice": (used_twice, "got one tensor for fourth.weight and sixth.weight; exclude fourth"),
     "lazy": (lazy, "third must have its weights, got a lazy layer; call the model on a batch first"),
     "integers": (
         integers,
@@ -133,33 +136,33 @@ def narrow(pairs=PAIRS, **sizes):
 
 CHANGES = {"sparsify": sparsify(), "channels": sparsify(70, dimensions="channels"), "split": split(), "narrow": narrow()}  # fmt: skip
 CASES = [
-    *((call, lambda m=make: net(m), f"weight of third {'is par' if 'new' in kind else 'must be a par'}", f"{name}, {kind}")
+    *((call, lambda m=make: net(m), "weight of third must be a par", f"{name}, {kind}")
       for name, call in CHANGES.items() for kind, make in COMPUTED.items()),
     *((call, lambda m=make: net(m), message, f"{name}, {kind}")
       for name, call in CHANGES.items() for kind, (make, message) in OTHER.items()),
-    *((lambda n, _, call=call: call(n, on_a_gpu()), net, "the generator is on cuda:0", f"{name}, generator on a GPU")
+    *((lambda n, _, call=call: call(n, on_a_gpu()), net, "the generator must be on the CPU, got one on cuda:0", f"{name}, generator on a GPU")
       for name, call in CHANGES.items()),
-    *((call, sparse_net, "of (first|third|second) is parametrised already", f"{name}, sparse already")
+    *((call, sparse_net, "of (first|third|second) must be a parameter, got one that is computed already", f"{name}, sparse already")
       for name, call in CHANGES.items()),
-    (sparsify(4), net, "num_weights is 4; 5 to", "too few weights"),
-    (sparsify(exclude=["sixth"]), net, "sixth is not a layer", "unknown layer"),
-    (sparsify(initialisation="release"), net, "'release' must be one of released, unscaled", "initialisation"),
-    (sparsify(dimensions="channel"), net, "'channel' must be one of all, channels", "dimensions"),
+    (sparsify(4), net, "num_weights must be 5 to .*, got 4", "too few weights"),
+    (sparsify(exclude=["sixth"]), net, "sixth must be a layer, got none", "unknown layer"),
+    (sparsify(initialisation="release"), net, "initialisation must be one of released, unscaled, got 'release'", "initialisation"),
+    (sparsify(dimensions="channel"), net, "dimensions must be one of all, channels, got 'channel'", "dimensions"),
     (split(), lambda: net(some_hook), "third must have no hooks, got some", "split, hook"),
     (narrow(), lambda: net(some_hook), "third must have no hooks, got some", "narrow, hook"),
-    (split(first=2, third=6), net, "the bottleneck of third is 6", "split, size"),
+    (split(first=2, third=6), net, "the bottleneck of third must be an integer of 1 to", "split, size"),
     (lambda n, g: wsn.linear_bottleneck(n, sizes={"": 2}, generator=g), lambda: nn.Linear(5, 7),
      "the model must hold its layers, got one Linear; put it", "split, a layer"),
     (narrow([PAIRS[0], wsn.widening.LayerPair("third", "fourth")], second=3, third=2), net,
      "must be in one pair, got third in two", "narrow, two pairs"),
-    (narrow([PAIRS[1], wsn.widening.LayerPair("second", "third", ("nrm",))]), net, "nrm is not a batch norm", "narrow, norm"),
+    (narrow([PAIRS[1], wsn.widening.LayerPair("second", "third", ("nrm",))]), net, "nrm must be a batch norm layer", "narrow, norm"),
     (narrow(), lambda: net(norm_of_another_size), "norm must be of the 13 outputs of second, got 5", "narrow, norm's size"),
     (narrow(), lambda: net(lambda n: prune.l1_unstructured(n.norm, "weight", amount=2)),
      "the weight of norm must be a parameter", "narrow, pruned norm"),
     (lambda n, _: wsn.to_sparse(n, layers=["first", "second"]), sparse_net, "no native form: second", "to_sparse, kind"),
     (lambda n, _: wsn.to_sparse(n, layers=["first", "norm"]), sparse_net, "'norm' is not a masked", "to_sparse, name"),
     (lambda n, _: wsn.to_sparse(n), lambda: sparse_net(lazy), "third must have its weights", "to_sparse, lazy"),
-    (lambda n, _: wsn.densify(n), lambda: sparse_net(native=["fourth"]), "fourth is a native sparse", "densify, native"),
+    (lambda n, _: wsn.densify(n), lambda: sparse_net(native=["fourth"]), "fourth must be a masked layer, got a sparse", "densify, native"),
     (lambda n, _: wsn.densify(n), lambda: sparse_net(lambda n: parametrizations.spectral_norm(n.third)),
      "the weight of third must have no other parametrisation, got _SpectralNorm", "densify, spectral norm"),
     (lambda n, _: parametrize.register_parametrization(n.fourth, "bias", nn.Identity()),

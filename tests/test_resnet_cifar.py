@@ -131,9 +131,9 @@ def test_published_number_of_weights():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"depth": 21}, r"depth is 21; 6n \+ 2 is allowed, such as 20"),
-        ({"depth": 2}, r"depth is 2; 6n \+ 2 is allowed, such as 8"),
-        ({"depth": 14, "width_multiplier": 0.03}, "width_multiplier is 0.03; at least 0.0625 is allowed"),
+        ({"depth": 21}, r"depth must be 6n \+ 2, got 21; take 20"),
+        ({"depth": 2}, r"depth must be 6n \+ 2, got 2; take 8"),
+        ({"depth": 14, "width_multiplier": 0.03}, "width_multiplier must be ≥ 0.0625, got 0.03"),
     ],
 )
 def test_networks_that_do_not_exist_are_refused(kwargs, message):

@@ -135,9 +135,11 @@ def test_a_small_network_is_what_its_formula_says():
 
 
 def test_a_stage_without_blocks_or_channels_is_refused():
-    with pytest.raises(ValueError, match="third_stage_blocks is 0; at least 1 is allowed"):
+    with pytest.raises(ValueError, match="third_stage_blocks must be ≥ 1, got 0"):
         on_meta(third_stage_blocks=0)
-    with pytest.raises(ValueError, match=r"multiplier 0.001 give stages of \[64, 128, 0, 512\] channels"):
+    with pytest.raises(
+        ValueError, match=r"stages must have at least 1 channel each, got \[64, 128, 0, 512\] by .* 0.001"
+    ):
         on_meta(third_stage_width_multiplier=0.001)
 
 
@@ -190,6 +192,6 @@ def test_a_spec_trains_on_a_small_imagenet(small_imagenet, monkeypatch):
     record = wsn.run(run)
     assert record.status == "finished" and len(record.predictions) == 9
     with pytest.raises(
-        ValueError, match="3 input channels and 1000 classes; 3 and 3 are allowed for ImageNet"
+        ValueError, match="must have 3 input channels and 3 classes for ImageNet, got 3 and 1000"
     ):
         wsn.run(replace(run, model=replace(net, num_classes=1000)))

@@ -78,7 +78,7 @@ def test_the_cells_of_figure_5_that_exist():
     }
     assert count == {5: 1, 10: 10, 20: 10, 40: 10, 80: 10, 160: 10, 320: 10, 640: 6}
     with pytest.raises(
-        ValueError, match="3970 weights with 45 in output leave 3925 for hidden1, where 1 to 3920"
+        ValueError, match="must leave 1 to 3920 for hidden1, got 3970, which leaves 3925 beside 45 in output"
     ):
         wsn.weights_per_layer(wsn.StaticSparsity(base, width=5, allocation=wsn.LastLayerDensity(density=0.9)))
 
@@ -120,7 +120,7 @@ def test_initialisation_and_mask_each_have_a_seed_of_their_own():
 
 def test_a_run_that_does_not_fit_its_data_is_named(tmp_path):
     wrong = replace(experiment(), model=wsn.MLPSpec(width=5))
-    with pytest.raises(ValueError, match="784 inputs and 10 outputs; 64 and 10 are allowed for Digits"):
+    with pytest.raises(ValueError, match="must have 64 inputs and 10 outputs for Digits, got 784 and 10"):
         wsn.run(wrong)
     with pytest.raises(ValueError, match="784 inputs"):
         wsn.run_missing([wrong], store=wsn.Store(tmp_path), progress=False)
@@ -135,7 +135,7 @@ def test_a_resnet_that_does_not_fit_its_data_is_named():
         for model in (net, wsn.StaticSparsity(net, width=3), wsn.NonlinearBottleneck(net, width=3)):
             with pytest.raises(
                 ValueError,
-                match=f"has {channels} input channels and {classes} classes; 1 and 10 are allowed for Digits",
+                match=f"must have 1 input channels and 10 classes for Digits, got {channels} and {classes}",
             ):
                 wsn.run(replace(experiment(), model=model))
 
@@ -203,7 +203,7 @@ def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
     assert list(record.network["weights_per_layer"])[:2] == ["conv", "stage1.block1.conv1"]
     three = replace(experiment(), model=replace(CIFAR_NET, input_channels=3))
     with pytest.raises(
-        ValueError, match=r"has 3 input channels and 10 classes; 1 and 10 are allowed for Dig"
+        ValueError, match=r"must have 1 input channels and 10 classes for Digits, got 3 and 10"
     ):
         wsn.run(three)
 
@@ -289,7 +289,9 @@ def small_or_meta(kind):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_missing_gpu_is_named():
-    with pytest.raises(ValueError, match="device is 'cuda' and there is no CUDA device; 'cpu' and 'auto'"):
+    with pytest.raises(
+        ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"
+    ):
         wsn.run(experiment(), device="cuda")
 
 
@@ -427,7 +429,7 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path, workers):
 
 
 def test_bad_workers_are_named(tmp_path):
-    with pytest.raises(ValueError, match="workers is 0; an integer of at least 1"):
+    with pytest.raises(ValueError, match="workers must be an integer ≥ 1 or None, got 0"):
         wsn.run_missing([experiment()], store=wsn.Store(tmp_path), workers=0)
 
 

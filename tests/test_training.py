@@ -259,7 +259,7 @@ def test_what_is_not_decayed_does_not_shrink(digits):
         nn.init.normal_(net[1].weight), nn.init.normal_(net[2].weight), nn.init.ones_(net[2].bias)
         before = {name: p.detach().clone() for name, p in net.named_parameters()}
         changes = {"learning_rate": 1e-9, "weight_decay": 1e8, "epochs": 1, "batch_size": 10**4}
-        training.train(net, digits, protocol(decayed=decayed, **changes), seed=0)
+        training.train(net, digits, protocol(weight_decay_on=decayed, **changes), seed=0)
         ratio = {name: (p / before[name]).mean().item() for name, p in net.named_parameters()}
         assert ratio["2.weight"] == pytest.approx(0.9, abs=1e-4)
         left = 0.9 if decayed == "all" else 1.0
@@ -271,7 +271,7 @@ def test_the_weights_of_a_masked_layer_are_decayed_like_others():
     net = wsn.sparsify(nn.Linear(8, 4), num_weights=9, generator=torch.Generator().manual_seed(0))
     decay = {
         id(p): group["weight_decay"]
-        for group in steps.sgd(net, protocol(decayed="weights", weight_decay=0.1)).param_groups
+        for group in steps.sgd(net, protocol(weight_decay_on="weights", weight_decay=0.1)).param_groups
         for p in group["params"]
     }
     assert decay == {id(net.parametrizations.weight.original): 0.1, id(net.bias): 0.0}
@@ -398,7 +398,7 @@ def test_a_recorded_training_is_the_eager_one_bit_for_bit(digits, monkeypatch, p
     monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record))
     train = protocol(
         batch_size=113, momentum=momentum, weight_decay=0.01, precision=precision, schedule=wsn.OneCycle(),
-        decayed="weights", augmentation=wsn.CropAndFlip(padding=1), learning_rate=0.03,
+        weight_decay_on="weights", augmentation=wsn.CropAndFlip(padding=1), learning_rate=0.03,
     )  # fmt: skip
     nets, outcomes, after = [], [], []
     for as_graph in (False, True):
@@ -488,7 +488,7 @@ def test_the_host_reads_as_often_in_an_epoch_of_many_batches_as_of_few(digits):
 
 
 def test_the_update_that_reads_the_learning_rate_on_the_device_is_the_same(digits):
-    train = protocol(momentum=0.9, weight_decay=0.1, decayed="weights")
+    train = protocol(momentum=0.9, weight_decay=0.1, weight_decay_on="weights")
     nets = [classifier(), classifier()]
     for net, on_device in zip(nets, (False, True), strict=True):
         optimizer = steps.sgd(net, train, rate_on_device=on_device)
@@ -502,7 +502,7 @@ def test_the_update_that_reads_the_learning_rate_on_the_device_is_the_same(digit
 
 def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
     for given, on_device in ((None, False), (True, True), (False, False)):
-        optimizer = steps.sgd(classifier(), protocol(decayed="weights"), rate_on_device=given)
+        optimizer = steps.sgd(classifier(), protocol(weight_decay_on="weights"), rate_on_device=given)
         rates = [group["lr"] for group in optimizer.param_groups]
         assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
 

@@ -81,11 +81,11 @@ def test_a_pair_of_too_few_networks_is_not_better_for_its_wide_interval():
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({}, {1: [0.5, 0.6]}, "first has no candidates; at least one is needed"),
-        ({1: [0.5, 0.6]}, {}, "second has no candidates"),
-        ({1: [0.5, math.nan]}, {1: [0.5]}, "accuracies of 1 are .*nan.*; at least one, all finite, is"),
-        ({1: []}, {1: [0.5]}, r"accuracies of 1 are \[\]; at least one"),
-        ({1: [0.5]}, {1: [0.5]}, "every candidate has one network; at least 2 of one are needed"),
+        ({}, {1: [0.5, 0.6]}, "first must have one or more candidates, got none"),
+        ({1: [0.5, 0.6]}, {}, "second must have one or more candidates, got none"),
+        ({1: [0.5, math.nan]}, {1: [0.5]}, "accuracies of 1 must be one or more finite numbers, got .*nan"),
+        ({1: []}, {1: [0.5]}, r"accuracies of 1 must be one or more finite numbers, got \[\]"),
+        ({1: [0.5]}, {1: [0.5]}, "one candidate must have at least 2 networks"),
     ],
 )
 def test_candidates_that_cannot_be_compared_are_refused(first, second, message):
@@ -103,7 +103,7 @@ def test_only_allowed_pairs_are_candidates_and_count_in_the_correction():
     share = (both["high_x"] - both["low_x"]) / (both["high_y"] - both["low_y"])
     quantiles = [stats.t.isf((1 - 0.95 ** (1 / pairs)) / 2, 4) for pairs in (3, 4)]
     assert share.tolist() == pytest.approx([quantiles[0] / quantiles[1]] * 3)
-    with pytest.raises(ValueError, match="none of 4 pairs is allowed; at least one is needed"):
+    with pytest.raises(ValueError, match="at least one pair must be allowed, got none of 4"):
         wsn.predictions.matched_pairs(deep, wide, allowed=lambda one, other: one > other + 2)
 
 
@@ -158,10 +158,10 @@ def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
     for fewest, found in ((2, True), (3, True), (4, False)):
         paired = wsn.predictions.matched_networks(low, accurate([5, 6, 7]), caliper=0.0, fewest=fewest)
         assert (paired is not None) == found
-    with pytest.raises(ValueError, match="fewest is 1; an integer of at least 2 is allowed"):
+    with pytest.raises(ValueError, match="fewest must be an integer ≥ 2, got 1"):
         wsn.predictions.matched_networks(low, high, fewest=1)
     for caliper in (-0.1, math.nan):
-        with pytest.raises(ValueError, match=f"caliper is {caliper}; a number of at least 0"):
+        with pytest.raises(ValueError, match=f"caliper must be ≥ 0, got {caliper}"):
             wsn.predictions.matched_networks(low, high, caliper=caliper)
     with pytest.raises(ValueError, match="examples"):
         wsn.predictions.matched_networks(low, accurate([5, 6], examples=43))
@@ -289,7 +289,7 @@ def test_gains_need_examples_that_are_often_right_and_others():
     sure = wsn.predictions.Population(
         np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure"
     )
-    with pytest.raises(ValueError, match="0 of 8 examples are often, not always right in 'sure'; some, and"):
+    with pytest.raises(ValueError, match="must be right often but not always in 'sure', got 0 of 8"):
         wsn.predictions.gains_by_difficulty(sure, sure)
 
 
@@ -302,7 +302,7 @@ def test_examples_are_reported_by_the_half_that_did_not_choose_them():
     one, other = (x.correct[:, chosen].mean(1) for x in (a2, b2))
     assert found["p_value"] == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
     assert found["low"] < 0 < found["high"]  # on the half that chose it is far above 0
-    with pytest.raises(ValueError, match="count is 401; 1 to 400 are allowed"):
+    with pytest.raises(ValueError, match="count must be 1 to 400, got 401"):
         wsn.predictions.chosen_difference(a, b, count=401)
 
 
@@ -348,13 +348,13 @@ def test_networks_that_are_no_population_are_refused(tmp_path):
     runs, store = trainings(), wsn.Store(tmp_path)
     with pytest.raises(KeyError, match="no record"):
         wsn.read_population(runs, store=store)
-    message = "the runs of 'p' differ in more than their seed, or share one; one experiment with"
+    message = "the runs of 'p' must be one experiment with different seeds, got some that differ"
     for bad in ([*runs, replace(runs[0], data=wsn.Digits(), seed=9)], [runs[0], runs[0]]):
         with pytest.raises(ValueError, match=message):
             wsn.read_population(bad, store=store, name="p")
     wsn.run_missing([wsn.ExampleLabels(data=runs[0].data), *runs[:2]], store=store, progress=False)
     store.save(wsn.Record(experiment=runs[2], status="diverged", history={}))
-    with pytest.raises(ValueError, match="network 2 of 'p' has no predictions; those of every network"):
+    with pytest.raises(ValueError, match="'p' must have predictions, got none of network 2"):
         wsn.read_population(runs, store=store, name="p")
 
 
@@ -374,7 +374,7 @@ def test_labels_and_images_of_examples_survive_the_store(tmp_path):
 
 
 def test_examples_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match=r"ExampleImages.examples holds 360; 0 to 359 are allowed"):
+    with pytest.raises(ValueError, match=r"ExampleImages.examples must be 0 to 359, got 360"):
         wsn.run(wsn.ExampleImages(data=wsn.Digits(), examples=(3, 360)))
     for bad in ((), (-1,), (1.0,), (True,)):
         with pytest.raises(ValueError, match=r"ExampleImages.examples must be a sequence of integers ≥ 0"):
@@ -387,7 +387,9 @@ def test_images_that_stay_on_the_disk_are_refused_and_their_labels_read(small_im
     monkeypatch.setenv("WSN_DATA", str(small_imagenet.parent))
     spec = wsn.ImageNet(normalisation="imagenet", image_size=32)
     assert wsn.run(wsn.ExampleLabels(data=spec)).arrays["labels"].tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    with pytest.raises(ValueError, match="ExampleImages.data is ImageNet; data sets that lie in memory"):
+    with pytest.raises(
+        ValueError, match="ExampleImages.data must be a data set that lies in memory, got ImageNet"
+    ):
         wsn.run(wsn.ExampleImages(data=spec, examples=(0,)))
 
 
@@ -409,7 +411,7 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
         yaml.safe_load((PARAMS / "wide_vs_deep_errors.paper.yml").read_text())
     )
     assert p.training == wsn.Training(
-        epochs=300, batch_size=128, learning_rate=0.01, momentum=0.9, weight_decay=2e-4, decayed="weights",
+        epochs=300, batch_size=128, learning_rate=0.01, momentum=0.9, weight_decay=2e-4, weight_decay_on="weights",
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), report="best_test",
     )  # fmt: skip
     assert p.data_spec == wsn.CIFAR10(normalisation="unit")
@@ -440,7 +442,7 @@ def test_what_the_chapter_s_parameters_pass_on():
     )  # fmt: skip
     assert p.data_spec == wsn.Digits(train_size=200, validation_size=30)
     assert p.training == wsn.Training(
-        epochs=7, batch_size=13, learning_rate=0.3, momentum=0.9, weight_decay=0.2, decayed="weights",
+        epochs=7, batch_size=13, learning_rate=0.3, momentum=0.9, weight_decay=0.2, weight_decay_on="weights",
         schedule=wsn.Cosine(), augmentation=wsn.CropAndFlip(padding_mode="reflect"), precision="bfloat16",
         evaluate_every=3, report="best_validation",
     )  # fmt: skip

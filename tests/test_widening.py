@@ -328,18 +328,21 @@ def test_a_width_that_no_bottleneck_reaches_is_named():
     for spec, message in (
         (
             wsn.NonlinearBottleneck(base, width=64),
-            "NonlinearBottleneck of base width 8 at width 64: num_weights is 175192; with inner widths of 1 to "
-            "full 209408 to 11164352 are allowed, 178880 of them outside the pairs",
+            "NonlinearBottleneck of base width 8 at width 64: num_weights must be 209408 to 11164352 "
+            "with inner widths of 1 to full, 178880 of them outside the pairs, got 175192; ",
         ),
         (
             wsn.LinearBottleneck(base, width=2000),
-            "LinearBottleneck of base width 8 at width 2000: num_weights is 175192; with linear bottlenecks of "
-            "1 unit to full rank .* are allowed",
+            "LinearBottleneck of base width 8 at width 2000: num_weights must be .* with linear bottlenecks of "
+            "1 unit to full rank, got 175192; ",
         ),
-        (wsn.NonlinearBottleneck(wsn.MLPSpec(width=5), width=10), "1 hidden layer has no pair of layers"),
+        (
+            wsn.NonlinearBottleneck(wsn.MLPSpec(width=5), width=10),
+            "must have at least 2 hidden layers for a pair of layers, got 1",
+        ),
         (
             wsn.LinearBottleneck(wsn.MLPSpec(width=50, parametrisation="ntk"), width=90),
-            "hidden1 is a NTKLinear; a plain Linear or Conv layer is allowed",
+            "hidden1 must be a plain Linear or Conv layer, got a NTKLinear",
         ),
     ):
         assert not wsn.is_reachable(spec)
@@ -367,69 +370,69 @@ class Odd(nn.Module):
     [
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"norm": 2}, generator=generator()),
-            "norm is not a layer; one of",
+            "norm must be a layer, got none; choose from",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"plain": 2, "far": 4}, generator=generator()),
-            "the bottleneck of far is 4; an integer from 1 to 3 is allowed",
+            "the bottleneck of far must be an integer of 1 to 3, got 4",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"plain": 0}, generator=generator()),
-            "plain is 0; an integer from 1 to 5",
+            "plain must be an integer of 1 to 5, got 0",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"plain": True}, generator=generator()),
-            "plain is True; an integer",
+            "plain must be an integer of 1 to 5, got True",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"plain": 2, "grouped": 2}, generator=generator()),
-            "grouped is a convolution in 2 groups; one in 1 group",
+            "grouped must be a convolution in 1 group, got one in 2",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"ntk": 2}, generator=generator()),
-            "ntk is a NTKLinear; a plain",
+            "ntk must be a plain Linear or Conv layer, got a NTKLinear",
         ),
         (
             lambda n: wsn.linear_bottleneck(n, sizes={"sparse": 2}, generator=generator()),
-            "the weight of sparse is parametrised already",
+            "the weight of sparse must be a parameter, got one that is computed already",
         ),
         (
             lambda n: wsn.widening.linear_bottleneck_sizes(n, num_weights=50, exclude=["norm"]),
-            "norm is not a layer; one of far, grouped, next",
+            "exclude must name layers, got norm; choose from far, grouped, next",
         ),
         (
             lambda n: wsn.widening.linear_bottleneck_sizes(
                 n, num_weights=70, exclude=["grouped", "ntk", "sparse", "next"], like={"plain": 3}
             ),
-            "like has no weights of far; one number for each layer",
+            "like must have the weights of each layer, got none of far",
         ),
         (
             lambda n: wsn.widening.linear_bottleneck_sizes(
                 n, num_weights=90, exclude=["grouped", "ntk", "sparse", "next"]
             ),
-            "num_weights is 90; with linear bottlenecks of 1 unit to full rank 111 to 175 are allowed",
+            "num_weights must be 111 to 175 with linear bottlenecks of 1 unit to full rank, got 90",
         ),
         (
             lambda n: wsn.nonlinear_bottleneck(n, sizes={"plain": 2}, generator=generator()),
-            "which layers of a Odd pair up is not known; give pairs",
+            "other than MLP and ResNet18, got a Odd; give pairs",
         ),
         (
             lambda n: wsn.nonlinear_bottleneck(n, sizes={"next": 2}, pairs=PAIRS[:1], generator=generator()),
-            "next is not the first of a pair; one of plain is allowed",
+            "sizes must name the first layers of pairs, got next; choose from plain",
         ),
         (
             lambda n: wsn.nonlinear_bottleneck(n, sizes={"plain": 8}, pairs=PAIRS[:1], generator=generator()),
-            "the bottleneck of plain is 8; an integer from 1 to 7",
+            "the bottleneck of plain must be an integer of 1 to 7, got 8",
         ),
         (
             lambda n: wsn.nonlinear_bottleneck(
                 n, sizes={"plain": 2}, pairs=PAIRS[1:2], generator=generator()
             ),
-            "far does not read the 7 outputs of plain",
+            "far must read the 7 outputs of plain",
         ),
         (
             lambda n: wsn.nonlinear_bottleneck(n, sizes={"plain": 2}, pairs=PAIRS[2:], generator=generator()),
-            "norm is not a batch norm layer",
+            "norm must be a batch norm layer, got another",
         ),
     ],
 )

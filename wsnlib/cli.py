@@ -222,7 +222,7 @@ def _resources(given: list[str] | None) -> dict[str, float] | None:
         try:
             found[name] = float(amount)
         except ValueError:
-            raise ValueError(f"resource is {text!r}; a name and a number such as GPU=1 is allowed") from None
+            raise ValueError(f"resource must be a name and a number, got {text!r}; write GPU=1") from None
     return found or None
 
 

@@ -48,7 +48,9 @@ def factory(spec: specs.CustomSpec) -> Callable[..., Any]:
         raise ValueError(f"the module {path} has no {name!r}{hint}")
     found: Callable[..., Any] = getattr(module, name)
     if not callable(found):
-        raise ValueError(f"{spec.factory!r} is {found!r}; a function or class is allowed")
+        raise ValueError(
+            f"{spec.factory!r} must be a function or class, got {found!r}; name what makes the network"
+        )
     return found
 
 
@@ -75,9 +77,13 @@ def network(spec: specs.CustomSpec, *, seed: int = 0) -> nn.Module:
                 f"{spec.factory!r} fails with the options {spec.options} ({_sentence(error)})"
             ) from error
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{spec.factory!r} returns a {type(model).__name__}; a torch.nn.Module is allowed")
+        raise ValueError(
+            f"{spec.factory!r} must return a torch.nn.Module, got a {type(model).__name__}; wrap it in one"
+        )
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
-        raise ValueError(f"{spec.factory!r} has lazy layers; layers whose size is given are allowed")
+        raise ValueError(
+            f"{spec.factory!r} must return layers of known size, got lazy ones; give their numbers of inputs"
+        )
     return model
 
 
@@ -127,33 +133,24 @@ def allocation(spec: specs.CustomModelSpec) -> dict[str, int]:
     _check_counted(spec)
     if unknown := [name for name in spec.exclude if name not in sizes]:
         near = difflib.get_close_matches(unknown[0], sizes, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(list(sizes)[:6])}, … is allowed"
-        raise ValueError(f"{unknown[0]!r} is excluded and is no Linear or Conv layer; {hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(list(sizes)[:6])}, …"
+        raise ValueError(f"exclude must name Linear or Conv layers, got {unknown[0]!r}; {hint}")
     if sum(sizes.values()) < num_weights:
         raise ValueError(
-            f"the wide network has {sum(sizes.values())} weights; at least the {num_weights} of the base "
-            "are allowed"
+            f"the wide network must have at least the {num_weights} weights of the base, got "
+            f"{sum(sizes.values())}; make it wider"
         )
-    dense = {name: sizes[name] for name in spec.exclude}
-    free = {name: size for name, size in sizes.items() if name not in dense}
-    rest = num_weights - sum(dense.values())
-    if not len(free) <= rest <= sum(free.values()):
-        raise ValueError(
-            f"the excluded layers hold {sum(dense.values())} of {num_weights} weights, which leaves {rest} "
-            f"for {len(free)} others; {len(free)} to {sum(free.values())} are allowed"
-        )
+    given = dict.fromkeys(spec.exclude, 1.0)
     if isinstance(spec.allocation, specs.UniformDensity):
-        kept = masks.allocate_uniform(free, num_weights=rest)
-    else:
-        given = {}
-        if isinstance(spec.allocation, specs.LastLayerDensity):
-            last = list(sizes)[-1]
-            if last in dense:
-                raise ValueError(f"the last layer {last} is excluded and has a density; one is allowed")
-            given[last] = spec.allocation.density
-        kept = masks.allocate(free, num_weights=rest, density=given)
-    kept |= dense
-    return {name: kept[name] for name in sizes}
+        return masks.allocate_uniform(sizes, num_weights=num_weights, density=given)
+    if isinstance(spec.allocation, specs.LastLayerDensity):
+        last = list(sizes)[-1]
+        if last in given:
+            raise ValueError(
+                f"the last layer must not be excluded where it has a density, got {last}; drop one"
+            )
+        given[last] = spec.allocation.density
+    return masks.allocate(sizes, num_weights=num_weights, density=given)
 
 
 def _check_counted(spec: specs.CustomSparsity) -> None:
@@ -166,9 +163,9 @@ def _check_counted(spec: specs.CustomSparsity) -> None:
         before = base.get(name, (1,) * len(shape))
         if sum(new > old for new, old in zip(shape, before, strict=False)) > 1:
             raise ValueError(
-                f"{name} grows from {_times(before)} to {_times(shape)} and is not the weight of a Linear "
-                "or Conv layer, so the number of weights would not be kept; a network that has such "
-                "weights in Linear or Conv layers is allowed"
+                "weights that grow with width on both sides must be those of Linear or Conv layers, got "
+                f"{name}, which grows from {_times(before)} to {_times(shape)}, and the number of weights "
+                "would not be kept; write it as such a layer"
             )
 
 
@@ -183,14 +180,14 @@ def check_fit(spec: specs.CustomModelSpec, *, images: tuple[int, ...], num_class
         spec: The network; both of `CustomSparsity` are tried, dense.
         images: (n, channels, height, width); n is 1 if it will meet a batch of one image, which batch
             normalisation may refuse.
-        num_classes: Of the data.
+        num_classes: Classes of the data set.
     """
     for net in (spec,) if isinstance(spec, specs.CustomSpec) else (spec.base, spec.wide):
         shape = _output_shape(net, images)
         if shape != (images[0], num_classes):
             raise ValueError(
-                f"{net.factory!r} with the options {net.options} gives {_times(shape)} numbers for a batch "
-                f"of {images[0]}; {images[0]} x {num_classes} (one a class) are allowed"
+                f"{net.factory!r} with the options {net.options} must give {images[0]} x {num_classes} "
+                f"numbers (one a class) for a batch of {images[0]}, got {_times(shape)}; change its options"
             )
 
 
@@ -207,7 +204,7 @@ def _output_shape(spec: specs.CustomSpec, images: tuple[int, ...]) -> tuple[int,
             ) from error
     if not isinstance(outputs, torch.Tensor):
         raise ValueError(
-            f"{spec.factory!r} with the options {spec.options} gives a {type(outputs).__name__} while it "
-            "trains; a tensor is allowed"
+            f"{spec.factory!r} with the options {spec.options} must give a tensor while it trains, got a "
+            f"{type(outputs).__name__}; wrap it in a module that does"
         )
     return tuple(outputs.shape)

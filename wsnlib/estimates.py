@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 ROUNDING = 1e-9
-"""Relative to the largest number of an estimate: by less, its numbers differ between machines alone."""
+"""Relative to the largest number of an estimate; by less, its numbers differ between machines alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,10 @@ def estimate(values: Sequence[float]) -> Estimate:
     """
     sample = np.asarray(values, dtype=float)
     if sample.ndim != 1 or len(sample) == 0:
-        raise ValueError(f"values has shape {sample.shape}; a sequence of at least one number is allowed")
+        raise ValueError(
+            f"values must be a sequence of one or more numbers, got shape {sample.shape}; give one number "
+            "a seed"
+        )
     n, mean = len(sample), float(sample.mean())
     if n == 1:
         return Estimate(mean=mean, low=-math.inf, high=math.inf, n=1)
@@ -74,7 +77,8 @@ def ratio_of_means(numerators: Sequence[float], denominators: Sequence[float]) -
     a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
         raise ValueError(
-            f"the values have shapes {a.shape} and {b.shape}; as many of both, at least 1, are allowed"
+            f"numerators and denominators must be as many, at least 1, got shapes {a.shape} and {b.shape}; "
+            "give one pair a seed"
         )
     n, mean = len(a), float(a.mean() / b.mean())
     everything = Estimate(mean=mean, low=-math.inf, high=math.inf, n=n)
@@ -102,7 +106,8 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
     x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
         raise ValueError(
-            f"the values have shapes {x.shape} and {y.shape}; as many of both, at least 3, are allowed"
+            f"first and second must be as many, at least 3, got shapes {x.shape} and {y.shape}; give one "
+            "pair a seed"
         )
     r, n = float(np.corrcoef(x, y)[0, 1]), len(x)
     if n == 3:
@@ -120,7 +125,7 @@ def median_and_range(values: Sequence[float]) -> Estimate:
         Estimate(mean=80.0, low=80.0, high=160.0, n=3)
     """
     if len(values) == 0:
-        raise ValueError("values is empty; a sequence of at least one number is allowed")
+        raise ValueError("values must be a sequence of one or more numbers, got none; give one number a seed")
     median = float(np.median(values))
     return Estimate(mean=median, low=float(min(values)), high=float(max(values)), n=len(values))
 

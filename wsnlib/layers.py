@@ -99,8 +99,8 @@ def measured_examples(test: Split, spec: specs.NetworkMeasurement) -> torch.Tens
         return torch.arange(len(test.labels))
     if spec.num_images > len(test.labels):
         raise DataError(
-            f"{type(spec).__name__}.num_images is {spec.num_images}; at most the {len(test.labels)} test "
-            "images are allowed"
+            f"{type(spec).__name__}.num_images must be at most the {len(test.labels)} test images, got "
+            f"{spec.num_images}; measure fewer"
         )
     generator = torch.Generator().manual_seed(specs.derive_seed(spec.seed, "images"))
     return balanced_subset(test.labels.cpu(), spec.num_images, generator=generator)

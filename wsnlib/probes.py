@@ -45,7 +45,7 @@ class Probe:
         train_accuracy: In [0, 1], and so are the others.
         validation_accuracy: At that strength; the largest over strengths.
         test_accuracy: At that strength; the number to report.
-        features: Of a pooled image.
+        features: Number of features of a pooled image.
     """
 
     strength: float
@@ -84,10 +84,11 @@ def fit_probe(
     for name, (x, y) in (("training", train), ("validation", validation), ("test", test)):
         if len(x) != len(y) or not len(x):
             raise ValueError(
-                f"the {name} split has {len(x)} examples and {len(y)} labels; as many are allowed, above 0"
+                f"examples and labels of the {name} split must be as many, at least 1, got {len(x)} and "
+                f"{len(y)}"
             )
     if not strengths or min(strengths) <= 0:
-        raise ValueError(f"strengths are {tuple(strengths)}; at least one, all above 0, are allowed")
+        raise ValueError(f"strengths must be one or more numbers > 0, got {tuple(strengths)}")
     from sklearn.linear_model import LogisticRegression
 
     labels = [y.cpu().numpy() for _, y in (train, validation, test)]
@@ -110,7 +111,7 @@ def fit_probe(
 
 
 def _centred_and_scaled(splits: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float64]]:
-    """Features less their mean on the first split, over the root of its mean variance along principal axes."""
+    """Features less their mean on the first split, by the root of its mean variance along principal axes."""
     mean = splits[0].mean(0)
     x = splits[0] - mean
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
@@ -152,10 +153,12 @@ def linear_probes(
         N21, Section 5.2 and Figure 4.
     """
     if not len(data.validation.labels):
-        raise ValueError("there is no validation split to choose the strength on; the data need one")
+        raise ValueError(
+            "data must have validation images to choose the strength on, got none; set validation_size"
+        )
     splits = [_in_memory(split) for split in (data.train, data.validation, data.test)]
     if pool is not None and pool < 1:
-        raise ValueError(f"pool is {pool}; at least 1, or None, is allowed")
+        raise ValueError(f"pool must be ≥ 1 or None, got {pool}")
     if layers is None:
         layers = around_additions(model)
     names = layer_names(model, splits[0].images, layers=layers, prepare=data.normalise)
@@ -179,7 +182,9 @@ def linear_probes(
 
 def _in_memory(split: Split | StreamedSplit) -> Split:
     if not isinstance(split, Split):
-        raise ValueError("the images are read from the disk as they are needed; images in memory are allowed")
+        raise ValueError(
+            "images must lie in memory for probes, got a split that is read from the disk; pack a part of it"
+        )
     return split
 
 
@@ -199,5 +204,8 @@ def around_additions(model: nn.Module) -> list[str]:
     """
     blocks = [name for name, m in model.named_modules() if hasattr(m, "norm2") and hasattr(m, "add")]
     if not blocks:
-        raise ValueError(f"the {type(model).__name__} has no blocks with norm2 and add; give layers")
+        raise ValueError(
+            f"a network must have blocks with norm2 and add, got none in a {type(model).__name__}; give "
+            "layers"
+        )
     return [f"{block}.{layer}" for block in blocks for layer in ("norm2", "add")]

@@ -56,7 +56,7 @@ def bottleneck_sizes(
 
     Args:
         bottlenecks: Cost of a unit and largest size, by name.
-        num_weights: To be reached.
+        num_weights: Number of weights to reach.
         proportions: Share of each, by name; only their ratios count.
 
     Returns:
@@ -77,7 +77,7 @@ def bottleneck_sizes(
     largest = sum(b.unit * b.most for b in bottlenecks.values())
     if not least <= num_weights <= largest:
         raise ValueError(
-            f"{num_weights} weights are left for bottlenecks that hold {least} (one unit each) to {largest}"
+            f"bottlenecks must hold {least} (one unit each) to {largest} weights, got {num_weights}"
         )
     whole = sum(proportions[name] for name in bottlenecks)
     steps = 1 << 20
@@ -138,7 +138,7 @@ def linear_bottleneck_sizes(
 
     Args:
         model: The dense, wide network.
-        num_weights: To be reached, excluded layers included; `None` for the largest sizes.
+        num_weights: Number of weights to reach, excluded layers included; `None` for the largest sizes.
         like: Weights per layer of another network, whose proportions the layers keep; by default the
             dense weights of `model`.
         exclude: Layers that stay as they are.
@@ -171,8 +171,8 @@ def linear_bottleneck_sizes(
             for full in (False, True)
         )
         raise ValueError(
-            f"num_weights is {num_weights}; with linear bottlenecks of 1 unit to full rank "
-            f"{least} to {most} are allowed"
+            f"num_weights must be {least} to {most} with linear bottlenecks of 1 unit to full rank, got "
+            f"{num_weights}; change it, or the width"
         ) from None
 
 
@@ -189,7 +189,7 @@ def linear_bottleneck(model: M, *, sizes: Mapping[str, int], generator: torch.Ge
     Args:
         model: Its named layers are replaced; the others stay as they are.
         sizes: Bottleneck size of each layer, by name; from 1 to the largest rank of its weight.
-        generator: Draws the new layers; on the CPU.
+        generator: Random generator for the new layers' weights, on the CPU.
 
     Raises:
         ValueError: If a name is not a layer, a size is not possible, the generator is on another
@@ -258,10 +258,13 @@ def layer_pairs(model: nn.Module) -> list[LayerPair]:
         blocks = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
         return [LayerPair(f"{b}.conv1", f"{b}.conv2", (f"{b}.bn1",)) for b in blocks]
     if not isinstance(model, MLP):
-        raise ValueError(f"which layers of a {type(model).__name__} pair up is not known; give pairs")
+        raise ValueError(
+            f"pairs must be given for networks other than MLP and ResNet18, got a {type(model).__name__}; "
+            "give pairs"
+        )
     names = list(masks.weight_layers(model))
     if len(names) < 3:
-        raise ValueError("an MLP with 1 hidden layer has no pair of layers; at least 2 are allowed")
+        raise ValueError("an MLP must have at least 2 hidden layers for a pair of layers, got 1; add one")
     return [LayerPair(names[i], names[i + 1]) for i in range(1, len(names) - 1, 2)]
 
 
@@ -285,10 +288,10 @@ def nonlinear_bottleneck_sizes(
 
     Args:
         model: The dense, wide network.
-        num_weights: To be reached.
+        num_weights: Number of weights to reach.
         like: Weights per layer of another network, whose proportions the pairs keep; by default the
             dense weights of `model`.
-        pairs: By default those of [`layer_pairs`][wsnlib.widening.layer_pairs].
+        pairs: Pairs of layers, by default those of [`layer_pairs`][wsnlib.widening.layer_pairs].
 
     Returns:
         Inner width of each pair, by the name of its first layer; at most what it has in `model`.
@@ -324,8 +327,8 @@ def nonlinear_bottleneck_sizes(
         least = fixed + sum(b.unit for b in bottlenecks.values())
         most = masks.num_weights(model)
         raise ValueError(
-            f"num_weights is {num_weights}; with inner widths of 1 to full {least} to {most} are allowed, "
-            f"{fixed} of them outside the pairs"
+            f"num_weights must be {least} to {most} with inner widths of 1 to full, {fixed} of them "
+            f"outside the pairs, got {num_weights}; change it, or the width"
         ) from None
 
 
@@ -345,8 +348,8 @@ def nonlinear_bottleneck(
     Args:
         model: Its pairs are narrowed; everything else stays as it is.
         sizes: Inner width of each pair, by the name of its first layer.
-        pairs: By default those of [`layer_pairs`][wsnlib.widening.layer_pairs].
-        generator: Draws the new layers; on the CPU.
+        pairs: Pairs of layers, by default those of [`layer_pairs`][wsnlib.widening.layer_pairs].
+        generator: Random generator for the new layers' weights, on the CPU.
 
     Raises:
         ValueError: If a name is not the first layer of a pair, a size is not possible, a layer is in
@@ -365,7 +368,9 @@ def nonlinear_bottleneck(
     masks.check_generator(generator)
     known = {pair.first: pair for pair in (layer_pairs(model) if pairs is None else pairs)}
     if unknown := set(sizes) - set(known):
-        raise ValueError(f"{_listed(unknown)} is not the first of a pair; one of {_listed(known)} is allowed")
+        raise ValueError(
+            f"sizes must name the first layers of pairs, got {_listed(unknown)}; choose from {_listed(known)}"
+        )
     chosen = [known[name] for name in sizes]
     changed = [name for pair in chosen for name in (pair.first, pair.second, *pair.between)]
     if twice := {name for name in changed if changed.count(name) > 1}:
@@ -376,11 +381,14 @@ def nonlinear_bottleneck(
         inner = layers[pair.first].weight.shape[0]
         _check_size(pair.first, sizes[pair.first], inner)
         if layers[pair.second].weight.shape[1] != inner:
-            raise ValueError(f"{pair.second} does not read the {inner} outputs of {pair.first}")
+            raise ValueError(
+                f"{pair.second} must read the {inner} outputs of {pair.first}, got another number of "
+                "inputs; change the pair"
+            )
         for name in pair.between:
             norm: Any = modules.get(name)
             if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-                raise ValueError(f"{name} is not a batch norm layer; no other can be narrowed")
+                raise ValueError(f"{name} must be a batch norm layer, got another; leave it out")
             if norm.num_features != inner:
                 raise ValueError(
                     f"{name} must be of the {inner} outputs of {pair.first}, got {norm.num_features}"
@@ -415,7 +423,7 @@ def _split(model: nn.Module, exclude: Iterable[str]) -> tuple[dict[str, Layer], 
     """The layers to be split by name, and the weights of the others."""
     names, excluded = list(masks.weight_layers(model)), set(exclude)
     if unknown := excluded - set(names):
-        raise ValueError(f"{_listed(unknown)} is not a layer; one of {_listed(names)} is allowed")
+        raise ValueError(f"exclude must name layers, got {_listed(unknown)}; choose from {_listed(names)}")
     layers = _named_layers(model, [name for name in names if name not in excluded])
     return layers, masks.num_weights(model) - sum(layer.weight.numel() for layer in layers.values())
 
@@ -424,14 +432,18 @@ def _named_layers(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     """Layers that can be replaced by smaller ones of their kind, by name."""
     layers, names = masks.weight_layers(model), list(names)
     if unknown := set(names) - set(layers):
-        raise ValueError(f"{_listed(unknown)} is not a layer; one of {_listed(layers)} is allowed")
+        raise ValueError(f"{_listed(unknown)} must be a layer, got none; choose from {_listed(layers)}")
     _check_replaceable(model, names)
     for name in names:
         layer = layers[name]
         if type(layer) not in masks.LAYER_TYPES:
-            raise ValueError(f"{name} is a {type(layer).__name__}; a plain Linear or Conv layer is allowed")
+            raise ValueError(
+                f"{name} must be a plain Linear or Conv layer, got a {type(layer).__name__}; leave it out"
+            )
         if getattr(layer, "groups", 1) != 1:
-            raise ValueError(f"{name} is a convolution in {layer.groups} groups; one in 1 group is allowed")
+            raise ValueError(
+                f"{name} must be a convolution in 1 group, got one in {layer.groups}; leave it out"
+            )
     return {name: layers[name] for name in names}
 
 
@@ -470,13 +482,15 @@ def _listed(names: Iterable[str]) -> str:
 
 def _proportions(weights: Mapping[str, int], like: Mapping[str, int] | None) -> Mapping[str, int]:
     if like is not None and (missing := set(weights) - set(like)):
-        raise ValueError(f"like has no weights of {_listed(missing)}; one number for each layer is allowed")
+        raise ValueError(
+            f"like must have the weights of each layer, got none of {_listed(missing)}; add them"
+        )
     return weights if like is None else like
 
 
 def _check_size(name: str, size: object, most: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= most:
-        raise ValueError(f"the bottleneck of {name} is {size!r}; an integer from 1 to {most} is allowed")
+        raise ValueError(f"the bottleneck of {name} must be an integer of 1 to {most}, got {size!r}")
 
 
 def _resized(

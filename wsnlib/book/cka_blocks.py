@@ -101,7 +101,7 @@ class Parameters(ChapterParameters):
             learning_rate=self.learning_rate,
             momentum=0.9,
             weight_decay=self.weight_decay,
-            decayed="weights",
+            weight_decay_on="weights",
             schedule=specs.Cosine(),
             augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
             precision=self.precision,
@@ -231,7 +231,7 @@ def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
 # -- what was measured ------------------------------------------------------------------------
 
 Network = tuple[Cell, int, int]
-"""A cell, the part of the images trained on (4: a quarter) and a seed."""
+"""A cell, the part of the images trained on (4 for a quarter) and a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +277,7 @@ class Results:
 
     @property
     def distinct(self) -> list[Network]:
-        """Networks, each once: one that lies on both axes, of width and of depth, is in two cells."""
+        """Networks, each once, as one that lies on both axes, of width and of depth, is in two cells."""
         keys = {(self.runs.cells[cell], part, seed): (cell, part, seed) for cell, part, seed in self.networks}
         return list(keys.values())
 
@@ -312,7 +312,7 @@ def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
     """HSIC over minibatches, averaged over each pass, divided by its value on all examples (Proposition 1).
 
     Args:
-        hsic: Of two stacks of Gram matrices, such as `wsn.similarity.hsic1`.
+        hsic: Function of two stacks of Gram matrices, such as `wsn.similarity.hsic1`.
         x, y: Representations of the same examples, (examples, units).
         batches: Positions of the examples of each batch, (passes, batches, examples of a batch).
 
@@ -337,7 +337,7 @@ def estimates(results: Results, p: Parameters, *, ratios: Array) -> dict[str, Es
     Args:
         results: What was measured.
         p: The chapter's parameters.
-        ratios: Of HSIC₁, as `hsic_ratios` gives them.
+        ratios: Ratios of HSIC₁, as `hsic_ratios` gives them.
 
     Returns:
         No estimate where no network has, or none lacks, the block that a claim is about.

@@ -64,12 +64,12 @@ class Parameters(ChapterParameters):
 
     @property
     def same_data(self) -> bool:
-        """Whether networks and data are those of G21, Figure 8: 2,048 images of MNIST, base width 8."""
+        """Whether networks and data are those of G21, Figure 8 (2,048 images of MNIST, base width 8)."""
         return self.data == "mnist" and self.train_size == 2048 and self.base_width == 8
 
     @property
     def full_protocol(self) -> bool:
-        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 256, 10 seeds."""
+        """Whether the training is that of G21, Appendix A (300 epochs or more, batch 256, 10 seeds)."""
         return self.epochs >= 300 and self.batch_size == 256 and len(self.seeds) >= 10
 
 
@@ -90,7 +90,7 @@ class Runs:
         connectivity, allocated, released: Densities of the first layer by width, in three readings.
         theory: Kernels by Theorem 1 on each source, one for each seed.
         scaling: The same over the dimension of Gaussian inputs.
-        readings: Of Theorem 1 by name: density of the mask, density in the variance, distribution.
+        readings: Readings of Theorem 1 by name: density of the mask, density in the variance, distribution.
         simulated: Simulated kernels by reading, width and seed.
         deep: Simulated kernels by number of hidden layers and width.
         models: Networks by cell.

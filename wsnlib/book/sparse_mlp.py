@@ -57,7 +57,7 @@ class Parameters(ChapterParameters):
 
     @property
     def training(self) -> specs.Training:
-        """The protocol; the presets differ in the epoch they report: best on test, or on validation."""
+        """The protocol; the presets differ in the epoch they report, best on test or on validation."""
         return specs.Training(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -67,12 +67,12 @@ class Parameters(ChapterParameters):
 
     @property
     def same_data(self) -> bool:
-        """Whether networks and data are those of G21, Figure 5: MNIST, base width 5."""
+        """Whether networks and data are those of G21, Figure 5 (MNIST, base width 5)."""
         return self.data == "mnist" and self.base_width == 5
 
     @property
     def full_protocol(self) -> bool:
-        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 100, rate 0.1."""
+        """Whether the training is that of G21, Appendix A (300 epochs or more, batch 100, rate 0.1)."""
         return self.epochs >= 300 and self.batch_size == 100 and self.learning_rate == 0.1
 
 

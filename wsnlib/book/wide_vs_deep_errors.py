@@ -119,14 +119,14 @@ class Parameters(ChapterParameters):
 
     @property
     def training(self) -> specs.Training:
-        """N21's protocol but for what the parameters change: decay of weights alone, reflected borders."""
+        """N21's protocol but for what the parameters change (decay of weights alone, reflected borders)."""
         return specs.Training(
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             momentum=0.9,
             weight_decay=self.weight_decay,
-            decayed="weights",
+            weight_decay_on="weights",
             schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
             augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
             precision=self.precision,
@@ -188,7 +188,7 @@ class Parameters(ChapterParameters):
 
 
 MOST_DIFFERENT = 16
-"""Images that are shown: those on which the pair differs most."""
+"""Number of images that are shown, those on which the pair differs most."""
 
 HARDER = 20
 """Images that one half of the networks finds harder for the larger architecture; the other half reports."""
@@ -198,7 +198,7 @@ IMAGENET = {
     "ResNet-83": specs.ResNetImageNetSpec(third_stage_blocks=17),
     "ResNet-50 (2.8×)": specs.ResNetImageNetSpec(third_stage_width_multiplier=2.8),
 }
-"""N21's networks on ImageNet (Section 7): as it is, deeper, wider."""
+"""N21's networks on ImageNet (Section 7), as it is, deeper and wider."""
 
 
 class Runs:

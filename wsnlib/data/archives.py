@@ -47,31 +47,34 @@ def canonical(content: Mapping[str, Any], source: str) -> Arrays:
     """Check the form of arrays from anywhere and put them into canonical order."""
     for key in ("train_x", "train_y", "test_x", "test_y"):
         if key not in content:
-            raise DataError(f"{source} has no array {key!r}; it has {', '.join(sorted(content))}")
+            raise DataError(f"{source} must have an array {key!r}, got {', '.join(sorted(content))}; add it")
     parts: list[Bytes] = []
     for split in ("train", "test"):
         x, y = content[f"{split}_x"], content[f"{split}_y"]
         if x.dtype != np.uint8 or x.ndim not in (3, 4):
             raise DataError(
-                f"{split}_x of {source} is {x.dtype} of shape {x.shape}; uint8 (0 to 255) of shape "
-                "(n, height, width) or (n, height, width, channels) is allowed"
+                f"{split}_x of {source} must be uint8 (0 to 255) of shape (n, height, width) or (n, "
+                f"height, width, channels), got {x.dtype} of shape {x.shape}; convert it"
             )
         if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min(initial=0) < 0 or y.max(initial=0) > 255:
             raise DataError(
-                f"{split}_y of {source} is {y.dtype} of shape {y.shape}; {len(x)} integers from 0 "
-                "to 255 are allowed"
+                f"{split}_y of {source} must be {len(x)} integers of 0 to 255, got {y.dtype} of shape "
+                f"{y.shape}; convert it"
             )
         parts += in_canonical_order(x if x.ndim == 4 else x[..., None], y.astype(np.uint8))
     if parts[0].shape[1:] != parts[2].shape[1:]:
         raise DataError(
-            f"images of {source} are of shape {parts[0].shape[1:]} in train_x and "
-            f"{parts[2].shape[1:]} in test_x; one shape is allowed"
+            f"images of {source} must be of one shape, got {parts[0].shape[1:]} in train_x and "
+            f"{parts[2].shape[1:]} in test_x; resize them"
         )
     num_classes = int(max(parts[1].max(initial=0), parts[3].max(initial=0))) + 1
     names = content.get("classes")
     classes = tuple(map(str, range(num_classes) if names is None else names))
     if len(classes) < num_classes:
-        raise DataError(f"{source} names {len(classes)} classes and has labels up to {num_classes - 1}")
+        raise DataError(
+            f"{source} must name a class for each label of 0 to {num_classes - 1}, got {len(classes)} "
+            "names; add the others"
+        )
     return Arrays(parts[0], parts[1], parts[2], parts[3], classes, checksum(*parts))
 
 

@@ -13,7 +13,7 @@ from wsnlib.data.folders import SPLIT_NAMES
 from wsnlib.data.splits import DataError
 
 MOST_CHANNELS = 4
-"""An axis of so many is taken for the channels: gray or RGB, with or without alpha."""
+"""An axis of at most so many is taken for the channels (gray or RGB, with or without alpha)."""
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +58,7 @@ def read_given(content: Mapping[str, Any], source: str) -> Given:
         for part in "xy":
             if split not in found[part]:
                 raise DataError(
-                    f"{source} has no array '{split}_{part}'; it has {', '.join(sorted(content))}"
+                    f"{source} must have an array '{split}_{part}', got {', '.join(sorted(content))}; add it"
                 )
     notes = [f"arrays not read: {', '.join(others)}"] if others else []
     images = _in_bytes(_channels_last(found["x"], source, notes), source, notes)

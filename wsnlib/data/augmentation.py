@@ -17,7 +17,7 @@ def augment(
     Args:
         images: (n, channels, height, width), any type.
         augmentation: Padding, its mode, and whether to mirror.
-        generator: On the CPU, so that one seed gives the same crops on every device.
+        generator: Random generator on the CPU, so that one seed gives the same crops on every device.
 
     Raises:
         ValueError: If there are too few pixels to be reflected.
@@ -60,8 +60,8 @@ def _padded(images: torch.Tensor, pad: int, mode: str) -> tuple[torch.Tensor, to
     if mode == "reflect":
         if pad >= min(height, width):
             raise ValueError(
-                f"padding is {pad} and padding_mode 'reflect' for images of {height} x {width}; "
-                f"at most {min(height, width) - 1} is allowed"
+                f"padding must be ≤ {min(height, width) - 1} for images of {height} x {width} that are "
+                f"reflected, got {pad}; pad less, or with zeros"
             )
         padded[..., :pad] = padded[..., pad + 1 : 2 * pad + 1].flip(3)
         padded[..., pad + width :] = padded[..., width - 1 : width + pad - 1].flip(3)

@@ -25,7 +25,7 @@ SPLITS = {"train": "train", "val": "validation"}
 """What torchvision calls the splits, and what they are."""
 
 DAMAGED = "damaged.txt"
-"""In a prepared folder: the images that could not be read, one a line, and why, after a tab."""
+"""In a prepared folder, the images that could not be read, one a line, and why, after a tab."""
 
 
 class Files(NamedTuple):
@@ -75,7 +75,8 @@ def list_folder(folder: Path) -> Folder:
     for name, split in SPLITS.items():
         if split not in given:
             raise DataError(
-                f"{folder} has no folder {name!r}; train/<synset>/*.JPEG and val/<synset>/*.JPEG are expected"
+                f"{folder} must have a folder {name!r}, got none; unpack train/<synset>/*.JPEG and "
+                "val/<synset>/*.JPEG there"
             )
     places = {name: folder / given[split] for name, split in SPLITS.items()}
     images = {name: _by_class(place) for name, place in places.items()}
@@ -83,11 +84,14 @@ def list_folder(folder: Path) -> Folder:
         differing = sorted(images["train"].keys() ^ images["val"].keys())
         split = "train" if differing[0] in images["train"] else "val"
         raise DataError(
-            f"the classes in train and val of {folder} differ: {differing[0]} has images in {split} only "
-            f"({len(differing)} such class(es)); both need the same"
+            f"train and val of {folder} must have the same classes, got {differing[0]} in {split} only "
+            f"({len(differing)} such class(es)); complete the other"
         )
     if not images["train"]:
-        raise DataError(f"train and val of {folder} have no class folders; train/<synset>/*.JPEG is expected")
+        raise DataError(
+            f"train and val of {folder} must have a folder for each class, got none; unpack "
+            "train/<synset>/*.JPEG there"
+        )
     digest = hashlib.sha256()
     files, labels = [], []
     for name, classes in images.items():
@@ -132,8 +136,8 @@ def check_complete(folder: Path, found: Folder, known: Known) -> None:
     numbers = (len(found.synsets), len(found.train.names), len(found.val.names))
     if numbers != (known.num_classes, known.num_train, known.num_test):
         raise DataError(
-            f"{folder} has {numbers[0]:,} classes, {numbers[1]:,} images in train and {numbers[2]:,} in val; "
-            f"{known.num_classes:,}, {known.num_train:,} and {known.num_test:,} are expected"
+            f"{folder} must have {known.num_classes:,} classes, {known.num_train:,} images in train and "
+            f"{known.num_test:,} in val, got {numbers[0]:,}, {numbers[1]:,} and {numbers[2]:,}; complete it"
         )
 
 

@@ -51,7 +51,7 @@ def decode(path: Path) -> Decoded:
     torchvision does it. Of 16 bits the upper 8 are kept.
 
     Args:
-        path: Of any format that Pillow knows, whatever the name says.
+        path: Image file of any format that Pillow knows, whatever its name says.
 
     Raises:
         DataError: If it is cut off, no image, of numbers whose range its mode does not fix (such as

@@ -118,7 +118,8 @@ def _in_memory(spec: specs.DataSpec, root: Path, download: bool) -> Dataset:
     channels = used.image_shape[0]
     if spec.normalisation == "imagenet" and channels != 3:
         raise DataError(
-            f"normalisation is 'imagenet' and the images have {channels} channel(s); 3 are allowed"
+            f"images must have 3 channels for normalisation 'imagenet', got {channels}; take 'standardise' "
+            "or 'unit'"
         )
     statistics = _fixed_statistics(spec, channels) or channel_statistics(used.images)
     return Dataset(used, pool.take(validation), test, arrays.classes, *statistics, arrays.sha256)
@@ -128,8 +129,8 @@ def _streamed(spec: specs.ImageNet, folder: Path) -> Dataset:
     statistics = _fixed_statistics(spec, 3)
     if statistics is None:
         raise DataError(
-            f"normalisation is {spec.normalisation!r} and the images are read from the disk as they are "
-            "needed; 'imagenet' and 'unit' are allowed for ImageNet"
+            "normalisation must be 'imagenet' or 'unit' for images that are read from the disk as they "
+            f"are used, got {spec.normalisation!r}; take one of these"
         )
     workers = default_workers()
     found = list_folder(folder)
@@ -157,7 +158,10 @@ def _divided(labels: torch.Tensor, spec: specs.DataSpec) -> tuple[torch.Tensor, 
     left[validation] = False
     train = left.nonzero().squeeze(1)
     if len(train) == 0:
-        raise DataError(f"validation_size {spec.validation_size} leaves no image to train on")
+        raise DataError(
+            f"validation_size must leave images to train on, got {spec.validation_size}, which leaves "
+            "none; lower it"
+        )
     if spec.train_size is not None:
         train = train[balanced_subset(labels[train], spec.train_size, generator=generator)]
     return train, validation

@@ -77,7 +77,7 @@ def pack_data(
         >>> folder.cleanup()
     """
     if name in (known := sorted(each.name for each in KNOWN.values())):
-        raise ValueError(f"name is {name!r}; any word but {', '.join(known)} is allowed")
+        raise ValueError(f"name must be a word other than {', '.join(known)}, got {name!r}; choose another")
     specs.PackedData(name=name, sha256="0" * 64)  # refuses a name before anything is read
     if size is not None and np.shape(size) != (2,):
         raise ValueError(f"size must be (height, width), got {size!r}; give two integers")
@@ -95,7 +95,10 @@ def pack_data(
             f"{source} must be an .npz file or a folder of images, got a {source.suffix} file; convert it"
         )
     else:
-        raise DataError(f"{source} is not there; an .npz file or a folder of images is allowed")
+        raise DataError(
+            f"source must be an .npz file or a folder of images, got {str(source)!r}, where there is "
+            "nothing; correct the path"
+        )
     arrays = _to_train_and_test(given, test_fraction, str(source))
     spec = specs.PackedData(name=name, sha256=arrays.sha256)
     write_archive(arrays, data_root(root) / f"{name}.npz")
@@ -152,14 +155,14 @@ def _joined(first: Array, second: Array, source: str) -> Array:
 
 def _with_test_split(content: dict[str, Any], fraction: float, source: str) -> dict[str, Any]:
     if not 0 < fraction < 1:
-        raise ValueError(f"test_fraction is {fraction!r}; a number above 0 and below 1 is allowed")
+        raise ValueError(f"test_fraction must be > 0 and < 1, got {fraction!r}; give such a number")
     whole = canonical(content | {"test_x": content["train_x"][:0], "test_y": content["train_y"][:0]}, source)
     labels = torch.from_numpy(whole.train_y.astype(np.int64))
     smallest = int(labels.unique(return_counts=True)[1].min()) if len(labels) else 0
     if smallest < 2:
         raise DataError(
-            f"{source} has a class with {smallest} of the images; at least 2 of each are needed, as some are "
-            "set aside for the test"
+            f"{source} must have at least 2 images of each class, as some are set aside for the test, got "
+            f"{smallest} of one; add some, or leave the class out"
         )
     num_test = max(1, round(fraction * smallest)) * len(labels.unique())
     generator = torch.Generator().manual_seed(specs.derive_seed(0, "test"))
@@ -175,7 +178,8 @@ def _image_folder(folder: Path, size: tuple[int, int] | None) -> Given:
     for split, by_class in layout.images.items():
         if unknown := sorted({*by_class} - {*classes}):
             raise DataError(
-                f"{layout.places[split]} has the class {unknown[0]!r}, which {layout.places['train']} has not"
+                f"every split must have classes of {layout.places['train']} only, got {unknown[0]!r} in "
+                f"{layout.places[split]}; move it"
             )
     files = {split: [*chain.from_iterable(each.values())] for split, each in layout.images.items()}
     images, done = _images(files, size)

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, least, most in (("size", 1, 2**15), ("quality", 1, 95), ("workers", 0, 2**10)):
         value = getattr(given, name)
         if not least <= value <= most:
-            parser.error(f"--{name} is {value}; an integer from {least} to {most} is allowed")
+            parser.error(f"--{name} must be an integer of {least} to {most}, got {value}")
     try:
         if given.dest is None:
             damaged = check(given.source, workers=given.workers)
@@ -96,9 +96,9 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
 
     Args:
         source: torchvision's folder.
-        dest: Where the images go, under the same names.
+        dest: Folder for the images, under the same names.
         size: Smaller side, in pixels.
-        quality: Of the JPEGs.
+        quality: Quality of the JPEGs, 1 to 95.
         workers: Processes; 0 works in this one.
 
     Returns:
@@ -110,7 +110,7 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
     started = time.time()
     source, dest = source.resolve(), dest.resolve()
     if dest == source or source in dest.parents:
-        raise DataError(f"{dest} lies in {source}; a folder outside of it is allowed")
+        raise DataError(f"dest must lie outside of {source}, got {dest}; give another folder")
     found = list_folder(source)
     _settle(dest, {"size": size, "quality": quality})
     parts = dest / PARTS
@@ -138,7 +138,10 @@ def _settle(dest: Path, settings: dict[str, int]) -> None:
         if before != settings:
             raise DataError(f"{dest} was prepared with {before}; {settings} needs another folder")
     elif dest.exists() and any(path.name != PARTS for path in dest.iterdir()):
-        raise DataError(f"{dest} holds something else; a new folder, or one prepared before, is allowed")
+        raise DataError(
+            f"{dest} must be a new folder, or one prepared before, got one with something else in it; give "
+            "another"
+        )
     (dest / PARTS).mkdir(parents=True, exist_ok=True)
     _replace(dest / PARTS, file, json.dumps(settings).encode())
 

@@ -56,8 +56,8 @@ class Split(NamedTuple):
         """
         if isinstance(augmentation, specs.ResizedCropAndFlip):
             raise ValueError(
-                "augmentation is ResizedCropAndFlip and the images lie in memory; "
-                "CropAndFlip and None are allowed"
+                "augmentation must be CropAndFlip or None for images in memory, got ResizedCropAndFlip; "
+                "take one of these"
             )
         pieces = order.to(self.labels.device, non_blocking=True).split(batch_size)
         return (augmented(self.take(index), augmentation, generator) for index in pieces)
@@ -79,7 +79,7 @@ def balanced_subset(labels: torch.Tensor, size: int, *, generator: torch.Generat
     Args:
         labels: (n,) int64.
         size: 0 to the number of classes times the size of the smallest.
-        generator: On the CPU.
+        generator: Random generator on the CPU.
 
     Returns:
         Sorted positions, (size,).
@@ -95,8 +95,8 @@ def balanced_subset(labels: torch.Tensor, size: int, *, generator: torch.Generat
     most = len(classes) * int(counts.min())
     if size > most:
         raise DataError(
-            f"a class-balanced subset of {size} images is asked for; at most {most} are there "
-            f"({len(classes)} classes, {int(counts.min())} images in the smallest)"
+            f"a class-balanced subset must be of at most {most} images ({len(classes)} classes, "
+            f"{int(counts.min())} images in the smallest), got {size}; take fewer"
         )
     share = torch.full((len(classes),), size // len(classes))
     share[torch.randperm(len(classes), generator=generator)[: size % len(classes)]] += 1

@@ -29,7 +29,7 @@ def default_workers() -> int:
     if given is None:
         return min(usable_cpus(), MOST_WORKERS)
     if not given.isdecimal():
-        raise DataError(f"WSN_WORKERS is {given!r}; an integer of at least 0 is allowed")
+        raise DataError(f"WSN_WORKERS must be an integer ≥ 0, got {given!r}; set it to one, or unset it")
     return int(given)
 
 
@@ -43,7 +43,7 @@ class StreamedSplit:
     """Images that lie on the disk, to be used like a [`Split`][wsnlib.data.splits.Split].
 
     Args:
-        files: Where the images lie.
+        files: Image files.
         labels: (n,) int64; where they are, batches are brought.
         image_size: Height and width of the images in a batch.
         num_workers: Processes that read images; 0 reads them in this one.

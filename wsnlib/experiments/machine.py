@@ -20,7 +20,9 @@ def resolve_device(device: str = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = torch.device(device)
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r} and there is no CUDA device; 'cpu' and 'auto' are allowed")
+        raise ValueError(
+            f"device must be 'cpu' or 'auto' where there is no CUDA device, got {device!r}; change it"
+        )
     return resolved
 
 

@@ -33,11 +33,12 @@ def read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download: 
     else:
         if isinstance(data.test, StreamedSplit):
             raise ValueError(
-                f"ExampleImages.data is {type(spec.data).__name__}; data sets that lie in memory are allowed"
+                "ExampleImages.data must be a data set that lies in memory, got "
+                f"{type(spec.data).__name__}; pack a part of it"
             )
         if (last := max(spec.examples)) >= len(data.test.labels):
             raise ValueError(
-                f"ExampleImages.examples holds {last}; 0 to {len(data.test.labels) - 1} are allowed"
+                f"ExampleImages.examples must be 0 to {len(data.test.labels) - 1}, got {last}; leave it out"
             )
         arrays = {"images": data.test.images[list(spec.examples)].numpy()}
     made = environment(torch.device("cpu")) | {"data_sha256": data.sha256}
@@ -100,7 +101,8 @@ def measured_data(
     check_fit(run, data)
     if isinstance(data.test, StreamedSplit):
         raise ValueError(
-            f"{type(spec).__name__} is of {type(run.data).__name__}; data sets that lie in memory are allowed"
+            f"{type(spec).__name__} must be of a data set that lies in memory, got "
+            f"{type(run.data).__name__}; pack a part of it"
         )
     examples = layers.measured_examples(data.test, spec)
     test = data.test.take(examples)
@@ -134,8 +136,8 @@ def _pairs(
     data = load_data(spec.inputs, download=download)
     if isinstance(data.test, StreamedSplit):
         raise ValueError(
-            f"{type(spec).__name__}.inputs is {type(spec.inputs).__name__}; data sets that lie in memory and "
-            "GaussianInputs are allowed"
+            f"{type(spec).__name__}.inputs must be GaussianInputs or a data set that lies in memory, got "
+            f"{type(spec.inputs).__name__}; pack a part of it"
         )
     images = data.normalise(data.test.images).double().numpy()
     seed = specs.derive_seed(spec.seed, "inputs")

@@ -227,13 +227,13 @@ def check_fit(experiment: specs.Experiment, data: Dataset) -> None:
         channels = data.image_shape[0]
         if (net.input_channels, net.num_classes) != (channels, data.num_classes):
             raise ValueError(
-                f"the network has {net.input_channels} input channels and {net.num_classes} classes; "
-                f"{channels} and {data.num_classes} are allowed for {name}"
+                f"the network must have {channels} input channels and {data.num_classes} classes for "
+                f"{name}, got {net.input_channels} and {net.num_classes}; change its spec"
             )
     elif (net.inputs, net.outputs) != (data.num_inputs, data.num_classes):
         raise ValueError(
-            f"the network has {net.inputs} inputs and {net.outputs} outputs; "
-            f"{data.num_inputs} and {data.num_classes} are allowed for {name}"
+            f"the network must have {data.num_inputs} inputs and {data.num_classes} outputs for {name}, "
+            f"got {net.inputs} and {net.outputs}; change its spec"
         )
 
 

@@ -34,13 +34,13 @@ MOST_TOGETHER = 16
 """Networks that are trained jointly in one process at most."""
 
 VALUES_TOGETHER = 2**19
-"""Hidden units of a whole batch of all of them at most: more leave the processor's cache."""
+"""Hidden units of a whole batch of all of them at most; more leave the processor's cache."""
 
 LONGEST_TOGETHER = 900.0
-"""Seconds that they would take one by one at most: what is stopped loses no more than that."""
+"""Seconds that they would take one by one at most; what is stopped loses no more than that."""
 
 SHORTEST_TOGETHER = 2.0
-"""Seconds of a run below which it trains alone: what training jointly saves is little then."""
+"""Seconds of a run below which it trains alone, as training jointly saves little then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,8 @@ def joint_key(run: specs.Run) -> str | None:
         return None
     shape = timed_as(run.model) if isinstance(run.model, specs.StaticSparsity) else run.model
     protocol = run.training
-    if not isinstance(shape, specs.MLPSpec) or protocol.decayed != "all" or protocol.precision != "float32":
+    plain = protocol.weight_decay_on == "all" and protocol.precision == "float32"
+    if not (isinstance(shape, specs.MLPSpec) and plain):
         return None
     return specs.spec_key(replace(run, model=shape, seed=0, training=replace(protocol, learning_rate=1.0)))
 

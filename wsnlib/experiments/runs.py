@@ -71,7 +71,7 @@ def run_planned(
     """The records of a plan's runs.
 
     Args:
-        plan: Of one run, or of several that are trained jointly.
+        plan: Plan of one run, or of several that are trained jointly.
         device: Where; one of the kind that the plan is for, else each run is planned anew for it, as on a
             cluster whose workers differ.
         threads, download, deterministic, file: As in [`run`][wsnlib.experiments.runs.run]; runs that are

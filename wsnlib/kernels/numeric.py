@@ -51,7 +51,7 @@ def arc_cosine(x: ArrayLike, y: ArrayLike, *, order: Literal[0, 1, 2]) -> Array:
         True
     """
     if order not in (0, 1, 2):
-        raise ValueError(f"order is {order!r}; 0, 1 and 2 are allowed")
+        raise ValueError(f"order must be 0, 1 or 2, got {order!r}")
     x, y = inputs(x, y)
     return of_products(np.sum(x * x, -1), np.sum(y * y, -1), np.sum(x * y, -1), order=order)
 
@@ -109,8 +109,9 @@ def masked_kernels(
         method: `"quadrature"` is deterministic, for every d
             ([how][wsnlib.kernels.quadrature]); `"enumeration"` adds up all 2^d masks, exactly, for
             d up to 20; `"sampling"` averages over random masks and gives a standard error.
-        directions: For quadrature; pairs at a small angle use more.
-        num_masks, seed: For sampling; all pairs and densities share the same uniform numbers.
+        directions: Angles of the quadrature; pairs at a small angle use more.
+        num_masks, seed: Number of sampled masks and their random seed; all pairs and densities share the
+            same uniform numbers.
 
     References:
         G21, Theorem 1 and eqs. (2), (7).
@@ -125,7 +126,7 @@ def masked_kernels(
     x, y = inputs(x, y)
     x, y = (np.atleast_2d(v) for v in np.broadcast_arrays(x, y))
     if x.ndim > 2:
-        raise ValueError(f"x has shape {x.shape}; (pairs, d) or (d,) is allowed")
+        raise ValueError(f"x must be of shape (pairs, d) or (d,), got {x.shape}; flatten the inputs")
     p = densities(density)
     if method == "quadrature":
         return _by_quadrature(x, y, p, directions)
@@ -133,14 +134,14 @@ def masked_kernels(
         return _by_masks(x, y, p, list(_all_masks(x.shape[1])), sampled=False)
     if method == "sampling":
         if num_masks < 2:
-            raise ValueError(f"num_masks is {num_masks}; at least 2 are allowed")
+            raise ValueError(f"num_masks must be ≥ 2, got {num_masks}")
         return _by_masks(x, y, p, list(_uniforms(x.shape[1], num_masks, seed)), sampled=True)
-    raise ValueError(f"method is {method!r}; 'quadrature', 'enumeration' and 'sampling' are allowed")
+    raise ValueError(f"method must be 'quadrature', 'enumeration' or 'sampling', got {method!r}")
 
 
 def _by_quadrature(x: Array, y: Array, p: Array, directions: int) -> Estimates:
     if directions < 32 or directions % 16:
-        raise ValueError(f"directions is {directions}; a multiple of 16 of at least 32 is allowed")
+        raise ValueError(f"directions must be a multiple of 16 and ≥ 32, got {directions}; round it")
     lengths = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
     sparse = p < 1
 
@@ -178,8 +179,8 @@ def _by_quadrature(x: Array, y: Array, p: Array, directions: int) -> Estimates:
 def _all_masks(d: int, batch: int = 4096) -> Iterator[Array]:
     if d > MOST_ENUMERATED:
         raise ValueError(
-            f"{d} inputs have 2^{d} masks; at most {MOST_ENUMERATED} inputs are allowed for method "
-            "'enumeration', use 'quadrature' or 'sampling'"
+            f"inputs must have at most {MOST_ENUMERATED} dimensions for method 'enumeration', got {d}, "
+            f"with 2^{d} masks; use 'quadrature' or 'sampling'"
         )
     bits = 2 ** np.arange(d)
     for start in range(0, 2**d, batch):
@@ -262,7 +263,7 @@ def kernel_distance(
     Args:
         x, y: Inputs (pairs, d), or (d,) for one pair.
         width: n ≥ 1, a number or as many as densities.
-        density: Of the first layer, p in (0, 1].
+        density: Density p of the first layer, in (0, 1].
         scaled_by: Density q in (0, 1] that the variance 1/q of the weights is read from, by default
             p itself; the kernel is then p/q times that of Theorem 1.
 
@@ -277,7 +278,7 @@ def kernel_distance(
     """
     n = np.asarray(width, dtype=float)
     if not np.all(n >= 1):
-        raise ValueError(f"width is {width!r}; at least 1 is allowed")
+        raise ValueError(f"width must be ≥ 1, got {width!r}")
     estimates = masked_kernels(x, y, density=density)
     d = np.shape(x)[-1]
     dense = np.atleast_1d(arc_cosine(x, y, order=1))[:, None]
@@ -296,7 +297,7 @@ def take_pairs(images: ArrayLike, *, num_pairs: int, seed: int = 0) -> tuple[Arr
     """Random pairs of different rows of `images` (m, ...), flattened to (num_pairs, d)."""
     flat = np.asarray(images, dtype=float).reshape(len(np.asarray(images)), -1)
     if len(flat) < 2:
-        raise ValueError(f"there are {len(flat)} inputs; at least 2 are allowed")
+        raise ValueError(f"images must be at least 2, got {len(flat)}; a pair needs different ones")
     rng = np.random.default_rng(seed)
     first = rng.integers(len(flat), size=num_pairs)
     second = (first + rng.integers(1, len(flat), size=num_pairs)) % len(flat)
@@ -311,10 +312,10 @@ def inputs(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-1] or x.shape[-1] == 0:
         raise ValueError(
-            f"x has shape {x.shape} and y {y.shape}; the same last axis of at least 1 is allowed"
+            f"x and y must have the same last axis, of at least 1, got shapes {x.shape} and {y.shape}"
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("x or y holds a value that is not finite; finite numbers are allowed")
+        raise ValueError("x and y must be finite, got a value that is not; remove it")
     return x, y
 
 
@@ -322,8 +323,8 @@ def densities(density: ArrayLike) -> Array:
     """Densities as a float64 vector, all in (0, 1]."""
     p = np.atleast_1d(np.asarray(density, dtype=float))
     if p.ndim > 1:
-        raise ValueError(f"density has shape {p.shape}; a number or a vector is allowed")
+        raise ValueError(f"density must be a number or a vector, got shape {p.shape}; flatten it")
     if not (np.all(p > 0) and np.all(p <= 1)):
         wrong = p[~((p > 0) & (p <= 1))][0]
-        raise ValueError(f"density is {wrong:g}; above 0 and at most 1 is allowed")
+        raise ValueError(f"density must be > 0 and ≤ 1, got {wrong:g}")
     return p

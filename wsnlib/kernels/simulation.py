@@ -22,7 +22,7 @@ def infinite_kernels(x: ArrayLike, y: ArrayLike, *, hidden_layers: int = 1) -> t
 
     Args:
         x, y: Inputs (..., d).
-        hidden_layers: At least 1. For 1 the GP kernel is K_1(x, y)/d.
+        hidden_layers: Number of hidden layers, ≥ 1. For 1 the GP kernel is K_1(x, y)/d.
 
     Returns:
         GP kernel of the last layer and NTK, each (...).
@@ -36,7 +36,7 @@ def infinite_kernels(x: ArrayLike, y: ArrayLike, *, hidden_layers: int = 1) -> t
         (True, True)
     """
     if hidden_layers < 1:
-        raise ValueError(f"hidden_layers is {hidden_layers}; at least 1 is allowed")
+        raise ValueError(f"hidden_layers must be ≥ 1, got {hidden_layers}")
     x, y = inputs(x, y)
     d = x.shape[-1]
     a, b, c = np.sum(x * x, -1) / d, np.sum(y * y, -1) / d, np.sum(x * y, -1) / d
@@ -90,11 +90,13 @@ def simulate_kernels(
     p = densities(density)
     variances = p if scaled_by is None else densities(scaled_by)
     if not len(widths) == len(p) == len(variances):
-        raise ValueError(f"there are {len(widths)} widths and {len(p)} densities; as many are allowed")
+        raise ValueError(
+            f"widths and density must be as many, one for each hidden layer, got {len(widths)} and {len(p)}"
+        )
     if min(widths, default=0) < 1:
-        raise ValueError(f"widths is {list(widths)}; at least 1 hidden layer of at least 1 unit is allowed")
+        raise ValueError(f"widths must be one or more integers ≥ 1, got {list(widths)}")
     if distribution not in ("normal", "uniform"):
-        raise ValueError(f"distribution is {distribution!r}; 'normal' and 'uniform' are allowed")
+        raise ValueError(f"distribution must be 'normal' or 'uniform', got {distribution!r}")
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Array:

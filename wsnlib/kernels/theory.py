@@ -80,9 +80,9 @@ def paper_distance_minimiser(*, base_width: float, dimension: int) -> float:
 
 def _check(width: Array, dimension: int) -> None:
     if not np.all(width >= 1):
-        raise ValueError(f"the width is {width.min():g}; at least 1 is allowed")
+        raise ValueError(f"the width must be ≥ 1, got {width.min():g}")
     if dimension < 1:
-        raise ValueError(f"dimension is {dimension}; at least 1 is allowed")
+        raise ValueError(f"dimension must be ≥ 1, got {dimension}")
 
 
 # -- the corrected closed form ----------------------------------------------------------------

@@ -38,7 +38,7 @@ class MLP(nn.Module):
         width: Units of each hidden layer.
         inputs: Numbers in one example; images are flattened.
         outputs: Classes.
-        hidden_layers: At least 1.
+        hidden_layers: Number of hidden layers, ≥ 1.
         activation: `"relu"`, or `"linear"` for none (a deep linear network).
         bias: Whether each layer has a bias.
         parametrisation: `"standard"` is `torch.nn.Linear` with PyTorch's initialisation

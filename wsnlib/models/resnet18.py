@@ -52,7 +52,7 @@ class ResNet18(nn.Module):
         stem: `"cifar"` is a 3x3 convolution with stride 1 and no pooling, G21's network for
             CIFAR-10, CIFAR-100 and SVHN. `"imagenet"` is a 7x7 convolution with stride 2 and 3x3
             max-pooling with stride 2; at width 64 that is torchvision's `resnet18` bit for bit.
-        input_channels: Of the images.
+        input_channels: Channels of the images.
         initialisation: `"default"` is PyTorch's, U(±1/√fan_in), as in G21's released code (CIFAR
             and SVHN). `"fan_out"` is torchvision's: convolutions from N(0, 2/fan_out), the
             classifier as PyTorch has it; with one seed both draw the same numbers.

@@ -127,7 +127,7 @@ class ResNetCifar(nn.Module):
         width_multiplier: The stages have c, 2c and 4c channels, c = 16 · width_multiplier rounded to
             the nearest integer (halves to even ones), so that fractions may be given.
         num_classes: Outputs.
-        input_channels: Of the images, which may be of any size from 4x4.
+        input_channels: Channels of the images, which may be of any size from 4x4.
         residual: Whether each block adds its input to its output. Without, the projections go, too.
         details: `"released"` is what N21's code does, in TensorFlow: convolutions with bias, stride-2
             ones padded on one side (see `SameConv2d`); a 1x1 projection without batch norm where stages
@@ -168,11 +168,12 @@ class ResNetCifar(nn.Module):
         super().__init__()
         if depth < 8 or depth % 6 != 2:
             near = max(8, 6 * round((depth - 2) / 6) + 2)
-            raise ValueError(f"depth is {depth}; 6n + 2 is allowed, such as {near}")
+            raise ValueError(f"depth must be 6n + 2, got {depth}; take {near}")
         channels = round(BASE_CHANNELS * width_multiplier)
         if channels < 1:
             raise ValueError(
-                f"width_multiplier is {width_multiplier}; at least {1 / BASE_CHANNELS} is allowed"
+                f"width_multiplier must be ≥ {1 / BASE_CHANNELS}, got {width_multiplier}; a stage needs a "
+                "channel"
             )
         self.input = nn.Identity()
         self.conv = _convolution(input_channels, channels, stride=1, details=details)

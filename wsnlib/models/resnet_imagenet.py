@@ -21,9 +21,9 @@ class BottleneckBlock(nn.Module):
     `shortcut` is a 1x1 convolution and batch norm where the shape changes, else the identity.
 
     Args:
-        input_channels: Of the block.
-        channels: Of the 3x3 convolution; the block has four times as many outputs.
-        stride: Of the 3x3 convolution and of the shortcut.
+        input_channels: Channels that the block reads.
+        channels: Channels of the 3x3 convolution; the block has four times as many outputs.
+        stride: Stride of the 3x3 convolution and of the shortcut.
 
     References:
         He, Zhang, Ren, Sun, *Deep residual learning for image recognition* (2015), Figure 5, right.
@@ -72,7 +72,7 @@ class ResNetImageNet(nn.Module):
             at their outputs; 4 · width · multiplier is rounded to a whole number (the 2.8 of N21
             gives 717 for 716.8; the paper does not say how it rounds).
         num_classes: Outputs.
-        input_channels: Of the images.
+        input_channels: Channels of the images.
         initialisation: `"fan_out"` is torchvision's: convolutions from N(0, 2/fan_out), the
             classifier as PyTorch has it; with one seed both draw the same numbers. `"default"` is
             PyTorch's, U(±1/√fan_in), throughout.
@@ -110,11 +110,11 @@ class ResNetImageNet(nn.Module):
         channels = [factor * width for factor in CHANNEL_FACTORS]
         channels[2] = round(channels[2] * third_stage_width_multiplier)
         if third_stage_blocks < 1:
-            raise ValueError(f"third_stage_blocks is {third_stage_blocks}; at least 1 is allowed")
+            raise ValueError(f"third_stage_blocks must be ≥ 1, got {third_stage_blocks}")
         if min(channels) < 1:
             raise ValueError(
-                f"width {width} and third_stage_width_multiplier {third_stage_width_multiplier} give stages "
-                f"of {channels} channels; at least 1 each is allowed"
+                f"stages must have at least 1 channel each, got {channels} by width {width} and "
+                f"third_stage_width_multiplier {third_stage_width_multiplier}; raise one of them"
             )
         self.conv1 = nn.Conv2d(input_channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

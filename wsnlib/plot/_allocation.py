@@ -32,11 +32,11 @@ def allocation(
     Args:
         kept: Weights kept, by layer.
         sizes: Weights of the dense layer, by layer.
-        ax: Where to draw. Above its frame stands the level: a title needs a `pad` of some 14 points. Axes
+        ax: Axes to draw on. Above its frame stands the level: a title needs a `pad` of some 14 points. Axes
             that share the axis of weights are widened to hold what each of them shows.
         order: Layers from top to bottom; by default the largest first. Axes that share their vertical
             axis need the same order.
-        scale: Of the axis of weights.
+        scale: Scale of the axis of weights.
 
     Raises:
         ValueError: If the layers are not the same, or one keeps more weights than it has.
@@ -55,7 +55,7 @@ def allocation(
     _check(kept, sizes)
     names = sorted(sizes, key=lambda name: -sizes[name]) if order is None else list(order)
     if sorted(names) != sorted(sizes):
-        raise ValueError(f"order names {_listed(names)}; each of {_listed(sizes)} once is allowed")
+        raise ValueError(f"order must hold each of {_listed(sizes)} once, got {_listed(names)}")
     places = range(len(names))
     ax.barh(places, [sizes[name] for name in names], color=DENSE, height=0.8, label="dense layer")
     ax.barh(places, [kept[name] for name in names], color=KEPT, height=0.8, label="weights kept")
@@ -104,7 +104,7 @@ def sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *, ax:
     Args:
         kept: Weights kept by layer, for each width.
         sizes: Weights of the dense layers, for each width.
-        ax: Where to draw; a colour bar is added beside it.
+        ax: Axes to draw on; a colour bar is added beside it.
 
     Raises:
         ValueError: If the widths or the layers are not the same, or a layer keeps more than it has.
@@ -121,16 +121,16 @@ def sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *, ax:
         ['0', '66.1', '0', '73.6', '0', '52.5']
     """
     if sorted(kept) != sorted(sizes) or not sizes:
-        raise ValueError(
-            f"kept has the widths {_listed(kept)}; those of sizes, {_listed(sizes)}, are allowed"
-        )
+        raise ValueError(f"kept must have the widths of sizes, {_listed(sizes)}, got {_listed(kept)}")
     widths = sorted(sizes)
     layers = list(sizes[widths[0]])
     for width in widths:
         _check(kept[width], sizes[width])
         if set(sizes[width]) != set(layers):
-            names = f"{_listed(sizes[width])}; those of width {widths[0]}, {_listed(layers)}"
-            raise ValueError(f"sizes of width {width} has the layers {names}, are allowed")
+            raise ValueError(
+                f"sizes of width {width} must have the layers of width {widths[0]}, {_listed(layers)}, got "
+                f"{_listed(sizes[width])}"
+            )
     density = np.array(
         [[sum(kept[w].values()) / sum(sizes[w].values()) for w in widths]]
         + [[kept[w][layer] / sizes[w][layer] for w in widths] for layer in layers]
@@ -173,12 +173,10 @@ def _percent(share: float) -> str:
 
 def _check(kept: Counts, sizes: Counts) -> None:
     if set(kept) != set(sizes) or not sizes:
-        raise ValueError(
-            f"kept has the layers {_listed(kept)}; those of sizes, {_listed(sizes)}, are allowed"
-        )
+        raise ValueError(f"kept must have the layers of sizes, {_listed(sizes)}, got {_listed(kept)}")
     for name, size in sizes.items():
         if not 1 <= kept[name] <= size:
-            raise ValueError(f"{name} is to keep {kept[name]} weights; 1 to {size} are allowed")
+            raise ValueError(f"the weights kept in {name} must be 1 to {size}, got {kept[name]}")
 
 
 def _listed(names: Iterable[object]) -> str:

@@ -61,7 +61,7 @@ def connectivity_grid(
         accuracy: Test accuracy in [0, 1]; index: last-layer density; columns: width; NaN where
             impossible. Columns are labelled with their width and connectivity.
         baseline: Accuracy of the dense network, where the two halves of the colours meet.
-        ax: Where to draw; a colour bar is added beside it.
+        ax: Axes to draw on; a colour bar is added beside it.
         floor: Values below it share the darkest colour; the smallest value by default.
     """
     grid = accuracy.sort_index().sort_index(axis=1)
@@ -114,8 +114,8 @@ def widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: float | 
     The vertical axis is chosen by the means; a wide band is cut off at the frame.
 
     Args:
-        curves: By method; index: width; columns `mean`, `low`, `high`, in [0, 1].
-        ax: Where to draw.
+        curves: Curves by method; index: width; columns `mean`, `low`, `high`, in [0, 1].
+        ax: Axes to draw on.
         baseline: Accuracy of the dense network of the base width, as a dashed line.
     """
     if baseline is not None:
@@ -158,10 +158,10 @@ def families(
     at the frame. An interval without an end has no bar.
 
     Args:
-        families: By base width; index: the horizontal quantity (width, widening factor or
+        families: Families by base width; index: the horizontal quantity (width, widening factor or
             connectivity), the first row the base's; columns `mean`, `low`, `high`.
-        ax: Where to draw.
-        baselines: By base width: a value that is drawn as a dashed line over the family's range, and
+        ax: Axes to draw on.
+        baselines: By base width, a value that is drawn as a dashed line over the family's range, and
             then the first row is a cross as well.
         percent: Whether the values are in [0, 1] and shown as percentages.
     """
@@ -215,9 +215,9 @@ def curves(
 
     Args:
         curves: Accuracy in [0, 1] by the horizontal quantity, for each number.
-        ax: Where to draw.
+        ax: Axes to draw on.
         label: What the numbers are; the title of the legend.
-        colors: By number; by default the colours of widths.
+        colors: Colours by number; by default those of widths.
     """
     for number, curve in sorted(curves.items()):
         curve = curve.sort_index()
@@ -238,10 +238,10 @@ def distance(
     """Kernel distance against width, both logarithmic, with each line's lowest point marked.
 
     Args:
-        curves: By name; index: width; columns `mean` and, where there is an interval, `low` and
+        curves: Curves by name; index: width; columns `mean` and, where there is an interval, `low` and
             `high`, drawn as bars. A name that starts with "_" stays out of the legend.
-        ax: Where to draw.
-        styles: By name, for `ax.plot`.
+        ax: Axes to draw on.
+        styles: Keyword arguments of `ax.plot`, by name.
         minima: Whether to mark minima; one at the end of a line is where it stops, and is not marked.
     """
     for name, curve in curves.items():

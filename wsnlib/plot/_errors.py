@@ -23,7 +23,7 @@ def accuracy_scatter(
 
     Args:
         points: As `accuracy_scatter` gives them: `first` (horizontal), `second`, `examples`.
-        ax: Where to draw; it becomes square.
+        ax: Axes to draw on; it becomes square.
         control: Points of one architecture against itself, drawn over the others in orange.
         same: Whether `points` are of one architecture, and orange themselves.
 
@@ -63,8 +63,9 @@ def scatter_matrix(
     population at its foot, which the diagonal shows.
 
     Args:
-        points: By pair of names, the first horizontal; a pair of equal names is one population's halves.
-        names: From left to right and from top to bottom.
+        points: Points by pair of names, the first horizontal; a pair of equal names stands for the halves
+            of one population.
+        names: Names of the populations, from left to right and from top to bottom.
         axes: (names, names).
 
     References:
@@ -107,9 +108,9 @@ def class_differences(
 
     Args:
         tests: As `class_tests` gives them.
-        ax: Where to draw.
+        ax: Axes to draw on.
         control: The tests of one architecture against itself, in orange.
-        names: Of the classes, by number.
+        names: Names of the classes, by number.
 
     References:
         N21, Figure 7(c).
@@ -176,7 +177,7 @@ def positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) -> Ax
     Args:
         positions: One row a population; index: its name; columns: the fields of `Position`.
         ends: Names of the first and of the second of the others.
-        ax: Where to draw.
+        ax: Axes to draw on.
 
     Examples:
         >>> from matplotlib.figure import Figure

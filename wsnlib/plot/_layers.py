@@ -52,9 +52,9 @@ def cka(
 
     Args:
         values: (rows, columns).
-        ax: Where to draw. Its last image is the heat map, for a colour bar.
+        ax: Axes to draw on. Its last image is the heat map, for a colour bar.
         rows: Names of the layers from bottom to top.
-        columns: From left to right; the rows if not given.
+        columns: Names of the layers from left to right; the rows if not given.
         blocks: Start and stop of each (`Block.start`, `Block.stop`), for a network with itself.
 
     Raises:
@@ -75,7 +75,7 @@ def cka(
     columns = rows if columns is None else columns
     if matrix.shape != (len(rows), len(columns)):
         raise ValueError(
-            f"the matrix is {matrix.shape}; {(len(rows), len(columns))}, the numbers of names, is allowed"
+            f"values must be of shape {(len(rows), len(columns))}, the numbers of names, got {matrix.shape}"
         )
     ax.set_facecolor("#999999")
     ax.imshow(
@@ -109,7 +109,7 @@ def by_layer(
 
     Args:
         curves: For each name, values by layer; layers may be missing.
-        ax: Where to draw.
+        ax: Axes to draw on.
         layers: All layers in order of computation, which give the places.
         styles: Colour, marker, … by the name of the curve.
 
@@ -126,9 +126,7 @@ def by_layer(
     for name, curve in curves.items():
         for layer in curve:
             if layer not in place:
-                raise ValueError(
-                    f"{name} has the layer {layer!r}, which is not among the {len(place)} layers"
-                )
+                raise ValueError(f"{name} must have layers among the {len(place)} given, got {layer!r}")
         style = {"linewidth": 1.2, "markersize": 3.5, **(styles or {}).get(name, {})}
         ax.plot(np.array([place[layer] for layer in curve]), list(curve.values()), label=name, **style)
     found = stages(layers)

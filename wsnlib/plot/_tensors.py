@@ -53,9 +53,9 @@ class WeightTensor:
 
     def __post_init__(self) -> None:
         if len(self.shape) < 2 or min(self.shape) < 1:
-            raise ValueError(f"the shape of a weight is {self.shape}; two or more sides above 0 are allowed")
+            raise ValueError(f"the shape of a weight must be two or more sides ≥ 1, got {self.shape}")
         if not 0 <= self.num_weights <= math.prod(self.shape):
-            raise ValueError(f"kept is {self.kept}; 0 to {math.prod(self.shape)} weights are allowed")
+            raise ValueError(f"kept must be 0 to {math.prod(self.shape)}, got {self.kept}")
 
     @property
     def num_weights(self) -> int:
@@ -78,8 +78,8 @@ def weight_chains(
     high as the units it acts on.
 
     Args:
-        chains: By title; the tensors of each in the order in which they act.
-        ax: Where to draw; its frame is taken away. Too small axes make the tensors small, and at last the
+        chains: Chains of tensors by title; the tensors of each in the order in which they act.
+        ax: Axes to draw on; its frame is taken away. Too small axes make the tensors small, and at last the
             letters overlap: ten tensors on one line need 10 inches, on two lines 6.
         columns: Chains side by side before the next line begins; by default all.
 
@@ -98,9 +98,9 @@ def weight_chains(
         ['18,432 weights', '17,280 weights']
     """
     if not chains or not all(chains.values()):
-        raise ValueError("a chain without tensors cannot be drawn; chains of one or more are allowed")
+        raise ValueError("every chain must have one or more tensors, got an empty one; leave it out")
     if columns is not None and columns < 1:
-        raise ValueError(f"columns is {columns}; 1 or more are allowed")
+        raise ValueError(f"columns must be ≥ 1, got {columns}")
     tensors = [tensor for chain in chains.values() for tensor in chain]
     rows = _rows(tensors)
     columns = len(chains) if columns is None else columns

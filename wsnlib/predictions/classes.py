@@ -23,7 +23,7 @@ def accuracy_test(first: Population, second: Population, *, confidence: float = 
 
     Args:
         first, second: Populations over the same examples.
-        confidence: Of the interval of the difference.
+        confidence: Confidence level of the interval of the difference.
 
     Returns:
         The columns of `class_tests` from `first` to `p_value`.
@@ -52,7 +52,7 @@ def class_tests(first: Population, second: Population, *, confidence: float = 0.
 
     Args:
         first, second: Populations over the same examples, with at least one of every class.
-        confidence: With which all intervals hold together (Šidák).
+        confidence: Joint confidence level of all intervals (Šidák).
 
     Returns:
         One row a class: `class`, `examples`; `first`, `second`, the mean accuracies over networks;
@@ -91,12 +91,12 @@ def group_tests(
 
     Args:
         first, second: As in `class_tests`.
-        groups: Of each class, in order: the name of its group, such as `CIFAR100_SUPERCLASSES`, or
+        groups: For each class, in order: the name of its group, such as `CIFAR100_SUPERCLASSES`, or
             the names of all of its groups, which may overlap, such as `wordnet_groups` gives; an
             empty collection where it has none.
         min_classes: Groups with fewer are left out, and not counted as tests. Choose it before
             looking at the results.
-        confidence: With which all intervals hold together (Šidák).
+        confidence: Joint confidence level of all intervals (Šidák).
 
     Returns:
         One row a group, the largest first: `group`, `classes`, `examples`, and the columns of
@@ -121,7 +121,7 @@ def group_tests(
     check_same_examples([first, second])
     if len(groups) != first.num_classes:
         raise ValueError(
-            f"groups has {len(groups)} entries; {first.num_classes}, one for each class, are allowed"
+            f"groups must have {first.num_classes} entries, one for each class, got {len(groups)}"
         )
     members: dict[str, list[int]] = {}
     for number, names in enumerate(groups):
@@ -131,7 +131,7 @@ def group_tests(
     if not large:
         most = max(map(len, members.values()), default=0)
         raise ValueError(
-            f"min_classes is {min_classes}; at most {most}, the size of the largest group, is allowed"
+            f"min_classes must be at most {most}, the size of the largest group, got {min_classes}; lower it"
         )
     large = dict(sorted(large.items(), key=lambda item: (-len(item[1]), item[0])))
     belongs = np.array([np.isin(np.arange(first.num_classes), m) for m in large.values()])
@@ -152,8 +152,8 @@ def chosen_difference(
     Args:
         first, second: Populations over the same examples, of at least four networks each.
         count: Examples to choose, those with the largest accuracy of the first less that of the second.
-        confidence: Of the interval.
-        seed: Of the halves.
+        confidence: Confidence level of the interval.
+        seed: Random seed for splitting the networks.
 
     Returns:
         The columns of `accuracy_test`, on these examples.
@@ -172,7 +172,7 @@ def chosen_difference(
     """
     check_same_examples([first, second])
     if not 1 <= count <= first.num_examples:
-        raise ValueError(f"count is {count}; 1 to {first.num_examples} are allowed")
+        raise ValueError(f"count must be 1 to {first.num_examples}, got {count}")
     choosing, reporting = zip(first.split(seed=seed), second.split(seed=seed + 1), strict=True)
     chosen = np.argsort(choosing[1].accuracy - choosing[0].accuracy, kind="stable")[:count]
     one, other = (p.correct[:, chosen].mean(1, keepdims=True) for p in reporting)
@@ -190,8 +190,8 @@ def gains_by_difficulty(
 
     Args:
         smaller, larger: Populations over the same examples, of at least four and two networks.
-        confidence: With which all intervals hold together (Šidák).
-        seed: Of the halves.
+        confidence: Joint confidence level of all intervals (Šidák).
+        seed: Random seed for splitting the networks.
 
     Returns:
         One row for `rarely` (less than half of the networks are right), `often` (half or more, not all),
@@ -222,8 +222,8 @@ def gains_by_difficulty(
     often = (accuracy >= 0.5) & (accuracy < 1)
     if not often.any() or often.all():
         raise ValueError(
-            f"{int(often.sum())} of {len(often)} examples are often, not always right in {smaller.name!r}; "
-            "some, and not all, are needed"
+            f"some examples, not all, must be right often but not always in {smaller.name!r}, got "
+            f"{int(often.sum())} of {len(often)}; compare other networks"
         )
     groups = {"rarely": accuracy < 0.5, "often": often, "always": accuracy == 1}
     groups = {name: members for name, members in groups.items() if members.any()}

@@ -85,9 +85,10 @@ def agreement_table(
     """Mean agreement within each population and between each two, and whether between is less.
 
     Args:
-        populations: Of different names, over the same examples.
-        confidence: With which all intervals hold together (Šidák); each is a jackknife over networks.
-        permutations, seed: Of the test, which assigns the networks of two populations to them at random.
+        populations: Populations of different names over the same examples.
+        confidence: Joint confidence level of all intervals (Šidák); each is a jackknife over networks.
+        permutations, seed: Number and random seed of the permutations, which assign the networks of two
+            populations to them at random.
 
     Returns:
         One row a pair of populations and `measure` (the fields of `Agreement`): `first`, `second`,
@@ -112,7 +113,7 @@ def agreement_table(
     """
     names = [population.name for population in populations]
     if len(set(names)) < len(names):
-        raise ValueError(f"the populations are named {names}; different names are allowed")
+        raise ValueError(f"populations must have different names, got {names}; give each its own")
     measures = vars(network_agreement(populations))
     ends = np.cumsum([0] + [len(p) for p in populations])
     members = [np.arange(a, b) for a, b in itertools.pairwise(ends)]

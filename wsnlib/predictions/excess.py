@@ -40,7 +40,7 @@ class Dispersion:
         chance: What it would be by chance alone, estimated without bias.
         excess: Observed − chance: estimates mean (pᵢ − qᵢ)² without bias, so it may be negative.
         low, high: Interval of the excess, over networks.
-        p_value: Of the excess, by permutation over networks.
+        p_value: P-value of the excess, by permutation over networks.
     """
 
     observed: float
@@ -80,13 +80,14 @@ def dispersion(
     Args:
         first, second: Disjoint populations over the same examples. To compare a population with
             itself, give the halves of its `split`.
-        level: Of what the accuracies are: of every example; of every class, or of the whole test
+        level: What has an accuracy: every example; every class, or the whole test
             set (`"network"`), both weighted by their examples. A difference of populations at one level is
             a part of that at the finer ones.
-        confidence: Of the interval: the jackknife's, and no narrower than the spread of the permuted
-            excess, as a jackknife is too narrow where the difference is near 0 and has few dimensions.
-        permutations: How many assignments; the smallest p-value is 1/(permutations + 1).
-        seed: Of the assignments.
+        confidence: Confidence level of the interval: the jackknife's, and no narrower than the spread of
+            the permuted excess, as a jackknife is too narrow where the difference is near 0 and has few
+            dimensions.
+        permutations: Number of assignments; the smallest p-value is 1/(permutations + 1).
+        seed: Random seed for the assignments.
 
     References:
         N21, Section 7 and Figures 7(a), 7(b) and F.1, which show the scatter. As a test, the
@@ -185,10 +186,10 @@ def dispersion_table(
     that chance is alike in all of them.
 
     Args:
-        populations: Of different names, over the same examples.
+        populations: Populations of different names over the same examples.
         level, permutations: As in `dispersion`.
-        confidence: With which all intervals hold together (Šidák).
-        seed: Of the halves and of the assignments.
+        confidence: Joint confidence level of all intervals (Šidák).
+        seed: Random seed for the halves and the assignments.
 
     Returns:
         One row a pair: `first`, `second`, `networks` of each, the fields of `Dispersion`, `ratio`, and
@@ -275,8 +276,8 @@ def largest_differences(
     Args:
         first, second: Populations over the same examples, of at least four networks each.
         count: Examples to choose, those of the largest absolute difference.
-        confidence: With which all intervals hold together (Šidák).
-        seed: Of the halves.
+        confidence: Joint confidence level of all intervals (Šidák).
+        seed: Random seed for splitting the networks.
 
     Returns:
         One row an example, the largest chosen difference first: `example`, `label`,
@@ -300,7 +301,7 @@ def largest_differences(
     """
     check_same_examples([first, second])
     if not 1 <= count <= first.num_examples:
-        raise ValueError(f"count is {count}; 1 to {first.num_examples} are allowed")
+        raise ValueError(f"count must be 1 to {first.num_examples}, got {count}")
     choosing, reporting = zip(first.split(seed=seed), second.split(seed=seed + 1), strict=True)
     gaps = choosing[0].accuracy - choosing[1].accuracy
     chosen = np.argsort(-np.abs(gaps), kind="stable")[:count]
@@ -338,7 +339,7 @@ def inner_products(populations: Sequence[Population], level: Level = "example") 
         rows = np.concatenate([class_accuracy(p) for p in populations])
         return np.asarray((rows * weights) @ rows.T)
     if level != "example":
-        raise ValueError(f"level is {level!r}; 'example', 'class' and 'network' are allowed")
+        raise ValueError(f"level must be 'example', 'class' or 'network', got {level!r}")
     networks = sum(map(len, populations))
     total = np.zeros((networks, networks))
     for start in range(0, first.num_examples, 8192):
@@ -368,7 +369,7 @@ def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Populati
     check_same_examples(populations)
     names = [population.name for population in populations]
     if len(set(names)) < len(names):
-        raise ValueError(f"the populations are named {names}; different names are allowed")
+        raise ValueError(f"populations must have different names, got {names}; give each its own")
     size = min(len(population) for population in populations) // 2
     split = [p.split(seed=seed + i) for i, p in enumerate(populations)]
     return [(first[:size], second[:size]) for first, second in split]

@@ -84,12 +84,16 @@ def wordnet_groups(
         if not (words := line.split()):
             continue
         if len(words) != 2:
-            raise ValueError(f"line {number} of {Path(is_a).name} is {line!r}; 'parent child' is allowed")
+            raise ValueError(
+                f"a line of {Path(is_a).name} must be 'parent child', got {line!r} in line {number}; "
+                "correct it"
+            )
         parents.setdefault(words[1], []).append(words[0])
         known.update(words)
     if missing := [synset for synset in synsets if synset not in known]:
         raise ValueError(
-            f"class {missing[0]!r} does not occur in {Path(is_a).name}; a synset of it is allowed"
+            f"synsets must occur in {Path(is_a).name}, got {missing[0]!r}; correct it, or give the file of "
+            "these classes"
         )
     called = names or {}
     groups = []

@@ -30,7 +30,7 @@ def holm_sidak(p_values: ArrayLike) -> Array:
     """
     p = np.asarray(p_values, dtype=float)
     if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p_values are {p}; a sequence of numbers from 0 to 1 is allowed")
+        raise ValueError(f"p_values must be a sequence of numbers of 0 to 1, got {p}")
     order = np.argsort(p)
     remaining = len(p) - np.arange(len(p))
     with np.errstate(divide="ignore"):
@@ -48,7 +48,7 @@ def sidak_confidence(confidence: float, intervals: int) -> float:
         0.9949
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; a number between 0 and 1 is allowed")
+        raise ValueError(f"confidence must be > 0 and < 1, got {confidence}; 0.95 is 95 %")
     return float(confidence ** (1 / intervals))
 
 
@@ -66,8 +66,8 @@ def look_levels(
     that is repeated at the full level until it rejects does reject in the end.
 
     Args:
-        fractions: Of the planned number of networks at each look, increasing, the last one 1.
-        level: Of all looks together.
+        fractions: Fraction of the planned number of networks at each look, rising, the last one 1.
+        level: Significance level of all looks together.
         spending: `"late"` is f(t) = 2 − 2Φ(z/√t) with z the two-sided normal quantile of `level`
             (after O'Brien and Fleming), which keeps nearly all for the end; `"even"` is
             f(t) = level · ln(1 + (e − 1)t) (after Pocock).
@@ -87,16 +87,17 @@ def look_levels(
     t = np.asarray(fractions, dtype=float)
     if t.ndim != 1 or len(t) == 0 or t[0] <= 0 or t[-1] != 1 or np.any(np.diff(t) <= 0):
         raise ValueError(
-            f"fractions are {list(fractions)}; increasing numbers above 0 that end in 1 are allowed"
+            f"fractions must be rising numbers > 0 that end in 1, got {list(fractions)}; divide by the "
+            "planned number of networks"
         )
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}; a number between 0 and 1 is allowed")
+        raise ValueError(f"level must be > 0 and < 1, got {level}; 0.05 is 5 %")
     if spending == "late":
         spent = 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(t))
     elif spending == "even":
         spent = level * np.log1p(np.expm1(1) * t)
     else:
-        raise ValueError(f"spending is {spending!r}; 'late' and 'even' are allowed")
+        raise ValueError(f"spending must be 'late' or 'even', got {spending!r}")
     return np.diff(spent, prepend=0.0)
 
 
@@ -106,7 +107,7 @@ def look_levels(
 def assignments(first: int, second: int, *, permutations: int, seed: int) -> NDArray[np.bool_]:
     """Random choices of `first` among `first + second` networks, True where chosen, a row a choice."""
     if permutations < 1:
-        raise ValueError(f"permutations is {permutations}; at least 1 is allowed")
+        raise ValueError(f"permutations must be ≥ 1, got {permutations}")
     keys = np.random.default_rng(seed).random((permutations, first + second))
     return np.argsort(keys, axis=1) < first
 
@@ -131,9 +132,10 @@ def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -
     smallest sample's n − 1 degrees of freedom. Infinite if a sample has fewer than three networks.
 
     Args:
-        statistic: Of one array of indicators (rows, networks of all samples) for each sample; vectorised.
-        sizes: Of the samples, whose networks follow one another; a sample of 0 is none.
-        confidence: Of the interval.
+        statistic: Vectorised statistic of one array of indicators (rows, networks of all samples) for each
+            sample.
+        sizes: Sizes of the samples, whose networks follow one another; a sample of 0 is none.
+        confidence: Confidence level of the interval.
     """
     present = [n for n in sizes if n]
     if min(present) < 3:

@@ -53,7 +53,7 @@ class LogisticFit:
     """A model of type A or B at the supremum of its likelihood.
 
     Args:
-        log_likelihood: Of all single predictions.
+        log_likelihood: Log-likelihood of all single predictions.
         squares: Σ (y − π)² over all single predictions.
         effects: δ of every group: log-odds of the second population over the first. ±∞ where
             separated, NaN where no example of the group is informative. With few networks the
@@ -109,7 +109,7 @@ def fit_logistic(
 
     Args:
         first, second: Networks of either population that are right, (examples,).
-        networks: How many there are of either.
+        networks: Number of networks of either.
         groups: Group of each example, numbered from 0: its class for model B, 0 for model A.
 
     References:
@@ -161,9 +161,10 @@ def logistic_models(
 
     Args:
         first, second: Populations over the same examples, with at least one of every class.
-        permutations: Of the networks; A and B are fitted again for each.
-        confidence: Of the interval of V², for which they are fitted again without each network.
-        seed: Of the permutations.
+        permutations: Number of permutations of the networks; A and B are fitted again for each.
+        confidence: Confidence level of the interval of V², for which they are fitted again without each
+            network.
+        seed: Random seed for the permutations.
 
     References:
         N21, Appendix F.3, eq. (10) and Table F.1. Efron, *Regression and ANOVA with zero-one data:

@@ -36,7 +36,7 @@ def matched_pairs(
         first, second: Accuracies of the networks of each candidate, such as depths and widths.
         allowed: Whether two candidates may be a pair, for instance only if the second is wider; by default
             any two.
-        confidence: With which the intervals of all pairs hold together (Šidák).
+        confidence: Joint confidence level of the intervals of all pairs (Šidák).
 
     Returns:
         One row a pair: the candidates `first` and `second`, their mean accuracies `first_accuracy` and
@@ -61,19 +61,25 @@ def matched_pairs(
     )
     for side, candidates in (("first", first), ("second", second)):
         if not candidates:
-            raise ValueError(f"{side} has no candidates; at least one is needed")
+            raise ValueError(f"{side} must have one or more candidates, got none")
         for name, values in candidates.items():
             if len(values) == 0 or not np.all(np.isfinite(values)):
                 raise ValueError(
-                    f"the accuracies of {name!r} are {values.tolist()}; at least one, all finite, is allowed"
+                    f"the accuracies of {name!r} must be one or more finite numbers, got "
+                    f"{values.tolist()}; leave the candidate out"
                 )
     every = [*first.values(), *second.values()]
     df = sum(len(values) - 1 for values in every)
     if df == 0:
-        raise ValueError("every candidate has one network; at least 2 of one are needed to know their spread")
+        raise ValueError(
+            "one candidate must have at least 2 networks to estimate their spread, got 1 of each; train more"
+        )
     pairs = [pair for pair in itertools.product(first, second) if allowed is None or allowed(*pair)]
     if not pairs:
-        raise ValueError(f"none of {len(first) * len(second)} pairs is allowed; at least one is needed")
+        raise ValueError(
+            f"at least one pair must be allowed, got none of {len(first) * len(second)}; change allowed, "
+            "or add candidates"
+        )
     deviation = np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in every) / df)
     each = inference.sidak_confidence(confidence, len(pairs))
     quantile = float(stats.t.isf((1 - each) / 2, df))
@@ -110,7 +116,7 @@ def matched_networks(
 
     Args:
         first, second: Disjoint populations over the same examples.
-        caliper: Of accuracies in [0, 1].
+        caliper: Largest difference of accuracies in [0, 1] within a pair.
         fewest: Pairs, at least 2, with which a comparison is worth something.
 
     Returns:
@@ -133,9 +139,9 @@ def matched_networks(
     """
     check_same_examples([first, second])
     if not caliper >= 0:
-        raise ValueError(f"caliper is {caliper}; a number of at least 0 is allowed")
+        raise ValueError(f"caliper must be ≥ 0, got {caliper}")
     if fewest < 2:
-        raise ValueError(f"fewest is {fewest}; an integer of at least 2 is allowed")
+        raise ValueError(f"fewest must be an integer ≥ 2, got {fewest}")
     one, other = (p.correct.sum(axis=1) for p in (first, second))
     most = caliper * first.num_examples * (1 + 1e-12)  # 0.3 * 10 is 3 and not a little less
     order, partners = np.argsort(one, kind="stable"), np.argsort(other, kind="stable")

@@ -24,8 +24,8 @@ class Population:
         predictions: Class of each example, (networks, examples), or one array of (examples,) for
             each network, such as the predictions of records. Integers; uint8 or int16 save memory.
         labels: Right class of each example, (examples,).
-        num_classes: Of the data set; classes are numbered from 0.
-        name: Of the architecture, for tables and errors.
+        num_classes: Classes of the data set, numbered from 0.
+        name: Name of the architecture, for tables and errors.
 
     Raises:
         ValueError: If there are fewer than two networks, predictions are missing or of other
@@ -38,7 +38,8 @@ class Population:
         >>> Population([[0, 1, 1], None], labels=[0, 1, 1], num_classes=2)
         Traceback (most recent call last):
         ...
-        ValueError: network 1 of 'population' has no predictions; those of every network are needed
+        ValueError: every network of 'population' must have predictions, got none of network 1; leave it \
+out, or run it again
     """
 
     def __init__(
@@ -50,13 +51,13 @@ class Population:
         name: str = "population",
     ) -> None:
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; at least 2 are allowed")
+            raise ValueError(f"num_classes must be ≥ 2, got {num_classes}")
         self.name = name
         self.num_classes = num_classes
         right = np.asarray(labels)
         if right.ndim != 1 or right.size == 0:
             raise ValueError(
-                f"labels of {name!r} have shape {right.shape}; (examples,), at least one, is allowed"
+                f"labels of {name!r} must be of shape (examples,), at least one, got {right.shape}"
             )
         self.labels = _classes(right, num_classes, f"labels of {name!r}")
         self.predictions = _classes(
@@ -82,7 +83,9 @@ class Population:
             [3, 2]
         """
         if len(self) < 4:
-            raise ValueError(f"{self.name!r} has {len(self)} networks; at least 4 can be split into halves")
+            raise ValueError(
+                f"{self.name!r} must have at least 4 networks to be split in two, got {len(self)}; train more"
+            )
         order = np.random.default_rng(seed).permutation(len(self))
         middle = (len(self) + 1) // 2
         return self[order[:middle]], self[order[middle:]]
@@ -118,25 +121,26 @@ def _stacked(predictions: Integers | Sequence[ArrayLike | None], name: str, exam
     for number, row in enumerate(predictions):
         if row is None:
             raise ValueError(
-                f"network {number} of {name!r} has no predictions; those of every network are needed"
+                f"every network of {name!r} must have predictions, got none of network {number}; leave it "
+                "out, or run it again"
             )
         rows.append(np.asarray(row))
         if rows[-1].shape != (examples,):
             raise ValueError(
-                f"the predictions of network {number} of {name!r} have shape {rows[-1].shape}; "
-                f"({examples},), one for each label, is allowed"
+                f"the predictions of network {number} of {name!r} must be of shape ({examples},), one for "
+                f"each label, got {rows[-1].shape}"
             )
     if len(rows) < 2:
-        raise ValueError(f"{name!r} has {len(rows)} network{'s' * (len(rows) != 1)}; at least 2 are allowed")
+        raise ValueError(f"{name!r} must have at least 2 networks, got {len(rows)}; train more")
     return predictions if isinstance(predictions, np.ndarray) else np.stack(rows)
 
 
 def _classes(values: Integers, num_classes: int, what: str) -> Integers:
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{what} are of type {values.dtype}; integers are allowed")
+        raise ValueError(f"{what} must be integers, got {values.dtype}; round them")
     for worst in (values.min(), values.max()):
         if not 0 <= worst < num_classes:
-            raise ValueError(f"{what} hold the class {worst}; 0 to {num_classes - 1} are allowed")
+            raise ValueError(f"{what} must be classes of 0 to {num_classes - 1}, got {worst}")
     return values
 
 
@@ -147,19 +151,19 @@ def check_same_examples(populations: Sequence[Population]) -> None:
         names = f"{first.name!r} and {other.name!r}"
         if first.num_classes != other.num_classes:
             raise ValueError(
-                f"{names} have {first.num_classes} and {other.num_classes} classes; the same classes "
-                "are allowed"
+                f"{names} must have as many classes, got {first.num_classes} and {other.num_classes}; "
+                "compare them on one data set"
             )
         if first.num_examples != other.num_examples:
             raise ValueError(
-                f"{names} have {first.num_examples} and {other.num_examples} examples; the same examples "
-                "are allowed"
+                f"{names} must have as many examples, got {first.num_examples} and {other.num_examples}; "
+                "compare them on one test set"
             )
         if (differ := np.flatnonzero(first.labels != other.labels)).size:
             at = int(differ[0])
             raise ValueError(
-                f"{names} have labels {first.labels[at]} and {other.labels[at]} at example {at}; the same "
-                "examples in the same order are allowed"
+                f"{names} must be of the same examples in the same order, got labels {first.labels[at]} "
+                f"and {other.labels[at]} at example {at}; compare them on one test set"
             )
 
 
@@ -176,8 +180,8 @@ def class_accuracy(population: Population) -> Array:
     sizes = np.bincount(population.labels, minlength=population.num_classes)
     if (absent := np.flatnonzero(sizes == 0)).size:
         raise ValueError(
-            f"class {absent[0]} has no example in the labels of {population.name!r}; at least one of each "
-            f"of the {population.num_classes} classes is needed"
+            f"the labels of {population.name!r} must hold each of the {population.num_classes} classes, "
+            f"got no example of class {absent[0]}; take a larger test set"
         )
     order = np.argsort(population.labels, kind="stable")
     starts = np.cumsum(sizes) - sizes
@@ -203,11 +207,11 @@ def simulate_population(
 
     Args:
         probabilities: p of each example, (examples,), in [0, 1].
-        networks: How many.
+        networks: Number of networks.
         labels, num_classes, name: As in `Population`.
         spread: s, how much networks differ in quality, in log-odds.
         class_spread: s′, how much they differ in quality class by class.
-        seed: Of all draws.
+        seed: Random seed.
 
     Examples:
         >>> p = simulate_population([0.0, 0.5, 1.0], networks=1000, labels=[0, 1, 2], num_classes=3)
@@ -218,10 +222,10 @@ def simulate_population(
     right = np.asarray(labels)
     if p.shape != right.shape or p.ndim != 1:
         raise ValueError(
-            f"probabilities have shape {p.shape} and labels {right.shape}; (examples,) is allowed"
+            f"probabilities and labels must be of one shape (examples,), got {p.shape} and {right.shape}"
         )
     if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"probabilities lie in {p.min():g} to {p.max():g}; 0 to 1 are allowed")
+        raise ValueError(f"probabilities must be 0 to 1, got {p.min():g} to {p.max():g}")
     rng = np.random.default_rng(seed)
     quality = spread * rng.standard_normal((networks, 1))
     quality = quality + class_spread * rng.standard_normal((networks, num_classes))[:, right]

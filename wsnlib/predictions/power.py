@@ -27,12 +27,12 @@ def class_test_power(
     Šidák, so that an effect alone among many tests is found with this probability at least.
 
     Args:
-        difference: Of the mean accuracies, in the unit of `deviation`.
+        difference: Difference of the mean accuracies, in the unit of `deviation`.
         deviation: Standard deviation of the accuracy over networks of one population, as a pilot
             shows it (on a class, `class_tests` gives deviation/√n as the standard error).
         networks: n, of each population.
         tests: Classes or groups that are tested together.
-        level: Of all tests together.
+        level: Significance level of all tests together.
 
     References:
         Cohen, *Statistical power analysis for the behavioral sciences* (1988), Chapter 2.
@@ -84,7 +84,7 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
             the networks' answers have no third moments.
         difference: √mean (pᵢ − qᵢ)², in the unit of accuracies, such as 0.03.
         networks: n, of each population.
-        level: Of the test.
+        level: Significance level of the test.
 
     Raises:
         ValueError: If the pilot's networks do not differ, or too few of them are to tell how.
@@ -131,7 +131,7 @@ def _pilot_moments(pilot: Population) -> tuple[float, float, float]:
     """tr Σ/N, tr Σ²/N² and the skewness, from the U-centred inner products of the networks."""
     n = len(pilot)
     if n < 4:
-        raise ValueError(f"{pilot.name!r} has {n} networks; a pilot of at least 4 is allowed")
+        raise ValueError(f"{pilot.name!r} must have at least 4 networks to be a pilot, got {n}; train more")
     rows = pilot.correct.astype(np.float32)
     gram = (rows @ rows.T).astype(float) / pilot.num_examples
     variation = float((np.trace(gram) - gram.sum() / n) / (n - 1))
@@ -142,7 +142,9 @@ def _pilot_moments(pilot: Population) -> tuple[float, float, float]:
     square = centred @ centred
     tau = float(np.trace(square) / (n * (n - 3)))
     if variation <= 0 or tau <= 0:
-        raise ValueError(f"the networks of {pilot.name!r} do not differ enough to plan with; more are needed")
+        raise ValueError(
+            f"the networks of {pilot.name!r} must differ enough to plan with, got less; train more"
+        )
     cube = float(np.sum(square * centred) / (n * (n - 1) * (n - 2))) / _centred_triangles(n)
     return variation, tau, float(np.clip(2 * np.sqrt(2) * cube / tau**1.5, 0.0, 2 * np.sqrt(2)))
 
@@ -154,13 +156,14 @@ def _centred_triangles(n: int) -> float:
 
 def _smallest(power_of: Callable[[int], float], power: float, *, least: int) -> int:
     if not 0 < power < 1:
-        raise ValueError(f"power is {power}; a number between 0 and 1 is allowed")
+        raise ValueError(f"power must be > 0 and < 1, got {power}; 0.8 is 80 %")
     high = least
     while power_of(high) < power:
         high *= 2
         if high > MOST_NETWORKS:
             raise ValueError(
-                f"more than {MOST_NETWORKS:,} networks are needed; a larger difference is allowed"
+                f"the networks needed must be at most {MOST_NETWORKS:,}, got more; plan for a larger "
+                "difference"
             )
     low = high // 2
     while high - low > 1 and high > least:
@@ -172,13 +175,13 @@ def _smallest(power_of: Callable[[int], float], power: float, *, least: int) -> 
 def _check(**positive: float) -> None:
     for name, value in positive.items():
         if not value > 0 or not np.isfinite(value):
-            raise ValueError(f"{name} is {value}; a number above 0 is allowed")
+            raise ValueError(f"{name} must be a finite number > 0, got {value}")
 
 
 def _check_counts(networks: int, tests: int, level: float) -> None:
     if networks < 2:
-        raise ValueError(f"networks is {networks}; at least 2 are allowed")
+        raise ValueError(f"networks must be ≥ 2, got {networks}")
     if tests < 1:
-        raise ValueError(f"tests is {tests}; at least 1 is allowed")
+        raise ValueError(f"tests must be ≥ 1, got {tests}")
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}; a number between 0 and 1 is allowed")
+        raise ValueError(f"level must be > 0 and < 1, got {level}; 0.05 is 5 %")

@@ -133,7 +133,7 @@ def cka_sums(
         batch_size: Images in a batch, at least 4; what is left over makes a smaller last one. With n of
             them and one pass the estimate is that of the whole data set.
         passes: How often the images are gone through in a new order, or the numbers of the passes.
-        seed: Draws the orders.
+        seed: Random seed for the orders.
         prepare: Turns a batch of images into what the network takes, such as `Dataset.normalise`; by
             network, if they differ.
         without_component: Whether each layer's first principal component within a batch is taken out

@@ -46,7 +46,7 @@ Matrix = npt.NDArray[np.float64]
 LEAST_LAYERS = 8
 
 ROUNDING = 1e-9
-"""Sums in another order differ by less: what is that near to a threshold or to the highest rank is at it."""
+"""Sums in another order differ by less; what is that near to a threshold or to the highest rank is at it."""
 
 
 @dataclass(frozen=True, kw_only=True)

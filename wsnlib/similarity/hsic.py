@@ -36,11 +36,11 @@ LEAST_EXAMPLES = 4
 """HSIC₁ averages over 4-tuples of examples."""
 
 _COLUMNS = 4096
-"""Features that enter a Gram matrix at a time on a CPU: moved, they stay in its cache."""
+"""Features that enter a Gram matrix at a time on a CPU; moved, they stay in its cache."""
 _ROWS = 64
-"""Rows of a Gram matrix that are computed at a time on a CPU: what lies right of them is not."""
+"""Rows of a Gram matrix that are computed at a time on a CPU; what lies right of them is not."""
 _FEW = 16
-"""Examples by whose mean all are moved: near enough to the mean of all for the rounding."""
+"""Examples by whose mean all are moved, near enough to the mean of all for the rounding."""
 
 
 # -- Gram matrices ----------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from wsnlib.similarity.hsic import (
 )
 
 Weighting = Literal["released", "paper"]
-"""How batches are weighed: `"released"` by n(n − 3), `"paper"` equally."""
+"""How batches are weighted, `"released"` by n(n − 3), `"paper"` equally."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ class DataSpec:
     Args:
         train_size: Images used for training, class-balanced; `None` takes all that are left.
         validation_size: Images set aside from the training images, class-balanced.
-        split_seed: Draws both.
+        split_seed: Random seed for choosing both.
         normalisation: `"standardise"` subtracts the mean and divides by the standard deviation
             per channel over the training images used; `"unit"` scales to [0, 1]; `"imagenet"` takes
             ImageNet's mean and standard deviation whatever the images are, as G21's code does.

@@ -29,7 +29,7 @@ class ExampleImages:
     """Some images of the test set of a data set.
 
     Args:
-        data: Whose; it must lie in memory.
+        data: Data set, which must lie in memory.
         examples: Their positions in the test set, from 0.
     """
 

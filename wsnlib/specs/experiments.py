@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal
 
 from wsnlib.specs import data, examples, kernels, networks, training
@@ -20,7 +21,7 @@ SPEC_VERSION = 2
 """Raised whenever a spec gets a new field or a new meaning; part of every key."""
 
 READABLE_VERSIONS = (1, 2)
-"""Versions whose specs mean today what they meant then: fields that were added have their defaults."""
+"""Versions whose specs mean today what they meant then, as fields that were added have their defaults."""
 
 KEY_LENGTH = 20
 """Hexadecimal digits in a key (80 bits)."""
@@ -52,8 +53,8 @@ class Experiment:
         integer(self, "seed", at_least=0)
         if self.training.report == "best_validation" and self.data.validation_size == 0:
             raise ValueError(
-                "Training.report is 'best_validation' and the data has validation_size 0; "
-                "set data.validation_size to at least 1"
+                "data.validation_size must be ≥ 1 with Training.report 'best_validation', got 0; set "
+                "images aside"
             )
 
 
@@ -68,12 +69,12 @@ class LayerSimilarity:
         experiment: The training. Measured are its last weights, whatever epoch it reports.
         num_images: Class-balanced test images that are measured; `None` takes all.
         batch_size: Images in a batch of the minibatch estimate of CKA.
-        passes: How often it goes through the images.
-        weighting: Of its batches: `"released"` by n(n − 3), `"paper"` equally (N21, equation 2).
-        num_component_images: Of the images, for the first principal component of each layer.
+        passes: Passes over the images.
+        weighting: Weights of the batches: `"released"` by n(n − 3), `"paper"` equally (N21, equation 2).
+        num_component_images: Images used for the first principal component of each layer.
         probes: Whether a linear probe is fitted on each layer before and after an addition; the data
             need validation images.
-        seed: Draws the images and the batches.
+        seed: Random seed for the images and the batches.
 
     References:
         N21, Figures 1 to 5, C.1, D.1 to D.8.
@@ -108,8 +109,7 @@ class LayerSimilarity:
             )
         if self.probes and self.experiment.data.validation_size == 0:
             raise ValueError(
-                "LayerSimilarity.probes is True and the data has validation_size 0; "
-                "set data.validation_size to at least 1"
+                "data.validation_size must be ≥ 1 for LayerSimilarity.probes, got 0; set images aside"
             )
 
 
@@ -157,7 +157,7 @@ class ComponentProjections:
         layers: Names of the layers, such as `"stage2.block3.add"`.
         num_images: Class-balanced test images, all of which go through the network at once; `None` takes
             all, which is meant for small test sets.
-        seed: Draws the images, as for `LayerSimilarity`.
+        seed: Random seed for the images, as in `LayerSimilarity`.
 
     References:
         N21, Section 5.1, equation (4).
@@ -205,7 +205,7 @@ NetworkMeasurement = LayerSimilarity | NetworkSimilarity | ComponentProjections
 """What trains networks and then measures their layers."""
 
 Measurement = NetworkMeasurement | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages
-"""What has a record and is no training, though it may train: of layers, of kernels, of test examples."""
+"""What has a record and is no training, though it may train (of layers, kernels, test examples)."""
 
 Run = Experiment | Measurement
 """What has a record."""
@@ -217,13 +217,13 @@ _CLASSES: dict[str, Any] = {
     for name, value in names.items()
     if isinstance(value, type) and is_dataclass(value)
 }
-"""Everything that a spec may be made of: the dataclasses of this package."""
+"""Everything that a spec may be made of, the dataclasses of this package."""
 
 
 def to_dict(spec: Any) -> dict[str, Any]:
     """The spec as plain JSON values, each nested spec with its class name under `"class"`."""
     if not is_dataclass(spec) or type(spec).__name__ not in _CLASSES:
-        raise TypeError(f"{spec!r} is not a spec; one of {', '.join(_CLASSES)} is")
+        raise TypeError(f"spec must be one of {', '.join(_CLASSES)}, got {spec!r}")
 
     def plain(value: Any) -> Any:
         if is_dataclass(value):
@@ -232,7 +232,7 @@ def to_dict(spec: Any) -> dict[str, Any]:
             return {name: plain(v) for name, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, tuple) else value
 
-    content = {f.name: plain(getattr(spec, f.name)) for f in fields(spec)}
+    content = {recorded: plain(getattr(spec, name)) for recorded, name in _names(type(spec)).items()}
     return {"class": type(spec).__name__, **content}
 
 
@@ -240,14 +240,21 @@ def from_dict(content: Mapping[str, Any]) -> Any:
     """The spec that [`to_dict`][wsnlib.specs.to_dict] wrote; never runs code from the content."""
     name = content.get("class")
     if name not in _CLASSES:
-        raise ValueError(f"{name!r} is not a spec class; one of {', '.join(_CLASSES)} is")
+        raise ValueError(f"class must be one of {', '.join(_CLASSES)}, got {name!r}")
 
     def specified(value: Any) -> Any:
         if isinstance(value, Mapping) and "class" in value:
             return from_dict(value)
         return tuple(map(specified, value)) if isinstance(value, list) else value
 
-    return _CLASSES[name](**{k: specified(v) for k, v in content.items() if k != "class"})
+    names = _names(_CLASSES[name])
+    return _CLASSES[name](**{names.get(k, k): specified(v) for k, v in content.items() if k != "class"})
+
+
+@cache
+def _names(spec_class: type) -> dict[str, str]:
+    """The fields of a spec by the names that records and keys have for them, which never change."""
+    return {f.metadata.get("recorded", f.name): f.name for f in fields(spec_class)}
 
 
 def canonical_json(content: Any) -> str:

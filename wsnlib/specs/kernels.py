@@ -25,9 +25,9 @@ class KernelDistances:
 
     Args:
         inputs: Gaussian vectors, or the test images of a data set, normalised.
-        densities: Of the first layer, in (0, 1].
+        densities: Densities of the first layer, in (0, 1].
         num_pairs: Pairs of different inputs.
-        seed: Draws them.
+        seed: Random seed for the pairs.
 
     Examples:
         >>> KernelDistances(inputs=GaussianInputs(dimension=7), densities=(1, 0.5), num_pairs=10).seed
@@ -51,11 +51,11 @@ class KernelSimulation:
     """Distances of random networks' kernels from the infinite one; `wsn.kernels.simulate_kernels` draws them.
 
     Args:
-        inputs, num_pairs, seed: As in `KernelDistances`; the seed draws the networks, too.
+        inputs, num_pairs, seed: As in `KernelDistances`; the seed is that of the networks, too.
         widths: Units of each hidden layer.
-        densities: Of each hidden layer, in (0, 1].
+        densities: Density of each hidden layer, in (0, 1].
         scaled_by: Densities that the variance of each hidden layer is read from; `None` for its own.
-        distribution: Of the weights.
+        distribution: Distribution of the weights.
         exact_count: Whether each layer keeps exactly `round(density · size)` weights.
         num_networks: Networks drawn.
     """

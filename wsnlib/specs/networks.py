@@ -62,7 +62,7 @@ class ResNetCifarSpec:
     """A ResNet for CIFAR of depth 6n + 2; `wsnlib.models.ResNetCifar` says what each field does.
 
     N21 trains it with `Training(epochs, batch_size=128, learning_rate=0.01, momentum=0.9,
-    weight_decay=2e-4, decayed="weights", schedule=Cosine(),
+    weight_decay=2e-4, weight_decay_on="weights", schedule=Cosine(),
     augmentation=CropAndFlip(padding_mode="reflect"), report="best_test")` on images of
     normalisation `"unit"`; class-balanced subsets of them are `CIFAR10(train_size=…)`.
 
@@ -194,7 +194,7 @@ class StaticSparsity:
     Args:
         base: The dense network whose number of weights is kept.
         width: At least the base width; at the base width the network is the dense one.
-        allocation: How many weights each layer keeps.
+        allocation: Rule for the number of weights that each layer keeps.
         initialisation: `"released"` divides the first weights and the bias of a layer by the
             square root of its density, which is in distribution what the authors' code does;
             `"unscaled"` leaves them as the dense network has them.
@@ -279,7 +279,7 @@ WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
 
 Plain = bool | int | float | str | None
 Option = Plain | Sequence[Plain]
-"""A value of an option: plain, or a flat list of plain values."""
+"""A value of an option, plain or a flat list of plain values."""
 
 
 class Options(Mapping[str, Option]):
@@ -391,7 +391,8 @@ class CustomSparsity:
     Args:
         base: The dense network whose number of weights is kept.
         wide: The same network made wider by its options. If it is the base, it stays dense.
-        allocation: How many weights each layer keeps. The last layer is the one defined last.
+        allocation: Rule for the number of weights that each layer keeps. The last layer is the one
+            defined last.
         exclude: Names of layers of the wide network (as in `named_modules`) that stay dense; the
             other layers share the rest.
         initialisation: As in `StaticSparsity`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wsnlib.specs.checks import choice, flag, instance, integer, number, refuse
@@ -100,9 +100,9 @@ class Training:
         epochs: Passes over the training images.
         batch_size: Images in a step; the last, smaller batch of an epoch is used too.
         learning_rate, momentum, weight_decay: As in `torch.optim.SGD`.
-        decayed: What weight decay acts on: `"all"` parameters (G21), or `"weights"` of linear and
+        weight_decay_on: What weight decay acts on: `"all"` parameters (G21), or `"weights"` of linear and
             convolutional layers only, without biases and batch norm (N21).
-        schedule: How the learning rate changes over the run, in fractions of it.
+        schedule: Learning-rate schedule, in fractions of the run.
         augmentation: Random changes of the training images, or `None`.
         precision: `"bfloat16"` computes forward passes under autocast.
         evaluate_every: Epochs between two evaluations on the validation and test images; the last
@@ -117,7 +117,7 @@ class Training:
     learning_rate: float = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
-    decayed: Literal["all", "weights"] = "all"
+    weight_decay_on: Literal["all", "weights"] = field(default="all", metadata={"recorded": "decayed"})
     schedule: Schedule = Constant()
     augmentation: CropAndFlip | ResizedCropAndFlip | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -129,7 +129,7 @@ class Training:
         number(self, "learning_rate", above=0)
         number(self, "momentum", at_least=0, below=1)
         number(self, "weight_decay", at_least=0)
-        choice(self, "decayed", ("all", "weights"))
+        choice(self, "weight_decay_on", ("all", "weights"))
         instance(self, "schedule", (Constant, MultiStep, Cosine, OneCycle))
         if self.augmentation is not None:
             instance(self, "augmentation", (CropAndFlip, ResizedCropAndFlip))

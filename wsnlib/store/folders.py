@@ -28,7 +28,7 @@ class Folder(Protocol):
 
     @property
     def location(self) -> Path | str:
-        """Where it is: a path, or an address."""
+        """Where it is, a path or an address."""
 
     def __truediv__(self, name: str) -> Folder:
         """A folder in it."""
@@ -71,10 +71,13 @@ def plain_name(name: str) -> str:
     Examples:
         >>> plain_name("../records")
         Traceback (most recent call last):
-        ValueError: '../records' is no name of a file; letters, digits, '.', '-' and '_' are allowed
+        ValueError: the name of a file must be letters, digits, '.', '-' and '_', got '../records'; a path \
+is none
     """
     if not _PLAIN_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a file; letters, digits, '.', '-' and '_' are allowed")
+        raise ValueError(
+            f"the name of a file must be letters, digits, '.', '-' and '_', got {name!r}; a path is none"
+        )
     return name
 
 

@@ -48,8 +48,8 @@ def summaries(
 
     Args:
         folder: Holds `<key>.json`.
-        keys: Of the records that are wanted, all of them in the folder.
-        stamps: Of every file of the folder.
+        keys: Keys of the records that are wanted, all of them in the folder.
+        stamps: Stamp of every file of the folder.
     """
     entries = _entries(folder)
     found, stale = {}, []

@@ -35,7 +35,7 @@ class Record:
         history: One number per epoch under each name (see `wsnlib.training.Outcome`); for a
             measurement, one number per row. Kept to 7 digits.
         reported_epoch: The epoch that the protocol reports, from 1; `None` if diverged.
-        train_accuracy: Of the last weights on the training images, in [0, 1].
+        train_accuracy: Accuracy of the last weights on the training images, in [0, 1].
         predictions: Predicted class of each test image at the reported epoch, (n,) uint8 or int16.
         arrays: What a measurement read, by name: integers of any shape.
         network: What was built: `num_weights`, `connectivity` and `weights_per_layer`.
@@ -124,8 +124,8 @@ class Summary:
     """A record without what grows with epochs and images: what an index holds and a table shows.
 
     Args:
-        key: Of the spec.
-        spec: As plain values, each nested spec with its class.
+        key: Key of the spec.
+        spec: The spec as plain values, each nested spec with its class.
         status: As in the record, like `reported_epoch`, `train_accuracy`, `network` and `environment`.
         reported: Each metric at the reported epoch; empty if there is none.
         last: Each metric after the last epoch.

@@ -22,7 +22,7 @@ from wsnlib.store.records import Record, Summary
 _RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
 
 CHECKPOINTS, FAILURES, DAMAGED = "checkpoints", "failures", "damaged"
-"""Folders in a store: trainings under way, runs that failed, files that do not match their checksum."""
+"""Folders in a store, of trainings under way, runs that failed, files that do not match their checksum."""
 
 
 class StoreError(RuntimeError):
@@ -50,8 +50,8 @@ class Remains:
 
     Args:
         temporary: Files whose writers died.
-        checkpoints: Of runs that have a record.
-        failures: Of runs that have a record since.
+        checkpoints: Checkpoints of runs that have a record.
+        failures: Notes of failures of runs that have a record since.
         damaged: Files that did not match their checksum and were set aside.
     """
 
@@ -92,7 +92,7 @@ class Store:
 
     @property
     def path(self) -> Path | str:
-        """Where records are written: a path, or an address."""
+        """Where records are written, a path or an address."""
         return self._folder.location
 
     @property

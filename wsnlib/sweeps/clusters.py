@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 WINDOW = 2000
-"""Pieces of work that the scheduler knows at once at most: its memory does not grow with the sweep."""
+"""Pieces of work that the scheduler knows at once at most; its memory does not grow with the sweep."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Torch's random generator and its number of threads are the process's, not the thread's."""
@@ -85,7 +85,10 @@ def places_of(client: Client, resources: Mapping[str, float] | None) -> int:
     expected = versions()
     for address, found in client.run(versions, on_error="return").items():
         if found != expected:
-            raise VersionError(f"the worker {address} has {found!r}; {expected!r} is allowed, as here")
+            raise VersionError(
+                f"the worker {address} must have {expected!r}, as here, got {found!r}; install the same "
+                "version everywhere"
+            )
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     wanted = {name: amount for name, amount in (resources or {}).items() if amount > 0}
     places = sum(
@@ -95,7 +98,8 @@ def places_of(client: Client, resources: Mapping[str, float] | None) -> int:
     if workers and places == 0:
         offered = [dict(worker["resources"]) for worker in workers]
         raise ValueError(
-            f"resources is {wanted!r} and the workers have {offered!r}; what one of them has is allowed"
+            f"resources must be what one of the workers has, {offered!r}, got {wanted!r}; ask for less, or "
+            "start others"
         )
     return max(1, places)
 
@@ -149,7 +153,9 @@ def on_cluster(
 
 def _work_here(plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str) -> list[Failure]:
     if (found := versions()) != expected:  # of a worker that came later
-        raise VersionError(f"a worker has {found!r}; {expected!r} is allowed")
+        raise VersionError(
+            f"a worker must have {expected!r}, got {found!r}; install the same version everywhere"
+        )
     import_beside(beside)
     with _ONE_AT_A_TIME:
         return work_on(plan, store, device)
@@ -190,6 +196,6 @@ def _failures(plan: Plan, found: Any, store: Store) -> list[Failure]:
 def _check_shared(run: specs.Run, store: Store) -> None:
     if run not in store:
         raise SweepError(
-            f"the first record that the cluster made is not in {store.path} as it is seen from here; "
-            "a store that all machines share is allowed, such as s3://bucket/records"
+            f"the store must be shared by all machines, got {store.path}, where the first record of the "
+            "cluster is not to be seen from here; give one such as s3://bucket/records"
         )

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 MOST_PER_GPU = 4
-"""Trainings that share a GPU at most, unless told otherwise: more wait for one another."""
+"""Trainings that share a GPU at most, unless told otherwise; more wait for one another."""
 
 PROCESS_BYTES = 2**30
-"""Memory of a GPU set aside for each process beside its tensors: context, kernels, workspaces."""
+"""Memory of a GPU set aside for each process beside its tensors, for context, kernels, workspaces."""
 
 
 class BudgetError(RuntimeError):
@@ -73,7 +73,7 @@ def run_missing(
 
     Args:
         runs: Trainings and measurements; equal ones are run once.
-        store: Where records are looked for and written.
+        store: Store in which records are looked for and written.
         device: As in `wsn.run`; `"auto"` and `"cuda"` are all GPUs that there are.
         workers: Processes; by default one per CPU core that this process may use, as far as there is work
             for them to pay for their start, and on GPUs not more than the memory holds of the largest
@@ -109,9 +109,11 @@ def run_missing(
     """
     workers = plain(workers)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise ValueError(f"workers is {workers!r}; an integer of at least 1 is allowed")
+        raise ValueError(f"workers must be an integer ≥ 1 or None, got {workers!r}")
     if resources is not None and executor is None:
-        raise ValueError(f"resources is {dict(resources)!r} without an executor; None is allowed")
+        raise ValueError(
+            f"resources must be None without an executor, got {dict(resources)!r}; give a client of a cluster"
+        )
     unique = {specs.spec_key(run): run for run in runs}
     unusable = _set_damaged_aside(unique, store)
     finished = store.keys() - unusable

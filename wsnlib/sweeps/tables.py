@@ -55,7 +55,10 @@ def runs_behind(rows: pd.DataFrame, runs: Iterable[specs.Experiment]) -> list[sp
     by_key = {specs.spec_key(run): run for run in runs}
     wanted = set(rows["key"])
     if unknown := sorted(wanted - set(by_key)):
-        raise ValueError(f"the row with the key {unknown[0]!r} is of none of the {len(by_key)} runs")
+        raise ValueError(
+            f"every row must be of one of the {len(by_key)} runs, got one of key {unknown[0]!r}; give all "
+            "runs of the table"
+        )
     return [run for key, run in by_key.items() if key in wanted]
 
 
@@ -107,7 +110,7 @@ def read_population(
     Args:
         runs: Experiments, alike but for the seed.
         store: Holds a record of each, and of the labels.
-        name: Of the architecture.
+        name: Name of the architecture.
 
     Raises:
         KeyError: If a record is missing.
@@ -117,8 +120,8 @@ def read_population(
     runs = list(runs)
     if len({replace(run, seed=0) for run in runs}) != 1 or len({run.seed for run in runs}) < len(runs):
         raise ValueError(
-            f"the runs of {name!r} differ in more than their seed, or share one; one experiment with "
-            "different seeds is allowed"
+            f"the runs of {name!r} must be one experiment with different seeds, got some that differ in "
+            "more, or share one; leave these out"
         )
     data = runs[0].data
     labels = store.load(specs.ExampleLabels(data=data)).arrays["labels"]

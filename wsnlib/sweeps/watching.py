@@ -25,7 +25,7 @@ class Progress:
         done: Those that have one now.
         failures: Those that failed.
         under_way: Those that were started, on a cluster handed to it, and have not ended.
-        share: Of the estimated work that has ended, in [0, 1].
+        share: Share of the estimated work that has ended, in [0, 1].
         seconds: Since it began.
     """
 

@@ -18,7 +18,7 @@ class SweepError(RuntimeError):
     """Some runs of a sweep failed, or it was stopped; the others are in the store.
 
     Args:
-        message: In one sentence.
+        message: What happened, in one sentence.
         failures: The runs that failed, each with its spec and the traceback of its exception.
     """
 

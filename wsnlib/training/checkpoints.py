@@ -21,7 +21,7 @@ from torch import nn
 from wsnlib.training.course import Course
 
 SECONDS_BETWEEN = 60.0
-"""Seconds of training after which the end of an epoch is kept: what ends sooner never writes a file."""
+"""Seconds of training after which the end of an epoch is kept; what ends sooner never writes a file."""
 
 
 class StateFile(Protocol):

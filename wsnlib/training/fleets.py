@@ -114,10 +114,10 @@ def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], see
     alike = {replace(protocol, learning_rate=1.0) for protocol in protocols}
     if len(alike) > 1:
         raise ValueError("the protocols differ in more than the learning rate, which alone is allowed to")
-    if protocols[0].decayed != "all" or protocols[0].precision != "float32":
+    if protocols[0].weight_decay_on != "all" or protocols[0].precision != "float32":
         raise ValueError(
-            f"decayed is {protocols[0].decayed!r} and precision {protocols[0].precision!r}; "
-            "'all' and 'float32' are allowed in a fleet"
+            "weight_decay_on must be 'all' and precision 'float32' for joint training, got "
+            f"{protocols[0].weight_decay_on!r} and {protocols[0].precision!r}; train it alone"
         )
 
 

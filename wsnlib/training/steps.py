@@ -27,7 +27,7 @@ Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Records the device's work of a function, without doing it; gives a function that does it again."""
 
 EAGER_STEPS = 3
-"""Steps before the one that is recorded: the optimiser makes its state in the first, and libraries
+"""Steps before the one that is recorded; the optimiser makes its state in the first, and libraries
 choose and allocate what they need."""
 
 
@@ -43,7 +43,7 @@ def sgd(
             kernel that reads it there, as a recorded step needs; by default so on a GPU.
     """
     groups = masks.decay_groups(model, weight_decay=protocol.weight_decay)
-    if protocol.decayed == "all":
+    if protocol.weight_decay_on == "all":
         groups = [{"params": list(model.parameters()), "weight_decay": protocol.weight_decay}]
     device = next(model.parameters()).device
     if device.type == "cuda" if rate_on_device is None else rate_on_device:

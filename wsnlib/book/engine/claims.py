@@ -26,7 +26,7 @@ PAPERS = ("G21", "N21")
 
 ABOVE_0 = math.nextafter(0, 1)
 BELOW_0 = -ABOVE_0
-"""Ends of a claim's range that leave 0 out: the claim is of a direction."""
+"""Ends of a claim's range that leave 0 out, where the claim is of a direction."""
 
 
 class Verdict(StrEnum):

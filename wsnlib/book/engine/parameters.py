@@ -115,7 +115,7 @@ class ChapterParameters(BaseModel):
 
     @property
     def chapter(self) -> str:
-        """Name of the notebook that these are the parameters of: that of the module of their class."""
+        """Name of the notebook that these are the parameters of, that of the module of their class."""
         return type(self).__module__.rpartition(".")[2]
 
     def changed(self) -> dict[str, Any] | None:

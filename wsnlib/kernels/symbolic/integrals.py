@@ -21,7 +21,7 @@ xi = sp.Symbol("xi", real=True)
 S40, S04, S22 = sp.symbols("S40 S04 S22", positive=True)
 S31, S13 = sp.symbols("S31 S13", real=True)
 FOURTH_MOMENTS = sp.Matrix([[S40, S22, S31], [S22, S04, S13], [S31, S13, S22]])
-"""Σ v vᵀ over coordinates, v = (x², y², xy): S31 is Σ x³y, and so on."""
+"""Σ v vᵀ over coordinates, v = (x², y², xy), where S31 is Σ x³y, and so on."""
 
 K1, K2 = sp.symbols("K1 K2", positive=True)
 B1, B2 = sp.symbols("B1 B2", real=True)
@@ -163,7 +163,7 @@ def arc_cosine_integral(order: int) -> ArcCosine:
         (2, (pi - theta)*cos(theta) + sin(theta))
     """
     if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
-        raise ValueError(f"order is {order!r}; an integer from 0 is allowed")
+        raise ValueError(f"order must be an integer ≥ 0, got {order!r}")
     alpha, sine, cosine = sp.symbols("alpha s c", real=True)
     integrand = TR8((sp.cos(alpha) * sp.cos(alpha - theta)) ** order)  # a sum of cosines
     angular = sp.integrate(integrand, (alpha, theta - sp.pi / 2, sp.pi / 2))
@@ -223,7 +223,7 @@ def mask_average(order: int, x: Sequence[sp.Expr], y: Sequence[sp.Expr], density
     Args:
         order: l, at least 1.
         x: d coordinates, symbols or exact numbers.
-        y: As many.
+        y: d coordinates.
         density: Probability p that a coordinate is kept.
 
     Raises:
@@ -236,7 +236,7 @@ def mask_average(order: int, x: Sequence[sp.Expr], y: Sequence[sp.Expr], density
         3 + 3/p
     """
     if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} coordinates and y has {len(y)}; as many are allowed")
+        raise ValueError(f"x and y must have as many coordinates, got {len(x)} and {len(y)}")
     total = sp.S.Zero
     for mask in product((0, 1), repeat=len(x)):
         kept = [(sp.sympify(u), sp.sympify(v)) for u, v, s in zip(x, y, mask, strict=True) if s]
