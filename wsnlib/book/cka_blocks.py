@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wsnlib import data, specs
-from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate, median_and_range
 from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
@@ -24,45 +24,47 @@ from wsnlib.store import Store
 Array = npt.NDArray[np.float64]
 
 
-class Parameters(ChapterParameters):
+class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `cka_blocks`: the networks of N21, Figures 1 to 6, and what is measured.
 
     Nothing is chosen on the test images: the last epoch counts. The presets differ in the weights of the
     batches of CKA: `faithful` weighs them as the released code does, `clean` as N21's equation (2) says.
     """
 
-    validation_size: PositiveInt = Field(200, description="an integer ≥ 1")
-    train_size: PositiveInt = Field(400, description="an integer ≥ 1")
-    data_parts: list[PositiveInt] = Field(
+    validation_size: fields.PositiveInt = 200
+    train_size: fields.PositiveInt = 400
+    data_parts: list[fields.PositiveInt] = Field(
         [1, 4],
         min_length=2,
         description="a rising list of 2 or more integers from 1: 4 is a quarter of the training images",
     )
-    depth: PositiveInt = Field(14, description="6n + 2")
-    depths: list[PositiveInt] = Field(
+    depth: fields.PositiveInt = Field(14, description="6n + 2")
+    depths: list[fields.PositiveInt] = Field(
         [14, 20], min_length=2, description="a rising list of 2 or more depths 6n + 2"
     )
-    width_multiplier: PositiveFloat = Field(0.25, description="a number > 0")
-    width_multipliers: list[PositiveFloat] = Field(
+    width_multiplier: fields.PositiveFloat = 0.25
+    width_multipliers: list[fields.PositiveFloat] = Field(
         [0.25, 1.0], min_length=2, description="a rising list of 2 or more numbers > 0"
     )
-    seeds: list[NonNegativeInt] = Field([0, 1], min_length=2, description="a list of 2 or more integers ≥ 0")
+    seeds: list[fields.NonNegativeInt] = Field(
+        [0, 1], min_length=2, description="a list of 2 or more integers ≥ 0"
+    )
     compared_seeds: Annotated[int, Field(ge=2)] = Field(
         2, description="an integer ≥ 2, and at most the number of seeds"
     )
-    epochs: PositiveInt = Field(8, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(64, description="an integer ≥ 1")
-    learning_rate: PositiveFloat = Field(0.01, description="a number > 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(2e-4, description="a number ≥ 0")
-    augmentation: bool = Field(True, description="true or false")
-    norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="a number > 0 and ≤ 1")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
+    epochs: fields.PositiveInt = 8
+    batch_size: fields.PositiveInt = 64
+    learning_rate: fields.PositiveFloat = 0.01
+    weight_decay: fields.NonNegativeFloat = 2e-4
+    augmentation: fields.Flag = True
+    norm_momentum: fields.Density = 0.1
+    precision: fields.Precision = "float32"
     num_images: Annotated[int, Field(ge=4)] | None = Field(
         256, description="an integer ≥ 4, or null for all test images"
     )
     num_component_images: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
     cka_batch_size: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
-    passes: PositiveInt = Field(2, description="an integer ≥ 1")
+    passes: fields.PositiveInt = 2
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
-from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range
 from wsnlib.kernels.theory import (
     lowest_point,
@@ -25,21 +25,21 @@ from wsnlib.kernels.theory import (
 from wsnlib.store import Store
 
 
-class Parameters(ChapterParameters):
+class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
 
-    train_size: PositiveInt | None = Field(
-        None, description="an integer ≥ 1, or null for all training images"
-    )
-    base_width: PositiveInt = Field(8, description="an integer ≥ 1")
-    widths: list[PositiveInt] = Field(
+    train_size: fields.TrainSize = None
+    base_width: fields.PositiveInt = 8
+    widths: list[fields.PositiveInt] = Field(
         [8, 16, 32, 64], min_length=2, description="a list of 2 or more integers of at least the base width"
     )
-    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers > 0")
-    tuning_seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
-    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers ≥ 0")
-    epochs: PositiveInt = Field(10, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(256, description="an integer ≥ 1")
+    learning_rates: list[fields.PositiveFloat] = Field(
+        [0.1], min_length=1, description="a list of numbers > 0"
+    )
+    tuning_seeds: fields.Seeds = Field([0])
+    seeds: fields.Seeds = Field([0, 1])
+    epochs: fields.PositiveInt = 10
+    batch_size: fields.PositiveInt = 256
     num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer ≥ 2")
     num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer ≥ 2")
 

@@ -11,8 +11,8 @@ import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
+from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import printed_table
-from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
 from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range, ratio_of_means
 from wsnlib.store import Store
 
@@ -20,31 +20,29 @@ METHODS = {"ResNet18Spec": "dense", "StaticSparsity": "sparse", "ChannelSparsity
 """Name of each method by the class of the network."""
 
 
-class ResNetParameters(ChapterParameters):
+class ResNetParameters(fields.ChapterParameters):
     """What the chapters that train ResNet-18 share: data, families of widths and the protocol."""
 
     more_data: list[str] = Field([], description="a list of names of further data sets")
-    train_size: PositiveInt | None = Field(
-        None, description="an integer ≥ 1, or null for all training images"
-    )
-    base_widths: list[PositiveInt] = Field([8], min_length=1, description="a list of integers ≥ 1")
+    train_size: fields.TrainSize = None
+    base_widths: list[fields.PositiveInt] = Field([8], min_length=1, description="a list of integers ≥ 1")
     widening_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
         [1.0, 2.0], min_length=2, description="a list of 2 or more numbers ≥ 1"
     )
-    largest_width: PositiveInt | None = Field(
+    largest_width: fields.PositiveInt | None = Field(
         None, description="an integer of at least every base width, or null"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
-    epochs: PositiveInt = Field(4, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(128, description="an integer ≥ 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(5e-4, description="a number ≥ 0")
+    seeds: fields.Seeds = Field([0])
+    epochs: fields.PositiveInt = 4
+    batch_size: fields.PositiveInt = 128
+    learning_rate: fields.PositiveFloat = 0.1
+    weight_decay: fields.NonNegativeFloat = 5e-4
     schedule: Literal["multi_step", "cosine", "one_cycle"] = Field(
         "multi_step", description="'multi_step', 'cosine' or 'one_cycle'"
     )
-    augmentation: bool = Field(True, description="true or false")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
-    evaluate_every: PositiveInt = Field(1, description="an integer ≥ 1")
+    augmentation: fields.Flag = True
+    precision: fields.Precision = "float32"
+    evaluate_every: fields.PositiveInt = 1
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
@@ -115,16 +113,16 @@ class ResNetParameters(ChapterParameters):
 class Parameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
 
-    largest_dense_width: PositiveInt | None = Field(
+    largest_dense_width: fields.PositiveInt | None = Field(
         None, description="an integer ≥ 1, or null, up to which widths are trained dense, too"
     )
     channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
         [2.0], description="a list of widening factors, for masks over channels only"
     )
-    channel_base_widths: list[PositiveInt] = Field(
+    channel_base_widths: list[fields.PositiveInt] = Field(
         [8], description="a list of base widths, for masks over channels only"
     )
-    imagenet_widths: list[PositiveInt] = Field(
+    imagenet_widths: list[fields.PositiveInt] = Field(
         [], description="a list of widths of at least the first, which is the base's, or []"
     )
 

@@ -12,34 +12,28 @@ import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
-from wsnlib.book.engine.parameters import (
-    ChapterParameters,
-    Density,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate, held_out_best, median_and_range
 from wsnlib.store import Store
 
 
-class Parameters(ChapterParameters):
+class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `sparse_mlp`: the networks of G21, Figure 5, and their training."""
 
-    base_width: PositiveInt = Field(5, description="an integer ≥ 1")
-    widths: list[PositiveInt] = Field(
+    base_width: fields.PositiveInt = 5
+    widths: list[fields.PositiveInt] = Field(
         [5, 10, 20, 40], min_length=1, description="a list of integers of at least the base width"
     )
-    last_layer_densities: list[Density] = Field(
+    last_layer_densities: list[fields.Density] = Field(
         [0.5, 1.0], min_length=1, description="a list of numbers > 0 and ≤ 1"
     )
     activations: list[Literal["relu", "linear"]] = Field(
         ["relu", "linear"], min_length=1, description="a list of 'relu' and 'linear'"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
-    epochs: PositiveInt = Field(10, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(100, description="an integer ≥ 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
+    seeds: fields.Seeds = Field([0])
+    epochs: fields.PositiveInt = 10
+    batch_size: fields.PositiveInt = 100
+    learning_rate: fields.PositiveFloat = 0.1
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""

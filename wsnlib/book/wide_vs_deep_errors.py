@@ -14,14 +14,8 @@ import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, predictions, specs, sweeps
+from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import claims_of
-from wsnlib.book.engine.parameters import (
-    ChapterParameters,
-    Density,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
 from wsnlib.estimates import Estimate, estimate, median_and_range
 from wsnlib.predictions import LogisticModels, Population
 from wsnlib.store import Store
@@ -33,12 +27,10 @@ FIRST_SEARCH_SEED = 1000
 """Of the networks that choose the pair; populations have smaller ones."""
 
 
-class Parameters(ChapterParameters):
+class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
 
-    train_size: PositiveInt | None = Field(
-        None, description="an integer ≥ 1, or null for all training images"
-    )
+    train_size: fields.TrainSize = None
     base_multiplier: Multiplier = Field(0.125, description="a number ≥ 1/16")
     deep_depths: list[Depth] = Field([14, 20], min_length=1, description="a list of depths 6n + 2")
     deep_multipliers: list[Multiplier] = Field(
@@ -59,20 +51,20 @@ class Parameters(ChapterParameters):
         20, description="an integer of 6 to 1,000"
     )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
-    caliper: Density = Field(0.05, description="a number > 0 and ≤ 1")
-    imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
+    caliper: fields.Density = 0.05
+    imagenet_networks: fields.NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
     imagenet_groups: str | None = Field(
         None, description="the path of a text file with the groups of each ImageNet class, or null"
     )
-    epochs: PositiveInt = Field(2, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(32, description="an integer ≥ 1")
-    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(2e-4, description="a number ≥ 0")
+    epochs: fields.PositiveInt = 2
+    batch_size: fields.PositiveInt = 32
+    learning_rate: fields.PositiveFloat = 0.1
+    weight_decay: fields.NonNegativeFloat = 2e-4
     schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
-    augmentation: bool = Field(False, description="true or false")
-    norm_momentum: Density = Field(0.1, description="a number > 0 and ≤ 1")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
-    evaluate_every: PositiveInt = Field(2, description="an integer ≥ 1")
+    augmentation: fields.Flag = False
+    norm_momentum: fields.Density = 0.1
+    precision: fields.Precision = "float32"
+    evaluate_every: fields.PositiveInt = 2
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""

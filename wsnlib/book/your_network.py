@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import nn
 
 from wsnlib import data, experiments, specs
-from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.book.engine import parameters as fields
 from wsnlib.store import Store
 
 
-class Parameters(ChapterParameters):
+class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `your_network`: any importable network, and any data.
 
     The last epoch counts, so nothing is chosen and the presets train alike.
@@ -26,26 +26,24 @@ class Parameters(ChapterParameters):
         "5c46496995576305e6d23fa232fb2c53c63e1d7ca1b338e9a2872fc72a1abc6a",
         description="the checksum of data packed by wsn.pack_data, or null",
     )
-    train_size: PositiveInt | None = Field(
-        None, description="an integer ≥ 1, or null for all training images"
-    )
+    train_size: fields.TrainSize = None
     factory: str = Field(
         "torchvision.models.mobilenet_v3_small", description="the name of a function or class, 'module.name'"
     )
     width_option: str = Field("width_mult", description="the name of the factory's option for its width")
     classes_option: str = Field("num_classes", description="the name of the factory's option for its classes")
     options: dict[str, Any] = Field({}, description="a mapping of further options to plain values")
-    widths: list[PositiveFloat] = Field(
+    widths: list[fields.PositiveFloat] = Field(
         [0.25, 0.5], min_length=2, description="a rising list of 2 or more numbers > 0"
     )
-    seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
-    epochs: PositiveInt = Field(4, description="an integer ≥ 1")
-    batch_size: PositiveInt = Field(32, description="an integer ≥ 1")
-    learning_rate: PositiveFloat = Field(0.05, description="a number > 0")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(5e-4, description="a number ≥ 0")
+    seeds: fields.Seeds = Field([0])
+    epochs: fields.PositiveInt = 4
+    batch_size: fields.PositiveInt = 32
+    learning_rate: fields.PositiveFloat = 0.05
+    weight_decay: fields.NonNegativeFloat = 5e-4
     schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
-    augmentation: bool = Field(False, description="true or false")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
+    augmentation: fields.Flag = False
+    precision: fields.Precision = "float32"
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""

@@ -232,8 +232,9 @@ def to_dict(spec: Any) -> dict[str, Any]:
             return {name: plain(v) for name, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, tuple) else value
 
-    content = {recorded: plain(getattr(spec, name)) for recorded, name in _names(type(spec)).items()}
-    return {"class": type(spec).__name__, **content}
+    kind = type(spec).__name__
+    content = {recorded: plain(getattr(spec, name)) for recorded, name in _names(_CLASSES[kind]).items()}
+    return {"class": kind, **content}
 
 
 def from_dict(content: Mapping[str, Any]) -> Any:

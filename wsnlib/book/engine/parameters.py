@@ -17,10 +17,17 @@ from wsnlib.data.sources import KNOWN
 from wsnlib.specs.checks import plain
 from wsnlib.store import repository
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Density = Annotated[float, Field(gt=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1, description="an integer ≥ 1")]
+NonNegativeInt = Annotated[int, Field(ge=0, description="an integer ≥ 0")]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number > 0")]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number ≥ 0")]
+Density = Annotated[float, Field(gt=0, le=1, description="a number > 0 and ≤ 1")]
+Flag = Annotated[bool, Field(description="true or false")]
+Seeds = Annotated[list[NonNegativeInt], Field(min_length=1, description="a list of integers ≥ 0")]
+TrainSize = Annotated[
+    PositiveInt | None, Field(description="an integer ≥ 1, or null for all training images")
+]
+Precision = Annotated[Literal["float32", "bfloat16"], Field(description="'float32' or 'bfloat16'")]
 
 _IPYTHON_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 _NO_RESULT_DEPENDS_ON = {"device", "budget_minutes", "download"}
@@ -40,12 +47,12 @@ class ChapterParameters(BaseModel):
         "digits", min_length=1, description="'digits', 'mnist', 'fashion_mnist' or a packed name"
     )
     data_sha256: str | None = Field(None, description="the checksum of data packed by wsn.pack_data, or null")
-    validation_size: NonNegativeInt = Field(0, description="an integer ≥ 0")
+    validation_size: NonNegativeInt = 0
     device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
     budget_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         5.0, description="a number of minutes ≥ 0"
     )
-    download: bool = Field(False, description="true or false")
+    download: Flag = False
 
     @classmethod
     def read(cls, namespace: Mapping[str, Any]) -> Self:
