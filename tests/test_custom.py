@@ -362,7 +362,7 @@ def test_weights_outside_of_linear_and_conv_layers_may_not_grow():
     ):
         wsn.build(wsn.CustomSparsity(packed(3), packed(5)))
     assert wsn.num_weights(wsn.build(wsn.CustomSparsity(packed(3), packed(3)))) == 64 * 3 + 9
-    with pytest.raises(ValueError, match=r"in_proj_weight grows from 1 x 1 to 15 x 5"):
+    with pytest.raises(ValueError, match=r"in_proj_weight, which grows from 1 x 1 to 15 x 5"):
         wsn.build(wsn.CustomSparsity(net(5), packed(5)))
 
 
