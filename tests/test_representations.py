@@ -141,7 +141,9 @@ def test_modules_that_give_tuples_or_nothing_of_the_images():
     net, x = Odd(), normal(0, 6, 2, 3)
     assert wsn.layer_names(net, x) == ["recurrent"]
     assert wsn.representations.read_representations(net, x)["recurrent"].shape == (6, 2, 5)
-    with pytest.raises(ValueError, match="listed gives a dict; a tensor, or a tuple"):
+    with pytest.raises(
+        ValueError, match="listed must give a tensor, or a tuple that begins with one, got a dict"
+    ):
         wsn.layer_names(net, x, layers=["listed"])
     with pytest.raises(ValueError, match="table gave 2 rows for 4 images"):
         wsn.layer_names(net, x, layers=["table"])
@@ -234,7 +236,7 @@ def test_passes_may_be_run_apart_and_merged():
         parts[0].merge(part)
     assert np.allclose(parts[0].matrix().values, whole.matrix().values, rtol=1e-13)
     assert np.allclose(parts[0].matrix().standard_errors, whole.matrix().standard_errors, rtol=1e-6)
-    with pytest.raises(ValueError, match="the sums are of the examples"):
+    with pytest.raises(ValueError, match="the sums must be of the examples"):
         whole.merge(wsn.representations.cka_sums(net, images + 1, batch_size=8, passes=[4]))
 
 
@@ -457,11 +459,11 @@ def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 3}, "13 images in batches of 3 make one of 1; at least 4 in each"),
-        ({"batch_size": 12}, "13 images in batches of 12 make one of 1; at least 4 in each"),
-        ({"batch_size": 0}, "13 images in batches of 0 make one of 0; at least 4"),
-        ({"passes": 0}, "passes are .*; at least one"),
-        ({"passes": [1, 1]}, r"passes are \[1, 1\]; at least one, all different"),
+        ({"batch_size": 3}, "at least 4 images each, got one of 1 from 13 in batches of 3"),
+        ({"batch_size": 12}, "at least 4 images each, got one of 1 from 13 in batches of 12"),
+        ({"batch_size": 0}, "at least 4 images each, got one of 0 from 13 in batches of 0"),
+        ({"passes": 0}, "passes must be one or more different"),
+        ({"passes": [1, 1]}, r"passes must be one or more different integers ≥ 0, got \[1, 1\]"),
         ({"passes": [-1]}, "passes are .*from 0"),
         ({"layers": {"two": ["hidden1"]}}, "layers are given for 'two', which is not among one"),
     ],

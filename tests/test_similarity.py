@@ -396,41 +396,47 @@ def test_a_layer_without_component_left_is_constant():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: wsn.cka(normal(0, 3, 2), normal(1, 3, 2)), "there are 3 examples; at least 4 are allowed"),
+        (lambda: wsn.cka(normal(0, 3, 2), normal(1, 3, 2)), "examples must be at least 4, got 3"),
         (
             lambda: wsn.cka(normal(0, 3, 2), normal(1, 3, 2), estimator="biased"),
-            "there are 3 examples; at least 4 are allowed",
+            "examples must be at least 4, got 3",
         ),
-        (lambda: wsn.cka(normal(0, 5, 2), normal(1, 6, 2)), "y has 6 examples where x has 5"),
+        (
+            lambda: wsn.cka(normal(0, 5, 2), normal(1, 6, 2)),
+            "y must be of the examples of x, got 6 in place of 5",
+        ),
         (lambda: wsn.similarity.hsic1(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
         (lambda: wsn.similarity.hsic0(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
-        (lambda: wsn.similarity.hsic1(normal(0, 3, 3), normal(0, 3, 3)), "there are 3 examples"),
-        (lambda: summed(batches(sizes=(3,))), "there are 3 examples; at least 4 are allowed"),
-        (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "there are 3 examples"),
+        (
+            lambda: wsn.similarity.hsic1(normal(0, 3, 3), normal(0, 3, 3)),
+            "examples must be at least 4, got 3",
+        ),
+        (lambda: summed(batches(sizes=(3,))), "examples must be at least 4, got 3"),
+        (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "examples must be at least 4, got 3"),
         (
             lambda: wsn.cka(normal(0, 5, 2), normal(1, 5, 2), estimator="unbised"),
             "'unbised'; 'unbiased' or 'b",
         ),
         (
             lambda: similarity.full_cka({"a": normal(0, 5, 2), "b": normal(0, 7, 2)}),
-            "b has 7 examples where a has 5; the same examples are allowed",
+            "b must be of the same examples as a, got 7 in place of 5",
         ),
         (
             lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2), "c": normal(0, 7, 2)}]),
-            "c has 7 examples where a has 5; the same examples are allowed",
+            "c must be of the same examples as a, got 7 in place of 5",
         ),
         (lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2)}]), "'c' is not in both the batch"),
         (
             lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2) / 0, "c": normal(1, 5, 2)}]),
             "the representation of b or its Gram matrix is not finite",
         ),
-        (lambda: summed([]).matrix(), "no batch was added"),
+        (lambda: summed([]).matrix(), "at least one batch must be added before"),
         (lambda: summed(batches()).matrix(weighting="equal"), "weighting is 'equal'; 'released' or 'paper'"),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA(["a", "d"])), "of other layers, such as d"),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA("bac")), "the layers are in another order"),
         (
             lambda: summed(batches(), examples="one").merge(summed(batches(), examples="two")),
-            "the sums are of the examples 'two'; 'one' are allowed",
+            "the sums must be of the examples 'one', got 'two'",
         ),
     ],
 )

@@ -58,9 +58,9 @@ def test_the_table_holds_the_two_parts_of_theorem_1(pairs, table):
 
 
 def test_a_dimension_given_twice_is_refused(pairs):
-    with pytest.raises(ValueError, match="the inputs 'A' hold dimension 7 twice; once is allowed"):
+    with pytest.raises(ValueError, match="the inputs 'A' must hold dimension 7 once, got it twice"):
         widgets.distance_table({"A": [pairs["Gaussian"][0]] * 2})
-    with pytest.raises(ValueError, match="pairs is empty; at least one pair of inputs is allowed"):
+    with pytest.raises(ValueError, match="pairs must be at least one pair of inputs, got none"):
         widgets.distance_table({})
 
 
@@ -132,17 +132,20 @@ def test_the_page_loads_nothing(page):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop(columns="spread"), "the table lacks spread; the columns inputs, dimension"),
-        (lambda t: t[:0], "the table has no rows; at least two densities are needed"),
+        (
+            lambda t: t.drop(columns="spread"),
+            "the table must have the columns inputs, dimension.*, got none of spread",
+        ),
+        (lambda t: t[:0], "the table must have at least two densities, got no rows"),
         (
             lambda t: t[:1],
-            "Gaussian, dimension 7, has 1 rows and 1 densities; at least two densities, each once",
+            "Gaussian, dimension 7, must have at least two densities, each once, got 1 rows and 1 densities",
         ),
-        (lambda t: t.assign(density=1.5), "density in row 0 is 1.5; above 0 and at most 1 is allowed"),
-        (lambda t: t.assign(spread=0.0), "spread in row 0 is 0; a finite number above 0 is allowed"),
+        (lambda t: t.assign(density=1.5), "density must be > 0 and ≤ 1, got 1.5 in row 0"),
+        (lambda t: t.assign(spread=0.0), "spread must be a finite number > 0, got 0 in row 0"),
         (
             lambda t: t.assign(squared_bias=np.nan),
-            "squared_bias in row 0 is nan; a finite number of at least 0",
+            "squared_bias must be a finite number ≥ 0, got nan in row 0",
         ),
     ],
 )
@@ -607,21 +610,25 @@ def test_widths_below_the_base_widths_are_left_out():
 @pytest.mark.parametrize(
     ("networks", "options", "message"),
     [
-        ({}, {}, "a network without widths cannot be shown; networks of one width or more are allowed"),
+        ({}, {}, "networks must have one width or more, got one without"),
         ({"A": {}}, {}, "a network without widths cannot be shown"),
-        ({"A": {1: {}}}, {}, "A of width 1 has no layers; at least one layer is allowed"),
-        ({"A": {1: {"a": 1}}, "B": {2: {"a": 1}}}, {}, "B has the widths 2; those of A, 1, are allowed"),
-        ({"A": {1: {"a": 1}, 2: {"b": 2}}}, {}, "A of width 2 has the layers b; those of width 1, a, are"),
-        ({"A": {1: {"a": 0}}}, {}, "a of A at width 1 has 0 weights; integers above 0 are allowed"),
-        ({"A": {1: {"a": True}}}, {}, "a of A at width 1 has True weights; integers above 0 are allowed"),
-        ({"A": {1: {"a": 1.5}}}, {}, "a of A at width 1 has 1.5 weights; integers above 0 are allowed"),
-        ({"A": {1: {"a": 2}, 2: {"a": 1}}}, {}, "A has 1 weights at width 2; at least 2, as at width 1, are"),
-        ({"A": {1: {"a": 1}}}, {"base_widths": [2]}, "base_widths holds 2; some of 1 are allowed"),
-        ({"A": {1: {"a": 1}}}, {"base_widths": []}, "base_widths holds none; some of 1 are allowed"),
+        ({"A": {1: {}}}, {}, "A of width 1 must have at least one layer, got none"),
+        ({"A": {1: {"a": 1}}, "B": {2: {"a": 1}}}, {}, "B must have the widths of A, 1, got 2"),
+        ({"A": {1: {"a": 1}, 2: {"b": 2}}}, {}, "A of width 2 must have the layers of width 1, a, got b"),
+        ({"A": {1: {"a": 0}}}, {}, "weights in a of A at width 1 must be an integer ≥ 1, got 0"),
+        ({"A": {1: {"a": True}}}, {}, "weights in a of A at width 1 must be an integer ≥ 1, got True"),
+        ({"A": {1: {"a": 1.5}}}, {}, "weights in a of A at width 1 must be an integer ≥ 1, got 1.5"),
+        (
+            {"A": {1: {"a": 2}, 2: {"a": 1}}},
+            {},
+            "A must have at least 2 weights at width 2, as at width 1, got 1",
+        ),
+        ({"A": {1: {"a": 1}}}, {"base_widths": [2]}, "base_widths must be some of 1, got 2"),
+        ({"A": {1: {"a": 1}}}, {"base_widths": []}, "base_widths must be some of 1, got none"),
         (
             {"A": {1: {"a": 1}, 2: {"a": 2}}},
             {"start": (2, 1)},
-            "start is (2, 1); a base width of 1, 2 and a width from it up, of 1, 2, are allowed",
+            "start must be a base width of 1, 2 and a width from it up, of 1, 2, got (2, 1)",
         ),
         (
             {"A": {1: {"a": 1}}},
@@ -747,10 +754,10 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
 
 
 def test_maps_that_cannot_be_shown_are_refused():
-    with pytest.raises(ValueError, match="a network without seeds cannot be shown"):
+    with pytest.raises(ValueError, match="networks must have one seed or more, got one without"):
         wsn.widgets.cka_explorer_page({"net": {}})
     odd = wsn.widgets.CKAMap(layers=["a"], cka=np.eye(2), without_component=np.eye(1))
     with pytest.raises(
-        ValueError, match=r"net, seed 3 has a matrix \(2, 2\) for 1 layers; \(1, 1\) is allowed"
+        ValueError, match=r"net, seed 3 must have a matrix \(1, 1\) for 1 layers, got \(2, 2\)"
     ):
         wsn.widgets.cka_explorer_page({"net": {3: odd}})

@@ -198,17 +198,18 @@ def cka_sums(
 
 def _check(models: Mapping[str, nn.Module], num_images: int, batch_size: int, passes: list[int]) -> None:
     if not models:
-        raise ValueError("there is no model; at least one is needed")
+        raise ValueError("models must be at least one, got none")
     for name in models:
         if "/" in name:
-            raise ValueError(f"a model is named {name!r}; names without '/' are allowed")
+            raise ValueError(f"names of models must be without '/', got {name!r}; rename it")
     if not passes or len(set(passes)) < len(passes) or min(passes) < 0:
-        raise ValueError(f"passes are {passes}; at least one, all different and from 0 are allowed")
+        raise ValueError(f"passes must be one or more different integers ≥ 0, got {passes}")
     last = num_images % batch_size if batch_size > 0 else 0
     if batch_size < LEAST_EXAMPLES or num_images < LEAST_EXAMPLES or 0 < last < LEAST_EXAMPLES:
         raise ValueError(
-            f"{num_images} images in batches of {batch_size} make one of "
-            f"{last or min(num_images, batch_size)}; at least {LEAST_EXAMPLES} in each are allowed"
+            f"batches must have at least {LEAST_EXAMPLES} images each, got one of "
+            f"{last or min(num_images, batch_size)} from {num_images} in batches of {batch_size}; change "
+            "batch_size"
         )
 
 
@@ -252,7 +253,9 @@ def _grams(
             layer: str, x: torch.Tensor, index: dict[str, int] = index, missing: set[str] = missing
         ) -> None:
             if len(x) != n:
-                raise ValueError(f"{layer} gave {len(x)} rows for {n} images; one row for each is allowed")
+                raise ValueError(
+                    f"{layer} must give one row for each image, got {len(x)} for {n}; leave it out"
+                )
             gram = read_gram(x, without_component=without_component)
             vectors[index[layer]] = gram.vector
             norms[index[layer]] = gram.norm

@@ -61,8 +61,8 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
                     reduce(label, output.detach())
             elif wanted is not None and label in wanted:
                 raise ValueError(
-                    f"{label} gives a {type(output).__name__}; "
-                    "a tensor, or a tuple that begins with one, is allowed"
+                    f"{label} must give a tensor, or a tuple that begins with one, got a "
+                    f"{type(output).__name__}; leave it out"
                 )
 
         return record
@@ -222,7 +222,7 @@ def layer_names(
             )
         if found[name] != len(sample):
             raise ValueError(
-                f"{name} gave {found[name]} rows for {len(sample)} images; one row for each is allowed"
+                f"{name} must give one row for each image, got {found[name]} for {len(sample)}; leave it out"
             )
     return [name for name, rows in found.items() if rows == len(sample)]
 

@@ -176,11 +176,11 @@ def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbia
         1.0
     """
     if estimator not in ("unbiased", "biased"):
-        raise ValueError(f"estimator is {estimator!r}; 'unbiased' or 'biased' is allowed")
+        raise ValueError(f"estimator must be 'unbiased' or 'biased', got {estimator!r}")
     vectors, norms, names = [], [], []
     one, other = (real(each).double().detach() for each in (x, y))
     if len(one) != len(other):
-        raise ValueError(f"y has {len(other)} examples where x has {len(one)}; the same examples are allowed")
+        raise ValueError(f"y must be of the examples of x, got {len(other)} in place of {len(one)}")
     for name, value in (("x", one), ("y", other)):
         if estimator == "unbiased":
             gram = read_gram(value)
@@ -361,13 +361,13 @@ def _above_diagonal(n: int, device: torch.device) -> torch.Tensor:
 
 def _check_examples(n: int) -> None:
     if n < LEAST_EXAMPLES:
-        raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
+        raise ValueError(f"examples must be at least {LEAST_EXAMPLES}, got {n}")
 
 
 def _same_examples(gram: Array, other: Array) -> tuple[torch.Tensor, torch.Tensor]:
     gram, other = real(gram), real(other)
     if gram.shape[-2:] != other.shape[-2:]:
         raise ValueError(
-            f"the Gram matrices are {tuple(gram.shape)} and {tuple(other.shape)}; equal sizes are allowed"
+            f"Gram matrices must be of one size, got {tuple(gram.shape)} and {tuple(other.shape)}"
         )
     return gram, other

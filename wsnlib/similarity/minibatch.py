@@ -129,8 +129,7 @@ class MinibatchCKA:
         for name, size in sizes.items():
             if size != sizes[first]:
                 raise ValueError(
-                    f"{name} has {size} examples where {first} has {sizes[first]}; "
-                    "the same examples are allowed"
+                    f"{name} must be of the same examples as {first}, got {size} in place of {sizes[first]}"
                 )
         with full_precision(features[first].device):
             grams = [read_gram(features[name]) for name in self.layers]
@@ -174,9 +173,7 @@ class MinibatchCKA:
                 else "the layers are in another order"
             )
         if other.examples != self.examples:
-            raise ValueError(
-                f"the sums are of the examples {other.examples!r}; {self.examples!r} are allowed"
-            )
+            raise ValueError(f"the sums must be of the examples {self.examples!r}, got {other.examples!r}")
         for key, sums in other._sums.items():
             self._add(key, sums, other._batches[key])
 
@@ -215,9 +212,9 @@ class MinibatchCKA:
             RuntimeWarning: Names the layers that do not vary; their CKA is NaN.
         """
         if not self._sums:
-            raise ValueError("no batch was added; at least one is needed")
+            raise ValueError("at least one batch must be added before, got none")
         if weighting not in ("released", "paper"):
-            raise ValueError(f"weighting is {weighting!r}; 'released' or 'paper' is allowed")
+            raise ValueError(f"weighting must be 'released' or 'paper', got {weighting!r}")
         by_pass: dict[int, torch.Tensor] = {}
         for (pass_index, size), sums in self._sums.items():
             term = sums if weighting == "released" else sums / (size * (size - 3))
@@ -268,10 +265,10 @@ def full_cka(representations: Mapping[str, Array], *, tile: int = 256) -> CKAMat
     for name, size in sizes.items():
         if size != n:
             raise ValueError(
-                f"{name} has {size} examples where {next(iter(sizes))} has {n}; the same examples are allowed"
+                f"{name} must be of the same examples as {next(iter(sizes))}, got {size} in place of {n}"
             )
     if n < LEAST_EXAMPLES:
-        raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
+        raise ValueError(f"examples must be at least {LEAST_EXAMPLES}, got {n}")
     features, rows, scales = [], [], []
     for x in found.values():
         flat = as_rows(x.double())

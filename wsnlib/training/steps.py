@@ -194,8 +194,8 @@ def deterministic_algorithms(device: torch.device) -> Iterator[None]:
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     if device.type == "cuda" and workspace not in CUBLAS_WORKSPACES:
         raise ValueError(
-            f"CUBLAS_WORKSPACE_CONFIG is {workspace!r}; {' or '.join(CUBLAS_WORKSPACES)} is allowed for "
-            "deterministic training on a GPU, set before Python starts"
+            f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(CUBLAS_WORKSPACES)} for deterministic training "
+            f"on a GPU, got {workspace!r}; set it before Python starts"
         )
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -55,25 +55,23 @@ def allocation_explorer_page(
         True
     """
     if not networks or not all(networks.values()):
-        raise ValueError(
-            "a network without widths cannot be shown; networks of one width or more are allowed"
-        )
+        raise ValueError("networks must have one width or more, got one without; leave it out")
     name, first = next(iter(networks.items()))
     for other, family in networks.items():
         if set(family) != set(first):
             raise ValueError(
-                f"{other} has the widths {_listed(family)}; those of {name}, {_listed(first)}, are allowed"
+                f"{other} must have the widths of {name}, {_listed(first)}, got {_listed(family)}"
             )
         _check(other, family)
     bases = sorted(set(first if base_widths is None else base_widths))
     if not bases or not set(bases) <= set(first):
-        raise ValueError(f"base_widths holds {_listed(bases)}; some of {_listed(first)} are allowed")
+        raise ValueError(f"base_widths must be some of {_listed(first)}, got {_listed(bases)}")
     widths = [width for width in sorted(first) if width >= bases[0]]
     base, width = (bases[0], widths[len(widths) // 2]) if start is None else start
     if base not in bases or width not in widths or width < base:
         raise ValueError(
-            f"start is ({base}, {width}); a base width of {_listed(bases)} and a width from it up, of "
-            f"{_listed(widths)}, are allowed"
+            f"start must be a base width of {_listed(bases)} and a width from it up, of {_listed(widths)}, "
+            f"got ({base}, {width})"
         )
     data = {
         "networks": {
@@ -95,23 +93,23 @@ def _check(name: str, family: Family) -> None:
     layers = family[widths[0]]
     for width in widths:
         if not family[width]:
-            raise ValueError(f"{name} of width {width} has no layers; at least one layer is allowed")
+            raise ValueError(f"{name} of width {width} must have at least one layer, got none")
         if set(family[width]) != set(layers):
             raise ValueError(
-                f"{name} of width {width} has the layers {_listed(family[width])}; "
-                f"those of width {widths[0]}, {_listed(layers)}, are allowed"
+                f"{name} of width {width} must have the layers of width {widths[0]}, {_listed(layers)}, "
+                f"got {_listed(family[width])}"
             )
         for layer, size in family[width].items():
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(
-                    f"{layer} of {name} at width {width} has {size!r} weights; integers above 0 are allowed"
+                    f"the weights in {layer} of {name} at width {width} must be an integer ≥ 1, got {size!r}"
                 )
     totals = {width: sum(family[width].values()) for width in widths}
     for narrow, wide in pairwise(widths):
         if totals[wide] < totals[narrow]:
             raise ValueError(
-                f"{name} has {totals[wide]} weights at width {wide}; at least {totals[narrow]}, as at width "
-                f"{narrow}, are allowed"
+                f"{name} must have at least {totals[narrow]} weights at width {wide}, as at width "
+                f"{narrow}, got {totals[wide]}"
             )
 
 

@@ -57,7 +57,7 @@ def cka_explorer_page(networks: Mapping[str, Mapping[int, CKAMap]]) -> CKAExplor
         CKAExplorerPage()
     """
     if not networks or not all(networks.values()):
-        raise ValueError("a network without seeds cannot be shown; networks of one seed or more are allowed")
+        raise ValueError("networks must have one seed or more, got one without; leave it out")
     data = {
         "networks": {
             name: {str(seed): _content(f"{name}, seed {seed}", found) for seed, found in seeds.items()}
@@ -74,7 +74,7 @@ def _content(name: str, found: CKAMap) -> dict[str, object]:
     n = len(found.layers)
     for matrix in (found.cka, found.without_component):
         if matrix.shape != (n, n):
-            raise ValueError(f"{name} has a matrix {matrix.shape} for {n} layers; {(n, n)} is allowed")
+            raise ValueError(f"{name} must have a matrix {(n, n)} for {n} layers, got {matrix.shape}")
     return {
         "layers": list(found.layers),
         "cka": _packed(found.cka),

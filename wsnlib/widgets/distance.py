@@ -98,10 +98,10 @@ def _by_dimension(pairs: Pairs) -> dict[tuple[str, int], Pair]:
         for x, y in [several] if isinstance(several, tuple) else several:
             d = int(np.shape(x)[-1])
             if (name, d) in found:
-                raise ValueError(f"the inputs {name!r} hold dimension {d} twice; once is allowed")
+                raise ValueError(f"the inputs {name!r} must hold dimension {d} once, got it twice; join them")
             found[name, d] = x, y
     if not found:
-        raise ValueError("pairs is empty; at least one pair of inputs is allowed")
+        raise ValueError("pairs must be at least one pair of inputs, got none")
     return found
 
 
@@ -236,25 +236,25 @@ def _rounded(values: Array) -> list[float]:
 
 def _check(table: pd.DataFrame) -> None:
     if missing := [column for column in COLUMNS if column not in table]:
-        raise ValueError(f"the table lacks {', '.join(missing)}; the columns {', '.join(COLUMNS)} are needed")
+        raise ValueError(
+            f"the table must have the columns {', '.join(COLUMNS)}, got none of {', '.join(missing)}"
+        )
     if table.empty:
-        raise ValueError("the table has no rows; at least two densities are needed")
+        raise ValueError("the table must have at least two densities, got no rows")
     numbers = table[["density", "squared_bias", "spread"]].to_numpy(dtype=float)
     low, high = [0, 0, 0], [1, np.inf, np.inf]
     fine = np.isfinite(numbers) & (numbers >= low) & (numbers <= high)
     fine[:, [0, 2]] &= numbers[:, [0, 2]] > 0
     if not fine.all():
         row, column = np.argwhere(~fine)[0]
-        allowed = ("above 0 and at most 1", "a finite number of at least 0", "a finite number above 0")[
-            column
-        ]
+        allowed = ("> 0 and ≤ 1", "a finite number ≥ 0", "a finite number > 0")[column]
         name = ("density", "squared_bias", "spread")[column]
-        raise ValueError(f"{name} in row {row} is {numbers[row, column]:g}; {allowed} is allowed")
+        raise ValueError(f"{name} must be {allowed}, got {numbers[row, column]:g} in row {row}")
     for (inputs, d), rows in table.groupby(["inputs", "dimension"], sort=False):
         if len(rows) < 2 or rows["density"].duplicated().any():
             raise ValueError(
-                f"{inputs}, dimension {d}, has {len(rows)} rows and {rows['density'].nunique()} densities; "
-                "at least two densities, each once, are allowed"
+                f"{inputs}, dimension {d}, must have at least two densities, each once, got {len(rows)} "
+                f"rows and {rows['density'].nunique()} densities"
             )
 
 
