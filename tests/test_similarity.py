@@ -405,8 +405,14 @@ def test_a_layer_without_component_left_is_constant():
             lambda: wsn.cka(normal(0, 5, 2), normal(1, 6, 2)),
             "y must be of the examples of x, got 6 in place of 5",
         ),
-        (lambda: wsn.similarity.hsic1(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
-        (lambda: wsn.similarity.hsic0(normal(0, 5, 5), normal(0, 6, 6)), r"are \(5, 5\) and \(6, 6\)"),
+        (
+            lambda: wsn.similarity.hsic1(normal(0, 5, 5), normal(0, 6, 6)),
+            r"must be of one size, got \(5, 5\) and \(6, 6\)",
+        ),
+        (
+            lambda: wsn.similarity.hsic0(normal(0, 5, 5), normal(0, 6, 6)),
+            r"must be of one size, got \(5, 5\) and \(6, 6\)",
+        ),
         (
             lambda: wsn.similarity.hsic1(normal(0, 3, 3), normal(0, 3, 3)),
             "examples must be at least 4, got 3",
@@ -415,7 +421,7 @@ def test_a_layer_without_component_left_is_constant():
         (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "examples must be at least 4, got 3"),
         (
             lambda: wsn.cka(normal(0, 5, 2), normal(1, 5, 2), estimator="unbised"),
-            "'unbised'; 'unbiased' or 'b",
+            "must be 'unbiased' or 'biased', got 'unbised'",
         ),
         (
             lambda: similarity.full_cka({"a": normal(0, 5, 2), "b": normal(0, 7, 2)}),
@@ -431,7 +437,10 @@ def test_a_layer_without_component_left_is_constant():
             "the representation of b or its Gram matrix is not finite",
         ),
         (lambda: summed([]).matrix(), "at least one batch must be added before"),
-        (lambda: summed(batches()).matrix(weighting="equal"), "weighting is 'equal'; 'released' or 'paper'"),
+        (
+            lambda: summed(batches()).matrix(weighting="equal"),
+            "weighting must be 'released' or 'paper', got 'equal'",
+        ),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA(["a", "d"])), "of other layers, such as d"),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA("bac")), "the layers are in another order"),
         (

@@ -134,7 +134,7 @@ def test_the_page_loads_nothing(page):
     [
         (
             lambda t: t.drop(columns="spread"),
-            "the table must have the columns inputs, dimension.*, got none of spread",
+            "the table must have the columns inputs, dimension, density, squared_bias, spread, got none of spread",
         ),
         (lambda t: t[:0], "the table must have at least two densities, got no rows"),
         (
@@ -611,7 +611,7 @@ def test_widths_below_the_base_widths_are_left_out():
     ("networks", "options", "message"),
     [
         ({}, {}, "networks must have one width or more, got one without"),
-        ({"A": {}}, {}, "a network without widths cannot be shown"),
+        ({"A": {}}, {}, "networks must have one width or more, got one without"),
         ({"A": {1: {}}}, {}, "A of width 1 must have at least one layer, got none"),
         ({"A": {1: {"a": 1}}, "B": {2: {"a": 1}}}, {}, "B must have the widths of A, 1, got 2"),
         ({"A": {1: {"a": 1}, 2: {"b": 2}}}, {}, "A of width 2 must have the layers of width 1, a, got b"),
@@ -633,12 +633,12 @@ def test_widths_below_the_base_widths_are_left_out():
         (
             {"A": {1: {"a": 1}}},
             {"start": (1, 3)},
-            "start is (1, 3); a base width of 1 and a width from it up",
+            "a base width of 1 and a width from it up, of 1, got (1, 3)",
         ),
         (
             {"A": {1: {"a": 1}, 2: {"a": 2}}},
             {"start": (2, 2), "base_widths": [1]},
-            "start is (2, 2); a base width of 1 and a width from it up",
+            "a base width of 1 and a width from it up, of 1, 2, got (2, 2)",
         ),
     ],
 )
