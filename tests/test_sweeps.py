@@ -122,7 +122,7 @@ def test_a_run_that_does_not_fit_its_data_is_named(tmp_path):
     wrong = replace(experiment(), model=wsn.MLPSpec(width=5))
     with pytest.raises(ValueError, match="must have 64 inputs and 10 outputs for Digits, got 784 and 10"):
         wsn.run(wrong)
-    with pytest.raises(ValueError, match="784 inputs"):
+    with pytest.raises(ValueError, match="64 inputs and 10 outputs for Digits, got 784"):
         wsn.run_missing([wrong], store=wsn.Store(tmp_path), progress=False)
 
 

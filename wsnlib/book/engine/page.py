@@ -45,7 +45,7 @@ class Page:
 
     @property
     def profile(self) -> str:
-        """The profile in words: its name alone only if all values are those of its file."""
+        """The profile in words, its name alone only if all values are those of its file."""
         if self.changed is None:
             return f"{self.parameters.profile} (its file is not here to compare with)"
         but = ", ".join(f"{name} = {value!r}" for name, value in self.changed.items())
