@@ -115,7 +115,7 @@ def test_runs_take_resources_that_workers_offer(client, tmp_path, resources, pla
 
 def test_resources_that_no_worker_has_are_refused_before_any_work(client, tmp_path):
     for resources in ({"GPU": 1}, {"TPU": 1}):
-        with pytest.raises(ValueError, match="the workers have .*'GPU': 0.5.*; what one of them has is"):
+        with pytest.raises(ValueError, match="must be what one of the workers has, .*'GPU': 0.5.*, got "):
             sweep([stub(0)], wsn.Store(tmp_path), client, resources=resources)
     with pytest.raises(ValueError, match="resources must be None without an executor, got {'GPU': 1}"):
         wsn.run_missing([stub(0)], store=wsn.Store(tmp_path), resources={"GPU": 1})
@@ -270,7 +270,9 @@ def test_a_worker_of_another_version_is_refused(tmp_path, client):
         processes(tmp_path, worker_path=str(tmp_path / "old")) as (_, _, address),
         connected(address) as own,
     ):
-        with pytest.raises(clusters.VersionError, match="the worker tcp://.* has .*'spec': '1'.*'spec': '2'"):
+        with pytest.raises(
+            clusters.VersionError, match="the worker tcp://.* must have .*'spec': '2'.*, got .*'spec': '1'"
+        ):
             sweep([stub(0)], store, own)
         expected = clusters.versions()
         late = own.submit(

@@ -180,7 +180,7 @@ def test_unequal_members_are_refused(digits):
             [0],
             "weight_decay_on must be 'all' .*, got 'weights' and 'float32'",
         ),
-        ([net], [protocol(precision="bfloat16")], [0], "precision 'bfloat16'"),
+        ([net], [protocol(precision="bfloat16")], [0], "got 'all' and 'bfloat16'"),
     ):
         with pytest.raises(ValueError, match=message):
             wsn.training.train_fleet(models, digits, protocols, seeds=seeds)

@@ -482,11 +482,11 @@ def test_models_that_cannot_be_named_or_read():
     images = normal(0, 13, 5)
     with pytest.raises(ValueError, match="names of models must be without '/', got 'a/b'"):
         wsn.cka_matrices({"a/b": MLP(7, inputs=5)}, images)
-    with pytest.raises(ValueError, match="there is no model"):
+    with pytest.raises(ValueError, match="models must be at least one, got none"):
         wsn.cka_matrices({}, images)
     with pytest.raises(ValueError, match="the Linear has no layer to read"):
         wsn.cka_matrix(nn.Linear(5, 2), images)
-    with pytest.raises(ValueError, match="3 images in batches of 256 make one of 3"):
+    with pytest.raises(ValueError, match="at least 4 images each, got one of 3 from 3 in batches of 256"):
         wsn.cka_matrix(MLP(7, inputs=5), images[:3])
 
 

@@ -415,7 +415,9 @@ def test_nothing_beyond_the_input_is_read_whatever_the_layer_says_of_itself():
 
 def test_densify_asks_for_to_dense():
     layer = wsn.to_sparse(masked_linear())
-    with pytest.raises(ValueError, match=r"is a native sparse layer; call wsn.to_dense first"):
+    with pytest.raises(
+        ValueError, match=r"must be a masked layer, got a sparse-compute layer; call wsn.to_dense first"
+    ):
         wsn.densify(layer)
     assert wsn.num_weights(wsn.densify(wsn.to_dense(layer))) == 143
 

@@ -156,7 +156,9 @@ def test_sizes_reach_every_number_to_half_a_unit(num_weights, proportions):
     bottlenecks = {n: widening.Bottleneck(u, m) for n, u, m in zip("abc", units, most, strict=True)}
     shares = dict(zip("abc", proportions, strict=True))
     if not 30 <= num_weights <= 258:
-        with pytest.raises(ValueError, match=r"bottlenecks that hold 30 \(one unit each\) to 258"):
+        with pytest.raises(
+            ValueError, match=r"bottlenecks must hold 30 \(one unit each\) to 258 weights, got"
+        ):
             widening.bottleneck_sizes(bottlenecks, num_weights=num_weights, proportions=shares)
         return
     sizes = widening.bottleneck_sizes(bottlenecks, num_weights=num_weights, proportions=shares)

@@ -175,7 +175,7 @@ def densify(model: M) -> M:
     """Undo the parametrisation in place: removed weights become parameters that are 0.
 
     Raises:
-        ValueError: If a layer is a sparse layer (`wsn.to_dense` makes it a masked one first), or
+        ValueError: If a layer is a sparse-compute layer (`wsn.to_dense` makes it a masked one first), or
             its weight has other parametrisations. The model is then unchanged.
 
     Examples:
@@ -186,7 +186,9 @@ def densify(model: M) -> M:
     masked = {name: m for name, m in weight_layers(model).items() if static_mask(m) is not None}
     for name, layer in masked.items():
         if not type(layer).__name__.startswith("Parametrized"):  # as torch names what it makes
-            raise ValueError(f"{name} must be a masked layer, got a sparse layer; call wsn.to_dense first")
+            raise ValueError(
+                f"{name} must be a masked layer, got a sparse-compute layer; call wsn.to_dense first"
+            )
         if len(stored := layer.get_submodule("parametrizations.weight")) > 1:  # type: ignore[arg-type]
             others = ", ".join(type(p).__name__ for p in stored.children() if not isinstance(p, StaticMask))
             raise ValueError(

@@ -85,7 +85,7 @@ def decay_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any
     Decayed is what has more than one dimension, and the values of a sparse weight, which are a vector.
 
     Args:
-        model: Any network, with masked, sparse or dense layers.
+        model: Any network, with masked, sparse-compute or dense layers.
         weight_decay: Weight decay of the first group; that of the second is 0. A group without parameters
             is left out.
 
