@@ -1,6 +1,6 @@
 """Training fully connected networks: what a step costs at 3,970 weights, by width and by method.
 
-    python benchmarks/mlp.py [--part steps|epoch|fleets|sweep] [--repetitions 20]
+    python benchmarks/mlp.py [--part steps|epoch|joint|sweep] [--repetitions 20]
 
 All contenders take their turn in every repetition, in one process, on one thread; shown are medians of the
 ratios over repetitions with their least and greatest, and the medians themselves. A step takes 100 images
@@ -31,8 +31,8 @@ from turns import Work, compare, row, title
 
 import wsnlib as wsn
 from wsnlib import models, training
-from wsnlib.training.batched import BatchedFleet
-from wsnlib.training.compiled import CompiledFleet
+from wsnlib.training.batched import BatchedNetworks
+from wsnlib.training.compiled import CompiledNetworks
 
 BASE = wsn.MLPSpec(width=5)
 WIDTHS = (5, 20, 80, 640)
@@ -95,12 +95,12 @@ def steps_of(model: nn.Module, data: wsn.data.Dataset) -> Work:
 
 
 def epoch_of(
-    kind: type[BatchedFleet | CompiledFleet], width: int, data: wsn.data.Dataset, *, members: int = 1
+    kind: type[BatchedNetworks | CompiledNetworks], width: int, data: wsn.data.Dataset, *, members: int = 1
 ) -> Work:
     """An epoch of networks that see the same images, in new orders."""
-    fleet = kind([wide(width, s) for s in range(members)], data, [PROTOCOL] * members, [0] * members)
+    networks = kind([wide(width, s) for s in range(members)], data, [PROTOCOL] * members, [0] * members)
     generators = {0: torch.Generator().manual_seed(0)}
-    return lambda: fleet.train_epoch(generators, epoch=1)
+    return lambda: networks.train_epoch(generators, epoch=1)
 
 
 def steps(repetitions: int) -> None:
@@ -108,7 +108,7 @@ def steps(repetitions: int) -> None:
     data = random_data(100 * STEPS)
     contenders: dict[str, Work] = {}
     for width in WIDTHS:
-        contenders[f"compiled {width}"] = epoch_of(CompiledFleet, width, data)
+        contenders[f"compiled {width}"] = epoch_of(CompiledNetworks, width, data)
         contenders[f"masked {width}"] = steps_of(masked_dense(wide(width)), data)
     contenders["layers 640"] = steps_of(wsn.to_sparse(wide(640)), data)
     peers = [name for name in ("sparseprop", "sparselab") if find_spec(name)]
@@ -162,34 +162,35 @@ def script(data: wsn.data.Dataset) -> Work:
 def epoch(repetitions: int) -> None:
     """An epoch of one network against the usual script, data path included."""
     data = random_data(4000)
-    took = compare({"ours": epoch_of(CompiledFleet, 640, data), "script": script(data)}, repetitions)
+    took = compare({"ours": epoch_of(CompiledNetworks, 640, data), "script": script(data)}, repetitions)
     row("epoch of 4,000 images, width 640: script / compiled", took["script"], took["ours"], "at least 10")
 
 
-def fleets(repetitions: int, members: int = 8) -> None:
-    """Members of a fleet against training each network alone."""
+def joint(repetitions: int, members: int = 8) -> None:
+    """Joint training against training each network alone."""
     data = random_data(100 * STEPS)
     for width in WIDTHS:
         contenders = {
-            "alone": epoch_of(CompiledFleet, width, data),
-            "fleet": epoch_of(CompiledFleet, width, data, members=members),
-            "batched": epoch_of(BatchedFleet, width, data, members=members),
+            "alone": epoch_of(CompiledNetworks, width, data),
+            "joint": epoch_of(CompiledNetworks, width, data, members=members),
+            "batched": epoch_of(BatchedNetworks, width, data, members=members),
             "PyTorch": steps_of(wide(width), data),
         }
         took = compare(contenders, repetitions)
-        for name in ("fleet", "batched"):
+        for name in ("joint", "batched"):
             took[name] = [seconds / members for seconds in took[name]]
-        row(f"width {width}: alone / one of {members} with a seed", took["alone"], took["fleet"], per=STEPS)
-        row("    batched PyTorch / compiled", took["batched"], took["fleet"], per=STEPS)
-        row("    PyTorch alone / compiled fleet", took["PyTorch"], took["fleet"], per=STEPS)
+        row(f"width {width}: alone / one of {members} with a seed", took["alone"], took["joint"], per=STEPS)
+        row("    batched PyTorch / compiled", took["batched"], took["joint"], per=STEPS)
+        row("    PyTorch alone / compiled, jointly", took["PyTorch"], took["joint"], per=STEPS)
 
 
 def trained(work: tuple[int, int]) -> int:
-    """Train a fleet in a process; the images it saw."""
+    """Train networks jointly in a process; the images it saw."""
     members, images = work
     torch.set_num_threads(1)
     nets = [wide(640, seed) for seed in range(members)]
-    training.train_fleet(nets, random_data(images), [PROTOCOL] * members, seeds=[0] * members, compiled=True)
+    protocols, seeds = [PROTOCOL] * members, [0] * members
+    training.train_jointly(nets, random_data(images), protocols, seeds=seeds, compiled=True)
     return members * images
 
 
@@ -213,7 +214,7 @@ def parts(repetitions: int) -> Iterator[tuple[str, Work]]:
     few = max(3, repetitions // 5)
     yield "steps", lambda: steps(repetitions)
     yield "epoch", lambda: epoch(few)
-    yield "fleets", lambda: fleets(repetitions)
+    yield "joint", lambda: joint(repetitions)
     yield "sweep", lambda: sweep(few)
 
 

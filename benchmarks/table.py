@@ -29,7 +29,7 @@ so that ratios can be trusted where seconds depend on the machine. `make bench` 
 *a / b* is a time divided by another: above 1, *a* is the slower. Beside it stand the least and the greatest
 ratio of the turns in brackets, what the project aims at (*at least*, *at most*), and both medians. How cost
 grows with width is the subject of `mlp` (one hidden layer) and `sparse` (ResNet-18, layer by layer), how it
-grows with the number of networks of `mlp` and `resnet_fleets`, with layers and images of `cka`, with runs of
+grows with the number of networks of `mlp` and `joint_resnets`, with layers and images of `cka`, with runs of
 `sweeps`.
 """
 

@@ -158,9 +158,9 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     checkpoint = trainings.checkpoint_in(file, run(), torch.device("cpu"))
     net = wsn.build(BASE)
     digits = wsn.load_data(run().data)
-    order, course = torch.Generator(), training.course.Course(run().training, digits)
+    order, log = torch.Generator(), training.log.TrainingLog(run().training, digits)
     optimizer = training.steps.sgd(net, run().training)
-    assert checkpoint.restore(net, optimizer, order, course) == 4 < epoch
+    assert checkpoint.restore(net, optimizer, order, log) == 4 < epoch
     assert checkpoint.seconds_before == 123.0
 
 

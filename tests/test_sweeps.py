@@ -521,7 +521,7 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
             store=wsn.Store(tmp_path),
             workers=1,
             progress=False,
-            fleets=False,
+            jointly=False,
         )
     assert counts == [0, 0, 0]
 
@@ -626,7 +626,7 @@ sys.path.insert(0, "tests")
 import wsnlib as wsn
 from test_sweeps import killed_runs
 if __name__ == "__main__":
-    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2, fleets=False)
+    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2, jointly=False)
 """
 
 
@@ -670,12 +670,12 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     stamps = {p: p.stat().st_mtime_ns for p in folder.glob("*.json")}
     assert 3 <= len(stamps) < len(runs)
     assert all(record.status == "finished" for record in store)
-    trained = wsn.run_missing(runs, store=store, fleets=False, progress=False)
+    trained = wsn.run_missing(runs, store=store, jointly=False, progress=False)
     assert trained == len(runs) - len(stamps)
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
 
     whole = wsn.Store(tmp_path / "whole")
-    wsn.run_missing(runs, store=whole, fleets=False, progress=False)
+    wsn.run_missing(runs, store=whole, jointly=False, progress=False)
     assert wsn.table(runs, store=store).equals(wsn.table(runs, store=whole))
     for run in runs:
         a, b = store.load(run), whole.load(run)
@@ -794,7 +794,7 @@ def test_a_network_in_double_precision_is_refused_and_the_advice_helps(double_by
     uses = [
         lambda net: wsn.train(net, data, protocol, seed=0),
         lambda net: wsn.predict(net, data, data.test.images),
-        lambda net: wsn.training.train_fleet([net], data, [protocol], seeds=[0], compiled=False),
+        lambda net: wsn.training.train_jointly([net], data, [protocol], seeds=[0], compiled=False),
     ]
     for use in uses:
         with pytest.raises(

@@ -106,7 +106,7 @@ def trained(
         sparse.to_sparse(model, layers=plan.sparse_layers)
     compiled = plan.engine == "compiled"
     if compiled or len(models) > 1:
-        outcomes = training.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
+        outcomes = training.train_jointly(models, data, protocols, seeds=seeds, compiled=compiled)
         return list(zip(models, outcomes, strict=True))
     (model,), (protocol,), (seed,) = models, protocols, seeds
     outcome = training.train(

@@ -7,8 +7,8 @@ layers draw, such as dropout, follows from the seed on each kind of device.
 """
 
 from wsnlib.training.checkpoints import Checkpoint, StateFile
-from wsnlib.training.course import Evaluation, Outcome
-from wsnlib.training.fleets import train_fleet
+from wsnlib.training.joint import train_jointly
+from wsnlib.training.log import Evaluation, Outcome
 from wsnlib.training.loop import evaluate, predict, train
 from wsnlib.training.memory import fitting_batch_size
 from wsnlib.training.schedules import learning_rate_factor
@@ -23,5 +23,5 @@ __all__ = [
     "learning_rate_factor",
     "predict",
     "train",
-    "train_fleet",
+    "train_jointly",
 ]

@@ -1,6 +1,6 @@
-"""A fleet as one PyTorch network with a block for each member.
+"""Networks trained jointly as one PyTorch network with a block for each.
 
-Most of a small network's step is the start of its operations, which a fleet pays once for all. Side by
+Most of a small network's step is the start of its operations, which joint training pays once for all. Side by
 side the layers of the members are one layer with a block-diagonal weight.
 """
 
@@ -21,7 +21,7 @@ from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear
 from wsnlib.sparse import SparseLinear
 from wsnlib.sparse.layers import LinearFunction, LinearWeight, located
-from wsnlib.training.course import Evaluation, evaluation
+from wsnlib.training.log import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
 
@@ -123,7 +123,7 @@ def layer_values(layer: nn.Linear) -> torch.Tensor:
     return layer.weight
 
 
-class BatchedFleet:
+class BatchedNetworks:
     """The members as one network, whose first layer reads one block of inputs for each distinct seed."""
 
     def __init__(

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from wsnlib.training.course import Course
+from wsnlib.training.log import TrainingLog
 
 SECONDS_BETWEEN = 60.0
 """Seconds of training after which the end of an epoch is kept; what ends sooner never writes a file."""
@@ -58,7 +58,7 @@ class Checkpoint:
         """Epochs after which the training was interrupted and taken up again."""
 
     def restore(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, course: Course
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, log: TrainingLog
     ) -> int:
         """Put the state back, and return how many epochs it has behind it; 0 if there is none to be used.
 
@@ -82,7 +82,7 @@ class Checkpoint:
         if about["made_by"] != self._made_by:
             return 0
         _put_back(tensors, model, optimizer, order)
-        course.restore(about["course"], tensors.get("predictions"))
+        log.restore(about["course"], tensors.get("predictions"))
         self.seconds_before = about["seconds"]
         self.resumed_after = [*about["resumed_after"], about["epoch"]]
         return int(about["epoch"])
@@ -93,7 +93,7 @@ class Checkpoint:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         order: torch.Generator,
-        course: Course,
+        log: TrainingLog,
     ) -> None:
         """Keep the state if it is time to; a store that cannot be written now does not stop the training."""
         now = time.monotonic()  # a clock that is set forward or back changes nothing
@@ -102,13 +102,13 @@ class Checkpoint:
         about = {
             "made_by": self._made_by,
             "epoch": epoch,
-            "course": course.state(),
+            "course": log.state(),
             "seconds": self.seconds_before + now - self._started,
             "resumed_after": self.resumed_after,
         }
         tensors = _state(model, optimizer, order)
-        if course.predictions is not None:
-            tensors["predictions"] = course.predictions
+        if log.predictions is not None:
+            tensors["predictions"] = log.predictions
         tensors["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
         try:
             self._file.write(save({name: _plain(tensor) for name, tensor in tensors.items()}))

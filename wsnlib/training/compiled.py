@@ -1,4 +1,4 @@
-"""A fleet trained by compiled code, member after member on each batch, at a cost that follows the weights."""
+"""Networks trained jointly by compiled code, in turn on each batch, at a cost that follows the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.models import MLP
 from wsnlib.sparse.compiled import Floats, Positions, backward, cross_entropy, descend, forward, jit, load
 from wsnlib.training.batched import layer_scale, layer_values
-from wsnlib.training.course import Evaluation, evaluation
+from wsnlib.training.log import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
 Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -65,7 +65,7 @@ def fill_logits(
                     logits[m, start + t, i - hidden] = h[i * batch + uint64(t)]
 
 
-class CompiledFleet:
+class CompiledNetworks:
     """The members' weights as bags of the rows of their units (see `wsnlib.sparse.compiled`).
 
     A bag's entries say where in `value` their weights are; a member's first value stays 0 and fills its

@@ -13,7 +13,7 @@ from torch import nn
 from wsnlib import specs
 from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.training.checkpoints import Checkpoint
-from wsnlib.training.course import Course, Evaluation, Outcome, evaluation
+from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 from wsnlib.training.steps import (
     RecordedStep,
@@ -94,19 +94,19 @@ def _train(
     if recorded:
         step = RecordedStep(step, batch_size=protocol.batch_size)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
-    course = Course(protocol, data)
+    log = TrainingLog(protocol, data)
     precision = protocol.precision
-    done = 0 if checkpoint is None else checkpoint.restore(model, optimizer, order, course)
+    done = 0 if checkpoint is None else checkpoint.restore(model, optimizer, order, log)
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
-        if not course.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
-            return course.diverged()
-        if course.is_evaluated(epoch):
-            found = evaluate(model, data, data.validation, precision=precision) if course.validates else None
-            course.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
+        if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
+            return log.diverged()
+        if log.is_evaluated(epoch):
+            found = evaluate(model, data, data.validation, precision=precision) if log.validates else None
+            log.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
         if checkpoint is not None:
-            checkpoint.epoch_ended(epoch, model, optimizer, order, course)
-    return course.finished(evaluate(model, data, data.train, precision=precision).accuracy)
+            checkpoint.epoch_ended(epoch, model, optimizer, order, log)
+    return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
 
 
 def _crashes(model: nn.Module, data: Dataset) -> bool:

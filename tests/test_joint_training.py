@@ -1,4 +1,4 @@
-"""Fleets: many networks at once, each as it would be alone."""
+"""Joint training: many networks at once, each as it would be alone."""
 
 import copy
 from dataclasses import replace
@@ -38,7 +38,7 @@ def assert_as_alone(models, data, protocols, seeds, compiled) -> list:
     expected = [
         training.train(net, data, p, seed=s) for net, p, s in zip(alone, protocols, seeds, strict=True)
     ]
-    found = wsn.training.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
+    found = wsn.training.train_jointly(models, data, protocols, seeds=seeds, compiled=compiled)
     for a, b in zip(found, expected, strict=True):
         assert (a.status, a.reported_epoch) == (b.status, b.reported_epoch)
         assert list(a.history) == list(b.history)
@@ -73,7 +73,7 @@ def test_a_compiled_step_is_the_gradient_in_double_precision(digits, changes, wi
     net, rate, size = wsn.build(spec, seed=1), 0.25, 43
     exact = copy.deepcopy(net).double()
     data = replace(digits, train=digits.train.take(torch.arange(size)))
-    wsn.training.train_fleet(
+    wsn.training.train_jointly(
         [net], data, [protocol(epochs=1, batch_size=50, learning_rate=rate)], seeds=[0], compiled=True
     )
     x = digits.normalise(data.train.images).double()
@@ -141,7 +141,7 @@ def test_a_member_that_diverges_leaves_the_others_alone(digits, compiled):
     assert len(found[1].history["train_loss"]) < 4
     assert len({len(values) for values in found[1].history.values()}) == 1
     assert np.isnan(found[1].history["test_accuracy"][-1])
-    alone = wsn.training.train_fleet(
+    alone = wsn.training.train_jointly(
         [wsn.build(WIDE)], digits, [protocol(learning_rate=1e20)], seeds=[0], compiled=compiled
     )
     assert alone[0].status == "diverged"
@@ -150,14 +150,14 @@ def test_a_member_that_diverges_leaves_the_others_alone(digits, compiled):
 def test_choosing_on_validation_needs_validation_images(compiled):
     data, protocols = wsn.load_data(wsn.Digits()), [protocol(report="best_validation")]
     with pytest.raises(ValueError, match="there is no validation split"):
-        wsn.training.train_fleet([wsn.build(WIDE)], data, protocols, seeds=[0], compiled=compiled)
+        wsn.training.train_jointly([wsn.build(WIDE)], data, protocols, seeds=[0], compiled=compiled)
 
 
 def test_a_member_does_not_depend_on_the_others(digits, compiled):
     def trained(seeds, *, rate=0.1):
         models = [wsn.to_sparse(wsn.build(WIDE, seed=s)) for s in seeds]
         protocols = [protocol(), *(protocol(learning_rate=rate) for _ in seeds[1:])]
-        return wsn.training.train_fleet(models, digits, protocols, seeds=seeds, compiled=compiled)
+        return wsn.training.train_jointly(models, digits, protocols, seeds=seeds, compiled=compiled)
 
     first, second = trained([0, 1]), trained([0, 0, 8], rate=1e20)
     tolerance = 0 if compiled else 1e-5
@@ -169,11 +169,11 @@ def test_a_member_does_not_depend_on_the_others(digits, compiled):
 def test_unequal_members_are_refused(digits):
     net, other = wsn.build(WIDE), wsn.build(replace(WIDE, width=41))
     for models, protocols, seeds, message in (
-        ([net, other], [protocol()] * 2, [0, 1], "the networks have 2 shapes; one is allowed"),
-        ([net], [protocol()], [0, 1], "1 models, 1 protocols and 2 seeds"),
-        ([], [], [], "0 models, 0 protocols and 0 seeds"),
-        ([nn.Linear(64, 10)], [protocol()], [0], "a network is a Linear; MLPs are allowed"),
-        ([net] * 2, [protocol(), protocol(epochs=5)], [0, 1], "differ in more than the learning rate"),
+        ([net, other], [protocol()] * 2, [0, 1], "the networks must have one shape, got 2"),
+        ([net], [protocol()], [0, 1], "one of each for every network, got 1, 1 and 2"),
+        ([], [], [], "one of each for every network, got 0, 0 and 0"),
+        ([nn.Linear(64, 10)], [protocol()], [0], "networks must be MLPs, got a Linear"),
+        ([net] * 2, [protocol(), protocol(epochs=5)], [0, 1], "must differ in the learning rate alone"),
         (
             [net],
             [protocol(weight_decay_on="weights")],
@@ -183,7 +183,7 @@ def test_unequal_members_are_refused(digits):
         ([net], [protocol(precision="bfloat16")], [0], "got 'all' and 'bfloat16'"),
     ):
         with pytest.raises(ValueError, match=message):
-            wsn.training.train_fleet(models, digits, protocols, seeds=seeds)
+            wsn.training.train_jointly(models, digits, protocols, seeds=seeds)
 
 
 # -- in sweeps --
@@ -195,7 +195,7 @@ def run(width: int = 37, seed: int = 0, rate: float = 0.1, **changes) -> wsn.Exp
     return wsn.Experiment(model=model, data=wsn.Digits(validation_size=200), training=training, seed=seed)
 
 
-def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(tmp_path, monkeypatch):
+def test_a_sweep_trains_jointly_and_every_run_has_the_record_it_would_have_alone(tmp_path, monkeypatch):
     runs = [run(width=w, seed=s, rate=r) for w in (10, 37) for s in (0, 1) for r in (0.1, 0.2)]
     runs.append(replace(run(), model=replace(WIDE, allocation=wsn.LastLayerDensity(density=0.2))))
     runs.append(replace(run(), model=wsn.LinearBottleneck(BASE, width=37)))
@@ -207,7 +207,7 @@ def test_a_sweep_trains_fleets_and_every_run_has_the_record_it_would_have_alone(
     sizes = [together.load(r).environment.get("fleet", 1) for r in runs]
     assert sizes == [4] * 4 + [5] * 5 + [1]
     apart = wsn.Store(tmp_path / "apart")
-    wsn.run_missing(runs[:2], store=apart, workers=1, progress=False, fleets=False)
+    wsn.run_missing(runs[:2], store=apart, workers=1, progress=False, jointly=False)
     assert [apart.load(r).history for r in runs[:2]] == [alone.load(r).history for r in runs[:2]]
     for each in runs:
         a, b = alone.load(each), together.load(each)
@@ -298,7 +298,7 @@ def test_runs_with_other_engines_or_sparse_layers_are_apart():
     assert [len(plan.runs) for plan in experiments.planned_jointly(work, workers=1)] == [2, 2, 2]
 
 
-def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
+def test_joint_training_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
     def fail(plan, **options):
         if len(plan.runs) > 1:
             raise RuntimeError("no more")
@@ -314,7 +314,7 @@ def test_a_fleet_that_fails_fails_for_each_of_its_runs(tmp_path, monkeypatch):
         wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=1, progress=False)
 
 
-def test_runs_that_are_not_alike_are_no_fleet():
+def test_runs_that_are_not_alike_are_not_trained_jointly():
     for other, keys in (
         (run(width=41), 2),
         (replace(run(), model=RESNET), 2),

@@ -1,6 +1,6 @@
 """Several small ResNets on one machine: one after the other, as one batched network, or in processes.
 
-    python benchmarks/resnet_fleets.py [--members 4] [--repetitions 5]
+    python benchmarks/joint_resnets.py [--members 4] [--repetitions 5]
 
 Training steps of ResNet-18 of base width 8, batch 64, all contenders in turn: `vmap` over the members'
 weights, which PyTorch computes as grouped convolutions, against one network after the other, on one thread;

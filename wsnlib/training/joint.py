@@ -17,15 +17,15 @@ from torch import nn
 from wsnlib import specs
 from wsnlib.data import Dataset
 from wsnlib.models import MLP
-from wsnlib.training.batched import BatchedFleet, layer_scale
-from wsnlib.training.course import Course, Evaluation, Outcome
+from wsnlib.training.batched import BatchedNetworks, layer_scale
+from wsnlib.training.log import Evaluation, Outcome, TrainingLog
 from wsnlib.training.steps import check_float32
 
 if TYPE_CHECKING:
-    from wsnlib.training.compiled import CompiledFleet
+    from wsnlib.training.compiled import CompiledNetworks
 
 
-def train_fleet(
+def train_jointly(
     models: Sequence[nn.Module],
     data: Dataset,
     protocols: Sequence[specs.Training],
@@ -36,11 +36,11 @@ def train_fleet(
     """Train `MLP`s of one shape in place, each by its protocol and seed, and say how each went.
 
     Args:
-        models: `wsnlib.models.MLP` on the CPU, dense, masked or native. Masks, densities and values may
-            differ.
-        data: On the CPU.
-        protocols: One for each; they may differ in the learning rate.
-        seeds: One for each; draws the order of the images and their augmentation.
+        models: `wsnlib.models.MLP` on the CPU, with dense, masked or sparse layers. Masks, densities and
+            values may differ.
+        data: Data set on the CPU.
+        protocols: A protocol for each; they may differ in the learning rate.
+        seeds: A random seed for each, for the order of the images and their augmentation.
         compiled: Whether compiled code trains them, or PyTorch as one network of blocks. What compiled code
             gives for a member does not depend on the others, to the last bit.
 
@@ -54,66 +54,66 @@ def train_fleet(
     Examples:
         >>> from wsnlib.data import load_data
         >>> digits = load_data(specs.Digits())
-        >>> fleet = [MLP(16, inputs=64) for _ in range(3)]
+        >>> nets = [MLP(16, inputs=64) for _ in range(3)]
         >>> rates = [specs.Training(epochs=5, learning_rate=rate) for rate in (0.1, 0.2, 0.3)]
-        >>> outcomes = train_fleet(fleet, digits, rates, seeds=[0, 0, 1])
+        >>> outcomes = train_jointly(nets, digits, rates, seeds=[0, 0, 1])
         >>> [outcome.history["test_accuracy"][-1] > 0.8 for outcome in outcomes]
         [True, True, True]
     """
     _check(models, protocols, seeds)
     for model in models:
         check_float32(model)
-    fleet = _kind(compiled)([cast(MLP, model) for model in models], data, protocols, seeds)
+    networks = _kind(compiled)([cast(MLP, model) for model in models], data, protocols, seeds)
     generators = {s: torch.Generator().manual_seed(specs.derive_seed(s, "order")) for s in set(seeds)}
-    courses = [Course(p, data) for p in protocols]
+    logs = [TrainingLog(p, data) for p in protocols]
     ended: dict[int, Outcome] = {}
     for epoch in range(1, protocols[0].epochs + 1):
-        epoch_metrics = fleet.train_epoch(generators, epoch=epoch)
-        for member, (course, metrics) in enumerate(zip(courses, epoch_metrics, strict=True)):
-            if member not in ended and not course.trained(*metrics):
-                ended[member] = course.diverged()
+        epoch_metrics = networks.train_epoch(generators, epoch=epoch)
+        for member, (log, metrics) in enumerate(zip(logs, epoch_metrics, strict=True)):
+            if member not in ended and not log.trained(*metrics):
+                ended[member] = log.diverged()
         left = [member for member in range(len(models)) if member not in ended]
         if not left:
             break
-        evaluated = [courses[member].is_evaluated(epoch) for member in left]
+        evaluated = [logs[member].is_evaluated(epoch) for member in left]
         if not all(evaluated):
             continue
         validations: list[Evaluation | None] = [None] * len(models)
-        if courses[0].validates:
-            validations = list(fleet.evaluate(data.validation))
-        tests = fleet.evaluate(data.test)
+        if logs[0].validates:
+            validations = list(networks.evaluate(data.validation))
+        tests = networks.evaluate(data.test)
         for member in left:
-            courses[member].evaluated(epoch, validations[member], tests[member])
-    fleet.write_back()
-    train = fleet.evaluate(data.train) if len(ended) < len(models) else []
+            logs[member].evaluated(epoch, validations[member], tests[member])
+    networks.write_back()
+    train = networks.evaluate(data.train) if len(ended) < len(models) else []
     return [
-        ended[member] if member in ended else courses[member].finished(train[member].accuracy)
+        ended[member] if member in ended else logs[member].finished(train[member].accuracy)
         for member in range(len(models))
     ]
 
 
-def _kind(compiled: bool) -> type[CompiledFleet] | type[BatchedFleet]:
+def _kind(compiled: bool) -> type[CompiledNetworks] | type[BatchedNetworks]:
     if not compiled:
-        return BatchedFleet
-    from wsnlib.training.compiled import CompiledFleet  # loads numba, which takes a second
+        return BatchedNetworks
+    from wsnlib.training.compiled import CompiledNetworks  # loads numba, which takes a second
 
-    return CompiledFleet
+    return CompiledNetworks
 
 
 def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], seeds: Sequence[int]) -> None:
     if not len(models) == len(protocols) == len(seeds) > 0:
         raise ValueError(
-            f"there are {len(models)} models, {len(protocols)} protocols and {len(seeds)} seeds; "
-            "one of each for every member is allowed"
+            "models, protocols and seeds must be as many, one of each for every network, got "
+            f"{len(models)}, {len(protocols)} and {len(seeds)}"
         )
     shapes = {_shape(model) for model in models}
     if len(shapes) > 1:
         raise ValueError(
-            f"the networks have {len(shapes)} shapes; one is allowed: train each shape as its own fleet"
+            f"the networks must have one shape, got {len(shapes)}; train those of each shape by themselves"
         )
     alike = {replace(protocol, learning_rate=1.0) for protocol in protocols}
     if len(alike) > 1:
-        raise ValueError("the protocols differ in more than the learning rate, which alone is allowed to")
+        raise ValueError("protocols must differ in the learning rate alone, got others; train those apart")
     if protocols[0].weight_decay_on != "all" or protocols[0].precision != "float32":
         raise ValueError(
             "weight_decay_on must be 'all' and precision 'float32' for joint training, got "
@@ -123,7 +123,7 @@ def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], see
 
 def _shape(model: nn.Module) -> tuple[object, ...]:
     if not isinstance(model, MLP):
-        raise ValueError(f"a network is a {type(model).__name__}; MLPs are allowed in a fleet")
+        raise ValueError(f"networks must be MLPs, got a {type(model).__name__}; train it alone")
     return tuple(
         (m.in_features, m.out_features, m.bias is None, layer_scale(m))
         if isinstance(m, nn.Linear)

@@ -56,7 +56,7 @@ def evaluation(logits: torch.Tensor, labels: torch.Tensor) -> Evaluation:
     )
 
 
-class Course:
+class TrainingLog:
     """How one training goes, epoch by epoch, and what of it is reported."""
 
     def __init__(self, protocol: specs.Training, data: Dataset) -> None:
