@@ -171,7 +171,7 @@ def test_pack_says_what_it_took_the_images_for_and_how_they_are_named(tmp_path, 
             "resources must be None without an executor, got {'GPU': 1.0}",
         ),
         (("run", "{file}", "--workers", "0"), "workers must be an integer ≥ 1 or None, got 0"),
-        (("run", "{other}"), "is of no chapter"),
+        (("run", "{other}"), "a file of parameters must be"),
         (("run", "{bad}"), "'epoch' is not a parameter of this chapter; did you mean 'epochs'?"),
     ],
 )

@@ -335,11 +335,9 @@ def test_pickles_are_no_checkpoint_and_no_parameters(tmp_path, nothing_runs):
     ):
         book.read_parameters(path)
     path.write_text("- 1\n")
-    with pytest.raises(ValueError, match="holds list; a mapping of parameters is allowed"):
+    with pytest.raises(ValueError, match="must hold a mapping of parameters, got list"):
         book.read_parameters(path)
-    with pytest.raises(
-        ValueError, match="mine.yml is of no chapter; bottlenecks, cka_blocks, .* are allowed"
-    ):
+    with pytest.raises(ValueError, match="must be bottlenecks, cka_blocks, .*, got .*mine.yml"):
         book.read_parameters(tmp_path / "mine.yml")
 
 

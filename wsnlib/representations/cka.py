@@ -136,7 +136,7 @@ def cka_sums(
         seed: Random seed for the orders.
         prepare: Turns a batch of images into what the network takes, such as `Dataset.normalise`; by
             network, if they differ.
-        without_component: Whether each layer's first principal component within a batch is taken out
+        without_component: Whether each layer's first principal component within a batch is removed
             first (N21, Figure 3, bottom right).
         checkpoint: A file from which an interrupted run goes on, written every `save_every` batches and
             at the end, whole or not at all. It is bound to the images, weights and arguments.

@@ -235,7 +235,7 @@ def read_gram(x: Array, *, without_component: bool = False) -> Gram:
 
     Args:
         x: (n, …), n of at least 4, real; half precision is raised to float32, integers to float64.
-        without_component: Whether the first principal component of these n examples is taken out.
+        without_component: Whether the first principal component of these n examples is removed.
 
     Examples:
         >>> a = read_gram(torch.randn(7, 5, 3, generator=torch.Generator().manual_seed(0)))

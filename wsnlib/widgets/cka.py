@@ -25,7 +25,7 @@ class CKAMap:
     Args:
         layers: Names in order of computation.
         cka: (layers, layers), symmetric.
-        without_component: The same with each layer's first principal component taken out.
+        without_component: The same with each layer's first principal component removed.
         blocks: Start and stop of each block in `cka`.
     """
 

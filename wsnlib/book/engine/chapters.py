@@ -54,13 +54,17 @@ def read_parameters(file: Path | str) -> ChapterParameters:
     path = Path(file)
     chapter, names = path.name.partition(".")[0], chapter_names()
     if chapter not in names:
-        raise ValueError(f"{path} is of no chapter; {', '.join(names)}.<profile>.yml are allowed")
+        raise ValueError(
+            f"a file of parameters must be {', '.join(names)}.<profile>.yml, got {path}; rename it"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds {type(values).__name__}; a mapping of parameters is allowed")
+        raise ValueError(
+            f"{path} must hold a mapping of parameters, got {type(values).__name__}; write names and values"
+        )
     found: ChapterParameters = chapter_module(chapter).Parameters.read(values)
     return found
 
