@@ -12,26 +12,20 @@ normalisation layers are neither counted nor masked (G21, Appendix A).
 """
 
 from wsnlib.masks.allocation import allocate, allocate_uniform, whole_kernels
-from wsnlib.masks.conversion import check_own, densify, sparsify
-from wsnlib.masks.counting import (
-    LAYER_TYPES,
-    connectivity,
-    decay_groups,
-    density,
-    layer_masks,
-    num_weights,
-    weight_layers,
-)
-from wsnlib.masks.static import Dimensions, StaticMask, check_generator, draw_mask, reattach_mask
+from wsnlib.masks.conversion import check_own as check_own
+from wsnlib.masks.conversion import densify, sparsify
+from wsnlib.masks.counting import LAYER_TYPES, connectivity, decay_groups, density, layer_masks, num_weights
+from wsnlib.masks.counting import weight_layers as weight_layers
+from wsnlib.masks.static import Dimensions as Dimensions
+from wsnlib.masks.static import StaticMask, draw_mask
+from wsnlib.masks.static import check_generator as check_generator
+from wsnlib.masks.static import reattach_mask as reattach_mask
 
 __all__ = [
     "LAYER_TYPES",
-    "Dimensions",
     "StaticMask",
     "allocate",
     "allocate_uniform",
-    "check_generator",
-    "check_own",
     "connectivity",
     "decay_groups",
     "densify",
@@ -39,8 +33,6 @@ __all__ = [
     "draw_mask",
     "layer_masks",
     "num_weights",
-    "reattach_mask",
     "sparsify",
-    "weight_layers",
     "whole_kernels",
 ]
