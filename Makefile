@@ -33,7 +33,7 @@ book: env
 
 publish: export WSN_STORE = records
 publish: env
-	$(BIN)/python book/build.py publish --profile $(PROFILE) $(CHAPTERS)
+	$(BIN)/python book/build.py --profile $(PROFILE) publish $(CHAPTERS)
 
 check site pdf: env
 	$(BIN)/python book/build.py $@

@@ -14,7 +14,7 @@ VERDICTS = "application/vnd.wsnlib.verdicts+json"
 
 def shown(path, **changed):
     """What a page of every kind of output shows, with some of its numbers or words changed."""
-    put = {"mean": 0.24972661196073676, "verdict": "partly", "n": 50, "p": "0.12", "at": "20.798438"}
+    put = {"mean": 0.24972661196073676, "verdict": "mixed", "n": 50, "p": "0.12", "at": "20.798438"}
     put |= {"rows": "5,0.25\n7,0.5\n", "clip": "p06b2c12e60", "picture": "iVBORw0KGgo="} | changed
     table = "".join(f"<tr><td>{row}</td></tr>" for row in put["rows"].split())
     packed = b64encode(gzip.compress(put["rows"].encode())).decode()

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 import wsnlib as wsn
 from wsnlib import book
 from wsnlib.book import sparse_mlp
-from wsnlib.book.engine import claims, provenance, published, scores, verdicts
 from wsnlib.book.engine import page as page_module
+from wsnlib.book.engine import provenance, published, scores, verdicts
 from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
@@ -236,8 +236,8 @@ def test_text_changes_when_its_numbers_do(monkeypatch):
     text("The verdict, from the end: {{verdict}}.")
     text(r"Width {{width}} is best, $\frac{1}{2}$ of {{num_runs}}.")
     assert display.now == ["The verdict, from the end: ⋯.", r"Width 64 is best, $\frac{1}{2}$ of ⋯."]
-    text.fill(num_runs=7, verdict="partly")
-    assert display.now == ["The verdict, from the end: partly.", r"Width 64 is best, $\frac{1}{2}$ of 7."]
+    text.fill(num_runs=7, verdict="mixed")
+    assert display.now == ["The verdict, from the end: mixed.", r"Width 64 is best, $\frac{1}{2}$ of 7."]
     text.fill(width=128)
     assert display.now[1] == r"Width 128 is best, $\frac{1}{2}$ of 7."
 
@@ -267,9 +267,9 @@ OURS = {
 }
 
 
-def made_verdicts(**scale) -> book.Verdicts:
+def made_verdicts(**scale) -> book.PageVerdicts:
     at = {"same_data": True, "full_protocol": False, "chapter": "c", "profile": "cpu", "preset": "clean"}
-    return book.Verdicts(claims=CLAIMS, ours=OURS, **(at | scale))
+    return book.PageVerdicts(claims=CLAIMS, ours=OURS, **(at | scale))
 
 
 def test_verdicts_survive_the_notebook():
@@ -277,12 +277,11 @@ def test_verdicts_survive_the_notebook():
     content = json.loads(json.dumps(made._repr_mimebundle_()[verdicts.VERDICTS_TYPE], allow_nan=False))
     assert verdicts.estimates_of(content) == OURS
     assert content["verdicts"] == {
-        "held": "reproduced", "part": "partly",
-        "never": "not tested at this scale", "missing": "not tested at this scale",
+        "held": "reproduced", "part": "inconclusive", "never": "inconclusive", "missing": "not tested",
     }  # fmt: skip
     assert [made[name] for name in CLAIMS] == list(content["verdicts"].values())
     assert made.table["verdict"].tolist() == list(content["verdicts"].values())
-    assert "part partly" in repr(made)
+    assert "part inconclusive" in repr(made)
 
 
 def test_the_table_of_verdicts_escapes_and_marks_its_rows():
@@ -294,8 +293,8 @@ def test_the_table_of_verdicts_escapes_and_marks_its_rows():
 
 
 def test_an_estimate_without_a_claim_is_refused():
-    with pytest.raises(ValueError, match="'held' is not a claim; one of other is allowed"):
-        book.Verdicts(claims={"other": CLAIMS["part"]}, ours=OURS, same_data=True, full_protocol=False,
+    with pytest.raises(ValueError, match="estimates must be of claims, one of other, got 'held'"):
+        book.PageVerdicts(claims={"other": CLAIMS["part"]}, ours=OURS, same_data=True, full_protocol=False,
                      chapter="c", profile="cpu", preset="clean")  # fmt: skip
 
 
@@ -303,39 +302,29 @@ def test_an_estimate_without_a_claim_is_refused():
     ("ours", "scale", "words"),
     [
         (OURS["held"], {}, "the whole interval lies in the range"),
-        (OURS["part"], {}, "the interval lies in the range only in part, and holds 0"),
-        (wsn.Estimate(mean=1, low=0.5, high=1.5, n=3), {}, "the interval lies in the range only in part"),
+        (OURS["part"], {}, "the interval meets the range and what contradicts it"),
         (wsn.Estimate(mean=0, low=-1, high=0.9, n=3), {}, "the whole interval lies below the range"),
         (wsn.Estimate(mean=3, low=2.1, high=4, n=3), {}, "the whole interval lies above the range"),
-        (OURS["never"], {}, "the interval has no end"),
+        (OURS["never"], {}, "fewer than 3 independent units"),
         (OURS["held"], {"same_data": False}, "measured on other data than the paper's"),
         (None, {}, "not measured with this profile"),
     ],
 )
 def test_why_a_verdict_is_what_it_is(ours, scale, words):
-    assert claims.why(CLAIMS["held"], ours, **({"same_data": True, "full_protocol": False} | scale)) == words
-
-
-def test_an_interval_beside_0_does_not_hold_it():
-    claim = book.Claim(name="c", source="", statement="", low=-2, high=-1, unit="points")
-    ours = wsn.Estimate(mean=-1, low=-1.5, high=-0.5, n=3)
-    words = claims.why(claim, ours, same_data=True, full_protocol=False)
-    assert words == "the interval lies in the range only in part"
+    found = book.judge(CLAIMS["held"], ours, **({"same_data": True, "full_protocol": False} | scale))
+    assert found.why == words
 
 
 def test_why_a_number_of_the_whole_training_is_not_judged():
     claim, ours = book.claims_of("sparse_mlp")["relu-best"], wsn.Estimate(mean=96, low=95, high=97, n=3)
-    words = claims.why(claim, ours, same_data=True, full_protocol=False)
-    assert words == "only the paper's data and its whole training can tell"
-    assert (
-        claims.why(book.claims_of("")["resized"], None, same_data=False, full_protocol=False)
-        == "no page trains on ImageNet"
-    )
+    scale = {"same_data": True, "full_protocol": False}
+    assert book.judge(claim, ours, **scale).why == "only the paper's data and its whole training can tell"
+    assert book.judge(book.claims_of("")["resized"], None, **scale).why == "no page trains on ImageNet"
 
 
 def notebook(chapter: str, ours: dict[str, wsn.Estimate], **scale) -> dict:
     at = {"same_data": True, "full_protocol": False, "profile": "cpu", "preset": "clean"} | scale
-    made = book.Verdicts(claims=book.claims_of(chapter), ours=ours, chapter=chapter, **at)
+    made = book.PageVerdicts(claims=book.claims_of(chapter), ours=ours, chapter=chapter, **at)
     return {"metadata": {}, "cells": [{"outputs": [{"data": made._repr_mimebundle_()}]}]}
 
 
@@ -345,7 +334,8 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
         "linear-gain": wsn.Estimate(mean=0, low=-1, high=1, n=3),
     }
     table = book.scorecard_table({"sparse_mlp": notebook("sparse_mlp", ours)})
-    assert len(table) == sum(len(book.claims_of(c)) for c in ("", *book.judging_chapters()))
+    every = [c for chapter in ("", *book.judging_chapters()) for c in book.claims_of(chapter).values()]
+    assert len(table) == sum(claim.type != "premise" for claim in every)
     assert table["paper"].tolist() == sorted(table["paper"])
     by_claim = table.set_index("claim")
     gain = by_claim.loc[book.claims_of("sparse_mlp")["relu-gain"].statement]
@@ -355,20 +345,35 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
         "sparse_mlp",
         "cpu",
     )
-    assert by_claim.loc[book.claims_of("sparse_mlp")["linear-gain"].statement, "verdict"] == "partly"
+    open_ = by_claim.loc[book.claims_of("sparse_mlp")["linear-gain"].statement]
+    assert (open_["verdict"], open_["seeds to decide"]) == ("inconclusive", "more than 1,000")
     counts = book.verdict_counts(table)
-    assert counts.loc["both", ["reproduced", "partly"]].tolist() == [1, 1]
+    assert counts.loc["both", ["reproduced", "inconclusive"]].tolist() == [1, 1]
+    assert (counts.loc["arithmetic"] + counts.loc["confirmatory"] + counts.loc["exploratory"]).equals(
+        counts.loc["both"]
+    )
+    assert counts.loc["exploratory", ["reproduced", "inconclusive"]].tolist() == [1, 1]
+    assert f"Of {len(table)} claims 2 are tested. 0 are arithmetic" in book.headline(table)
+    assert "2 are empirical and exploratory" in book.headline(table)
     assert counts.loc["both", "claims"] == len(table)
     assert (counts.loc["G21"] + counts.loc["N21"]).equals(counts.loc["both"])
     assert "| G21 |" in scores.verdict_counts_markdown(table)
     page = notebook("sparse_mlp", ours)
     assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-gain"]) == "reproduced"
-    assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-best"]) == "not tested at this scale"
+    assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-best"]) == "not tested"
     assert scores.measured_on(page, book.claims_of("sparse_mlp")["linear-gain"]) == "0 (-1 to 1)"
-    with pytest.raises(KeyError, match="no estimate for 'relu-best'; one of relu-gain, linear-gain is"):
+    with pytest.raises(KeyError, match="an estimate for, relu-gain, linear-gain, got 'relu-best'"):
         scores.measured_on(page, book.claims_of("sparse_mlp")["relu-best"])
     elsewhere = book.scorecard_table({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})
-    assert set(elsewhere["verdict"]) == {"not tested at this scale"}
+    assert set(elsewhere["verdict"]) == {"not tested"}
+
+
+def test_the_history_has_every_exploratory_claim_with_what_was_changed():
+    table = book.history_table()
+    flagged = [c for ch in book.judging_chapters() for c in book.claims_of(ch).values() if c.exploratory]
+    assert table["claim"].tolist() == [c.statement for c in flagged]
+    starts = ("range", "quantity", "data", "interval", "units")
+    assert all(text.startswith(starts) for text in table.iloc[:, -1])
 
 
 def test_a_typed_verdict_does_not_count():
@@ -425,11 +430,11 @@ def test_every_number_of_the_papers_tables_is_on_the_scorecard():
     assert sum(name.startswith("imagenet-") for name in book.claims_of("resnet_sweep")) == accuracies == 9
     computed = book.printed_numbers(
         {
-            "weights-8": wsn.estimates.median_and_range([175_192]),
-            "weights-12": wsn.estimates.median_and_range([500_000]),
+            "weights-8": wsn.estimates.exact(175_192),
+            "weights-12": wsn.estimates.exact(500_000),
         }
     )
-    assert computed["verdict"].value_counts()[["reproduced", "not reproduced"]].tolist() == [1, 1]
+    assert computed["verdict"].value_counts()[["verified", "refuted"]].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -439,13 +444,9 @@ def test_a_published_page_holds_its_verdicts_and_they_follow_from_its_estimates(
     held = published.verdicts_of(published.read_notebook(path))
     assert held["chapter"] == path.stem
     ours, of_chapter = verdicts.estimates_of(held), book.claims_of(path.stem)
-    assert set(ours) <= set(of_chapter)
     scale = {"same_data": held["same_data"], "full_protocol": held["full_protocol"]}
-    again = {
-        name: str(book.verdict(claim, ours[name], **scale)) if name in ours else "not tested at this scale"
-        for name, claim in of_chapter.items()
-    }
-    assert held["verdicts"] == again
+    again = book.judge_page(of_chapter, ours, **scale)
+    assert held["verdicts"] == {name: str(found.verdict) for name, found in again.items()}
 
 
 def test_the_scorecard_says_what_the_pages_say():

@@ -14,7 +14,7 @@ def found() -> dict[str, wsn.Estimate]:
 
 def test_numbers_that_specs_give_are_exact_and_those_that_the_paper_prints(found):
     """A perceptron of 784, 8 and 10 units; weights of a built network; the share that a mask takes away."""
-    assert found["mlp-weights"] == wsn.estimates.median_and_range([784 * 8 + 8 * 10])
+    assert found["mlp-weights"] == wsn.estimates.exact(784 * 8 + 8 * 10)
     network = wsn.build(wsn.ResNet18Spec(width=64, num_classes=1000, stem="imagenet"))
     assert found["imagenet-weights-64"].mean == pytest.approx(wsn.num_weights(network) / 1e6, rel=1e-12)
     base = wsn.ResNet18Spec(width=8, num_classes=100)

@@ -1,5 +1,7 @@
 """The estimates of the chapter `wide_vs_deep_errors` find what was planted in simulated populations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,10 @@ def simulated(*, deep=EVEN, wide=EVEN, by_depth=None, by_width=None, models=None
         models=models or plain,
         deep=population(deep, name="deep", networks=60, seed=101),
         wide=population(wide, name="wide", networks=60, seed=102),
+        searched={
+            "deep": population(deep, name="deep", networks=20, seed=111),
+            "wide": population(wide, name="wide", networks=20, seed=112),
+        },
         narrow=population(EVEN, name="narrow", seed=103),
         sparse=population(EVEN, name="sparse", seed=104),
         as_wide=population(EVEN, name="dense, as wide", seed=105),
@@ -86,27 +92,34 @@ def test_what_was_planted_is_found_in_points(found, claim, planted, within, n):
     assert found[claim].n == n
 
 
-def test_the_share_beyond_chance_is_of_two_halves_of_the_networks(found):
-    """With d the difference of two probabilities, d² / (d² + (p(1 − p) + q(1 − q)) / n) of n networks a side."""
+def test_the_excess_is_the_typical_difference_in_points_and_not_a_share(found):
+    """√mean (p − q)², whatever the number of networks; the share beside it grows with that number."""
     p, q = DEEP_BETTER, WIDE_BETTER
-    beyond, chance = np.mean((p - q) ** 2), np.mean(p * (1 - p) + q * (1 - q)) / 30
-    assert found["excess"].mean == pytest.approx(beyond / (beyond + chance), abs=0.06)
-    assert found["excess"].low < beyond / (beyond + chance) < found["excess"].high
-    for control in ("control-deep", "control-wide"):
-        assert found[control].low < 0 < found[control].high and abs(found[control].mean) < 0.15
-        assert found[control].n == found["excess"].n == 30
-
-
-def test_a_control_is_of_its_own_population():
-    """A population of two kinds of networks differs from itself; the other does not."""
-    pair = simulated()
-    kinds = [population(p, name="wide", networks=30, seed=s) for s, p in ((1, EVEN - 0.4), (2, EVEN + 0.4))]
-    both = np.concatenate([kind.predictions for kind in kinds])
-    mixed = wsn.predictions.Population(both, labels=LABELS, num_classes=10, name="wide")
-    ours = wide_vs_deep_errors.estimates(wide_vs_deep_errors.Results(**{**vars(pair), "wide": mixed}), P)
-    assert ours["control-wide"].high - ours["control-wide"].low > 3 * (
-        ours["control-deep"].high - ours["control-deep"].low
+    truth = 100 * np.sqrt(np.mean((p - q) ** 2))
+    assert found["excess"].low < truth < found["excess"].high
+    assert found["excess"].high - found["excess"].low < 4
+    assert found["excess"].n == 60
+    whole = wsn.predictions.dispersion(
+        *(population(x, name="", networks=400, seed=s) for s, x in ((1, p), (2, q)))
     )
+    few = wsn.predictions.dispersion(
+        *(population(x, name="", networks=20, seed=s) for s, x in ((1, p), (2, q)))
+    )
+    assert 100 * whole.difference == pytest.approx(truth, abs=1) and whole.share > few.share + 0.2
+    assert few.share_low < few.share < few.share_high
+
+
+def test_a_control_is_of_other_seeds_and_can_fail():
+    """Networks of one kind differ by chance; a search that trained another kind does not pass for it."""
+    pair = simulated()
+    ours = wide_vs_deep_errors.estimates(pair, P)
+    for control in ("control-deep", "control-wide"):
+        assert ours[control].low < 0 < ours[control].high
+        assert (ours[control].n, ours[control].confidence) == (20, 0.9)
+    other = population(EVEN + 0.2, name="wide", networks=20, seed=9)
+    wrong = replace(pair, searched={**pair.searched, "wide": other})
+    ours = wide_vs_deep_errors.estimates(wrong, P)
+    assert ours["control-wide"].low > 15 and ours["control-deep"].low < 0
 
 
 @pytest.mark.parametrize("of", ["classes", "examples"])
@@ -115,12 +128,12 @@ def test_classes_and_examples_are_told_apart(of):
     odd = (LABELS if of == "classes" else np.arange(600) // 10) % 2  # as many of every class
     ours = wide_vs_deep_errors.estimates(simulated(deep=EVEN + 0.3 * odd, wide=EVEN + 0.3 * (1 - odd)), P)
     assert {ours[name].n for name in ("classes", "class-share")} == {60}
-    assert ours["aic-class"].n == ours["aic-example"].n == 1
+    assert ours["aic-class"].n == ours["aic-example"].n == 60
     if of == "classes":
-        assert ours["classes"].low > 0.8 and ours["class-share"].mean > 0.9
+        assert ours["classes"].low > 100 and ours["class-share"].mean > 0.9
         assert ours["aic-class"].mean > 500 > ours["aic-example"].mean
     else:
-        assert ours["class-share"].high < 0.2 and ours["classes"].low < 0 and ours["classes"].mean < 0.5
+        assert ours["class-share"].high < 0.2 and ours["classes"].low < 0 and ours["classes"].mean < 20
         assert ours["aic-example"].mean > 500 > ours["aic-class"].mean
         assert ours["class-share"].low < ours["class-share"].mean < ours["class-share"].high
 
@@ -136,13 +149,17 @@ def test_neighbours_are_more_alike_than_extremes_where_order_is_likeness():
     assert ours["similar-depth"].n == ours["similar-width"].n == 40
 
 
-def test_networks_of_one_seed_are_compared():
-    """Two populations make the same errors seed by seed; the third makes them, too, but with other seeds."""
-    (one,) = family(EVEN, seed=5)
-    other = one[np.roll(np.arange(len(one)), 1)]
-    ours = wide_vs_deep_errors.neighbours_less_extremes([one, one, other])
-    assert ours.mean == pytest.approx(0.5, abs=0.02) and ours.n == 40  # (1 + 0) / 2 − 0
-    assert wide_vs_deep_errors.neighbours_less_extremes([one, one, one]) == wsn.estimate([0.0] * 40)
+def test_all_pairs_of_networks_are_compared_whatever_their_seeds():
+    """The order of the networks of a population changes nothing."""
+    family_ = family(EVEN, EVEN + 0.1, EVEN - 0.1, seed=5)
+    turned = [x[np.roll(np.arange(len(x)), 3 * k)] for k, x in enumerate(family_)]
+    ours, again = (wide_vs_deep_errors.neighbours_less_extremes(f) for f in (family_, turned))
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((again.mean, again.low, again.high))
+    values = wsn.predictions.network_agreement(family_).error_consistency
+    n = len(family_[0])
+    block = [[values[n * i : n * (i + 1), n * j : n * (j + 1)].mean() for j in range(3)] for i in range(3)]
+    assert ours.mean == pytest.approx((block[0][1] + block[1][2]) / 2 - block[0][2])
+    assert ours.n == 40
 
 
 def on_imagenet(tmp_path) -> tuple[wide_vs_deep_errors.Parameters, list[wsn.predictions.Population]]:

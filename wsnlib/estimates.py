@@ -1,21 +1,30 @@
-"""Estimates with their 95 % intervals over seeds."""
+"""Estimates with their intervals over independent units, most often seeds.
+
+Every interval is calibrated by simulation at the sizes of the book's pages (`tests/test_calibration.py`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
 
 __all__ = [
+    "CellsAndSeeds",
     "Estimate",
-    "correlation",
+    "correlation_of_means",
     "estimate",
+    "exact",
     "held_out_best",
     "median_and_range",
+    "proportion",
     "ratio_of_means",
     "shown",
 ]
@@ -23,19 +32,112 @@ __all__ = [
 ROUNDING = 1e-9
 """Relative to the largest number of an estimate; by less, its numbers differ between machines alone."""
 
+POWER = 0.8
+"""With which a number of units decides, if the truth is what was estimated."""
+
+MOST_UNITS = 1000
+"""More are not counted."""
+
+LEVEL = 0.05
+"""Of the tests of a model's own assumptions."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean with its 95 % interval (low to high) over n independent values, most often seeds."""
+    """A number with its interval (low to high) over n independent units, most often seeds.
+
+    Args:
+        mean: The number.
+        low, high: Of the interval; an end may be infinite.
+        n: Independent units.
+        df: Degrees of freedom of the interval's quantile: n − 1 if not given.
+        confidence: Of the interval: 0.95, or 0.9 where two one-sided tests decide (an equivalence).
+        later: Of a set that shrinks in steps: the number of units, and low and high from there on, if the
+            truth is what was estimated (with probability 0.8).
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    df: float | None = None
+    confidence: float = 0.95
+    later: tuple[tuple[int, float, float], ...] = ()
+
+    @property
+    def quantile(self) -> float:
+        """Student's, of which half the interval is a multiple; infinite without degrees of freedom."""
+        df = self.n - 1 if self.df is None else self.df
+        return float(special.stdtrit(df, (1 + self.confidence) / 2)) if df > 0 else math.inf
+
+    def p_value(self, border: float) -> float:
+        """Two-sided, of the border: at most 1 − confidence just where the interval leaves the border out.
+
+        From the part of the interval that faces the border, with Student's t: exact for every estimate whose
+        interval is mean ± t · error. 1 where that part has no end.
+
+        Examples:
+            >>> round(estimate([1.0, 2.0, 3.0]).p_value(0.0), 4)  # that of scipy.stats.ttest_1samp
+            0.0742
+        """
+        part = self.mean - self.low if border < self.mean else self.high - self.mean
+        distance = abs(self.mean - border)
+        if not math.isfinite(part):
+            return 1.0
+        if part == 0:
+            return 1.0 if distance == 0 else 0.0
+        df = self.n - 1 if self.df is None else self.df
+        return float(2 * special.stdtr(df, -distance / part * self.quantile))
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and Student's 95 % interval, mean ± t · s / √n; infinite where n is 1, NaN where a value is.
+def _about(mean: float, error: float, *, n: int, df: float, confidence: float) -> Estimate:
+    """Mean ± t · error."""
+    found = Estimate(mean=mean, low=-math.inf, high=math.inf, n=n, df=df, confidence=confidence)
+    half = found.quantile * error
+    return Estimate(mean=mean, low=mean - half, high=mean + half, n=n, df=df, confidence=confidence)
+
+
+def units_that_see(found: Estimate, distance: float, level: float) -> int:
+    """How many units see a distance between an estimate and a border, with the probability `POWER`.
+
+    The least n with (t₁₋ₗ/₂ + t₀.₈) · s / √n ≤ distance, s / √(units now) being the error; at most
+    `MOST_UNITS` + 1.
+
+    Args:
+        found: With its interval, of which the part below the mean gives the error.
+        distance: Above 0; not above 0 is never seen.
+        level: Two-sided, of the test.
+
+    Examples:
+        >>> units_that_see(Estimate(mean=1.0, low=-1.0, high=3.0, n=4), 1.0, 0.05)
+        11
+    """
+    part = found.mean - found.low
+    if not (distance > 0 and math.isfinite(part)):
+        return MOST_UNITS + 1
+    n = np.arange(max(3, found.n), MOST_UNITS + 1)
+    df = (found.n - 1 if found.df is None else found.df) * (n - 1) / max(found.n - 1, 1)
+    quantiles = special.stdtrit(df, 1 - level / 2) + special.stdtrit(df, POWER)
+    seen = quantiles * part / found.quantile * np.sqrt(found.n / n) <= distance
+    return int(n[seen.argmax()]) if seen.any() else MOST_UNITS + 1
+
+
+def exact(value: float, *, n: int = 1) -> Estimate:
+    """A number that is computed and has no error, of n units.
+
+    Examples:
+        >>> exact(3970)
+        Estimate(mean=3970.0, low=3970.0, high=3970.0, n=1, df=None, confidence=0.95)
+    """
+    return Estimate(mean=float(value), low=float(value), high=float(value), n=n)
+
+
+def estimate(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+    """Mean and Student's interval, mean ± t · s / √n; infinite where n is 1, NaN where a value is.
+
+    Args:
+        values: One a unit.
+        confidence: Of the interval.
 
     Examples:
         >>> e = estimate([1.0, 2.0, 3.0])
@@ -50,12 +152,36 @@ def estimate(values: Sequence[float]) -> Estimate:
         )
     n, mean = len(sample), float(sample.mean())
     if n == 1:
-        return Estimate(mean=mean, low=-math.inf, high=math.inf, n=1)
-    half = float(stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / math.sqrt(n))
-    return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
+        return Estimate(mean=mean, low=-math.inf, high=math.inf, n=1, confidence=confidence)
+    error = float(sample.std(ddof=1)) / math.sqrt(n)
+    return _about(mean, error, n=n, df=n - 1, confidence=confidence)
 
 
-def ratio_of_means(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+def proportion(successes: Sequence[bool]) -> Estimate:
+    """Share of units that have something, with the exact binomial 95 % interval (Clopper and Pearson).
+
+    Of 3 units that all have it, the share may be anything from 0.29 on: n of n exclude a share of 0.9 or less
+    only from n = 36.
+
+    Args:
+        successes: One a unit.
+
+    References:
+        Clopper and Pearson, *The use of confidence or fiducial limits* (1934).
+
+    Examples:
+        >>> e = proportion([True, True, True])
+        >>> e.mean, round(e.low, 2), e.high, e.n
+        (1.0, 0.29, 1.0, 3)
+    """
+    n, k = len(successes), int(np.sum(successes))
+    if n == 0:
+        raise ValueError("successes must be a sequence of at least one unit, got none")
+    interval = stats.binomtest(k, n).proportion_ci(method="exact")
+    return Estimate(mean=k / n, low=float(interval.low), high=float(interval.high), n=n)
+
+
+def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     """Mean over mean of n pairs with Fieller's 95 % interval.
 
     The interval holds every r for which Student's test does not tell the mean of a − r b from 0. It
@@ -80,54 +206,219 @@ def ratio_of_means(numerators: Sequence[float], denominators: Sequence[float]) -
             f"numerators and denominators must be as many, at least 1, got shapes {a.shape} and {b.shape}; "
             "give one pair a seed"
         )
-    n, mean = len(a), float(a.mean() / b.mean())
-    everything = Estimate(mean=mean, low=-math.inf, high=math.inf, n=n)
+    n = len(a)
     if n == 1:
-        return everything
-    (aa, ab), (_, bb) = np.cov(a, b) * float(stats.t.ppf(0.975, n - 1)) ** 2 / n
-    # (mean a − r mean b)² ≤ aa − 2 r ab + r² bb
-    leading, middle, last = b.mean() ** 2 - bb, a.mean() * b.mean() - ab, a.mean() ** 2 - aa
-    if leading <= 0:
+        return Estimate(mean=float(a[0] / b[0]), low=-math.inf, high=math.inf, n=1)
+    return _fieller(a.mean(), b.mean(), np.cov(a, b) / n, n=n, df=n - 1)
+
+
+def _fieller(a: float, b: float, covariance: NDArray[np.float64], *, n: int, df: float) -> Estimate:
+    """a / b, whose interval holds all r with (a − r b)² ≤ t² (Caa − 2 r Cab + r² Cbb)."""
+    everything = Estimate(mean=float(a / b), low=-math.inf, high=math.inf, n=n, df=df)
+    (aa, ab), (_, bb) = covariance * everything.quantile**2
+    leading, middle, last = b**2 - bb, a * b - ab, a**2 - aa
+    if not leading > 0:
         return everything
     root = math.sqrt(max(middle**2 - leading * last, 0))
-    return Estimate(
-        mean=mean, low=float((middle - root) / leading), high=float((middle + root) / leading), n=n
-    )
+    low, high = ((middle + sign * root) / leading for sign in (-1, 1))
+    return Estimate(mean=float(a / b), low=float(low), high=float(high), n=n, df=df)
 
 
-def correlation(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Pearson's correlation of n pairs with Fisher's 95 % interval, tanh(atanh r ± 1.96/√(n − 3)).
+def correlation_of_means(
+    first: ArrayLike, second: ArrayLike, *, samples: int = 9999, seed: int = 0
+) -> Estimate:
+    """Pearson's correlation over widths of two means over seeds, with a bootstrap interval over the seeds.
+
+    The widths are a design, not a sample: only the seeds are drawn anew. On the scale z = atanh r the
+    interval is z ± t · s · √(n / (n − 1)), s the standard deviation over the draws and t Student's quantile
+    with n − 1 degrees of freedom; quantiles of the draws alone are too narrow for few seeds.
+
+    Args:
+        first, second: (seeds, widths), the same seeds and widths in both; at least 3 widths.
+        samples: Draws of the seeds.
+        seed: Of the draws.
 
     Examples:
-        >>> e = correlation([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 5.0, 4.0])
-        >>> round(e.mean, 2), round(e.low, 2), round(e.high, 2), e.n
-        (0.9, 0.09, 0.99, 5)
+        >>> noise = np.random.default_rng(0).normal(size=(2, 6, 5))
+        >>> e = correlation_of_means(np.arange(5.0) + noise[0], np.arange(5.0) + noise[1])
+        >>> round(e.mean, 2), e.low < 0.9 < e.high, e.n
+        (0.97, True, 6)
     """
     x, y = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
+    if x.ndim != 2 or x.shape != y.shape or x.shape[1] < 3:
         raise ValueError(
-            f"first and second must be as many, at least 3, got shapes {x.shape} and {y.shape}; give one "
-            "pair a seed"
+            f"first and second must be (seeds, widths) with at least 3 widths, got {x.shape} and {y.shape}"
         )
-    r, n = float(np.corrcoef(x, y)[0, 1]), len(x)
-    if n == 3:
-        return Estimate(mean=r, low=-1.0, high=1.0, n=3)
-    half = float(stats.norm.ppf(0.975)) / math.sqrt(n - 3)
-    centre = math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12))
-    return Estimate(mean=r, low=math.tanh(centre - half), high=math.tanh(centre + half), n=n)
+    n, r = len(x), float(_correlations(x.mean(0), y.mean(0)))
+    if n == 1:
+        return Estimate(mean=r, low=-1.0, high=1.0, n=1)
+    chosen = np.random.default_rng(seed).integers(0, n, (samples, n))
+    drawn = np.arctanh(_correlations(x[chosen].mean(1), y[chosen].mean(1)).clip(-1 + 1e-12, 1 - 1e-12))
+    error, centre = (
+        float(drawn.std()) * math.sqrt(n / (n - 1)),
+        math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12)),
+    )
+    on_z = _about(centre, error, n=n, df=n - 1, confidence=0.95)
+    return Estimate(mean=r, low=math.tanh(on_z.low), high=math.tanh(on_z.high), n=n)
+
+
+def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the last axis."""
+    x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
+    return np.asarray((x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)))
 
 
 def median_and_range(values: Sequence[float]) -> Estimate:
-    """Median, smallest and largest value: for choices, such as the best width of each seed.
+    """Median, smallest and largest value: what the range covers of the median is 1 − 2^(1 − n), 0.998 of 10.
 
     Examples:
-        >>> median_and_range([80, 160, 80])
-        Estimate(mean=80.0, low=80.0, high=160.0, n=3)
+        >>> found = median_and_range([80, 160, 80])
+        >>> found.mean, found.low, found.high, found.n
+        (80.0, 80.0, 160.0, 3)
     """
     if len(values) == 0:
         raise ValueError("values must be a sequence of one or more numbers, got none; give one number a seed")
     median = float(np.median(values))
     return Estimate(mean=median, low=float(min(values)), high=float(max(values)), n=len(values))
+
+
+class CellsAndSeeds:
+    """One model of all runs of a page: y = cell + seed + noise of one size in all cells.
+
+    With few seeds a spread taken from one pair of cells has few degrees of freedom; that of the model has
+    (cells − 1)(seeds − 1). It is used only where its own tests find nothing against it; else a contrast is
+    taken seed by seed, mean ± t · s / √n of its n values.
+
+    Args:
+        values: One row a cell, one column a seed. A cell with a NaN is left out of the model, and what asks
+            for it is NaN.
+
+    Examples:
+        >>> noise = np.random.default_rng(0).normal(size=(9, 3))
+        >>> runs = CellsAndSeeds(pd.DataFrame(noise + np.arange(9.0)[:, None]))
+        >>> runs.holds, runs.df
+        (True, 16)
+        >>> e = runs.contrast({8: 1, 0: -1})
+        >>> e.low < 8 < e.high, e.df
+        (True, 16)
+    """
+
+    def __init__(self, values: pd.DataFrame) -> None:
+        y = values.to_numpy(float)
+        self.seeds = y.shape[1]
+        self._rows = dict(zip(values.index.tolist(), y, strict=True))
+        self._whole = y[np.isfinite(y).all(1)]
+
+    @cached_property
+    def _residuals(self) -> NDArray[np.float64]:
+        y = self._whole
+        return np.asarray(y - y.mean(1, keepdims=True) - y.mean(0) + y.mean())
+
+    @property
+    def df(self) -> int:
+        """(cells − 1)(seeds − 1)."""
+        return (len(self._whole) - 1) * (self.seeds - 1)
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the noise."""
+        return math.sqrt(float((self._residuals**2).sum()) / self.df) if self.df else math.nan
+
+    @cached_property
+    def tests(self) -> dict[str, float]:
+        """p-values of what the model assumes.
+
+        `equal spread` over the cells (Bartlett), `additivity` of cells and seeds (Tukey's one degree of
+        freedom) and `normality` of the residuals (Shapiro and Wilk).
+        """
+        y, rest = self._whole, self._residuals
+        a, b = (y.mean(axis) - y.mean() for axis in (1, 0))
+        squares = float((rest**2).sum())
+        product = float((a @ y @ b) ** 2 / ((a @ a) * (b @ b)))
+        f = product / max(squares - product, 1e-300) * (self.df - 1)
+        return {
+            "equal spread": float(stats.bartlett(*y).pvalue),
+            "additivity": float(stats.f.sf(f, 1, self.df - 1)),
+            "normality": float(stats.shapiro(rest.ravel()).pvalue),
+        }
+
+    @cached_property
+    def holds(self) -> bool:
+        """Whether none of the model's three tests rejects it, all together at the level 0.05 (Šidák)."""
+        if self.seeds < 2 or len(self._whole) < 3:
+            return False
+        if self.deviation <= ROUNDING * float(np.abs(self._whole).max()):
+            return True
+        return min(self.tests.values()) > 1 - (1 - LEVEL) ** (1 / 3)
+
+    def contrast(self, weights: Mapping[Any, float], *, confidence: float = 0.95) -> Estimate:
+        """Σ wᵢ · (mean of cell i), weights by cells, with its interval."""
+        by_seed = self._by_seed(weights)
+        if np.isnan(by_seed).any() or not self.holds:
+            return estimate(by_seed, confidence=confidence)
+        error = self.deviation * math.sqrt(sum(w * w for w in weights.values()) / self.seeds)
+        return _about(float(by_seed.mean()), error, n=self.seeds, df=self.df, confidence=confidence)
+
+    def ratio(self, numerator: Mapping[Any, float], denominator: Mapping[Any, float]) -> Estimate:
+        """One contrast over another, with Fieller's 95 % interval."""
+        a, b = (self._by_seed(weights) for weights in (numerator, denominator))
+        if np.isnan([a, b]).any() or not self.holds:
+            return ratio_of_means(a, b)
+        cells = sorted({*numerator, *denominator}, key=str)
+        rows = np.array([[weights.get(cell, 0.0) for cell in cells] for weights in (numerator, denominator)])
+        covariance = rows @ rows.T * self.deviation**2 / self.seeds
+        return _fieller(float(a.mean()), float(b.mean()), covariance, n=self.seeds, df=self.df)
+
+    def not_below_best(self, cells: Mapping[Any, float]) -> Estimate:
+        """Which cells may be the best: the one with the highest mean, and the range of those not below it.
+
+        A cell is left out if one of the others is above it by a one-sided test; all tests together
+        at the level 0.05 (Šidák), so that the best cell is in the set with a probability of at least 0.95.
+
+        Args:
+            cells: The number that each stands for, such as its width; an interval is of these numbers.
+
+        References:
+            Hsu, *Constrained simultaneous confidence intervals for multiple comparisons with the best*
+            (1984).
+
+        Examples:
+            >>> runs = CellsAndSeeds(pd.DataFrame([[1.0, 1.1], [3.0, 3.2], [3.1, 3.0], [1.9, 2.1]]))
+            >>> found = runs.not_below_best({0: 10, 1: 20, 2: 40, 3: 80})
+            >>> found.mean, found.low, found.high
+            (20.0, 20.0, 40.0)
+        """
+        means = {cell: float(self._by_seed({cell: 1.0}).mean()) for cell in cells}
+        if any(math.isnan(mean) for mean in means.values()):
+            return Estimate(mean=math.nan, low=math.nan, high=math.nan, n=self.seeds)
+        each = 1 - 2 * (1 - (1 - LEVEL) ** (1 / max(len(cells) - 1, 1)))
+
+        gaps = {
+            cell: [self.contrast({o: 1.0, cell: -1.0}, confidence=each) for o in cells if o != cell]
+            for cell in cells
+        }
+        best = max(means, key=lambda cell: means[cell])
+
+        leaves = {
+            cell: min(units_that_see(gap, gap.mean, 1 - each) for gap in gaps[cell])
+            for cell in cells
+            if cell != best
+        }
+        now = [cell for cell in cells if cell == best or not any(gap.low > 0 for gap in gaps[cell])]
+        changes = sorted({n for cell, n in leaves.items() if cell in now and self.seeds < n <= MOST_UNITS})
+        later = [(n, [cells[c] for c in now if c == best or leaves[c] > n]) for n in changes]
+        low, high = (float(end(cells[cell] for cell in now)) for end in (min, max))
+        return Estimate(
+            mean=float(cells[best]),
+            low=low,
+            high=high,
+            n=self.seeds,
+            later=tuple((n, float(min(left)), float(max(left))) for n, left in later),
+        )
+
+    def _by_seed(self, weights: Mapping[Any, float]) -> NDArray[np.float64]:
+        missing = np.full(self.seeds, math.nan)
+        return np.asarray(sum(w * self._rows.get(cell, missing) for cell, w in weights.items()))
 
 
 def shown(found: Estimate) -> str:
@@ -142,6 +433,8 @@ def shown(found: Estimate) -> str:
         '0.013 (-0.002 to 0.029)'
         >>> shown(median_and_range([40, 80, 80]))
         '80 (40 to 80)'
+        >>> shown(Estimate(mean=0.2, low=-0.3, high=0.7, n=3, confidence=0.9))
+        '0.20 (-0.30 to 0.70, 90 %)'
     """
     numbers = (found.mean, found.low, found.high)
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
@@ -155,7 +448,8 @@ def shown(found: Estimate) -> str:
         digits = 1 - math.floor(math.log10(half * (1 + ROUNDING)))
         decimals = max(digits, 0 if abs(found.mean) >= 1000 else 2)
     mean, low, high = (f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers)
-    return f"{mean} ({low} to {high})"
+    level = "" if found.confidence == 0.95 else f", {100 * found.confidence:g} %"
+    return f"{mean} ({low} to {high}{level})"
 
 
 def held_out_best(

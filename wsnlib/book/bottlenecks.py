@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
 
 from wsnlib import specs, sweeps
 from wsnlib.book.resnet_sweep import (
+    Cell,
     ResNetParameters,
+    Weights,
+    accuracy_model,
     best_wider,
     by_family,
     dense,
+    less,
+    mean_of,
     on_first_data,
     runs_on,
 )
@@ -58,38 +64,62 @@ def results(p: Parameters, store: Store) -> pd.DataFrame:
 
 
 def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
-    """Our estimate for each claim that the runs can decide: differences in points, paired by seed.
+    """Our estimate for each claim that the runs can decide, in points.
 
     Args:
         table: As `results` gives it.
         p: The parameters of the runs.
     """
     first = on_first_data(table)
-
-    def of(base: int, method: str) -> pd.DataFrame:
-        return first[(first["base"] == base) & (first["method"] == method)]
-
-    def narrowest(base: int, method: str) -> pd.Series[float]:
-        part = of(base, method)
-        return 100 * part[part["factor"] == 1].set_index("seed")["test_accuracy"]
-
-    def best(base: int, method: str) -> pd.Series[float]:
-        part = of(base, method)
-        return 100 * best_wider(part[part["factor"] > 1])
-
+    model = accuracy_model(first)
     smallest, *larger = sorted(p.base_widths)
-    original = narrowest(smallest, "original")
-    gain = best(smallest, "linear") - narrowest(smallest, "linear")
-    differences = {
-        "linear-gain": gain,
-        "reparametrisation": narrowest(smallest, "linear, full rank") - original,
-        "linear-against-original": best(smallest, "linear") - original,
-        "nonlinear-smallest": best(smallest, "nonlinear") - original,
+
+    def narrowest(method: str, base: int) -> Weights:
+        return {(method, base, base): 1.0}
+
+    def wider(method: str, base: int, widths: list[int] | None = None) -> list[Cell]:
+        return [(method, base, width) for width in widths or p.widths(base)[1:]]
+
+    def held_out(method: str, reference: str, base: int) -> Estimate:
+        """The width that is best on the other seeds, less another method at the base width."""
+        part = first[first["base"] == base]
+        best = best_wider(part[(part["method"] == method) & (part["factor"] > 1)])
+        start = part[(part["method"] == reference) & (part["factor"] == 1)].set_index("seed")["test_accuracy"]
+        return estimate((100 * (best - start)).tolist())
+
+    full, original = narrowest("linear, full rank", smallest), narrowest("original", smallest)
+    linear = wider("linear", smallest)
+    against = [model.contrast(less({cell: 1.0}, original)) for cell in linear]
+    pairs = first[first["factor"] == 1].pivot_table(
+        index="seed", columns=["method", "base"], values="test_accuracy", dropna=False
+    )
+    found = {
+        "linear-gain": model.contrast(less(mean_of(linear), full)),
+        "linear-gain/held-out best": held_out("linear", "linear, full rank", smallest),
+        "linear-gain/equal weights": model.contrast(less(mean_of(linear), narrowest("linear", smallest))),
+        "reparametrisation": model.contrast(less(full, original)),
+        "reparametrisation/seed pairs": estimate(
+            (100 * (pairs["linear, full rank", smallest] - pairs["original", smallest])).tolist()
+        ),
+        "linear-against-original": max(against, key=lambda e: (math.isnan(e.mean), e.mean)),
+        "nonlinear-smallest": model.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
+        "nonlinear-smallest/held-out best": held_out("nonlinear", "original", smallest),
     }
     if larger:
-        next_base = larger[0]
-        differences |= {
-            "nonlinear-larger": best(next_base, "nonlinear") - narrowest(next_base, "original"),
-            "linear-smaller-more": gain - (best(next_base, "linear") - narrowest(next_base, "linear")),
+        base = larger[0]
+        factors = {w / smallest for w in p.widths(smallest)[1:]} & {w / base for w in p.widths(base)[1:]}
+        gains = [
+            less(
+                mean_of(wider("linear", b, [round(b * f) for f in sorted(factors)])),
+                narrowest("linear, full rank", b),
+            )
+            for b in (smallest, base)
+        ]
+        found |= {
+            "nonlinear-larger": model.contrast(
+                less(mean_of(wider("nonlinear", base)), narrowest("original", base))
+            ),
+            "nonlinear-larger/held-out best": held_out("nonlinear", "original", base),
+            "linear-smaller-more": model.contrast(less(*gains)),
         }
-    return {name: estimate(points.tolist()) for name, points in differences.items()}
+    return found

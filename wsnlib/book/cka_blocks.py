@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wsnlib import data, specs
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import Estimate, estimate, median_and_range
+from wsnlib.estimates import Estimate, estimate, proportion
 from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
@@ -351,35 +351,48 @@ def estimates(results: Results, p: Parameters, *, ratios: Array) -> dict[str, Es
     def stronger(first: tuple[Cell, int], second: tuple[Cell, int], seeds: Sequence[int]) -> Estimate:
         return estimate([results.strength((*first, s)) - results.strength((*second, s)) for s in seeds])
 
-    def of_blocks(value: Value, seeds: Sequence[int] = p.seeds) -> Estimate | None:
-        found = [_of_blocks(results, value, seed) for seed in seeds]
+    def of_blocks(value: Value, confidence: float = 0.95) -> Estimate | None:
+        found = [_of_blocks(results, value, seed) for seed in p.seeds]
+        return _estimate([v for v in found if not math.isnan(v)], confidence=confidence)
+
+    def of_pairs(value: Callable[[int], float]) -> Estimate | None:
+        """One number a pair of seeds, of which no other pair has one: both are in one comparison."""
+        pairs = [few[i : i + 2] for i in range(0, len(few) - 1, 2)]
+        found = [float(np.mean([value(seed) for seed in pair])) for pair in pairs]
         return _estimate([v for v in found if not math.isnan(v)])
+
+    def fitted(seed: int) -> float:
+        return float(np.mean([100 * results.networks[cell, 1, seed].train_accuracy for cell in (wide, deep)]))
 
     blockless = [key for key in results.distinct if not results.has_block(key)]
     plain = [bool(s.blocks) for (k, _), s in results.plain_structures.items() if k == wide[1]]
     both = [s for s in few if results.has_block((wide, 1, s)) and results.has_block((deep, 1, s))]
-    alike = [] if any(results.has_block((narrow, 1, s)) for s in few) else [(narrow, 1, s) for s in few]
+    having = [key for key in results.distinct if results.has_block(key)]
+    alike = not any(results.has_block((narrow, 1, s)) for s in few)
     found: dict[str, Estimate | None] = {
+        "fit": estimate([fitted(s) for s in p.seeds]),
         "width": stronger((wide, 1), (narrow, 1), p.seeds),
         "depth": stronger((deep, 1), (shallow, 1), p.seeds),
         "less-data": stronger((narrow, least), (narrow, 1), few),
         "less-data-depth": stronger((shallow, least), (shallow, 1), few),
-        "every-seed": median_and_range([results.has_block((wide, 1, s)) for s in p.seeds]),
-        "no-residuals": median_and_range(plain),
+        "every-seed": proportion([results.has_block((wide, 1, s)) for s in p.seeds]),
+        "every-seed/control": proportion([results.has_block((narrow, 1, s)) for s in p.seeds]),
+        "no-residuals": proportion(plain),
         "late": of_blocks(_late_share),
         "component": of_blocks(_component_share),
         "component-kept": of_blocks(_component_kept),
         "component-removed": of_blocks(_strength_kept),
-        "sparsity": of_blocks(_sparsity_difference),
+        "sparsity": of_blocks(_sparsity_difference, 0.9),
         "additions": of_blocks(_addition_gain),
         "probes": _estimate(_without_less_with(results, _middle_gain, p.seeds)),
         "deletion": _estimate(_without_less_with(results, _middle_loss, p.seeds)),
-        "resembles": _estimate([_resemblance(results, key) for key in alike]),
-        "unique": of_blocks(_own_less_other, few),
+        "resembles": of_pairs(lambda s: _resemblance(results, (narrow, 1, s))) if alike else None,
+        "unique": of_pairs(lambda s: _of_blocks(results, _own_less_other, s)),
         "unique-architectures": _estimate([_within_less_between(results, s) for s in both]),
         "checkerboard": _estimate([_additions_apart(results, key) for key in blockless]),
         "component-seeds": _estimate(_shares_with_less_without(results)),
         "component-small": _estimate([results.networks[key].shares.mean() for key in blockless]),
+        "component-small/control": _estimate([results.networks[key].shares.mean() for key in having]),
         "proposition-1": estimate(ratios.tolist()),
     }
     return {name: e for name, e in found.items() if e is not None}
@@ -389,8 +402,8 @@ Value = Callable[[Results, Network], float]
 """A number of one network."""
 
 
-def _estimate(values: Sequence[float]) -> Estimate | None:
-    return estimate(values) if values else None
+def _estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate | None:
+    return estimate(values, confidence=confidence) if values else None
 
 
 def _of_blocks(results: Results, value: Value, seed: int) -> float:
@@ -419,8 +432,9 @@ def _mean_within(results: Results, key: Network, values: Array) -> float:
 
 
 def _late_share(results: Results, key: Network) -> float:
-    names = np.array(results.networks[key].layers)[results.in_blocks(key)]
-    return float(np.mean([name.startswith(("stage2", "stage3")) for name in names]))
+    """Share of the blocks' layers in the last two stages, less that of all layers."""
+    late = np.array([name.startswith(("stage2", "stage3")) for name in results.networks[key].layers])
+    return float(late[results.in_blocks(key)].mean() - late.mean())
 
 
 def _component_share(results: Results, key: Network) -> float:
@@ -491,23 +505,24 @@ def _shares_with_less_without(results: Results) -> list[float]:
     return [float(np.mean(having) - np.mean(without)) for without, having in ordered if having and without]
 
 
-def _with_next_seed(results: Results, key: Network) -> tuple[int, int]:
-    """Positions in the comparison of a network and of the same architecture with the next seed."""
+def _with_other_seed(results: Results, key: Network) -> tuple[int, int]:
+    """Positions in the comparison of a network and of its architecture with the pair's other seed."""
     (cell, _, seed), few = key, results.runs.few
-    following = few[(few.index(seed) + 1) % len(few)]
+    at = few.index(seed)
+    other = few[at + 1 if at % 2 == 0 else at - 1]
     compared = results.runs.compared
-    return compared.index((cell, seed)), compared.index((cell, following))
+    return compared.index((cell, seed)), compared.index((cell, other))
 
 
 def _own_less_other(results: Results, key: Network) -> float:
-    """CKA in a network's blocks, with itself less with the next seed."""
-    (i, j), cka = _with_next_seed(results, key), results.between.cka
+    """CKA in a network's blocks, with itself less with the other seed of its pair."""
+    (i, j), cka = _with_other_seed(results, key), results.between.cka
     return _mean_within(results, key, cka[i, i] - (cka[i, j] + cka[j, i]) / 2)
 
 
 def _resemblance(results: Results, key: Network) -> float:
-    """Correlation of a network's CKA with itself and with the next seed, without the diagonal."""
-    (i, j), cka = _with_next_seed(results, key), results.between.cka
+    """Correlation of a network's CKA with itself and with its pair's other seed, without the diagonal."""
+    (i, j), cka = _with_other_seed(results, key), results.between.cka
     apart = ~np.eye(len(cka[i, i]), dtype=bool)
     return float(np.corrcoef(cka[i, i][apart], cka[i, j][apart])[0, 1])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
 from math import prod
@@ -14,7 +15,14 @@ from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range
+from wsnlib.estimates import (
+    CellsAndSeeds,
+    Estimate,
+    correlation_of_means,
+    estimate,
+    held_out_best,
+    median_and_range,
+)
 from wsnlib.kernels.theory import (
     lowest_point,
     measured_distance,
@@ -280,14 +288,33 @@ def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: R
     return pd.concat([ratios(n) for n in plan.p.widths], axis=1).mean(axis=1, skipna=False)
 
 
-def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.Series[float]:
-    """G21's eq. (4) over Theorem 1 on Gaussian inputs, by seed, at the density of the grid next to its p*."""
+def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
+    """G21's eq. (4) over Theorem 1 on Gaussian inputs: a row a seed, a column a density, rising."""
+    gaussian = distances[(distances["source"] == "Gaussian") & distances["density"].isin(plan.grid)]
+
+    def ratios(density: float, rows: pd.DataFrame) -> pd.Series[float]:
+        width = plan.p.base_width / density
+        printed = float(paper_distance(width=width, density=density, dimension=plan.inputs))
+        return printed / _theorem_1(rows.set_index("seed"), width)
+
+    return pd.DataFrame({density: ratios(density, rows) for density, rows in gaussian.groupby("density")})
+
+
+def agrees_from(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
+    """The least number of weights a unit, dp, from which on eq. (4) is within 25 % of Theorem 1, by seed.
+
+    Infinite if it is not within 25 % at the density 1.
+    """
+    near = (ratios >= 0.8) & (ratios <= 1.25)
+    from_here_on = near.loc[:, ::-1].cumprod(axis=1).astype(bool)
+    weights = pd.Series(ratios.columns[::-1] * plan.inputs, index=from_here_on.columns)
+    return from_here_on.apply(lambda row: weights[row].min() if row.any() else math.inf, axis=1)
+
+
+def eq_4_at_minimiser(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
+    """The ratio of `eq_4_ratios` at the density of the grid next to the paper's p*, by seed."""
     p_star = paper_minimiser(base_width=plan.p.base_width, dimension=plan.inputs)
-    density = plan.grid[np.abs(plan.grid - p_star).argmin()]
-    at_density = (distances["source"] == "Gaussian") & (distances["density"] == density)
-    rows, width = distances[at_density].set_index("seed"), plan.p.base_width / density
-    printed = paper_distance(width=width, density=density, dimension=plan.inputs)
-    return float(printed) / _theorem_1(rows, width)
+    return ratios.iloc[:, int(np.abs(ratios.columns.to_numpy(float) - p_star).argmin())]
 
 
 def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
@@ -348,19 +375,43 @@ def estimates(
     is_dense = family["kind"] == "dense"
     start = family[is_dense].set_index("seed")["test_accuracy"]
     held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
-    curve, error = distance_curve(simulated, "Theorem 1")["mean"], error_by_width(family)
-    by_seed = simulated.xs("Theorem 1", level="reading").unstack("width")
-    widths = p.base_width / minimisers(distances, plan).loc[images]["exact"]
-    ranked = family.sort_values("test_accuracy", na_position="first", kind="stable")
-    best = ranked.groupby("seed").tail(1)  # of equal ones the last
+    accuracy = 100 * family.pivot(index="width", columns="seed", values="test_accuracy")
+    model = CellsAndSeeds(accuracy)
+    best = model.not_below_best({width: float(width) for width in accuracy.index})
+    by_reading = {
+        reading: rows.droplevel("reading").unstack("width") for reading, rows in simulated.groupby("reading")
+    }
+    theorem = by_reading["Theorem 1"]
+    closest = theorem.mean().idxmin()
+    wider = [width for width in accuracy.index if width > p.base_width]
+
+    def octaves(reading: str) -> Estimate:
+        """From the widths that may be the best to that of the smallest distance."""
+        lowest = by_reading[reading].mean().idxmin()
+        mean, low, high = (float(np.log2(lowest / width)) for width in (best.mean, best.high, best.low))
+        return Estimate(mean=mean, low=low, high=high, n=best.n)
+
+    def correlation(reading: str, scale: Callable[[Any], Any] = np.log) -> Estimate:
+        """Of the distance, means over seeds, with the test error."""
+        distance = by_reading[reading]
+        common = [width for width in accuracy.index if width in distance.columns]
+        error = 100 - accuracy.loc[common].T
+        return correlation_of_means(scale(distance.loc[error.index, common]).to_numpy(), error.to_numpy())
+
     return {
         "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
-        "approximation": estimate(eq_4_ratios(distances, plan).tolist()),
-        "minimiser": median_and_range(widths.tolist()),
-        "distance-falls": estimate((1 - by_seed[curve.idxmin()] / by_seed[p.base_width]).tolist()),
-        "sparse-gain": estimate((100 * (held_out - start)).tolist()),
-        "similar-width": median_and_range(np.log2(widths.median() / best["width"]).tolist()),
-        "correlation": correlation(np.log(curve).tolist(), error.loc[curve.index].tolist()),
+        "approximation": median_and_range(agrees_from(eq_4_ratios(distances, plan), plan).tolist()),
+        "minimiser": median_and_range(
+            (p.base_width / minimisers(distances, plan).loc[images]["exact"]).tolist()
+        ),
+        "distance-falls": estimate((1 - theorem[closest] / theorem[p.base_width]).tolist()),
+        "sparse-gain": model.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
+        "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
+        "similar-width": octaves("released code"),
+        "similar-width/connectivity": octaves("allocation, σ² by connectivity"),
+        "correlation": correlation("Theorem 1"),
+        "correlation/linear": correlation("Theorem 1", lambda distance: distance),
+        "correlation/released code": correlation("released code"),
     }
 
 

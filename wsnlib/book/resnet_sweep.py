@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -13,7 +13,15 @@ from pydantic import Field
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import printed_table
-from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range, ratio_of_means
+from wsnlib.estimates import (
+    CellsAndSeeds,
+    Estimate,
+    correlation_of_means,
+    estimate,
+    exact,
+    held_out_best,
+    median_and_range,
+)
 from wsnlib.store import Store
 
 METHODS = {"ResNet18Spec": "dense", "StaticSparsity": "sparse", "ChannelSparsity": "over channels"}
@@ -246,6 +254,36 @@ def on_first_data(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["data"] == str(table["data"].iloc[0])]
 
 
+Cell = tuple[str, int, int]
+"""Method, base width and width."""
+
+Weights = dict[Cell, float]
+"""Weights of a contrast of cells."""
+
+
+def accuracy_model(part: pd.DataFrame) -> CellsAndSeeds:
+    """Test accuracy in % of all runs, by `Cell` and seed."""
+    cells = part.pivot_table(
+        index=["method", "base", "width"], columns="seed", values="test_accuracy", dropna=False
+    )
+    return CellsAndSeeds(100 * cells.dropna(how="all"))
+
+
+def mean_of(cells: Iterable[Cell]) -> Weights:
+    """The weights of the mean of some cells."""
+    each = list(cells)
+    return dict.fromkeys(each, 1 / len(each)) if each else {}
+
+
+def less(first: Weights, *others: Weights) -> Weights:
+    """The first less the others."""
+    found = dict(first)
+    for weights in others:
+        for cell, weight in weights.items():
+            found[cell] = found.get(cell, 0.0) - weight
+    return found
+
+
 def family_of(part: pd.DataFrame, base: int) -> pd.DataFrame:
     """The dense network of a base width and the sparse, wider ones with as many weights."""
     sparse = (part["method"] == "sparse") & (part["base"] == base)
@@ -279,26 +317,27 @@ def gains_over_base(part: pd.DataFrame, base: int) -> pd.DataFrame:
     return pd.DataFrame({"sparse": sparse, "dense": wide.reindex(sparse.index)})
 
 
+def width_gains(base: int, width: int) -> tuple[Weights, Weights]:
+    """Contrasts: the gain of a sparse network over its base, and that of the dense one as wide."""
+    start: Weights = {("dense", base, base): 1.0}
+    return less({("sparse", base, width): 1.0}, start), less({("dense", width, width): 1.0}, start)
+
+
 def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     """Gain of the sparse network over that of the dense one as wide, by width (G21, Figure 7)."""
-    gained = gains_over_base(part, base).dropna()
-    found = {}
-    for width in gained.index.unique("width").sort_values().tolist():
-        rows = gained.xs(width, level="width")
-        found[width] = ratio_of_means(rows["sparse"].tolist(), rows["dense"].tolist())
-    return found
+    both = gains_over_base(part, base).dropna()
+    model = accuracy_model(part)
+    widths = both.index.unique("width").sort_values().tolist()
+    return {width: model.ratio(*width_gains(base, width)) for width in widths}
 
 
-def mask_differences(part: pd.DataFrame, p: Parameters) -> pd.DataFrame:
-    """Points of masks over all dimensions less masks over channels, one row a seed, one column a factor.
-
-    They are of the smallest of the base widths that have both.
-    """
+def mask_contrasts(p: Parameters) -> dict[float, Weights]:
+    """Masks over all dimensions less masks over channels, by factor, of the smallest base that has both."""
     base = min(p.channel_base_widths)
-    rows = part[part["base"] == base]
-    points = 100 * rows.pivot(index="seed", columns=["method", "width"], values="test_accuracy")
-    widths = zip(p.channel_factors, p.channel_widths(base), strict=True)
-    return pd.DataFrame({f: points["sparse", w] - points["over channels", w] for f, w in widths})
+    return {
+        factor: less({("sparse", base, width): 1.0}, {("over channels", base, width): 1.0})
+        for factor, width in zip(p.channel_factors, p.channel_widths(base), strict=True)
+    }
 
 
 def layer_sparsity(base: specs.ResNet18Spec, width: int) -> pd.Series[float]:
@@ -333,30 +372,40 @@ def estimates(
         imagenet: As `imagenet_accuracy` gives it.
     """
     first, bases = on_first_data(table), sorted(p.base_widths)
-    family = family_of(first, bases[0])
-    trained = sweeps.summarise(family, by="width", value="train_accuracy")["mean"]
-    tested = sweeps.summarise(family, by="width")["mean"]
-    shares, masks = width_shares(first, bases[0]), mask_differences(first, p)
-    fitted = min(max(int(trained.index[int(trained.argmax())]), min(shares)), max(shares))
-    best_factors = family.set_index("factor").groupby("seed")["test_accuracy"].idxmax()
+    model, base, factor = accuracy_model(first), bases[0], max(p.channel_factors)
+    family = family_of(first, base)
+    start: Weights = {("dense", base, base): 1.0}
+    wider = [("sparse", base, w) for w in p.widths(base)[1:]]
+    shares, masks = width_shares(first, base), mask_contrasts(p)
+    by_seed = {
+        of: family.pivot(index="seed", columns="width", values=f"{of}_accuracy").to_numpy()
+        for of in ("train", "test")
+    }
+    fitting = family.groupby("width")["train_accuracy"].mean()
+    fitted = min(max(int(fitting.idxmax()), min(shares)), max(shares))
+    gains = [width_gains(base, width) for width in shares]
     found = {
-        "figure-10": median_and_range([figure_10_error()]),
+        "figure-10": exact(figure_10_error()),
         "num-weights": median_and_range(_excess_weights(first).tolist()),
-        "gain": estimate(held_out_gain(first, bases[0]).tolist()),
-        "best-factor": median_and_range(best_factors.tolist()),
+        "gain": model.contrast(less(mean_of(wider), start)),
+        "gain/held-out best": estimate(held_out_gain(first, base).tolist()),
+        "best-factor": model.not_below_best({cell: cell[2] / base for cell in (*start, *wider)}),
         "width-share": shares[fitted],
-        "channels": estimate(masks[max(p.channel_factors)].tolist()),
-        "masks-similar": estimate(masks.mean(axis=1, skipna=False).tolist()),
+        "width-share/mean over widths": model.ratio(*(_total(parts) for parts in zip(*gains, strict=True))),
+        "channels": model.contrast(masks[factor]),
+        "masks-similar": model.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
     }
     if len(bases) > 1:
-        common = max(set.intersection(*(set(family_of(first, base)["factor"]) for base in bases)))
-        gains = [gains_over_base(first, b)["sparse"].loc[round(b * common)] for b in bases[:2]]
-        found["smaller-gains-more"] = estimate((gains[0] - gains[1]).tolist())
-    if len(tested) > 2:
-        found["training-accuracy"] = correlation(trained.tolist(), tested.tolist())
-    return found | {
-        f"imagenet-{kind}-{w}": median_and_range([top_1]) for (kind, w), top_1 in imagenet.items()
-    }
+        common = max(set.intersection(*(set(family_of(first, b)["factor"]) for b in bases)))
+        each = [width_gains(b, round(b * common))[0] for b in bases[:2]]
+        found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))
+    if by_seed["test"].shape[1] > 2:
+        found["training-accuracy"] = correlation_of_means(by_seed["train"], by_seed["test"])
+    return found | {f"imagenet-{kind}-{w}": exact(top_1) for (kind, w), top_1 in imagenet.items()}
+
+
+def _total(contrasts: Iterable[Weights], *, share: float = 1.0) -> Weights:
+    return less({}, *({cell: -share * weight for cell, weight in each.items()} for each in contrasts))
 
 
 def _excess_weights(part: pd.DataFrame) -> pd.Series[float]:

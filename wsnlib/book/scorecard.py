@@ -9,7 +9,7 @@ from pydantic import Field
 from wsnlib import experiments, specs
 from wsnlib.book.engine.claims import printed_table
 from wsnlib.book.engine.parameters import ChapterParameters
-from wsnlib.estimates import Estimate, median_and_range
+from wsnlib.estimates import Estimate, exact
 from wsnlib.store import Store
 
 
@@ -42,7 +42,7 @@ def estimates() -> dict[str, Estimate]:
         kept = _counts(specs.StaticSparsity(_resnet(8), width=width))
         for layer in figure_10.columns:
             found[f"sparsity-{width}-{layer}"] = 100 * (1 - kept[layer] / dense[layer])
-    return {name: median_and_range([value]) for name, value in found.items()}
+    return {name: exact(value) for name, value in found.items()}
 
 
 def _resnet(width: int) -> specs.ResNet18Spec:

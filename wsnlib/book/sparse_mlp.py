@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
-from math import prod
+from math import log, prod
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import Estimate, estimate, held_out_best, median_and_range
+from wsnlib.estimates import CellsAndSeeds, Estimate, estimate, held_out_best, median_and_range
 from wsnlib.store import Store
 
 
@@ -116,25 +117,59 @@ def figure_5(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["rule"] == "LastLayerDensity"]
 
 
-def best_cells(table: pd.DataFrame, p: Parameters, *, activation: str) -> pd.DataFrame:
-    """What each seed says of Figure 5, one row a seed.
+PAPERS_WIDTH = {"relu": 80, "linear": 40}
+"""The best width by activation, as G21 prints it (Section 2.3 and Appendix A)."""
 
-    The columns are `best width` and `best density`, of the seed's own best cell, and the test accuracy in
-    % of the `dense` network and of the `held-out best`, the cell that is best on the other seeds.
+
+def papers_best(
+    table: pd.DataFrame, p: Parameters, *, activation: str, last_epoch: bool = False
+) -> pd.DataFrame:
+    """Test accuracy in % by seed of the dense network, and at G21's best width, largest layer first.
+
+    Where that width was not trained, the nearest that is wider than the base stands for it.
+
+    Args:
+        table: As `results` gives it.
+        p: The parameters of the runs.
+        activation: `"relu"` or `"linear"`.
+        last_epoch: Whether the last epoch is read instead of the one that is best on test.
+
+    Returns:
+        The columns `dense`, `wide` and `gain`, one row a seed.
+    """
+    wider = [w for w in p.widths if w > p.base_width] or p.widths
+    width = min(wider, key=lambda w: abs(log(w / PAPERS_WIDTH[activation])))
+    part = table[(table["activation"] == activation) & (table["rule"] == "LargestFirst")]
+    value = "test_accuracy_last" if last_epoch else "test_accuracy"
+    accuracy = 100 * part.pivot(index="seed", columns="width", values=value)
+    found = pd.DataFrame({"dense": accuracy[p.base_width], "wide": accuracy[width]})
+    return found.assign(gain=found["wide"] - found["dense"])
+
+
+def held_out_cells(table: pd.DataFrame, *, activation: str) -> pd.Series[float]:
+    """Test accuracy in % of each seed in the cell of Figure 5 that is best on the other seeds."""
+    cells = figure_5(table)
+    chosen = held_out_best(cells[cells["activation"] == activation], cell=["width", "density"])
+    return 100 * chosen.set_index("seed")["test_accuracy"]
+
+
+def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate:
+    """Which widths, or last layer's densities, may be best in Figure 5, each with its best of the other.
+
+    Args:
+        table: As `results` gives it.
+        activation: `"relu"` or `"linear"`.
+        by: `"width"` or `"density"`.
     """
     cells = figure_5(table)
-    part = cells[cells["activation"] == activation].set_index("seed", drop=False).rename_axis(None)
-    accuracy = 100 * part["test_accuracy"]
-    own = part[accuracy == accuracy.groupby(level=0).transform("max")].drop_duplicates("seed")
-    chosen = held_out_best(part, cell=["width", "density"])
-    return pd.DataFrame(
-        {
-            "best width": own["width"],
-            "best density": own["density"],
-            "dense": accuracy[part["width"] == p.base_width],
-            "held-out best": 100 * chosen["test_accuracy"],
-        }
-    )
+    part = cells[cells["activation"] == activation]
+    accuracy = 100 * part.pivot(index=["width", "density"], columns="seed", values="test_accuracy")
+    means = accuracy.mean(axis=1, skipna=False)
+    known = means.fillna(-np.inf)
+    values = means.index.get_level_values(by)
+    best = [known[values == value].idxmax() for value in values.unique()]
+    place = list(means.index.names).index(by)
+    return CellsAndSeeds(accuracy.loc[best]).not_below_best({cell: cell[place] for cell in best})
 
 
 def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool]]:
@@ -147,14 +182,31 @@ def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool
     }
 
 
-def rule_gain(table: pd.DataFrame, p: Parameters, *, over: str) -> pd.Series[float]:
-    """Points of *largest layer first* above another rule, by seed: mean over widths that have both."""
+def rule_gains(table: pd.DataFrame, p: Parameters, *, over: str) -> pd.DataFrame:
+    """Points of *largest layer first* above another rule, mean over activations, by seed and width.
+
+    Only widths that have both rules have a column.
+    """
     wider = table[table["width"] > p.base_width]
     first, other = (
         wider[follows_rule(wider, p)[rule]].set_index(["seed", "activation", "width"])["test_accuracy"]
         for rule in ("largest layer first", over)
     )
-    return (100 * first.sub(other).dropna()).groupby("seed").mean()
+    points = 100 * first.sub(other).dropna()
+    return points.groupby(["seed", "width"]).mean().unstack("width")
+
+
+def papers_weights(p: Parameters) -> list[int]:
+    """Weights of the networks of Figure 5 in a profile's widths: base width 5, MNIST."""
+    dense = specs.MLPSpec(width=5, inputs=784, outputs=10)
+    rules = [*(specs.LastLayerDensity(density=q) for q in p.last_layer_densities), specs.LargestFirst()]
+    models = [
+        specs.StaticSparsity(dense, width=width, allocation=rule)
+        for width, rule in product(p.widths, rules)
+        if width >= dense.width
+    ]
+    reachable = [m for m in (dense, *models) if experiments.is_reachable(m)]
+    return [sum(experiments.weights_per_layer(m).values()) for m in reachable]
 
 
 def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
@@ -164,19 +216,26 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         table: As `results` gives it.
         p: The parameters of the runs.
     """
-    found = {
-        "num-weights": median_and_range(table["num_weights"].tolist()),
-        "first-layer": estimate(rule_gain(table, p, over="last layer thinned most").tolist()),
-        "allocation-best": estimate(rule_gain(table, p, over="uniform density").tolist()),
-    }
+    found = {"num-weights": median_and_range(papers_weights(p))}
+    rules = {"first-layer": "last layer thinned most", "allocation-best": "uniform density"}
+    for name, rule in rules.items():
+        points = rule_gains(table, p, over=rule)
+        middle = points.columns[(len(points.columns) - 1) // 2]
+        found[name] = estimate(points[middle].tolist())
+        found[f"{name}/mean over widths"] = estimate(points.mean(axis=1, skipna=False).tolist())
     for activation in p.activations:
-        seen = best_cells(table, p, activation=activation)
+        best = papers_best(table, p, activation=activation)
+        last = papers_best(table, p, activation=activation, last_epoch=True)
+        chosen = held_out_cells(table, activation=activation)
         found |= {
-            f"{activation}-baseline": estimate(seen["dense"].tolist()),
-            f"{activation}-best": estimate(seen["held-out best"].tolist()),
-            f"{activation}-gain": estimate((seen["held-out best"] - seen["dense"]).tolist()),
-            f"{activation}-best-width": median_and_range(seen["best width"].tolist()),
+            f"{activation}-baseline": estimate(best["dense"].tolist()),
+            f"{activation}-best": estimate(best["wide"].tolist()),
+            f"{activation}-best/held-out best": estimate(chosen.tolist()),
+            f"{activation}-gain": estimate(best["gain"].tolist()),
+            f"{activation}-gain/held-out best": estimate((chosen - best["dense"]).tolist()),
+            f"{activation}-gain/last epoch": estimate(last["gain"].tolist()),
+            f"{activation}-best-width": not_below_best(table, activation=activation, by="width"),
         }
         if activation == "relu":
-            found["relu-best-density"] = median_and_range(seen["best density"].tolist())
+            found["relu-best-density"] = not_below_best(table, activation=activation, by="density")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy import stats
 
 from wsnlib import data, predictions, specs, sweeps
 from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import claims_of
-from wsnlib.estimates import Estimate, estimate, median_and_range
-from wsnlib.predictions import LogisticModels, Population
+from wsnlib.estimates import Estimate, estimate, exact
+from wsnlib.predictions import Dispersion, LogisticModels, Population, inference
+from wsnlib.predictions.excess import signed_root
 from wsnlib.store import Store
 
 Depth = Annotated[int, Field(ge=8)]
@@ -315,6 +318,7 @@ class Results:
     Args:
         models: Networks of the pair and of the others, by the populations' names.
         deep, wide: The best matched pair.
+        searched: Networks of the same two architectures that chose the pair, by name; of other seeds.
         narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
             dense one that is as wide.
         by_depth, by_width: Families, the smallest network first.
@@ -323,6 +327,7 @@ class Results:
     models: Mapping[str, specs.ModelSpec]
     deep: Population
     wide: Population
+    searched: Mapping[str, Population]
     narrow: Population
     sparse: Population
     as_wide: Population
@@ -344,11 +349,16 @@ class Results:
 
         pair, others = runs.pair(store), runs.p.other_networks
         deep, wide = members(pair, runs.p.networks)
+        searched = {
+            name: sweeps.read_population(runs.trainings(model, runs.p.search_seeds), store=store, name=name)
+            for name, model in pair.items()
+        }
         narrow, sparse, as_wide = members(runs.others, others)
         return cls(
             models={**pair, **runs.others},
             deep=deep,
             wide=wide,
+            searched=searched,
             narrow=narrow,
             sparse=sparse,
             as_wide=as_wide,
@@ -395,22 +405,30 @@ class Results:
 
 
 def beyond_chance(populations: Sequence[Population]) -> pd.DataFrame:
-    """The dispersion table with chance, excess and its interval as shares of the observed mean square."""
+    """The dispersion table, its excess and interval in points: signed root mean squares beyond chance."""
     found = predictions.dispersion_table(populations)
-    columns = ["chance", "excess", "low", "high"]
-    return found.assign(**{column: found[column] / found["observed"] for column in columns})
+    return found.assign(**{c: 100 * found[c].map(signed_root) for c in ("excess", "low", "high")})
 
 
 def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
-    """Error consistency of neighbours, mean over them, less that of the two ends, seed by seed."""
-    n, last = len(family[0]), len(family) - 1
+    """Error consistency of neighbours, mean over them, less that of the two ends, over all pairs of networks.
+
+    The interval is the jackknife's over the networks of all populations.
+    """
+    sizes, last = [len(population) for population in family], len(family) - 1
     values = predictions.network_agreement(family).error_consistency
+    ends = np.cumsum([0, *sizes])
 
-    def same_seed(i: int, j: int) -> Any:
-        return np.diag(values[n * i : n * (i + 1), n * j : n * (j + 1)])
+    def statistic(*samples: Any) -> Any:
+        def between(i: int, j: int) -> Any:
+            block = values[ends[i] : ends[i + 1], ends[j] : ends[j + 1]]
+            one, other = samples[i][:, ends[i] : ends[i + 1]], samples[j][:, ends[j] : ends[j + 1]]
+            return ((one @ block) * other).sum(1) / (one.sum(1) * other.sum(1))
 
-    near = np.mean([same_seed(i, i + 1) for i in range(last)], axis=0)
-    return estimate(near - same_seed(0, last))
+        return np.mean([between(i, i + 1) for i in range(last)], axis=0) - between(0, last)
+
+    low, high = inference.jackknife(statistic, *sizes, confidence=0.95)
+    return Estimate(mean=(low + high) / 2, low=low, high=high, n=min(sizes))
 
 
 def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
@@ -442,27 +460,24 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         imagenet: Populations in the order of `IMAGENET`, or none.
     """
     deep, wide = results.deep, results.wide
-    n, logistic = len(deep), results.logistic
+    n, logistic, again = len(deep), results.logistic, results.searched
     a, b, c = logistic.models["aic"]
     by_class = predictions.dispersion(wide, deep, level="class")
     found = {
-        "matched": _points(results.matched, n),
-        "excess": _share(results.pair, "deep", "wide"),
-        "control-deep": _share(results.pair, "deep", "deep"),
-        "control-wide": _share(results.pair, "wide", "wide"),
+        "matched": _points(results.matched, n, confidence=0.9),
+        "excess": _root_mean_square(predictions.dispersion(deep, wide), n),
+        "control-deep": _root_mean_square(_control(deep, again["deep"]), len(again["deep"]), confidence=0.9),
+        "control-wide": _root_mean_square(_control(wide, again["wide"]), len(again["wide"]), confidence=0.9),
         "examples-deep": _points(predictions.chosen_difference(deep, wide), n),
         "examples-wide": _points(predictions.chosen_difference(wide, deep), n),
         "classes": Estimate(
-            mean=by_class.excess / by_class.observed,
-            low=by_class.low / by_class.observed,
-            high=by_class.high / by_class.observed,
-            n=n,
+            mean=1e4 * by_class.excess, low=1e4 * by_class.low, high=1e4 * by_class.high, n=n
         ),
         "class-share": Estimate(
             mean=logistic.v_squared, low=logistic.v_squared_low, high=logistic.v_squared_high, n=n
         ),
-        "aic-class": median_and_range([a - b]),
-        "aic-example": median_and_range([b - c]),
+        "aic-class": exact(a - b, n=n),
+        "aic-example": exact(b - c, n=n),
     }
     for over, (smaller, larger) in results.ends.items():
         better = {"depth": "deeper-better", "width": "wider-better"}[over]
@@ -483,12 +498,22 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     return found
 
 
-def _share(table: pd.DataFrame, one: str, other: str) -> Estimate:
-    row: Any = table.set_index(["first", "second"]).loc[(one, other)]
-    mean, low, high = (float(row[column]) for column in ("excess", "low", "high"))
-    return Estimate(mean=mean, low=low, high=high, n=int(row["networks"]))
+def _control(one: Population, other: Population) -> Dispersion:
+    """One architecture with two sets of seeds, at the level of two one-sided tests."""
+    return predictions.dispersion(one, other, confidence=0.9)
 
 
-def _points(test: Any, n: int) -> Estimate:
-    mean, low, high = (100 * float(test[column]) for column in ("difference", "low", "high"))
-    return Estimate(mean=mean, low=low, high=high, n=n)
+def _root_mean_square(found: Dispersion, n: int, *, confidence: float = 0.95) -> Estimate:
+    low, high = found.interval
+    return Estimate(mean=100 * found.difference, low=100 * low, high=100 * high, n=n, confidence=confidence)
+
+
+def _points(test: Any, n: int, *, confidence: float = 0.95) -> Estimate:
+    """The difference of Welch's test in points, with an interval of its own, whatever table it stands in."""
+    mean, error = 100 * float(test["difference"]), float(np.hypot(test["first_error"], test["second_error"]))
+    if error == 0:
+        return Estimate(mean=mean, low=-math.inf, high=math.inf, n=n, confidence=confidence)
+    half = 100 * error * float(stats.t.isf((1 - confidence) / 2, test["df"]))
+    return Estimate(
+        mean=mean, low=mean - half, high=mean + half, n=n, df=float(test["df"]), confidence=confidence
+    )

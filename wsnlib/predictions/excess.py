@@ -40,6 +40,8 @@ class Dispersion:
         chance: What it would be by chance alone, estimated without bias.
         excess: Observed − chance: estimates mean (pᵢ − qᵢ)² without bias, so it may be negative.
         low, high: Interval of the excess, over networks.
+        share: Excess / observed; it grows with the number of networks, as chance falls.
+        share_low, share_high: Its interval, by the jackknife of the ratio.
         p_value: P-value of the excess, by permutation over networks.
     """
 
@@ -48,6 +50,9 @@ class Dispersion:
     excess: float
     low: float
     high: float
+    share: float
+    share_low: float
+    share_high: float
     p_value: float
 
     @property
@@ -60,7 +65,12 @@ class Dispersion:
     @property
     def difference(self) -> float:
         """√excess, the typical difference of accuracies; −√−excess if the excess is negative."""
-        return math.copysign(math.sqrt(abs(self.excess)), self.excess)
+        return signed_root(self.excess)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """That of `difference`: the signed roots of `low` and `high`."""
+        return signed_root(self.low), signed_root(self.high)
 
 
 def dispersion(
@@ -83,9 +93,10 @@ def dispersion(
         level: What has an accuracy: every example; every class, or the whole test
             set (`"network"`), both weighted by their examples. A difference of populations at one level is
             a part of that at the finer ones.
-        confidence: Confidence level of the interval: the jackknife's, and no narrower than the spread of
-            the permuted excess, as a jackknife is too narrow where the difference is near 0 and has few
-            dimensions.
+        confidence: Confidence level of the interval, excess ± t · error. The excess is a U-statistic, of whose
+            variance a jackknife counts the second-order part 2 tr Σ²/(m(m − 1)) + 2 tr T²/(n(n − 1)) +
+            4 tr ΣT/(mn) twice (Σ and T are the covariances over networks); it is estimated without bias and
+            taken off once. No narrower than the spread of the permuted excess.
         permutations: Number of assignments; the smallest p-value is 1/(permutations + 1).
         seed: Random seed for the assignments.
 
@@ -117,15 +128,27 @@ def dispersion(
 
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
     permuted = excess(chosen, ~chosen)
-    low, high = inference.jackknife(excess, m, n, confidence=confidence)
     least = float(stats.norm.isf((1 - confidence) / 2) * permuted.std())
-    found = observed - chance
+    low, high = inference.jackknife(excess, m, n, confidence=confidence)
+    found, jackknifed = observed - chance, (high - low) / 2
+    narrower = _without_second_order(jackknifed, gram, m, n, confidence=confidence)
+    half = max(narrower, least)
+
+    def share(one: NDArray[Any], other: NDArray[Any]) -> Array:
+        seen, by_chance = mean_squares(gram, one, other)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((seen - by_chance) / seen)
+
+    share_low, share_high = inference.jackknife(share, m, n, confidence=confidence)
     return Dispersion(
         observed=observed,
         chance=chance,
         excess=found,
-        low=min(low, found - least),
-        high=max(high, found + least),
+        low=found - half,
+        high=found + half,
+        share=float(share(whole, ~whole)[0]),
+        share_low=share_low,
+        share_high=share_high,
         p_value=inference.permutation_p_value(found, permuted),
     )
 
@@ -361,7 +384,36 @@ def mean_squares(gram: Array, first: NDArray[Any], second: NDArray[Any]) -> tupl
     return observed, chance
 
 
+def signed_root(excess: float) -> float:
+    """√excess, and −√−excess if it is negative."""
+    return math.copysign(math.sqrt(abs(excess)), excess)
+
+
 # -- private ----------------------------------------------------------------------------------
+
+
+def _without_second_order(half: float, gram: Array, m: int, n: int, *, confidence: float) -> float:
+    """Half an interval by the jackknife, whose variance has the second-order part of the excess once."""
+    if not math.isfinite(half) or min(m, n) < 4:
+        return half
+    quantile = float(stats.t.isf((1 - confidence) / 2, min(m, n) - 1))
+    first, second, between = gram[:m, :m], gram[m:, m:], gram[:m, m:]
+    centred = between - between.mean(0) - between.mean(1, keepdims=True) + between.mean()
+    across = float((centred**2).sum()) / ((m - 1) * (n - 1))
+    parts = (2 * _squared_covariance(g) / (k * (k - 1)) for g, k in ((first, m), (second, n)))
+    second_order = sum(parts) + 4 * across / (m * n)
+    variance = (half / quantile) ** 2
+    return quantile * math.sqrt(max(variance - second_order, second_order, 0.0))
+
+
+def _squared_covariance(gram: Array) -> float:
+    """tr Σ² without bias, from the U-centred inner products of k networks."""
+    k = len(gram)
+    values = gram - np.diag(np.diag(gram))
+    sums = values.sum(1) / (k - 2)
+    centred = values - sums[:, None] - sums + values.sum() / ((k - 1) * (k - 2))
+    np.fill_diagonal(centred, 0.0)
+    return float((centred**2).sum()) / (k * (k - 3))
 
 
 def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Population, Population]]:

@@ -1,9 +1,8 @@
-"""What the papers claim and print, read from one table a paper, and the rule that gives each a verdict.
+"""What the papers claim and print, read from one table a paper.
 
-A claim says in which range a measured quantity must lie for the claim to hold. One rule gives every
-verdict: the claim is reproduced if the whole 95 % interval of our estimate lies in the range, partly if
-only some of it does, and not reproduced if none of it does. The ranges stand beside the papers' words in
-`wsnlib/book/papers/`.
+A claim says in which range a measured quantity must lie for the claim to hold, and where it must lie to be
+contradicted; the rule of [`judge`][wsnlib.book.engine.rule.judge] makes a verdict of that and of our
+estimate. The ranges stand beside the papers' words in `wsnlib/book/papers/`.
 """
 
 from __future__ import annotations
@@ -11,16 +10,13 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-from wsnlib.estimates import ROUNDING, Estimate, shown
 
 PAPERS = ("G21", "N21")
 
@@ -28,14 +24,10 @@ ABOVE_0 = math.nextafter(0, 1)
 BELOW_0 = -ABOVE_0
 """Ends of a claim's range that leave 0 out, where the claim is of a direction."""
 
+ClaimType = Literal["arithmetic", "empirical", "premise"]
 
-class Verdict(StrEnum):
-    """What our measurement says about a claim."""
-
-    REPRODUCED = "reproduced"
-    PARTLY = "partly"
-    NOT_REPRODUCED = "not reproduced"
-    NOT_TESTED = "not tested at this scale"
+EVERY = 0.9
+"""The share of networks that "every network" must reach, which no finite number of them can prove to be 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +35,27 @@ class Claim:
     """A statement of a paper about one number.
 
     Args:
-        name: Short and unique.
+        name: Short and unique in its chapter.
         source: Paper, section, figure.
         statement: In our words, with the paper's number.
+        type: `"arithmetic"`: true by algebra or construction, or computed without training; `"empirical"`; or
+            `"premise"`: no claim of a paper, but what must be so of our networks for other claims to be
+        judged.
         reported: The paper's number, in `unit`; `None` if it states only a direction.
         low, high: The claim holds if the quantity lies in this range, ends included; an end may be infinite,
             and `ABOVE_0` or `BELOW_0` leaves 0 out.
-        unit: Of all three.
+        against: The claim is contradicted by a quantity of at most the first or at least the second; all
+            that is not in the range if not given.
+        unit: Of all five.
+        estimator: The one estimator that decides, in words.
+        readings: All other readings of the claim, in words, by name.
+        control: The group of which the claim says nothing, in words; what holds there, too, is no finding.
+        premise: Name of the chapter's premise without which nothing is concluded.
+        equivalence: Whether it says that there is no difference: two one-sided tests, a 90 % interval.
+        universal: Whether it says something of every network: an exact binomial.
+        exploratory: What was fixed or changed after a result had been seen; empty if nothing was.
         chapter: That judges it; empty if none does.
+        any_scale: Whether any data and any training can test it.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
         untested: Why no page measures it, where none does.
     """
@@ -61,10 +66,39 @@ class Claim:
     low: float
     high: float
     unit: str
+    type: ClaimType = "empirical"
+    against: tuple[float, float] = (math.nan, math.nan)
     reported: float | None = None
+    estimator: str = ""
+    readings: Mapping[str, str] = field(default_factory=dict)
+    control: str = ""
+    premise: str = ""
+    equivalence: bool = False
+    universal: bool = False
+    exploratory: str = ""
     chapter: str = ""
+    any_scale: bool = False
     full_protocol_only: bool = False
     untested: str = ""
+
+    def __post_init__(self) -> None:
+        outside = (math.nextafter(self.low, -math.inf), math.nextafter(self.high, math.inf))
+        if math.isnan(self.against[0]):
+            object.__setattr__(self, "against", outside)
+        if self.against[0] >= self.low > -math.inf or self.against[1] <= self.high < math.inf:
+            raise ValueError(f"against of {self.name!r} must lie outside {self.low} to {self.high}")
+
+    @property
+    def is_direction(self) -> bool:
+        """Whether it says on which side of 0 a quantity lies, and no more."""
+        return {math.inf, -math.inf} & {self.low, self.high} != set() and bool(
+            {self.low, self.high} & {0.0, ABOVE_0, BELOW_0}
+        )
+
+    @property
+    def confidence(self) -> float:
+        """Of the interval that decides."""
+        return 0.9 if self.equivalence else 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +142,16 @@ class _Entry(BaseModel):
     below: float | None = None
     tolerance: float | str | None = None
     relative_tolerance: float | None = None
+    margin: float | None = None
+    every: bool = False
+    against: list[float] = []
+    type: ClaimType
+    estimator: str = ""
+    readings: dict[str, str] = {}
+    control: str = ""
+    premise: str = ""
+    exploratory: str = ""
+    any_scale: bool = False
     table: str = ""
     columns: list[str] = []
     full_protocol_only: bool = False
@@ -126,13 +170,8 @@ class _Entry(BaseModel):
                     yield self._claim(paper, value, named | {"column": column, "value": value})
 
     def _claim(self, paper: str, reported: float | None, names: Mapping[str, Any]) -> Claim:
-        low = self.low if self.above is None else math.nextafter(self.above, math.inf)
-        high = self.high if self.below is None else math.nextafter(self.below, -math.inf)
-        tolerance = names[self.tolerance] if isinstance(self.tolerance, str) else self.tolerance
-        if self.relative_tolerance is not None and reported is not None:
-            tolerance = self.relative_tolerance * reported
-        if tolerance is not None and reported is not None:
-            low, high = reported - tolerance, reported + tolerance
+        low, high, against = self._range(reported, names)
+        same = "unit type estimator readings control premise exploratory chapter any_scale full_protocol_only"
         return Claim(
             name=self.name.format(**names) if names else self.name,
             source=f"{paper}, {self.where}",
@@ -140,11 +179,34 @@ class _Entry(BaseModel):
             reported=reported,
             low=low,
             high=high,
-            unit=self.unit,
-            chapter=self.chapter,
-            full_protocol_only=self.full_protocol_only,
-            untested=self.untested,
+            against=against,
+            equivalence=self.margin is not None,
+            universal=self.every,
+            **{name: getattr(self, name) for name in (*same.split(), "untested")},
         )
+
+    def _range(
+        self, reported: float | None, names: Mapping[str, Any]
+    ) -> tuple[float, float, tuple[float, float]]:
+        """Where the claim holds and where it is contradicted: a number ± m is by what lies beyond ± 2 m."""
+        low = self.low if self.above is None else math.nextafter(self.above, math.inf)
+        high = self.high if self.below is None else math.nextafter(self.below, -math.inf)
+        against = (math.nan, math.nan)
+        tolerance = names[self.tolerance] if isinstance(self.tolerance, str) else self.tolerance
+        if self.relative_tolerance is not None and reported is not None:
+            tolerance = self.relative_tolerance * reported
+        if tolerance is not None and reported is not None:
+            low, high = reported - tolerance, reported + tolerance
+            if tolerance:
+                against = (reported - 2 * tolerance, reported + 2 * tolerance)
+        if self.margin is not None:
+            low, high = -self.margin, self.margin
+        if self.every:
+            low, high, against = EVERY, 1.0, (0.5, math.inf)
+        if self.against:
+            below, above = self.against
+            against = (below, above)
+        return low, high, against
 
 
 class _Exhibit(BaseModel):
@@ -243,124 +305,37 @@ def printed_table(paper: str, name: str) -> pd.DataFrame:
     return pd.DataFrame(table.rows, columns=[*table.index, *table.columns]).set_index(table.index)
 
 
-# -- verdicts ---------------------------------------------------------------------------------
-
-
-def _settled(claim: Claim, ours: Estimate) -> Estimate:
-    """Our estimate, whose ends are 0 or an end of the claim's range where but for rounding they would be."""
-    near = max(ROUNDING * max(abs(ours.low), abs(ours.high)), 1e-12)
-
-    def at(end: float) -> float:
-        return next((exact for exact in (0.0, claim.low, claim.high) if abs(end - exact) <= near), end)
-
-    return replace(ours, low=at(ours.low), high=at(ours.high))
-
-
-def verdict(claim: Claim, ours: Estimate, *, same_data: bool, full_protocol: bool) -> Verdict:
-    """What our estimate says of a claim, by the one rule above; an end that is one of the range lies in it.
-
-    Args:
-        claim: What the paper says.
-        ours: Our estimate, in the claim's unit.
-        same_data: Whether it was measured on the paper's data set.
-        full_protocol: Whether the paper's whole training was followed.
-
-    Examples:
-        >>> from wsnlib import estimate
-        >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
-        >>> str(verdict(gain, estimate([1.0, 1.1, 0.9]), same_data=True, full_protocol=False))
-        'reproduced'
-        >>> str(verdict(gain, estimate([1.0, -1.0, 0.3]), same_data=True, full_protocol=False))
-        'partly'
-    """
-    if not same_data or (claim.full_protocol_only and not full_protocol):
-        return Verdict.NOT_TESTED
-    if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
-        return Verdict.NOT_TESTED
-    ours = _settled(claim, ours)
-    if claim.low <= ours.low and ours.high <= claim.high:
-        return Verdict.REPRODUCED
-    if ours.high < claim.low or ours.low > claim.high:
-        return Verdict.NOT_REPRODUCED
-    return Verdict.PARTLY
-
-
-def why(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: bool) -> str:
-    """What decided the verdict, in words.
-
-    Args:
-        claim, same_data, full_protocol: As in [`verdict`][wsnlib.claims.rule.verdict].
-        ours: Our estimate; `None` if there is none.
-
-    Examples:
-        >>> from wsnlib import estimate
-        >>> gain = Claim(name="gain", source="", statement="", low=0.1, high=9, unit="points")
-        >>> why(gain, estimate([-1.0, -1.1, -0.9]), same_data=True, full_protocol=False)
-        'the whole interval lies below the range'
-    """
-    if ours is None:
-        return claim.untested or "not measured with this profile"
-    if not same_data:
-        return "measured on other data than the paper's"
-    if claim.full_protocol_only and not full_protocol:
-        return "only the paper's data and its whole training can tell"
-    if math.isnan(ours.mean):
-        return "a run gave no number"
-    if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
-        return "the interval has no end"
-    ours = _settled(claim, ours)
-    said = verdict(claim, ours, same_data=same_data, full_protocol=full_protocol)
-    if said == Verdict.REPRODUCED:
-        return "the whole interval lies in the range"
-    if said == Verdict.NOT_REPRODUCED:
-        return f"the whole interval lies {'below' if ours.high < claim.low else 'above'} the range"
-    within_noise = ", and holds 0" if ours.low < 0 < ours.high else ""
-    return f"the interval lies in the range only in part{within_noise}"
-
-
-def claims_table(
-    claims: Mapping[str, Claim],
-    ours: Mapping[str, Estimate],
-    *,
-    same_data: bool,
-    full_protocol: bool,
-) -> pd.DataFrame:
-    """One row a claim: what the paper says, what we measured, and the verdict.
-
-    Args:
-        claims: By name, such as `SPARSE_MLP`.
-        ours: Our estimates by the same names; a claim without one is not tested.
-        same_data, full_protocol: As in [`verdict`][wsnlib.claims.verdict].
-
-    Raises:
-        ValueError: If an estimate names no claim.
-    """
-    if unknown := set(ours) - set(claims):
-        raise ValueError(f"{sorted(unknown)[0]!r} is not a claim; one of {', '.join(claims)} is allowed")
-    rows = []
-    for name, claim in claims.items():
-        found = ours.get(name)
-        said = (
-            Verdict.NOT_TESTED
-            if found is None
-            else verdict(claim, found, same_data=same_data, full_protocol=full_protocol)
-        )
-        rows.append(
-            {
-                "claim": claim.statement,
-                "source": claim.source,
-                "holds in": holds_in(claim),
-                "ours": "" if found is None else shown(found),
-                "n": 0 if found is None else found.n,
-                "verdict": str(said),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def holds_in(claim: Claim) -> str:
     """The range in which a claim holds, in words."""
     return f"{_interval(claim.low, claim.high)} {claim.unit}"
+
+
+def contradicted_by(claim: Claim) -> str:
+    """What contradicts a claim, in words.
+
+    Examples:
+        >>> contradicted_by(claims_of("sparse_mlp")["relu-best"])
+        'at most 95.3, at least 97.3'
+        >>> contradicted_by(claims_of("sparse_mlp")["relu-gain"])
+        'at most 0'
+    """
+    below, above = claim.against
+    parts = []
+    if math.isfinite(claim.low):
+        rest = math.nextafter(claim.low, -math.inf)
+        parts.append(
+            "at most 0" if below == 0 else f"below {claim.low:,g}" if below == rest else f"at most {below:,g}"
+        )
+    if math.isfinite(claim.high) and math.isfinite(above):
+        rest = math.nextafter(claim.high, math.inf)
+        parts.append(
+            "at least 0"
+            if above == 0
+            else f"above {claim.high:,g}"
+            if above == rest
+            else f"at least {above:,g}"
+        )
+    return ", ".join(parts)
 
 
 def _interval(low: float, high: float) -> str:

@@ -20,7 +20,7 @@ from wsnlib import specs
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance
-from wsnlib.book.engine.verdicts import Verdicts
+from wsnlib.book.engine.verdicts import PageVerdicts
 from wsnlib.estimates import Estimate
 from wsnlib.plot import drawn_data
 from wsnlib.store import Store, default_store
@@ -94,14 +94,15 @@ class Page:
         display({"text/markdown": under, "text/plain": under}, raw=True)
         display(provenance)
 
-    def verdicts(self, ours: Mapping[str, Estimate]) -> Verdicts:
+    def verdicts(self, ours: Mapping[str, Estimate]) -> PageVerdicts:
         """The verdicts on the claims that the chapter judges, as a table that the scorecard reads, too.
 
         Args:
-            ours: Our estimates by the claims' names; a claim without one is not tested.
+            ours: Our estimates by the claims' names, listed readings and controls by `name/reading` and
+                `name/control`; a claim without one is not tested.
         """
         p = self.parameters
-        return Verdicts(
+        return PageVerdicts(
             claims=claims_of(p.chapter),
             ours=ours,
             same_data=p.same_data,

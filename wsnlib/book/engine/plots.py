@@ -8,10 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 VERDICT_STYLES: dict[str, dict[str, Any]] = {
+    "verified": {"color": "#004C75"},
+    "refuted": {"color": "#8C3D00", "hatch": "xx"},
     "reproduced": {"color": "#0072B2"},
-    "partly": {"color": "#56B4E9", "hatch": "//"},
+    "mixed": {"color": "#56B4E9", "hatch": "//"},
     "not reproduced": {"color": "#D55E00", "hatch": "xx"},
-    "not tested at this scale": {"color": "#DDDDDD"},
+    "inconclusive": {"color": "#F0E442", "hatch": ".."},
+    "not tested": {"color": "#DDDDDD"},
 }
 """Colour and hatching of each verdict, safe for colour-blind readers and in print."""
 
@@ -25,7 +28,7 @@ def plot_verdicts(counts: pd.DataFrame, *, ax: Axes) -> Axes:
 
     Examples:
         >>> from matplotlib.figure import Figure
-        >>> counts = pd.DataFrame({"reproduced": [2, 1], "partly": [0, 3]}, index=["G21", "N21"])
+        >>> counts = pd.DataFrame({"reproduced": [2, 1], "mixed": [0, 3]}, index=["G21", "N21"])
         >>> ax = plot_verdicts(counts, ax=Figure().subplots())
         >>> [int(bar.get_width()) for bar in ax.patches], [text.get_text() for text in ax.texts]
         ([2, 1, 0, 3], ['2', '1', '3'])
@@ -38,7 +41,7 @@ def plot_verdicts(counts: pd.DataFrame, *, ax: Axes) -> Axes:
             names, column.tolist(), left=left.tolist(), label=str(verdict), edgecolor="white", **style
         )
         labels = [str(n) if n else "" for n in column]
-        dark = str(verdict) in ("reproduced", "not reproduced")
+        dark = str(verdict) in ("verified", "refuted", "reproduced", "not reproduced")
         box = None if "hatch" not in style else {"facecolor": style["color"], "edgecolor": "none", "pad": 1}
         for bar, label in zip(bars, labels, strict=True):
             if label:
@@ -48,5 +51,7 @@ def plot_verdicts(counts: pd.DataFrame, *, ax: Axes) -> Axes:
         left = left + column
     ax.invert_yaxis()
     ax.set_xlabel("claims")
-    ax.legend(frameon=False, fontsize=8, ncols=len(counts.columns), loc="lower left", bbox_to_anchor=(0, 1))
+    ax.legend(
+        frameon=False, fontsize=8, ncols=min(len(counts.columns), 4), loc="lower left", bbox_to_anchor=(0, 1)
+    )
     return ax

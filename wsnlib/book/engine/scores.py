@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from wsnlib.book.engine import claims, published
-from wsnlib.book.engine.claims import PAPERS, Claim, Exhibit, Verdict
+from wsnlib.book.engine.claims import PAPERS, Claim, Exhibit
 from wsnlib.book.engine.provenance import core_time
-from wsnlib.book.engine.verdicts import estimates_of
+from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
+from wsnlib.book.engine.verdicts import estimates_of, row_of
 from wsnlib.estimates import Estimate, shown
 
 VERDICTS = tuple(str(verdict) for verdict in Verdict)
@@ -41,37 +42,49 @@ def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
 def scorecard_table(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
     """One row for each claim that a chapter judges or that no chapter does, in the papers' order.
 
-    Columns: `paper`, `where`, `claim`, `reported`, `holds in`, `ours`, `mean`, `low`, `high`, `n`, `page`,
-    `profile`, `verdict`, `why`. Verdicts are computed anew from the estimates that the pages hold.
+    Columns: `paper`, `where`, `claim`, `reported`, `type`, `holds in`, `contradicted`, `ours`, `n`,
+    `verdict`,
+    `flag`, `seeds to decide`, `why`, `page`, `profile`. Verdicts are computed anew from the estimates that
+    the pages hold; what is a page's premise and no claim of a paper is left out.
 
     Args:
         pages: Published notebooks by chapter, as [`read_pages`][wsnlib.book.engine.scores.read_pages] gives
             them; a page that holds no estimates, or none yet, leaves its claims untested.
     """
-    rows = [
-        row
-        for chapter in claims.judging_chapters()
-        for row in _rows(chapter, claims.claims_of(chapter), pages)
-    ]
-    rows += [_row(claim, None, {}, chapter="") for claim in claims.claims_of("").values()]
-    table = pd.DataFrame(rows)
-    return table.sort_values("paper", kind="stable", ignore_index=True)
+    rows = []
+    for chapter in (*claims.judging_chapters(), ""):
+        of_chapter, held = claims.claims_of(chapter), _held(pages.get(chapter))
+        ours = estimates_of(held)
+        judged = judge_page(of_chapter, ours, **_scale(held))
+        rows += [
+            _row(claim, ours, judged[name]) | {"page": chapter, "profile": held.get("profile", "")}
+            for name, claim in of_chapter.items()
+            if claim.type != "premise"
+        ]
+    return pd.DataFrame(rows).sort_values("paper", kind="stable", ignore_index=True)
 
 
-def _rows(
-    chapter: str, of_chapter: Mapping[str, Claim], pages: Mapping[str, published.Notebook]
-) -> Iterator[dict[str, Any]]:
-    held = published.verdicts_of(pages[chapter]) if chapter in pages else None
-    ours = estimates_of(held) if held else {}
-    for name, claim in of_chapter.items():
-        yield _row(claim, ours.get(name), held or {}, chapter=chapter)
+def history_table() -> pd.DataFrame:
+    """One row for each exploratory claim: what was fixed or changed after a result had been seen."""
+    return pd.DataFrame(
+        [
+            {
+                "page": chapter,
+                "claim": claim.statement,
+                "what was fixed or changed after a result": claim.exploratory,
+            }
+            for chapter in claims.judging_chapters()
+            for claim in claims.claims_of(chapter).values()
+            if claim.exploratory
+        ]
+    )
 
 
 def verdict_on(page: published.Notebook, claim: Claim) -> Verdict:
     """The verdict on a claim by the rule, from the estimates that its page holds."""
-    held = published.verdicts_of(page) or {"ours": {}}
-    ours = estimates_of(held).get(claim.name)
-    return Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **_scale(held))
+    held = _held(page)
+    of_chapter = claims.claims_of(claim.chapter) | {claim.name: claim}
+    return judge_page(of_chapter, estimates_of(held), **_scale(held))[claim.name].verdict
 
 
 def measured_on(page: published.Notebook, claim: Claim) -> str:
@@ -80,34 +93,30 @@ def measured_on(page: published.Notebook, claim: Claim) -> str:
     Raises:
         KeyError: If the page has none.
     """
-    held = published.verdicts_of(page) or {"ours": {}}
-    ours = estimates_of(held)
+    ours = estimates_of(_held(page))
     if claim.name not in ours:
-        raise KeyError(f"the page has no estimate for {claim.name!r}; one of {', '.join(ours)} is allowed")
+        raise KeyError(
+            f"the claim must be one that the page has an estimate for, {', '.join(ours)}, got {claim.name!r}"
+        )
     return shown(ours[claim.name])
+
+
+def _held(page: published.Notebook | None) -> Mapping[str, Any]:
+    return (None if page is None else published.verdicts_of(page)) or {"ours": {}}
 
 
 def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
     return {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
 
 
-def _row(claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapter: str) -> dict[str, Any]:
-    scale = _scale(held)
-    said = Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **scale)
+def _row(claim: Claim, ours: Mapping[str, Estimate], judged: Judgement) -> dict[str, Any]:
     paper, _, where = claim.source.partition(", ")
     return {
         "paper": paper,
         "where": where,
         "claim": claim.statement,
         "reported": "" if claim.reported is None else f"{claim.reported:,g}",
-        "holds in": claims.holds_in(claim),
-        "ours": "" if ours is None else shown(ours),
-        "n": 0 if ours is None else ours.n,
-        "page": chapter,
-        "profile": held.get("profile", ""),
-        "verdict": str(said),
-        "why": claims.why(claim, ours, **scale),
-    }
+    } | row_of(claim, ours, judged)
 
 
 def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
@@ -116,31 +125,63 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
     Args:
         ours: Estimates by the names of `printed_claims()`; what specs alone give is computed exactly.
     """
-    rows = [
-        _row(claim, ours.get(name), {"same_data": True, "full_protocol": False}, chapter=published.SCORECARD)
-        for name, claim in claims.printed_claims().items()
-    ]
-    return pd.DataFrame(rows).drop(columns=["page", "profile"])
+    printed = claims.printed_claims()
+    judged = judge_page(printed, ours, same_data=True, full_protocol=False)
+    return pd.DataFrame([_row(claim, ours, judged[name]) for name, claim in printed.items()])
 
 
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper, and of both, have which verdict."""
-    counts = pd.crosstab(table["paper"], table["verdict"]).reindex(columns=VERDICTS, fill_value=0)
-    counts = counts.reindex(index=PAPERS, fill_value=0)
-    counts.loc["both"] = counts.sum()
+    """How many claims have which verdict: of each paper, and of both, exploratory ones apart.
+
+    A claim is confirmatory if its range, its quantity and its data were fixed before a result was seen.
+    """
+    empirical = table["type"] == "empirical"
+    exploratory = table["flag"] == "exploratory"
+    rows = {paper: table["paper"] == paper for paper in PAPERS}
+    rows |= {"both": table["paper"].isin(PAPERS), "arithmetic": ~empirical}
+    rows |= {"confirmatory": empirical & ~exploratory, "exploratory": empirical & exploratory}
+    counts = pd.DataFrame(
+        {
+            name: table.loc[which, "verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+            for name, which in rows.items()
+        }
+    ).T
     counts.insert(0, "claims", counts.sum(axis=1))
     return counts.rename_axis(index=None, columns=None)
 
 
-def verdict_counts_markdown(table: pd.DataFrame) -> str:
-    """The counts of verdicts as a table in Markdown, for the front page."""
+def headline(table: pd.DataFrame) -> str:
+    """What the verdicts come to, in words.
+
+    Args:
+        table: As `scorecard_table` gives it.
+    """
     counts = verdict_counts(table)
-    rows = [["paper", *counts.columns], ["---"] * (1 + len(counts.columns))]
+    tested = counts["claims"] - counts["not tested"]
+
+    def said(row: str, verdicts: Iterable[Verdict]) -> str:
+        return ", ".join(f"{counts.loc[row, str(v)]} {v}" for v in verdicts)
+
+    of_training = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.MIXED, Verdict.INCONCLUSIVE)
+    return (
+        f"Of {counts.loc['both', 'claims']} claims {tested['both']} are tested. {tested['arithmetic']} are "
+        "arithmetic, decided without training: "
+        f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
+        "with range, quantity and data fixed before a result was seen: "
+        f"{said('confirmatory', of_training)}. {tested['exploratory']} are empirical and exploratory, since "
+        f"one of them was fixed or changed after: {said('exploratory', of_training)}."
+    )
+
+
+def verdict_counts_markdown(table: pd.DataFrame) -> str:
+    """The headline and the counts of verdicts as a table, in Markdown, for the front page."""
+    counts = verdict_counts(table)
+    rows = [["", *counts.columns], ["---"] * (1 + len(counts.columns))]
     rows += [
-        [str(paper), *map(str, row)]
-        for paper, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)
+        [str(name), *map(str, row)]
+        for name, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return headline(table) + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,34 +1,36 @@
-"""Claims, what was measured of them, and the verdicts, as a page shows them and the scorecard reads them."""
+"""Claims of one page, what was measured of them, and the verdicts, as it shows them and others read it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
 import pandas as pd
 
-from wsnlib.book.engine.claims import Claim, Verdict, claims_table, verdict
-from wsnlib.estimates import Estimate
+from wsnlib.book.engine.claims import Claim, contradicted_by, holds_in
+from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
+from wsnlib.estimates import Estimate, shown
 
 VERDICTS_TYPE = "application/vnd.wsnlib.verdicts+json"
 """Media type under which a notebook keeps its estimates and verdicts."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Verdicts:
+class PageVerdicts:
     """The verdicts of one page, with the estimates that gave them.
 
     Args:
         claims: By name.
-        ours: Our estimates by the same names; a claim without one is not tested.
-        same_data, full_protocol: As in [`verdict`][wsnlib.book.engine.claims.verdict].
+        ours: Our estimates, as in [`judge_page`][wsnlib.book.engine.rule.judge_page].
+        same_data, full_protocol: As in [`judge`][wsnlib.book.engine.rule.judge].
         chapter, profile, preset: Of the page.
 
     Raises:
-        ValueError: If an estimate names no claim.
+        ValueError: If an estimate is of no claim.
     """
 
     claims: Mapping[str, Claim]
@@ -40,21 +42,26 @@ class Verdicts:
     preset: str
 
     def __post_init__(self) -> None:
-        self.table  # noqa: B018 - an estimate without a claim is reported at once
+        _ = self.judgements  # an estimate without a claim is reported at once
+
+    @cached_property
+    def judgements(self) -> dict[str, Judgement]:
+        """By claim, as [`judge_page`][wsnlib.book.engine.rule.judge_page] gives them."""
+        return judge_page(self.claims, self.ours, same_data=self.same_data, full_protocol=self.full_protocol)
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a claim, as [`claims_table`][wsnlib.book.engine.claims.claims_table] gives it."""
-        return claims_table(
-            self.claims, self.ours, same_data=self.same_data, full_protocol=self.full_protocol
+        """One row a claim: where it holds, what contradicts it, what we measured, and the verdict."""
+        return pd.DataFrame(
+            [
+                {"claim": claim.statement} | row_of(claim, self.ours, self.judgements[name])
+                for name, claim in self.claims.items()
+            ]
         )
 
     def __getitem__(self, name: str) -> Verdict:
         """The verdict on a claim."""
-        ours = self.ours.get(name)
-        if ours is None:
-            return Verdict.NOT_TESTED
-        return verdict(self.claims[name], ours, same_data=self.same_data, full_protocol=self.full_protocol)
+        return self.judgements[name].verdict
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: every estimate and every verdict; an end that is not finite is text."""
@@ -64,10 +71,7 @@ class Verdicts:
             "preset": self.preset,
             "same_data": self.same_data,
             "full_protocol": self.full_protocol,
-            "ours": {
-                name: {"mean": _json(e.mean), "low": _json(e.low), "high": _json(e.high), "n": e.n}
-                for name, e in self.ours.items()
-            },
+            "ours": {name: {k: _json(v) for k, v in vars(e).items()} for name, e in self.ours.items()},
             "verdicts": {name: str(self[name]) for name in self.claims},
         }
 
@@ -83,15 +87,46 @@ class Verdicts:
 
 
 def estimates_of(content: Mapping[str, Any]) -> dict[str, Estimate]:
-    """The estimates in what `Verdicts.to_dict` gave."""
+    """The estimates in what `PageVerdicts.to_dict` gave."""
     return {
-        name: Estimate(mean=float(e["mean"]), low=float(e["low"]), high=float(e["high"]), n=int(e["n"]))
+        name: Estimate(
+            mean=float(e["mean"]),
+            low=float(e["low"]),
+            high=float(e["high"]),
+            n=int(e["n"]),
+            df=e.get("df"),
+            confidence=e.get("confidence", 0.95),
+            later=tuple(tuple(step) for step in e.get("later", ())),
+        )
         for name, e in content["ours"].items()
     }
 
 
-def _json(value: float) -> float | str:
-    return float(value) if math.isfinite(value) else str(float(value))
+def row_of(claim: Claim, ours: Mapping[str, Estimate], judged: Judgement) -> dict[str, Any]:
+    """What a table says of a claim: type, ranges, estimates, verdict, flag, the seeds that would decide."""
+    found = ours.get(claim.name)
+    others = [
+        f"{name}: {shown(ours[f'{claim.name}/{name}'])}"
+        for name in claim.readings
+        if f"{claim.name}/{name}" in ours
+    ]
+    if (control := ours.get(f"{claim.name}/control")) is not None:
+        others.append(f"control: {shown(control)}")
+    return {
+        "type": claim.type,
+        "holds in": holds_in(claim),
+        "contradicted": contradicted_by(claim),
+        "ours": "; ".join(([] if found is None else [shown(found)]) + others),
+        "n": 0 if found is None else found.n,
+        "verdict": str(judged.verdict),
+        "flag": "exploratory" if claim.exploratory else "",
+        "seeds to decide": judged.seeds,
+        "why": judged.why,
+    }
+
+
+def _json(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table_html(table: pd.DataFrame, *, caption: str, link: str | None = None) -> str:
