@@ -93,8 +93,8 @@ def dispersion(
         level: What has an accuracy: every example; every class, or the whole test
             set (`"network"`), both weighted by their examples. A difference of populations at one level is
             a part of that at the finer ones.
-        confidence: Confidence level of the interval, excess ± t · error. The excess is a U-statistic, of whose
-            variance a jackknife counts the second-order part 2 tr Σ²/(m(m − 1)) + 2 tr T²/(n(n − 1)) +
+        confidence: Confidence level of the interval, excess ± t · error. The excess is a U-statistic, of
+            whose variance a jackknife counts the second-order part 2 tr Σ²/(m(m − 1)) + 2 tr T²/(n(n − 1)) +
             4 tr ΣT/(mn) twice (Σ and T are the covariances over networks); it is estimated without bias and
             taken off once. No narrower than the spread of the permuted excess.
         permutations: Number of assignments; the smallest p-value is 1/(permutations + 1).
