@@ -110,7 +110,7 @@ def units_that_see(found: Estimate, distance: float, level: float) -> int:
 
     Examples:
         >>> units_that_see(Estimate(mean=1.0, low=-1.0, high=3.0, n=4), 1.0, 0.05)
-        11
+        15
     """
     part = found.mean - found.low
     if not (distance > 0 and math.isfinite(part)):
@@ -126,8 +126,9 @@ def exact(value: float, *, n: int = 1) -> Estimate:
     """A number that is computed and has no error, of n units.
 
     Examples:
-        >>> exact(3970)
-        Estimate(mean=3970.0, low=3970.0, high=3970.0, n=1, df=None, confidence=0.95)
+        >>> found = exact(3970)
+        >>> found.low, found.mean, found.high
+        (3970.0, 3970.0, 3970.0)
     """
     return Estimate(mean=float(value), low=float(value), high=float(value), n=n)
 

@@ -136,17 +136,18 @@ def dispersion(
 
     def share(one: NDArray[Any], other: NDArray[Any]) -> Array:
         seen, by_chance = mean_squares(gram, one, other)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((seen - by_chance) / seen)
+        return np.asarray((seen - by_chance) / seen)
 
-    share_low, share_high = inference.jackknife(share, m, n, confidence=confidence)
+    with np.errstate(divide="ignore", invalid="ignore"):  # without any difference there is no share
+        share_low, share_high = inference.jackknife(share, m, n, confidence=confidence)
+        shared = float(share(whole, ~whole)[0])
     return Dispersion(
         observed=observed,
         chance=chance,
         excess=found,
         low=found - half,
         high=found + half,
-        share=float(share(whole, ~whole)[0]),
+        share=shared,
         share_low=share_low,
         share_high=share_high,
         p_value=inference.permutation_p_value(found, permuted),
