@@ -232,8 +232,21 @@ def test_interval_of_the_excess_leaves_one_network_out_at_a_time():
             )
         parts.append((len(values) - 1) * np.var(values))
     found = wsn.predictions.dispersion(a, b, confidence=0.8, permutations=1)
-    half = stats.t.ppf(0.9, 3) * math.sqrt(sum(parts))
+    second = 2 * squared(a, a) / (4 * 3) + 2 * squared(b, b) / (5 * 4) + 4 * squared(a, b) / (4 * 5)
+    half = stats.t.ppf(0.9, 3) * math.sqrt(max(sum(parts) - second, second))
     assert (found.low, found.high) == pytest.approx((found.excess - half, found.excess + half))
+
+
+def squared(a, b) -> float:
+    """tr ΣT over networks without bias: mean of ((x − x′)·(y − y′))² / 4 over distinct networks."""
+    x, y = a.correct.astype(float), b.correct.astype(float)
+    values = [
+        ((x[i] - x[j]) @ (y[k] - y[m]) / x.shape[1]) ** 2 / 4
+        for i, j in itertools.permutations(range(len(x)), 2)
+        for k, m in itertools.permutations(range(len(y)), 2)
+        if a is not b or len({i, j, k, m}) == 4
+    ]
+    return float(np.mean(values))
 
 
 def test_dispersion_does_not_know_the_order_of_networks_examples_or_populations():
