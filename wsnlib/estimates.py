@@ -350,7 +350,7 @@ class CellsAndSeeds:
             return False
         if self.deviation <= ROUNDING * float(np.abs(self._whole).max()):
             return True
-        return min(self.tests.values()) > 1 - (1 - LEVEL) ** (1 / 3)
+        return bool(min(self.tests.values()) > 1 - (1 - LEVEL) ** (1 / 3))
 
     def contrast(self, weights: Mapping[Any, float], *, confidence: float = 0.95) -> Estimate:
         """Σ wᵢ · (mean of cell i), weights by cells, with its interval."""

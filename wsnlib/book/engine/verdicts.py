@@ -51,7 +51,7 @@ class PageVerdicts:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a claim: where it holds, what contradicts it, what we measured, and the verdict."""
+        """One row a claim, with where it holds, what contradicts it, what we measured, and the verdict."""
         return pd.DataFrame(
             [
                 {"claim": claim.statement} | row_of(claim, self.ours, self.judgements[name])
