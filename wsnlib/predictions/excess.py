@@ -69,7 +69,7 @@ class Dispersion:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """That of `difference`: the signed roots of `low` and `high`."""
+        """The signed roots of `low` and `high`, between which `difference` lies."""
         return signed_root(self.low), signed_root(self.high)
 
 
