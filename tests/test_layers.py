@@ -88,19 +88,19 @@ def test_deletions_and_probes_are_those_of_the_trained_network(trained, found):
 def test_blocks_are_deleted_from_the_end_of_each_stage():
     data = wsn.load_data(wsn.Digits(train_size=100, normalisation="unit"))
     model = wsn.build(replace(NET, depth=20))
-    deleted, accuracies = layers._deletions(model, data)
+    deleted, accuracies = layers.similarity.deletion_accuracies(model, data)
     first = ["stage1.block3"], ["stage1.block2", "stage1.block3"]
     assert (len(deleted), *deleted[:2]) == (6, *first)
     with wsn.representations.deleted_blocks(model, first[1]):
         assert accuracies[1] == wsn.evaluate(model, data, data.test).accuracy
-    assert layers._deletions(wsn.build(replace(NET, residual=False)), data) == ([], [])
+    assert layers.similarity.deletion_accuracies(wsn.build(replace(NET, residual=False)), data) == ([], [])
 
 
 def test_networks_without_residual_connections_are_probed_before_where_the_addition_would_be():
     data = wsn.load_data(replace(DATA, train_size=50))
     data = replace(data, test=data.test.take(torch.arange(50)))
     with experiments.cpu_threads(1):
-        found = layers._probes(wsn.build(replace(NET, residual=False)), data)
+        found = layers.similarity.probe_accuracies(wsn.build(replace(NET, residual=False)), data)
     assert list(found) == [f"stage{i}.block1.norm2" for i in (1, 2, 3)]
 
 
@@ -172,12 +172,12 @@ def test_measured_images_are_balanced_and_drawn_by_the_seed():
 
 
 def test_a_layer_that_does_not_vary_is_nan_in_its_row_and_column_only():
-    values = layers._symmetric([0.5, np.nan, 0.25, np.nan, 0.75, np.nan], 4)
+    values = layers.similarity._symmetric([0.5, np.nan, 0.25, np.nan, 0.75, np.nan], 4)
     assert np.isnan(values[2]).all()
     assert np.isnan(values[:, 2]).all()
     kept = np.ix_([0, 1, 3], [0, 1, 3])
     assert values[kept].tolist() == [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]]
-    assert layers._upper(values[kept]) == [0.5, 0.25, 0.75]
+    assert layers.similarity._upper(values[kept]) == [0.5, 0.25, 0.75]
 
 
 def test_a_diverged_training_cannot_be_read(tmp_path):

@@ -33,6 +33,8 @@ from .experiments import weights_per_layer as weights_per_layer
 from .layers import component_projections as component_projections
 from .layers import layer_results as layer_results
 from .layers import network_results as network_results
+from .layers import origin_results as origin_results
+from .layers import output_results as output_results
 from .masks import allocate as allocate
 from .masks import connectivity as connectivity
 from .masks import densify as densify
@@ -51,6 +53,7 @@ from .specs import CIFAR10 as CIFAR10
 from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
 from .specs import SVHN as SVHN
+from .specs import BlockOrigins as BlockOrigins
 from .specs import ChannelSparsity as ChannelSparsity
 from .specs import ComponentProjections as ComponentProjections
 from .specs import Constant as Constant
@@ -78,6 +81,7 @@ from .specs import MultiStep as MultiStep
 from .specs import NetworkSimilarity as NetworkSimilarity
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
+from .specs import OutputSimilarity as OutputSimilarity
 from .specs import PackedData as PackedData
 from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec

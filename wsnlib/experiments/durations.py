@@ -15,7 +15,7 @@ from wsnlib.experiments.machine import cpu_threads, float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_per_layer
 from wsnlib.experiments.plans import Plan, plan
-from wsnlib.representations import cka_sums
+from wsnlib.representations import cka_sums, decompose_layers
 
 
 @float32()
@@ -133,9 +133,9 @@ def _excerpt(data: Dataset, images: int) -> Dataset:
 
 def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     """A measurement that takes as long and is the same for every seed."""
-    if isinstance(spec, specs.LayerSimilarity | specs.ComponentProjections):
+    if isinstance(spec, specs.LayerSimilarity | specs.ComponentProjections | specs.BlockOrigins):
         return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
-    if isinstance(spec, specs.NetworkSimilarity):
+    if isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity):
         return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         return spec
@@ -150,6 +150,10 @@ def seconds_per_measurement(
         return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
     if isinstance(spec, specs.NetworkSimilarity):
         return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
+    if isinstance(spec, specs.BlockOrigins):
+        return _seconds_at_once(spec, device, download=download)
+    if isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
+        return 10.0 * len(spec.experiments)
     if isinstance(spec, specs.ComponentProjections):  # some seconds beside the training
         data, *_ = measured_data(spec, spec.experiment, download=download)
         return seconds_per_run(plan(spec.experiment, device=device, data=data), data)
@@ -162,6 +166,19 @@ def seconds_per_measurement(
         return (time.perf_counter() - start) * spec.num_pairs / 2
     measure_kernels(replace(spec, num_networks=1), download=download)
     return (time.perf_counter() - start) * spec.num_networks
+
+
+def _seconds_at_once(spec: specs.BlockOrigins, device: str, *, download: bool) -> float:
+    """Of a training and twice one pass of all images, from timing one of a part of them."""
+    data, images, _ = measured_data(spec, spec.experiment, download=download)
+    data = data.to(resolve_device(device))
+    few = images[: max(4, len(images) // 8)].to(resolve_device(device))
+    with cpu_threads(1):
+        model = build(spec.experiment.model).to(few.device)
+        start = time.perf_counter()
+        decompose_layers(model, few, prepare=data.normalise)
+        once = (time.perf_counter() - start) * (len(images) / len(few)) ** 1.5
+    return seconds_per_run(plan(spec.experiment, device=device, data=data), data) + 2 * once
 
 
 def _seconds_per_network(

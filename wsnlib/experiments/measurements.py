@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from wsnlib import kernels, layers, masks, specs
 from wsnlib.data import Dataset, StreamedSplit, load_data
+from wsnlib.experiments.kept import keep, kept
 from wsnlib.experiments.machine import cpu_threads, environment
 from wsnlib.experiments.networks import build, check_fit
-from wsnlib.experiments.plans import plan
-from wsnlib.experiments.trainings import checkpoint_in, trained
+from wsnlib.experiments.plans import Plan, plan
+from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
 from wsnlib.representations import layer_names
 from wsnlib.store import Record
-from wsnlib.training import StateFile
+from wsnlib.training import Outcome, StateFile
 
 Array = NDArray[np.float64]
 
@@ -52,10 +54,17 @@ def measure_layers(
     threads: int,
     download: bool,
     file: Callable[[int], StateFile] | None = None,
+    network: Callable[[specs.Experiment], StateFile] | None = None,
 ) -> Record:
-    """Train, on the images to be measured as test set, and measure the last weights."""
+    """Train, on the images to be measured as test set, and measure the last weights.
+
+    Args:
+        file: Where each training, numbered from 0, keeps its state; by default nowhere.
+        network: Where each trained network is kept for other measurements; one that is there is not trained.
+    """
     start = time.perf_counter()
-    trainings = spec.experiments if isinstance(spec, specs.NetworkSimilarity) else (spec.experiment,)
+    several = isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity)
+    trainings = spec.experiments if several else (spec.experiment,)
     parts = [measured_data(spec, run, download=download) for run in trainings]
     data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)
@@ -65,31 +74,85 @@ def measure_layers(
     networks, outcomes = [], []
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    observed: dict[str, torch.Tensor] = {}
     with cpu_threads(threads):
-        for number, (each, run, d) in enumerate(zip(plans, trainings, data, strict=True)):
-            checkpoint = None if file is None else checkpoint_in(file(number), run, device)
-            [(model, outcome)] = trained(each, d, device, deterministic=False, checkpoint=checkpoint)
+        for number, (each, d) in enumerate(zip(plans, data, strict=True)):
+            state = None if file is None else file(number)
+            where = None if network is None else network(each.trainings[0])
+            model, outcome, also = _network(spec, each, d, images, device, state, where)
             networks.append(model)
             outcomes.append(outcome)
+            observed |= also
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
+        trained_after = time.perf_counter() - start
         if status == "finished":
             if isinstance(spec, specs.NetworkSimilarity):
                 columns, names = layers.measure_networks(networks, data, images, spec)
+            elif isinstance(spec, specs.OutputSimilarity):
+                columns, names, arrays = layers.measure_outputs(networks, data, images)
             elif isinstance(spec, specs.ComponentProjections):
                 columns, names = layers.measure_projections(networks[0], data[0], images, examples, spec)
+            elif isinstance(spec, specs.BlockOrigins):
+                epochs = {epoch: _seen(observed, epoch) for epoch in spec.epochs}
+                columns, names, arrays = layers.measure_origins(
+                    networks[0], data[0], images, examples, epochs, spec
+                )
             else:
                 columns, names = layers.measure_layers(networks[0], data[0], images, spec)
             columns["test_accuracy"] = [o.history["test_accuracy"][-1] for o in outcomes]
             columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
     names["num_weights"] = [masks.num_weights(model) for model in networks]
-    made = {"engines": [each.engine for each in plans], "threads": threads}
-    made["seconds"] = round(time.perf_counter() - start, 2)
+    seconds = time.perf_counter() - start
+    made = {"engines": [each.engine for each in plans], "threads": threads, "seconds": round(seconds, 2)}
+    made["seconds_measuring"] = round(seconds - trained_after, 2)
     return Record(
         experiment=spec,
         status=status,
         history=columns,
         network=names,
+        arrays=arrays,
         environment=environment(device) | made | {"data_sha256": data[0].sha256},
+    )
+
+
+def _network(
+    spec: specs.NetworkMeasurement,
+    plan: Plan,
+    data: Dataset,
+    images: torch.Tensor,
+    device: torch.device,
+    state: StateFile | None,
+    where: StateFile | None,
+) -> tuple[nn.Module, Outcome, dict[str, torch.Tensor]]:
+    """A trained network, kept by another measurement or trained here, how it went, and what was observed."""
+    (run,) = plan.trainings
+    epochs = spec.epochs if isinstance(spec, specs.BlockOrigins) else ()
+    checkpoint = None if state is None else checkpoint_in(state, run, device)
+    made_by = {"measured": f"{spec.num_images} of seed {spec.seed}"} | same_training(run, device)
+    model = build(run.model).to(device)
+    before = None if where is None else kept(where, model, made_by=made_by)
+    if before is not None and all(f"cka {epoch}" in before[1] for epoch in epochs):
+        return model, *before
+    also: dict[str, torch.Tensor] = {} if checkpoint is None else checkpoint.also
+
+    def observe(epoch: int, model: nn.Module) -> None:
+        if epoch in epochs:
+            found = layers.observe_outputs(model, data, images)
+            also[f"cka {epoch}"] = torch.from_numpy(found.cka)
+            also[f"dominance {epoch}"] = torch.from_numpy(found.dominance)
+
+    [(model, outcome)] = trained(
+        plan, data, device, deterministic=False, checkpoint=checkpoint, observe=observe if epochs else None
+    )
+    if where is not None and outcome.status == "finished":
+        keep(where, model, outcome, also=also, made_by=made_by)
+    return model, outcome, also
+
+
+def _seen(observed: Mapping[str, torch.Tensor], epoch: int) -> layers.OutputMap:
+    return layers.OutputMap(
+        cka=observed[f"cka {epoch}"].numpy(), dominance=observed[f"dominance {epoch}"].numpy()
     )
 
 

@@ -67,6 +67,7 @@ def run_planned(
     deterministic: bool = False,
     data: Dataset | None = None,
     file: Callable[[int], StateFile] | None = None,
+    network: Callable[[specs.Experiment], StateFile] | None = None,
 ) -> list[Record]:
     """The records of a plan's runs.
 
@@ -77,6 +78,7 @@ def run_planned(
         threads, download, deterministic, file: As in [`run`][wsnlib.experiments.runs.run]; runs that are
             trained jointly keep no state.
         data: The data set of trainings, if it is there already.
+        network: Where each network that is measured is kept for other measurements; by default nowhere.
     """
     one, target = plan.runs[0], resolve_device(device)
     if isinstance(one, specs.ExampleLabels | specs.ExampleImages):
@@ -84,7 +86,7 @@ def run_planned(
     if isinstance(one, specs.KernelDistances | specs.KernelSimulation):
         return [measure_kernels(one, download=download)]
     if isinstance(one, specs.NetworkMeasurement):
-        return [measure_layers(one, target, threads=threads, download=download, file=file)]
+        return [measure_layers(one, target, threads=threads, download=download, file=file, network=network)]
     if len(plan.runs) > 1:
         file = None
     if target.type != torch.device(plan.device).type:

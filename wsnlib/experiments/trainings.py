@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -64,10 +65,15 @@ def checkpoint_in(
     device."""
     if file is None:
         return None
+    same = same_training(experiment, device) | {"deterministic": str(deterministic)}
+    return training.Checkpoint(file, made_by=same)
+
+
+def same_training(experiment: specs.Experiment, device: torch.device) -> dict[str, str]:
+    """What has to be the same for what one training left to be of use to another."""
     made = environment(device)
     same = {"run": specs.spec_key(experiment), "device": device.type}
-    same |= {"wsnlib": made["wsnlib"], "torch": made["torch"]}
-    return training.Checkpoint(file, made_by=same | {"deterministic": str(deterministic)})
+    return same | {"wsnlib": made["wsnlib"], "torch": made["torch"]}
 
 
 def _record(
@@ -98,8 +104,12 @@ def trained(
     *,
     deterministic: bool,
     checkpoint: training.Checkpoint | None = None,
+    observe: Callable[[int, nn.Module], None] | None = None,
 ) -> list[tuple[nn.Module, training.Outcome]]:
-    """The networks of a plan after their training on that data, and how it went."""
+    """The networks of a plan after their training on that data, and how it went.
+
+    A network that trains alone in PyTorch can be observed (see `wsn.train`).
+    """
     models = [build(run.model, seed=run.seed) for run in plan.trainings]
     protocols, seeds = [run.training for run in plan.trainings], [run.seed for run in plan.trainings]
     for model in models if plan.sparse_layers else ():
@@ -116,6 +126,7 @@ def trained(
         seed=seed,
         deterministic=deterministic,
         checkpoint=checkpoint,
+        observe=observe,
     )
     return [(model, outcome)]
 

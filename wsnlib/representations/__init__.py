@@ -7,19 +7,24 @@ from wsnlib.representations.components import (
     deleted_blocks,
     deletion_order,
     first_components,
+    logits_without_ends,
 )
+from wsnlib.representations.decomposed import DecomposedLayers, decompose_layers
 from wsnlib.representations.reading import layer_names, read, read_representations
 
 __all__ = [
     "Components",
+    "DecomposedLayers",
     "activation_sparsity",
     "cka_matrices",
     "cka_matrix",
     "cka_sums",
+    "decompose_layers",
     "deleted_blocks",
     "deletion_order",
     "first_components",
     "layer_names",
+    "logits_without_ends",
     "read",
     "read_representations",
 ]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, module_name, read
-from wsnlib.similarity import read_centred_gram
+from wsnlib.similarity import first_component, read_centred_gram
 from wsnlib.similarity.hsic import Array
 
 
@@ -58,8 +58,7 @@ def first_components(
     """The first principal component of each layer over these images, and its share of the variance.
 
     Found from the n x n Gram matrix of the centred representation, whose eigenvalues are σ². All images go
-    through the network at once, and an eigenproblem of their number is solved for each layer: some hundreds
-    to two thousand are meant.
+    through the network at once: some hundreds to two thousand are meant.
 
     Args:
         model: Any module.
@@ -110,11 +109,8 @@ def _component(gram: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
     whole = gram.trace()
     if whole <= 0:
         return float("nan"), np.full(len(gram), np.nan)
-    values, vectors = torch.linalg.eigh(gram)
-    scores = vectors[:, -1] * values[-1].sqrt()
-    largest = scores.abs() >= (1 - 1e-6) * scores.abs().max()  # several where images are opposite
-    scores = scores * scores[largest.int().argmax()].sign()
-    return float(values[-1] / whole), scores.numpy()
+    value, direction = first_component(gram)
+    return float(value / whole), (direction * value.sqrt()).numpy()
 
 
 def activation_sparsity(
@@ -229,3 +225,49 @@ def deletion_order(blocks: Sequence[str]) -> dict[str, list[list[str]]]:
     for name in blocks:
         stages.setdefault(name.rpartition(".")[0], []).append(name)
     return {stage: [names[i:] for i in range(len(names) - 1, 0, -1)] for stage, names in stages.items()}
+
+
+def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[str, ...], torch.Tensor]:
+    """What a network gives without the last blocks of one stage, for every stage and number of them.
+
+    Without its last blocks a stage gives what the block before them gave, whose shortcuts are identities:
+    what comes before is computed once, where `deleted_blocks` needs a forward pass for each deletion.
+
+    Args:
+        model: Children in a row, of which the stages are `nn.Sequential`s of residual blocks, as in
+            [`ResNetCifar`][wsnlib.models.resnet_cifar.ResNetCifar]; there is nothing to delete if a block
+            has no residual connection.
+        images: As the model takes them.
+
+    Returns:
+        Outputs (n, classes) by the names of the deleted blocks: of each stage the last, the last two, …, all
+        but the first.
+
+    References:
+        N21, Section 5.2 and Figure 5.
+
+    Examples:
+        >>> from wsnlib.models import ResNetCifar
+        >>> net = ResNetCifar(14).eval()
+        >>> list(logits_without_ends(net, torch.rand(2, 3, 8, 8)))
+        [('stage1.block2',), ('stage2.block2',), ('stage3.block2',)]
+    """
+    children, found = list(model.named_children()), {}
+    with read(model, [], lambda name, x: None):
+        x = images
+        for position, (stage, child) in enumerate(children):
+            blocks = list(child.named_children()) if isinstance(child, nn.Sequential) else []
+            if not all(getattr(block, "residual", False) for _, block in blocks):
+                return {}
+            shorter = {}
+            for number, (_, block) in enumerate(blocks, start=1):
+                x = block(x)
+                if number < len(blocks):
+                    shortened = x
+                    for _, later in children[position + 1 :]:
+                        shortened = later(shortened)
+                    shorter[tuple(f"{stage}.{name}" for name, _ in blocks[number:])] = shortened
+            found |= dict(reversed(shorter.items()))
+            if not blocks:
+                x = child(x)
+    return found

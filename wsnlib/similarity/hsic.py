@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse.linalg import eigsh
 
 Array = torch.Tensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of."""
@@ -249,8 +250,15 @@ def read_gram(x: Array, *, without_component: bool = False) -> Gram:
     gram = _gram(x, shift)
     scale = gram.diagonal().sum(dtype=_accurate(gram)) / n
     if without_component:
-        gram = _without_component(gram)
-    vector = u_centred(gram).flatten().index_select(0, _above_diagonal(n, gram.device))
+        whole = centred(gram.to(_accurate(gram)))
+        value, vector = first_component(whole)
+        gram = whole.sub_(value * torch.outer(vector, vector)).to(gram.dtype)
+    return _unit(gram, scale, shift)
+
+
+def _unit(gram: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor | None) -> Gram:
+    """A Gram matrix of examples of mean square `scale`, which were moved by `shift`, as a vector."""
+    vector = u_centred(gram).flatten().index_select(0, _above_diagonal(len(gram), gram.device))
     norm = torch.linalg.vector_norm(vector, dtype=_accurate(gram))
     # what is left may be rounding: of the examples, or of the Gram matrix of examples equally far apart
     eps = _rounding(gram)
@@ -260,6 +268,143 @@ def read_gram(x: Array, *, without_component: bool = False) -> Gram:
     norm = torch.where(constant, torch.zeros_like(norm), norm)
     vector.mul_(torch.where(constant, torch.zeros_like(norm), 1 / norm).to(vector.dtype))
     return Gram(vector, norm)
+
+
+class Decomposition(NamedTuple):
+    """A representation of n examples, taken apart.
+
+    Args:
+        gram: HKH, (n, n) in the precision of the representation.
+        whole: Its Gram matrix as a vector.
+        rest: The same without the first principal component.
+        share: σ₁²/Σσ², the component's share of the variance; NaN if there is none.
+        direction: u₁, the examples along the component, (n,) float64 of length 1, whose largest absolute
+            value is positive; NaN if the representation does not vary.
+    """
+
+    gram: torch.Tensor
+    whole: Gram
+    rest: Gram
+    share: float
+    direction: torch.Tensor
+
+
+def decompose(x: Array) -> Decomposition:
+    """A representation (n, …) with and without its first principal component.
+
+    Examples:
+        >>> x = torch.outer(torch.tensor([1.0, -1, 2, -2]), torch.tensor([3.0, 4.0]))
+        >>> found = decompose(x)
+        >>> round(found.share, 6), found.rest.norm.item(), (found.direction * 10**0.5).round(decimals=4)
+        (1.0, 0.0, tensor([ 1., -1.,  2., -2.], dtype=torch.float64))
+    """
+    x = as_rows(x)
+    _check_examples(len(x))
+    shift = _shift(x)
+    gram = _gram(x, shift)
+    scale = gram.diagonal().sum(dtype=_accurate(gram)) / len(x)
+    accurate = centred(gram.to(_accurate(gram)))
+    whole = _unit(accurate.to(gram.dtype), scale, shift)
+    centre = accurate.to(gram.dtype)
+    if whole.norm == 0:
+        nothing = torch.full((len(x),), math.nan, dtype=torch.float64)
+        return Decomposition(centre, whole, whole, math.nan, nothing)
+    value, direction = first_component(accurate)
+    share = float(value / accurate.trace())
+    rest = _unit((accurate - value * torch.outer(direction, direction)).to(gram.dtype), scale, shift)
+    return Decomposition(centre, whole, rest, share, direction.cpu().double())
+
+
+def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest eigenvalue λ of a symmetric matrix and its eigenvector, of length 1.
+
+    The entry of the vector of largest absolute value is positive, of equal ones the first. On a CPU it is
+    found by Lanczos' method from a fixed start, to the precision of the matrix.
+
+    Examples:
+        >>> value, vector = first_component(torch.diag(torch.tensor([1.0, 3, 2, 0], dtype=torch.float64)))
+        >>> round(value.item(), 6), vector.round(decimals=4).abs().tolist()
+        (3.0, [0.0, 1.0, 0.0, 0.0])
+    """
+    if gram.device.type == "cpu":
+        start = np.random.default_rng(0).standard_normal(len(gram))
+        matrix = gram.numpy()
+        found = eigsh(matrix, k=1, v0=(matrix @ start).astype(matrix.dtype))
+        value, vector = torch.tensor(found[0][0], dtype=gram.dtype), torch.from_numpy(found[1][:, 0])
+    else:
+        values, vectors = torch.linalg.eigh(gram)
+        value, vector = values[-1], vectors[:, -1]
+    largest = vector.abs() >= (1 - 1e-6) * vector.abs().max()  # several where images are opposite
+    return value, vector * vector[largest.int().argmax()].sign()
+
+
+def cka_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
+    """CKA of every two of some layers by their Gram matrices on all examples at once, by HSIC₁.
+
+    Args:
+        grams: (layers, n, n), of the same n examples, at least 4, moved near their mean.
+
+    Returns:
+        (layers, layers); NaN where a layer does not vary.
+
+    Examples:
+        >>> x = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0))
+        >>> cka_of_grams(x @ x.mT)[0, 1] == cka_of_grams((x @ x.mT).flip(0))[0, 1]
+        np.True_
+    """
+    _check_examples(grams.shape[-1])
+    units = [_unit(gram, gram.diagonal().mean(dtype=_accurate(gram)), None) for gram in grams]
+    return cka_of_units(units)
+
+
+def cka_of_units(units: Sequence[Gram]) -> npt.NDArray[np.float64]:
+    """The same by the vectors of the Gram matrices; 1 on the diagonal."""
+    vectors = torch.stack([unit.vector for unit in units])
+    values = (vectors @ vectors.T).double().cpu().numpy()
+    np.fill_diagonal(values, 1)
+    constant = torch.stack([unit.norm for unit in units]).cpu().numpy() == 0
+    values[constant], values[:, constant] = math.nan, math.nan
+    return np.asarray(values)
+
+
+def bures_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
+    """‖XᵀY‖_* / (‖X‖ ‖Y‖) of every two of some layers, the normalised Bures similarity, in [0, 1].
+
+    ‖·‖_* is the sum of singular values, ‖·‖ Frobenius' norm. Its arc cosine is the angular Procrustes
+    distance: the angle between X and Y after the rotation that brings them nearest. Where CKA weighs each
+    direction by its variance squared, this weighs it by its variance, and so sees more than the largest few.
+
+    Args:
+        grams: (layers, n, n), XXᵀ of representations whose mean over the n examples is 0.
+
+    Returns:
+        (layers, layers), NaN where a layer does not vary.
+
+    References:
+        Williams, Kunz, Kornblith, Linderman, *Generalized shape metrics on neural representations* (2021).
+        Cloos, Siegel, Brincat, Miller, Cueva, *Differentiable optimization of similarity scores between
+        models and brains* (2024).
+
+    Examples:
+        >>> x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+        >>> y = x[:, :1]  # one of two directions that vary equally
+        >>> bures_of_grams(torch.stack([x @ x.T, y @ y.T])).round(4)
+        array([[1.    , 0.7071],
+               [0.7071, 1.    ]])
+    """
+    grams = grams.to(_accurate(grams))
+    traces = grams.diagonal(dim1=-2, dim2=-1).sum(-1)
+    constant = traces <= 0
+    grams = grams / torch.where(constant, torch.ones_like(traces), traces)[:, None, None]
+    values, vectors = torch.linalg.eigh(grams)
+    roots = vectors * values.clamp(min=0).sqrt().unsqueeze(-2) @ vectors.mT
+    found = torch.ones(len(grams), len(grams), dtype=torch.float64)
+    for i, root in enumerate(roots[:-1]):
+        squares = torch.linalg.eigvalsh(root @ grams[i + 1 :] @ root)
+        found[i, i + 1 :] = squares.clamp(min=0).sqrt().sum(-1).cpu()
+        found[i + 1 :, i] = found[i, i + 1 :]
+    found[constant.cpu()], found[:, constant.cpu()] = math.nan, math.nan
+    return found.numpy()
 
 
 def read_centred_gram(x: Array) -> torch.Tensor:
@@ -336,12 +481,6 @@ def _gram(x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
     if whole:
         return gram
     return gram.tril_().add_(gram.tril(-1).T)
-
-
-def _without_component(gram: torch.Tensor) -> torch.Tensor:
-    whole = centred(gram.to(_accurate(gram)))
-    values, vectors = torch.linalg.eigh(whole)
-    return whole.sub_(values[-1] * torch.outer(vectors[:, -1], vectors[:, -1])).to(gram.dtype)
 
 
 def _accurate(x: torch.Tensor) -> torch.dtype:

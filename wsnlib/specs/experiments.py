@@ -102,15 +102,7 @@ class LayerSimilarity:
         _check_images(self)
         integer(self, "num_component_images", at_least=4)
         flag(self, "probes")
-        if not isinstance(self.experiment.model, ResNetCifarSpec):
-            raise ValueError(
-                "LayerSimilarity.experiment must train a ResNetCifarSpec, "
-                f"got a {type(self.experiment.model).__name__}"
-            )
-        if self.probes and self.experiment.data.validation_size == 0:
-            raise ValueError(
-                "data.validation_size must be ≥ 1 for LayerSimilarity.probes, got 0; set images aside"
-            )
+        _check_network(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +127,7 @@ class NetworkSimilarity:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "experiments", tuple(self.experiments))
-        if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
-            raise refuse(self, "experiments", "a sequence of at least two Experiments")
-        sets = sorted({_data_set(e.data) for e in self.experiments})
-        if len(sets) > 1:
-            raise ValueError(
-                f"NetworkSimilarity.experiments must be on one data set, got {' and '.join(sets)}"
-            )
+        _check_networks(self)
         _check_images(self)
 
 
@@ -187,6 +172,111 @@ class ComponentProjections:
         integer(self, "seed", at_least=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockOrigins:
+    """A training, then how alike all layers are, along which images, and since when.
+
+    CKA is by HSIC₁ of all measured images at once, which go through the network together. *Outputs* are the
+    stem's and the residual blocks' last ReLUs. `wsn.origin_results` reads the record.
+
+    Args:
+        experiment: The training. Measured are its last weights, whatever epoch it reports.
+        epochs: Rising, before the last; after these, outputs are compared, too. 0 is the initialisation.
+        num_images: Class-balanced test images that are measured; `None` takes all, for small test sets.
+        num_removed: How many dominant images, and how many others, are taken out of the map.
+        num_rotated: Of the images, for normalised Bures similarity.
+        probes: As for [`LayerSimilarity`][wsnlib.specs.experiments.LayerSimilarity].
+        seed: Draws the images, and those others.
+
+    References:
+        N21, Figures 1 to 5, C.1, D.1 to D.8. Nguyen, Raghu, Kornblith, *On the origins of the block
+        structure phenomenon in neural network representations* (2022).
+
+    Examples:
+        >>> from wsnlib.specs import CIFAR10
+        >>> run = Experiment(
+        ...     model=ResNetCifarSpec(depth=56), data=CIFAR10(), training=Training(epochs=100)
+        ... )
+        >>> BlockOrigins(run, epochs=[0, 10, 50]).epochs
+        (0, 10, 50)
+    """
+
+    experiment: Experiment = field(kw_only=False)
+    epochs: tuple[int, ...] = ()
+    num_images: int | None = 1000
+    num_removed: int = 10
+    num_rotated: int = 250
+    probes: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        instance(self, "experiment", (Experiment,))
+        object.__setattr__(self, "epochs", tuple(self.epochs))
+        rising = all(isinstance(e, int) and not isinstance(e, bool) and e >= 0 for e in self.epochs)
+        rising = rising and list(self.epochs) == sorted(set(self.epochs))
+        if not rising or (self.epochs and self.epochs[-1] >= self.experiment.training.epochs):
+            last = self.experiment.training.epochs - 1
+            raise refuse(self, "epochs", f"rising integers from 0 to {last}, before the last epoch")
+        if self.num_images is not None:
+            integer(self, "num_images", at_least=8)
+        integer(self, "num_removed", at_least=1)
+        integer(self, "num_rotated", at_least=4)
+        if self.num_images is not None and self.num_images < 2 * self.num_removed + 4:
+            raise ValueError(
+                f"BlockOrigins.num_removed must be at most {(self.num_images - 4) // 2} of num_images "
+                f"{self.num_images}, got {self.num_removed}"
+            )
+        flag(self, "probes")
+        integer(self, "seed", at_least=0)
+        _check_network(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSimilarity:
+    """Several trainings, then CKA between the outputs of every two networks, on the same images at once.
+
+    The fields are those of [`BlockOrigins`][wsnlib.specs.experiments.BlockOrigins]; `wsn.output_results`
+    reads the record.
+
+    Args:
+        experiments: At least two, on one data set.
+
+    References:
+        N21, Section 6, Figures 6 and E.1.
+    """
+
+    experiments: tuple[Experiment, ...] = field(kw_only=False)
+    num_images: int | None = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_networks(self)
+        if self.num_images is not None:
+            integer(self, "num_images", at_least=4)
+        integer(self, "seed", at_least=0)
+
+
+def _check_network(spec: LayerSimilarity | BlockOrigins) -> None:
+    name = type(spec).__name__
+    if not isinstance(spec.experiment.model, ResNetCifarSpec):
+        raise ValueError(
+            f"{name}.experiment must train a ResNetCifarSpec, got a {type(spec.experiment.model).__name__}"
+        )
+    if spec.probes and spec.experiment.data.validation_size == 0:
+        raise ValueError(f"data.validation_size must be ≥ 1 for {name}.probes, got 0; set images aside")
+
+
+def _check_networks(spec: NetworkSimilarity | OutputSimilarity) -> None:
+    object.__setattr__(spec, "experiments", tuple(spec.experiments))
+    if len(spec.experiments) < 2 or not all(isinstance(e, Experiment) for e in spec.experiments):
+        raise refuse(spec, "experiments", "a sequence of at least two Experiments")
+    sets = sorted({_data_set(e.data) for e in spec.experiments})
+    if len(sets) > 1:
+        raise ValueError(
+            f"{type(spec).__name__}.experiments must be on one data set, got {' and '.join(sets)}"
+        )
+
+
 def _data_set(spec: DataSpec) -> str:
     """Which images, whatever part of them trains: a packed set is known by its checksum, too."""
     return f"{spec.name} ({spec.sha256[:8]}…)" if isinstance(spec, PackedData) else type(spec).__name__
@@ -201,7 +291,9 @@ def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
     integer(spec, "seed", at_least=0)
 
 
-NetworkMeasurement = LayerSimilarity | NetworkSimilarity | ComponentProjections
+NetworkMeasurement = (
+    LayerSimilarity | NetworkSimilarity | ComponentProjections | BlockOrigins | OutputSimilarity
+)
 """What trains networks and then measures their layers."""
 
 Measurement = NetworkMeasurement | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages

@@ -21,8 +21,9 @@ from wsnlib.store.records import Record, Summary
 
 _RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
 
-CHECKPOINTS, FAILURES, DAMAGED = "checkpoints", "failures", "damaged"
-"""Folders in a store, of trainings under way, runs that failed, files that do not match their checksum."""
+CHECKPOINTS, FAILURES, DAMAGED, NETWORKS = "checkpoints", "failures", "damaged", "networks"
+"""Folders in a store, of trainings under way, runs that failed, files that do not match their checksum, and
+networks that were trained to be measured."""
 
 
 class StoreError(RuntimeError):
@@ -242,6 +243,13 @@ class Store:
         """Where a run under way keeps what it needs to go on; one of several trainings has several parts."""
         return CheckpointFile(self, f"{specs.spec_key(experiment)}.{part}.safetensors")
 
+    def network(self, experiment: specs.Experiment) -> CheckpointFile:
+        """Where a network that was trained to be measured is kept for other measurements.
+
+        The folder `networks` may be emptied at any time: what is missing is trained again.
+        """
+        return CheckpointFile(self, f"{specs.spec_key(experiment)}.safetensors", folder=NETWORKS)
+
     def note_failure(self, failure: Failure) -> None:
         """Keep why a run failed until it has a record.
 
@@ -333,14 +341,14 @@ class Store:
 
 
 class CheckpointFile:
-    """One file of a store in which a training keeps its state."""
+    """One file of a store in which a training keeps its state, or a network that was trained."""
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
+    def __init__(self, store: Store, name: str, *, folder: str = CHECKPOINTS) -> None:
+        self._store, self._name, self._where = store, name, folder
 
     @property
     def _folder(self) -> Folder:
-        return self._store._folder / CHECKPOINTS
+        return self._store._folder / self._where
 
     def read(self) -> bytes | None:
         """The state; None if there is none.

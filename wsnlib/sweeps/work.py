@@ -69,7 +69,7 @@ def _make(plan: experiments.Plan, store: Store, device: str) -> None:
         files.append(store.checkpoint(plan.runs[0], part=part))
         return files[-1]
 
-    for record in experiments.run_planned(plan, device=device, file=file):
+    for record in experiments.run_planned(plan, device=device, file=file, network=store.network):
         store.save(record)
     for each in files:
         each.remove()

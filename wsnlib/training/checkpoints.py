@@ -24,6 +24,9 @@ SECONDS_BETWEEN = 60.0
 """Seconds of training after which the end of an epoch is kept; what ends sooner never writes a file."""
 
 
+_ALSO = "also."
+
+
 class StateFile(Protocol):
     """Where one training keeps its state; `wsnlib.store.CheckpointFile` is one."""
 
@@ -54,6 +57,8 @@ class Checkpoint:
         self._started = self._kept = time.monotonic()
         self.seconds_before = 0.0
         """Seconds of training before this one took over."""
+        self.also: dict[str, torch.Tensor] = {}
+        """What else is kept with the state, and put back with it."""
         self.resumed_after: list[int] = []
         """Epochs after which the training was interrupted and taken up again."""
 
@@ -82,6 +87,7 @@ class Checkpoint:
         if about["made_by"] != self._made_by:
             return 0
         _put_back(tensors, model, optimizer, order)
+        self.also |= {name[len(_ALSO) :]: t for name, t in tensors.items() if name.startswith(_ALSO)}
         log.restore(about["course"], tensors.get("predictions"))
         self.seconds_before = about["seconds"]
         self.resumed_after = [*about["resumed_after"], about["epoch"]]
@@ -106,7 +112,7 @@ class Checkpoint:
             "seconds": self.seconds_before + now - self._started,
             "resumed_after": self.resumed_after,
         }
-        tensors = _state(model, optimizer, order)
+        tensors = _state(model, optimizer, order) | {_ALSO + name: t for name, t in self.also.items()}
         if log.predictions is not None:
             tensors["predictions"] = log.predictions
         tensors["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Literal
 
@@ -26,6 +26,8 @@ from wsnlib.training.steps import (
     training_stream,
 )
 
+Observe = Callable[[int, nn.Module], None]
+
 
 def train(
     model: nn.Module,
@@ -36,6 +38,7 @@ def train(
     deterministic: bool = False,
     cuda_graph: bool = True,
     checkpoint: Checkpoint | None = None,
+    observe: Observe | None = None,
 ) -> Outcome:
     """Train a model in place by the protocol, and say how it went.
 
@@ -52,6 +55,8 @@ def train(
             whose forward pass reads values on the host, branches on them, or has hooks that are to run
             in every step.
         checkpoint: Where the state is kept between epochs; if one is there, the training goes on from it.
+        observe: Called with the number of epochs that are over and the model, from 0 on. It may run the
+            model, not change it.
 
     Raises:
         ValueError: If the protocol reports by validation accuracy and there is no validation split, or
@@ -74,7 +79,7 @@ def train(
             stack.enter_context(deterministic_algorithms(device))
         stack.enter_context(training_stream(device))
         recorded = cuda_graph and device.type == "cuda"
-        return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint)
+        return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint, observe=observe)
 
 
 def _train(
@@ -85,6 +90,7 @@ def _train(
     *,
     recorded: bool,
     checkpoint: Checkpoint | None = None,
+    observe: Observe | None = None,
 ) -> Outcome:
     check_float32(model)
     if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
@@ -97,6 +103,8 @@ def _train(
     log = TrainingLog(protocol, data)
     precision = protocol.precision
     done = 0 if checkpoint is None else checkpoint.restore(model, optimizer, order, log)
+    if observe is not None and done == 0:
+        observe(0, model)
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
         if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
@@ -104,6 +112,8 @@ def _train(
         if log.is_evaluated(epoch):
             found = evaluate(model, data, data.validation, precision=precision) if log.validates else None
             log.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
+        if observe is not None:
+            observe(epoch, model)
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)

@@ -1,4 +1,4 @@
-"""What the layers of trained networks compute: measured, written to a record, and read back from it."""
+"""How alike the layers of one or several networks are: measured over minibatches, and read from a record."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from wsnlib.representations import (
     activation_sparsity,
     cka_matrices,
     cka_matrix,
-    deleted_blocks,
-    deletion_order,
     first_components,
+    logits_without_ends,
 )
 from wsnlib.similarity import CKAMatrix
 from wsnlib.store import Store
-from wsnlib.training import evaluate
-
-__all__ = ["LayerResults", "NetworkResults", "component_projections", "layer_results", "network_results"]
 
 Array = npt.NDArray[np.float64]
 Columns = dict[str, list[float]]
@@ -120,8 +116,8 @@ def measure_layers(
         model, images[: spec.num_component_images], layers=found.rows, joint=late, prepare=prepare
     )
     sparsity = activation_sparsity(model, images, batch_size=spec.batch_size, prepare=prepare)
-    deletions, accuracies = _deletions(model, data)
-    probes = _probes(model, data) if spec.probes else {}
+    deletions, accuracies = deletion_accuracies(model, data)
+    probes = probe_accuracies(model, data) if spec.probes else {}
     errors = found.standard_errors[np.triu_indices(len(found.rows), 1)]
     columns = {
         "cka": _upper(found.values),
@@ -164,17 +160,18 @@ def measure_projections(
     return columns, {"layers": list(found.layers), "shares": found.shares.round(DIGITS).tolist()}
 
 
-def _deletions(model: nn.Module, data: Dataset) -> tuple[list[list[str]], list[float]]:
-    blocks = [name for name, m in model.named_modules() if getattr(m, "residual", False)]
-    deletions = [blocks for stage in deletion_order(blocks).values() for blocks in stage]
-    accuracies = []
-    for deleted in deletions:
-        with deleted_blocks(model, deleted):
-            accuracies.append(evaluate(model, data, data.test).accuracy)
-    return deletions, accuracies
+def deletion_accuracies(model: nn.Module, data: Dataset) -> tuple[list[list[str]], list[float]]:
+    """Which blocks are deleted, from the end of each stage, and the test accuracy without them."""
+    counts: dict[tuple[str, ...], int] = {}
+    split = data.test
+    for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
+        for deleted, logits in logits_without_ends(model, data.normalise(images)).items():
+            counts[deleted] = counts.get(deleted, 0) + int((logits.argmax(1) == labels).sum())
+    return list(map(list, counts)), [count / len(split.labels) for count in counts.values()]
 
 
-def _probes(model: nn.Module, data: Dataset) -> dict[str, float]:
+def probe_accuracies(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """Test accuracy of a linear probe before and after every addition, by layer."""
     blocks = [name for name, m in model.named_modules() if hasattr(m, "norm2")]
     residual = any(getattr(m, "residual", False) for m in model.modules())
     layers = around_additions(model) if residual else [f"{block}.norm2" for block in blocks]
@@ -239,7 +236,7 @@ def layer_results(run: specs.LayerSimilarity, *, store: Store) -> LayerResults:
         ValueError: If the training diverged.
     """
     record = store.load(run)
-    _refuse_diverged(record.status, record.key)
+    refuse_diverged(record.status, record.key)
     columns, names = record.history, record.network
     n = len(names["layers"])
     return LayerResults(
@@ -272,7 +269,7 @@ def component_projections(run: specs.ComponentProjections, *, store: Store) -> p
         ValueError: If the training diverged.
     """
     record = store.load(run)
-    _refuse_diverged(record.status, record.key)
+    refuse_diverged(record.status, record.key)
     columns = ["example", "label", "brightness", *record.network["layers"]]
     table = pd.DataFrame({name: record.history[name] for name in columns})
     return table.astype({"example": int, "label": int})
@@ -286,7 +283,7 @@ def network_results(run: specs.NetworkSimilarity, *, store: Store) -> NetworkRes
         ValueError: If a training diverged.
     """
     record = store.load(run)
-    _refuse_diverged(record.status, record.key)
+    refuse_diverged(record.status, record.key)
     layers = tuple(map(tuple, record.network["layers"]))
     cka: dict[tuple[int, int], Array] = {}
     for i in range(len(layers)):
@@ -296,6 +293,7 @@ def network_results(run: specs.NetworkSimilarity, *, store: Store) -> NetworkRes
     return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.history["test_accuracy"]))
 
 
-def _refuse_diverged(status: str, key: str) -> None:
+def refuse_diverged(status: str, key: str) -> None:
+    """Refuse a record of trainings that did not all finish."""
     if status != "finished":
         raise ValueError(f"the measurement {key} is {status!r}; one whose trainings finished can be read")
