@@ -145,7 +145,7 @@ def structure(values: bytes, n: int) -> wsn.similarity.BlockStructure:
 @pytest.fixture(scope="module", autouse=True)
 def _each_map_is_measured_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cka_blocks, "block_structure", lambda cka: structure(cka.tobytes(), len(cka)))
+        patch.setattr(cka_blocks, "block_structure", lambda cka, **_: structure(cka.tobytes(), len(cka)))
         yield
 
 

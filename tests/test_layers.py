@@ -1,5 +1,7 @@
 """What is measured of trained networks' layers, through a record and back."""
 
+import copy
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 import wsnlib as wsn
 from wsnlib import experiments, layers
 from wsnlib.experiments import durations
+from wsnlib.layers import packing
+from wsnlib.training import Checkpoint
 
 TRAINING = wsn.Training(epochs=4, batch_size=30, learning_rate=0.05, momentum=0.9)
 NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
@@ -178,6 +182,204 @@ def test_a_layer_that_does_not_vary_is_nan_in_its_row_and_column_only():
     kept = np.ix_([0, 1, 3], [0, 1, 3])
     assert values[kept].tolist() == [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]]
     assert layers.similarity._upper(values[kept]) == [0.5, 0.25, 0.75]
+
+
+# -- the origins of blocks --
+
+SMALL = replace(NET, depth=14)
+ORIGINS = wsn.BlockOrigins(
+    replace(RUN, model=SMALL),
+    epochs=(0, 2),
+    num_images=90,
+    num_removed=7,
+    num_rotated=41,
+    probes=True,
+    seed=1,
+)
+PAIR = wsn.OutputSimilarity([ORIGINS.experiment, replace(RUN, model=SMALL, seed=4)], num_images=90, seed=1)
+OUTPUTS = ["relu", *(f"stage{s}.block{b}.relu2" for s in (1, 2, 3) for b in (1, 2))]
+
+
+@pytest.fixture(scope="module")
+def moments():
+    """The data with the measured images as test images, and the network after 0, 2 and all epochs."""
+    data = wsn.load_data(DATA)
+    data = replace(data, test=data.test.take(layers.measured_examples(data.test, ORIGINS)))
+    found = {}
+
+    def observe(epoch, model):
+        found[epoch] = copy.deepcopy(model)
+
+    with experiments.cpu_threads(1):
+        wsn.train(wsn.build(SMALL, seed=3), data, TRAINING, seed=3, observe=observe)
+    assert list(found) == [0, 1, 2, 3, 4]
+    return data, found
+
+
+@pytest.fixture(scope="module")
+def origins(store):
+    wsn.run_missing([ORIGINS], store=store, progress=False, workers=1)
+    return wsn.origin_results(ORIGINS, store=store)
+
+
+def at_once(moments, epoch, **options):
+    data, found = moments
+    options |= {"batch_size": 90, "passes": 1, "prepare": data.normalise}
+    return wsn.cka_matrix(found[epoch], data.test.images, **options)
+
+
+def test_origins_hold_the_maps_of_all_images_at_once(origins, moments):
+    expected = at_once(moments, 4)
+    assert origins.layers == expected.rows and list(origins.outputs) == OUTPUTS
+    np.testing.assert_allclose(origins.cka, expected.values, atol=6e-4)
+    rest = at_once(moments, 4, without_component=True)
+    np.testing.assert_allclose(origins.cka_without_component, rest.values, atol=6e-4)
+    for epoch in (0, 2):
+        np.testing.assert_allclose(
+            origins.epochs[epoch].cka, at_once(moments, epoch).select(OUTPUTS).values, atol=6e-4
+        )
+    np.testing.assert_allclose(origins.output_cka, expected.select(OUTPUTS).values, atol=6e-4)
+    assert abs(origins.epochs[0].cka - origins.output_cka).max() > 0.05
+
+
+def test_dominant_images_are_those_that_lie_far_along_the_components(origins, moments):
+    data, found = moments
+    late = [name for name in origins.layers if name[:6] in ("stage2", "stage3")]
+    c = wsn.representations.first_components(found[4], data.test.images, joint=late, prepare=data.normalise)
+    at = [c.layers.index(name) for name in OUTPUTS]
+    u = c.projections / np.linalg.norm(c.projections, axis=1, keepdims=True)
+    np.testing.assert_allclose(origins.shares, c.shares, atol=6e-4)
+    assert origins.joint_share == pytest.approx(c.joint_share, rel=1e-4)
+    np.testing.assert_allclose(origins.directions, u[at], atol=6e-4)
+    np.testing.assert_allclose(origins.component_similarity, c.cosines[np.ix_(at, at)], atol=5e-3)
+    dominance = c.shares[at] @ u[at] ** 2 / c.shares[at].sum()
+    np.testing.assert_allclose(origins.dominance, dominance, atol=1e-3)
+    assert sorted(origins.removed) == sorted(np.argsort(-dominance)[:7])
+    for top, values in origins.top_shares.items():
+        np.testing.assert_allclose(values, np.sort(u**2, 1)[:, ::-1][:, :top].sum(1), atol=6e-4)
+    assert origins.epochs[0].dominance.sum() == pytest.approx(1, abs=0.02)
+
+
+def test_maps_without_images_are_those_of_the_others(origins, moments):
+    data, found = moments
+    left = np.setdiff1d(np.arange(90), origins.removed)
+    options = {"layers": OUTPUTS, "batch_size": 83, "passes": 1, "prepare": data.normalise}
+    expected = wsn.cka_matrix(found[4], data.test.images[left], **options)
+    np.testing.assert_allclose(origins.cka_without_dominant, expected.values, atol=6e-4)
+    again = at_once(moments, 4).select(OUTPUTS).values
+    moved, others = (
+        abs(m - again).mean() for m in (origins.cka_without_dominant, origins.cka_without_others)
+    )
+    assert 0 < others < moved
+
+
+def test_bures_similarity_is_of_the_first_images(origins, moments):
+    data, found = moments
+    x, y = (
+        (z - z.mean(0)).double().flatten(1)
+        for z in wsn.representations.read_representations(
+            found[4], data.test.images[:41], layers=OUTPUTS[2:4], prepare=data.normalise
+        ).values()
+    )
+    x, y = x - x.mean(0), y - y.mean(0)
+    expected = torch.linalg.svdvals(x.T @ y).sum() / (x.norm() * y.norm())
+    assert origins.bures[2, 3] == pytest.approx(float(expected), abs=6e-4)
+
+
+def test_origins_hold_the_images_and_how_well_the_network_does(origins, moments):
+    data, found = moments
+    whole = wsn.load_data(DATA).test
+    assert torch.equal(whole.images[origins.examples], data.test.images)
+    assert origins.labels.tolist() == data.test.labels.tolist()
+    pixels = data.test.images.double() / 255
+    np.testing.assert_allclose(origins.brightness, pixels.mean((1, 2, 3)), atol=6e-4)
+    inside = torch.zeros(pixels.shape[2:], dtype=bool)
+    inside[1:-1, 1:-1] = True
+    np.testing.assert_allclose(origins.border, pixels[:, :, ~inside].mean((1, 2)), atol=6e-4)
+    assert origins.train_accuracy == pytest.approx(wsn.evaluate(found[4], data, data.train).accuracy)
+    sparsity = wsn.representations.activation_sparsity(found[4], data.test.images, prepare=data.normalise)
+    assert origins.sparsity == pytest.approx(sparsity, abs=6e-4)
+    assert len(origins.probes) == 12
+    with wsn.representations.deleted_blocks(found[4], ["stage2.block2"]):
+        expected = wsn.evaluate(found[4], data, data.test).accuracy
+    assert origins.deletions["stage2.block2",] == pytest.approx(expected)
+
+
+def test_a_network_that_was_measured_is_not_trained_again(store, origins, monkeypatch):
+    # the second network of the pair alone is new
+    trained, made = experiments.measurements.trained, []
+
+    def counted(plan, *given, **options):
+        made.append(plan.trainings[0].seed)
+        return trained(plan, *given, **options)
+
+    monkeypatch.setattr(experiments.measurements, "trained", counted)
+    wsn.run_missing([PAIR], store=store, progress=False, workers=1)
+    assert made == [4]
+    result = wsn.output_results(PAIR, store=store)
+    np.testing.assert_allclose(result.cka[0, 0], origins.output_cka, atol=2e-3)
+    assert np.array_equal(result.cka[0, 1], result.cka[1, 0].T)
+    assert result.test_accuracies[0] == origins.test_accuracy
+    # one without the epochs that are asked for, or measured on other images, is
+    for other in (
+        replace(ORIGINS, experiment=PAIR.experiments[1]),
+        replace(ORIGINS, experiment=PAIR.experiments[1], seed=2, epochs=()),
+    ):
+        experiments.run_planned(experiments.plan(other, device="cpu"), device="cpu", network=store.network)
+    assert made == [4, 4, 4]
+
+
+def test_a_kept_network_that_is_damaged_is_set_aside_and_trained_again(tmp_path):
+    store, spec = wsn.Store(tmp_path), replace(ORIGINS, epochs=(), probes=False)
+    run = {"plan": experiments.plan(spec, device="cpu"), "device": "cpu", "network": store.network}
+    experiments.run_planned(**run)
+    (file,) = (tmp_path / "networks").iterdir()
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(RuntimeWarning, match="a kept network cannot be used: .*it was moved to"):
+        experiments.run_planned(**run)
+    assert [each.name for each in (tmp_path / "networks").iterdir()] == [file.name]
+
+
+def test_an_interrupted_measurement_goes_on_with_what_it_has_seen(store, origins, tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint.__init__, "__kwdefaults__", {"seconds_between": 0.0})
+    other = wsn.Store(tmp_path)
+    run = {"plan": experiments.plan(ORIGINS, device="cpu"), "device": "cpu"}
+    observe, seen = layers.observe_outputs, []
+
+    def stopped(model, data, images):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return observe(model, data, images)
+
+    monkeypatch.setattr(layers, "observe_outputs", stopped)
+    file = {"file": lambda part: other.checkpoint(ORIGINS, part=part)}
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run_planned(**run, **file)
+    [record] = experiments.run_planned(**run, **file)
+    assert len(seen) == 3  # the initialisation is not seen twice
+    expected = store.load(ORIGINS)
+    for name in ("cka 0", "cka 2", "cka"):
+        assert np.array_equal(record.arrays[name], expected.arrays[name])
+
+
+def test_packed_maps_are_exact_to_three_decimals_and_small():
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-1, 1, (13, 13))
+    values = (values + values.T) / 2
+    values[5], values[:, 5] = np.nan, np.nan
+    again = packing.unpacked_symmetric(packing.packed_symmetric(values))
+    np.testing.assert_allclose(again, values, atol=5.001e-4)
+    again = packing.unpacked(packing.packed(values[:7]), 7, 13)
+    np.testing.assert_allclose(again, values[:7], atol=5.001e-4)
+    with pytest.raises(ValueError, match="values must lie from −32 to 32, got 33"):
+        packing.packed([[33.0]])
+    # as smooth along depth as the maps of trained networks: 386 layers, whose neighbours differ by some 0.01
+    depth = np.cumsum(rng.gamma(1, 0.01, 386))
+    values = np.exp(-abs(np.subtract.outer(depth, depth)))
+    noise = rng.normal(0, 0.002, values.shape)
+    made = packing.packed_symmetric(values + noise + noise.T)
+    assert len(zlib.compress(made.tobytes(), 9)) < 60_000
 
 
 def test_a_diverged_training_cannot_be_read(tmp_path):

@@ -9,7 +9,9 @@ import torch
 
 import wsnlib as wsn
 from wsnlib import similarity
+from wsnlib.similarity import blocks, constructed
 from wsnlib.similarity import hsic as hsic_module
+from wsnlib.similarity.rolled import rolled
 
 
 def normal(seed: int, *shape: int, dtype=torch.float64) -> torch.Tensor:
@@ -454,6 +456,58 @@ def test_what_cannot_be_compared_is_refused(act, message):
         act()
 
 
+# -- components and rotations --
+
+
+def test_a_representation_is_taken_apart_into_its_component_and_the_rest():
+    x = normal(0, 23, 5, 3, dtype=torch.float32) + 7
+    found = similarity.decompose(x)
+    flat = x.double().flatten(1)
+    u, s, v = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    assert found.share == pytest.approx(float(s[0] ** 2 / s.square().sum()), rel=1e-5)
+    assert torch.allclose(found.direction.abs(), u[:, 0].abs(), atol=1e-5)
+    assert found.direction[found.direction.abs().argmax()] > 0
+    assert torch.allclose(found.whole.vector, similarity.read_gram(x).vector, atol=1e-6)
+    without = (u[:, 1:] * s[1:]) @ v[1:]
+    assert torch.allclose(found.rest.vector.double(), similarity.read_gram(without).vector, atol=1e-5)
+    expected = similarity.read_gram(x, without_component=True)
+    assert torch.allclose(found.rest.vector, expected.vector, atol=1e-5)
+    assert torch.allclose(found.gram.double(), (flat - flat.mean(0)) @ (flat - flat.mean(0)).T, atol=1e-3)
+
+
+def test_a_representation_that_does_not_vary_has_no_component():
+    found = similarity.decompose(torch.full((7, 3), 5.0))
+    assert found.whole.norm == 0 and math.isnan(found.share) and found.direction.isnan().all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 29])
+def test_the_first_component_is_the_largest_eigenvector(n):
+    x = normal(n, n, 41)
+    value, vector = similarity.first_component(x @ x.T)
+    assert float(value) == pytest.approx(float(torch.linalg.eigvalsh(x @ x.T)[-1]), rel=1e-12)
+    assert torch.allclose(x @ x.T @ vector, value * vector, atol=1e-9)
+    again = similarity.first_component(x @ x.T)
+    assert torch.equal(vector, again[1])
+
+
+def test_cka_of_grams_is_hsic1_of_the_images_that_are_left():
+    x, y = normal(0, 19, 5), normal(1, 19, 3) ** 2
+    grams = torch.stack([similarity.centred(z @ z.T) for z in (x, y, torch.ones(19, 2))])
+    left = torch.arange(4, 19)
+    found = similarity.cka_of_grams(grams[:, left][:, :, left])
+    assert found[0, 1] == pytest.approx(textbook_cka(x[left], y[left]), rel=1e-10)
+    assert np.isnan(found[2]).all() and np.isnan(found[:, 2]).all() and found[1, 1] == 1
+
+
+def test_bures_similarity_is_a_nuclear_norm_that_rotations_leave_as_it_is():
+    x, y = (z - z.mean(0) for z in (normal(0, 17, 5), normal(1, 17, 3) ** 3))
+    rotation = torch.linalg.qr(normal(2, 5, 5))[0]
+    found = similarity.bures_of_grams(torch.stack([z @ z.T for z in (x, y, 3 * x @ rotation)]))
+    expected = torch.linalg.svdvals(x.T @ y).sum() / (x.norm() * y.norm())
+    assert found[0, 1] == found[1, 0] == pytest.approx(float(expected), rel=1e-6)
+    assert found[0, 2] == pytest.approx(1, abs=1e-6)  # it adds up roots of rounding
+
+
 # -- blocks --
 
 
@@ -494,7 +548,7 @@ def test_planted_blocks_are_found_where_they_are(blocks):
     assert [(b.start, b.stop) for b in structure.blocks] == blocks
     for block in structure.blocks:
         assert block.similarity == pytest.approx(0.93, abs=0.02)
-        assert block.p_value == 1 / 200
+        assert block.p_value == 1 / 10_000
     assert structure.coverage == pytest.approx(sum(stop - start for start, stop in blocks) / 53)
     assert structure.best in structure.blocks
 
@@ -574,10 +628,11 @@ def test_thresholds_are_kept():
     assert found(values) == [(17, 41)]
     assert found(values, least_similarity=best.similarity + 0.1) == []
     assert found(values, least_strength=best.strength + 0.1) == []
-    assert found(values, level=0.004) == []
+    assert found(values, level=0.00009) == []
     assert found(values, least_length=24) == [(17, 41)]
     assert found(values, least_length=25) != [(17, 41)]
     assert found(values, surrogates=10) == []  # the least p-value is 1 / 11
+    assert found(values, surrogates=199, level=1 / 200) == [(17, 41)]
 
 
 def test_what_rounding_puts_beside_a_threshold_is_at_it():
@@ -616,13 +671,19 @@ def test_reversed_depth_reverses_the_blocks():
 
 
 def test_surrogates_keep_the_values_at_every_distance():
-    from wsnlib.similarity import blocks
-
     diagonals = blocks._diagonals(planted((5, 17), layers=19))
-    rolled = blocks._rolled(diagonals, np.random.default_rng(0))
-    assert np.array_equal(np.sort(rolled, 1), np.sort(diagonals, 1)) and not np.array_equal(rolled, diagonals)
+    made = rolled(diagonals, np.random.default_rng(0).integers(np.arange(19, 0, -1)))
+    assert np.array_equal(np.sort(made, 1), np.sort(diagonals, 1)) and not np.array_equal(made, diagonals)
     for k in range(1, 19):
-        assert (rolled[k, 19 - k :] == 0).all()
+        assert (made[k, 19 - k :] == 0).all()
+
+
+def test_compiled_surrogates_rank_as_the_measure_does():
+    diagonals = blocks._diagonals(planted((5, 17), (23, 29), layers=37))
+    ranges = blocks._Ranges(37, 5)
+    offsets = np.random.default_rng(3).integers(np.arange(37, 0, -1), size=(11, 37))
+    expected = [ranges.measure(rolled(diagonals, row))[2].max() for row in offsets]
+    np.testing.assert_allclose(ranges.highest(diagonals, offsets), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -792,3 +853,29 @@ def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matri
     torch.testing.assert_close(
         similarity.read_centred_gram(torch.view_as_real(z)), similarity.centred(gram.real)
     )
+
+
+# -- how often a block is found in maps that are made up --
+
+
+def test_a_planted_block_has_the_strength_that_was_asked_for():
+    values = constructed.smooth(37, np.random.default_rng(0))
+    made = constructed.planted(values, start=9, stop=20, strength=0.23)
+    assert wsn.similarity.block_strength(made, start=9, stop=20) == pytest.approx(0.23, rel=1e-12)
+    assert (made[9:20, 9:20] == 0.9).all() and made[0, 5] / made[0, 30] == pytest.approx(
+        values[0, 5] / values[0, 30]
+    )
+
+
+def test_strong_blocks_are_found_and_smooth_or_checkered_maps_hold_none():
+    few = {"layers": 43, "maps": 20, "surrogates": 99}
+    assert constructed.alarms(constructed.smooth, **few) == 0
+    assert constructed.alarms(constructed.checkered, **few) == 0
+    assert constructed.detections(length=0.4, strength=0.35, **few) >= 0.95
+    assert constructed.detections(length=0.4, strength=0.1, **few) <= 0.05
+
+
+def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
+    few = {"layers": 43, "maps": 20, "surrogates": 99}
+    assert constructed.alarms(constructed.staged(0.05), **few) <= 0.05
+    assert constructed.alarms(constructed.staged(0.4), **few) > 0.5

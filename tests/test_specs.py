@@ -214,6 +214,26 @@ def test_equal_numbers_have_equal_keys():
             "weighting must be one of 'released', 'pap.*got 'equal'",
         ),
         (
+            lambda: wsn.BlockOrigins(RUN),
+            "experiment must train a ResNetCifarSpec, got a StaticSparsity",
+        ),
+        (lambda: wsn.BlockOrigins(N21, probes=True), "probes is True and the data has validation_size 0"),
+        (lambda: wsn.BlockOrigins(N21, epochs=[5, 3]), r"epochs must be rising integers from 0 .*got \(5, 3"),
+        (
+            lambda: wsn.BlockOrigins(N21, epochs=[0, N21.training.epochs]),
+            "epochs must be .* before the last epoch",
+        ),
+        (lambda: wsn.BlockOrigins(N21, epochs=[1.5]), "epochs must be rising integers"),
+        (
+            lambda: wsn.BlockOrigins(N21, num_images=20),
+            "num_removed must be at most 8 of num_images 20, got 10",
+        ),
+        (lambda: wsn.BlockOrigins(N21, num_rotated=3), "num_rotated must be an integer ≥ 4.*got 3"),
+        (
+            lambda: wsn.OutputSimilarity([N21, replace(N21, data=wsn.CIFAR100())]),
+            "OutputSimilarity.experiments must be on one data set, got CIFAR10 and CIFAR100",
+        ),
+        (
             lambda: wsn.NetworkSimilarity([N21]),
             "experiments must be a sequence of at least two Experiments.*got .*",
         ),
@@ -412,6 +432,9 @@ EVERY_KIND = [
     ),
     specs.LayerSimilarity(replace(RUN, model=wsn.ResNetCifarSpec(depth=14)), num_images=30, batch_size=5),
     specs.ComponentProjections(RUN, layers=("pool",), num_images=7),
+    specs.BlockOrigins(
+        replace(RUN, model=wsn.ResNetCifarSpec(depth=14)), epochs=(0, 1), num_images=30, num_removed=3
+    ),
     *WIDENED,
 ]
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from wsnlib import data, specs
+from wsnlib.book import fitted
 from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate, proportion
 from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
@@ -22,6 +23,9 @@ from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
 
 Array = npt.NDArray[np.float64]
+
+PlannedParameters = fitted.Parameters
+"""Of the runs in `params/planned`, which the page will read once they are made."""
 
 
 class Parameters(fields.ChapterParameters):
@@ -225,9 +229,9 @@ class Runs:
         yield self.everything
 
 
-def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+def stages(p: Parameters | PlannedParameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
-    return Runs(p).stages(store)
+    return fitted.stages(p, store) if isinstance(p, PlannedParameters) else Runs(p).stages(store)
 
 
 # -- what was measured ------------------------------------------------------------------------
@@ -270,12 +274,12 @@ class Results:
     @cached_property
     def structures(self) -> dict[Network, BlockStructure]:
         """Block structure of each network."""
-        return {key: block_structure(found.cka) for key, found in self.networks.items()}
+        return {key: block_structure(found.cka, surrogates=199) for key, found in self.networks.items()}
 
     @cached_property
     def plain_structures(self) -> dict[tuple[float, int], BlockStructure]:
         """Block structure of each network without residual connections."""
-        return {key: block_structure(found.cka) for key, found in self.plain.items()}
+        return {key: block_structure(found.cka, surrogates=199) for key, found in self.plain.items()}
 
     @property
     def distinct(self) -> list[Network]:

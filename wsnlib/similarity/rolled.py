@@ -1,4 +1,4 @@
-"""Ranks of the best ranges of layers in thousands of rolled matrices, compiled; see `wsnlib.similarity.blocks`."""
+"""The best ranges of layers in thousands of rolled matrices, compiled; see `wsnlib.similarity.blocks`."""
 
 from __future__ import annotations
 

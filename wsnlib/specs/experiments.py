@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Literal
 
 from wsnlib.specs import data, examples, kernels, networks, training
-from wsnlib.specs.checks import choice, flag, instance, integer, refuse
+from wsnlib.specs.checks import choice, flag, instance, integer, plain, refuse
 from wsnlib.specs.data import DataSpec, PackedData
 from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
@@ -211,11 +211,10 @@ class BlockOrigins:
 
     def __post_init__(self) -> None:
         instance(self, "experiment", (Experiment,))
-        object.__setattr__(self, "epochs", tuple(self.epochs))
-        rising = all(isinstance(e, int) and not isinstance(e, bool) and e >= 0 for e in self.epochs)
-        rising = rising and list(self.epochs) == sorted(set(self.epochs))
-        if not rising or (self.epochs and self.epochs[-1] >= self.experiment.training.epochs):
-            last = self.experiment.training.epochs - 1
+        object.__setattr__(self, "epochs", tuple(map(plain, self.epochs)))
+        last = self.experiment.training.epochs - 1
+        whole = all(isinstance(e, int) and not isinstance(e, bool) and 0 <= e <= last for e in self.epochs)
+        if not whole or list(self.epochs) != sorted(set(self.epochs)):
             raise refuse(self, "epochs", f"rising integers from 0 to {last}, before the last epoch")
         if self.num_images is not None:
             integer(self, "num_images", at_least=8)
