@@ -22,7 +22,7 @@ Draw = Callable[[int, np.random.Generator], Matrix]
 
 
 def smooth(layers: int, rng: np.random.Generator) -> Matrix:
-    """CKA that falls off with the distance along depth, to a floor, at a pace that varies from layer to layer.
+    """CKA that falls off with the distance along depth, to a floor, at a pace that varies along it.
 
     Examples:
         >>> smooth(5, np.random.default_rng(0)).shape
