@@ -60,7 +60,11 @@ def test_the_first_planned_step_is_a_network_with_a_block_and_one_without():
         assert run.experiment.data.train_size == 3125
         training = run.experiment.training
         assert (training.epochs, training.batch_size, training.learning_rate) == (100, 128, 0.01)
-        assert (training.decayed, training.weight_decay, training.precision) == ("weights", 2e-4, "float32")
+        assert (training.weight_decay_on, training.weight_decay, training.precision) == (
+            "weights",
+            2e-4,
+            "float32",
+        )
         assert run.epochs == (0, 5, 20, 50)
 
 

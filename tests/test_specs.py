@@ -217,7 +217,10 @@ def test_equal_numbers_have_equal_keys():
             lambda: wsn.BlockOrigins(RUN),
             "experiment must train a ResNetCifarSpec, got a StaticSparsity",
         ),
-        (lambda: wsn.BlockOrigins(N21, probes=True), "probes is True and the data has validation_size 0"),
+        (
+            lambda: wsn.BlockOrigins(N21, probes=True),
+            "validation_size must be ≥ 1 for BlockOrigins.probes, got 0",
+        ),
         (lambda: wsn.BlockOrigins(N21, epochs=[5, 3]), r"epochs must be rising integers from 0 .*got \(5, 3"),
         (
             lambda: wsn.BlockOrigins(N21, epochs=[0, N21.training.epochs]),

@@ -129,7 +129,7 @@ class Parameters(ChapterParameters):
             learning_rate=self.learning_rate,
             momentum=0.9,
             weight_decay=self.weight_decay,
-            decayed="weights",
+            weight_decay_on="weights",
             schedule=specs.Cosine(),
             augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
             precision=self.precision,
