@@ -177,7 +177,7 @@ def _seconds_at_once(spec: specs.BlockOrigins, device: str, *, download: bool) -
         model = build(spec.experiment.model).to(few.device)
         start = time.perf_counter()
         decompose_layers(model, few, prepare=data.normalise)
-        once = (time.perf_counter() - start) * (len(images) / len(few)) ** 1.5
+        once: float = (time.perf_counter() - start) * (len(images) / len(few)) ** 1.5
     return seconds_per_run(plan(spec.experiment, device=device, data=data), data) + 2 * once
 
 

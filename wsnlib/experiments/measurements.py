@@ -63,8 +63,10 @@ def measure_layers(
         network: Where each trained network is kept for other measurements; one that is there is not trained.
     """
     start = time.perf_counter()
-    several = isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity)
-    trainings = spec.experiments if several else (spec.experiment,)
+    if isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity):
+        trainings = spec.experiments
+    else:
+        trainings = (spec.experiment,)
     parts = [measured_data(spec, run, download=download) for run in trainings]
     data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)

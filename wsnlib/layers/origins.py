@@ -232,7 +232,7 @@ def origin_results(run: specs.BlockOrigins, *, store: Store) -> OriginResults:
     images, relu = len(arrays["labels"]), names["relu_layers"]
 
     def row(name: str, length: int) -> Array:
-        return unpacked(arrays[name], 1, length)[0]
+        return unpacked(arrays[name], 1, length).ravel()
 
     shares = row("shares", len(layers))
     directions = unpacked(arrays["directions"], len(outputs), images)

@@ -164,6 +164,7 @@ def deletion_accuracies(model: nn.Module, data: Dataset) -> tuple[list[list[str]
     """Which blocks are deleted, from the end of each stage, and the test accuracy without them."""
     counts: dict[tuple[str, ...], int] = {}
     split = data.test
+    assert isinstance(split, Split)
     for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
         for deleted, logits in logits_without_ends(model, data.normalise(images)).items():
             counts[deleted] = counts.get(deleted, 0) + int((logits.argmax(1) == labels).sum())

@@ -252,7 +252,8 @@ def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[st
         >>> list(logits_without_ends(net, torch.rand(2, 3, 8, 8)))
         [('stage1.block2',), ('stage2.block2',), ('stage3.block2',)]
     """
-    children, found = list(model.named_children()), {}
+    children = list(model.named_children())
+    found: dict[tuple[str, ...], torch.Tensor] = {}
     with read(model, [], lambda name, x: None):
         x = images
         for position, (stage, child) in enumerate(children):

@@ -167,9 +167,10 @@ class Runs:
             then: list[specs.Run] = []
             for comparison in comparisons:
                 keys = tuple((name, seed) for name in comparison.networks for seed in comparison.seeds)
-                trained = [p.experiment(self.networks[name], seed) for name, seed in keys]
-                then.append(specs.OutputSimilarity(trained, num_images=p.num_images))
-                self.compared.append((keys, then[-1]))
+                trained = tuple(p.experiment(self.networks[name], seed) for name, seed in keys)
+                made = specs.OutputSimilarity(trained, num_images=p.num_images)
+                then.append(made)
+                self.compared.append((keys, made))
             self._steps += [step for step in (here, then) if step]
 
     def _origins(self, network: Network, seed: int) -> specs.BlockOrigins:
