@@ -54,7 +54,9 @@ test: env
 suite pages: export OMP_NUM_THREADS ?= 1
 
 # What a machine may change, with the environment in BIN as it is.
+suite: export WSN_STORE = $(CURDIR)/_build/smoke
 suite:
+	rm -rf _build/smoke
 	$(BIN)/python book/build.py prepare --profile smoke
 	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
 		--numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=300 _build/prepared

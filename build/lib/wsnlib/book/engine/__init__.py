@@ -1,0 +1,1 @@
+"""What all chapters share: parameters, pages, claims and their verdicts, the scorecard; lazily imported."""

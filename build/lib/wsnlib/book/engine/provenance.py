@@ -1,0 +1,186 @@
+"""What made a figure: its records, its data and the command that makes it again."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from wsnlib import specs
+from wsnlib.store import Store
+
+PROVENANCE_TYPE = "application/vnd.wsnlib.provenance+json"
+"""Media type under which a notebook keeps what made a figure."""
+
+LARGEST_PLAIN = 100_000
+"""Characters of a table that a page holds as plain CSV; a larger one is compressed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made one figure; shown in a page as a line that unfolds.
+
+    Args:
+        chapter: Name of the notebook.
+        number: Of the figure in the page, from 1.
+        profile, preset: Of the page.
+        keys: Of the records behind the figure, sorted; empty if it is drawn from specs alone.
+        seeds: Of these records, sorted.
+        seconds: All of them together took, of one process.
+        devices, commits: That made them, sorted.
+        data: What the figure shows, one row a point.
+    """
+
+    chapter: str
+    number: int
+    profile: str
+    preset: str
+    keys: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    seconds: float = 0.0
+    devices: Sequence[str] = ()
+    commits: Sequence[str] = ()
+    data: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        runs: Iterable[specs.Run],
+        *,
+        store: Store,
+        data: pd.DataFrame,
+        chapter: str,
+        number: int,
+        profile: str,
+        preset: str,
+    ) -> Provenance:
+        """Read from the records of the runs behind a figure.
+
+        Raises:
+            KeyError: If a record is missing.
+            StoreError: If a record is damaged or was made by another spec.
+        """
+        records = {record.key: record for record in map(store.load, runs)}
+        made = [record.environment for record in records.values()]
+        seeds = {seed for record in records.values() for seed in _seeds(specs.to_dict(record.experiment))}
+        return cls(
+            chapter=chapter,
+            number=number,
+            profile=profile,
+            preset=preset,
+            keys=sorted(records),
+            seeds=sorted(seeds),
+            seconds=round(sum(float(e.get("seconds", 0)) for e in made), 1),
+            devices=sorted({str(e["device"]) for e in made if "device" in e}),
+            commits=sorted({str(e["commit"]) for e in made if "commit" in e}),
+            data=data,
+        )
+
+    @property
+    def command(self) -> str:
+        """Makes the figure again, from the repository's root."""
+        return f"papermill book/{self.chapter}.ipynb out.ipynb -f params/{self.chapter}.{self.profile}.yml"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, without the data."""
+        return {
+            "chapter": self.chapter,
+            "number": self.number,
+            "profile": self.profile,
+            "preset": self.preset,
+            "keys": list(self.keys),
+            "seeds": list(self.seeds),
+            "seconds": self.seconds,
+            "devices": list(self.devices),
+            "commits": list(self.commits),
+            "command": self.command,
+        }
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/html": self._html(), "text/plain": repr(self), PROVENANCE_TYPE: self.to_dict()}
+
+    def __repr__(self) -> str:
+        return f"Figure {self.number} of {self.chapter}: {self._origin()}"
+
+    def _origin(self) -> str:
+        if not self.keys:
+            return "drawn from specs, print or other pages; no record of its own is behind it"
+        n, seeds = len(self.keys), _listed(self.seeds)
+        with_seeds = f", seeds {seeds}" if seeds else ""
+        records = f"{n:,} {'record' if n == 1 else 'records'}"
+        return f"drawn from {records}{with_seeds}, {core_time(self.seconds)} of one process"
+
+    def _html(self) -> str:
+        facts = [f"Profile <i>{escape(self.profile)}</i>, preset <i>{escape(self.preset)}</i>"]
+        if self.keys:
+            facts.append(f"made on {escape('; '.join(self.devices))}")
+            facts.append("at " + ", ".join(f"<code>{escape(c)}</code>" for c in self.commits))
+        keys = " ".join(self.keys)
+        records = (
+            "<details><summary>Keys of the records (files in <code>records/</code>)</summary>"
+            f'<p class="keys">{keys}</p></details>'
+            if self.keys
+            else ""
+        )
+        return (
+            '<details class="wsn-provenance">'
+            f"<summary>{escape(self._origin().capitalize())}</summary>"
+            f"<p>{', '.join(facts)}.</p>{self._download()}"
+            f"<p>Made again by <code>{escape(self.command)}</code></p>{records}</details>"
+        )
+
+    def _download(self) -> str:
+        if not len(self.data):
+            return ""
+        name = f"{self.chapter}-figure-{self.number}.csv"
+        text = self.data.to_csv(index=False, float_format="%.6g")
+        address = f"data:text/csv;charset=utf-8,{quote(text, safe=',.:-+')}"
+        if len(text) > LARGEST_PLAIN:
+            name += ".gz"
+            packed = base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+            address = f"data:application/gzip;base64,{packed}"
+        rows = f"{len(self.data):,} rows of {', '.join(self.data.columns)}"
+        return f'<p>Its data: <a download="{name}" href="{address}">{name}</a> ({escape(rows)})</p>'
+
+
+def _seeds(content: Any) -> Iterator[int]:
+    """Every seed in a spec, however deep: a measurement holds the trainings that it is of."""
+    if isinstance(content, dict):
+        if isinstance(seed := content.get("seed"), int):
+            yield seed
+        for part in content.values():
+            yield from _seeds(part)
+    elif isinstance(content, list):
+        for part in content:
+            yield from _seeds(part)
+
+
+def core_time(seconds: float) -> str:
+    """A duration in words, in the largest unit that keeps two digits.
+
+    Examples:
+        >>> core_time(7.26), core_time(420), core_time(9000)
+        ('7.3 seconds', '7.0 minutes', '2.5 hours')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Numbers with runs of three or more shortened: 0 to 4, 9."""
+    parts: list[str] = []
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            run = numbers[start:i]
+            parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(x) for x in run]
+            start = i
+    return ", ".join(parts)

@@ -1,0 +1,242 @@
+"""Every claim of both papers beside what the published pages measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wsnlib.book.engine import claims, published
+from wsnlib.book.engine.claims import PAPERS, Claim, Exhibit, Verdict
+from wsnlib.book.engine.provenance import core_time
+from wsnlib.book.engine.verdicts import estimates_of
+from wsnlib.estimates import Estimate, shown
+
+VERDICTS = tuple(str(verdict) for verdict in Verdict)
+
+
+def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
+    """The notebooks in a folder, by chapter.
+
+    Args:
+        folder: Seen from the working folder, or from one above it.
+
+    Raises:
+        FileNotFoundError: If a chapter that judges claims is missing.
+    """
+    here = Path.cwd()
+    places = [above / folder for above in (here, *here.parents)]
+    found = next((p for p in places if any(p.glob("*.ipynb"))), places[0])
+    for chapter in claims.judging_chapters():
+        if not (found / f"{chapter}.ipynb").exists():
+            raise FileNotFoundError(
+                f"there is no {chapter}.ipynb in {folder}; the scorecard reads all chapters"
+            )
+    return {path.stem: published.read_notebook(path) for path in sorted(found.glob("*.ipynb"))}
+
+
+def scorecard_table(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
+    """One row for each claim that a chapter judges or that no chapter does, in the papers' order.
+
+    Columns: `paper`, `where`, `claim`, `reported`, `holds in`, `ours`, `mean`, `low`, `high`, `n`, `page`,
+    `profile`, `verdict`, `why`. Verdicts are computed anew from the estimates that the pages hold.
+
+    Args:
+        pages: Published notebooks by chapter, as [`read_pages`][wsnlib.book.engine.scores.read_pages] gives
+            them; a page that holds no estimates, or none yet, leaves its claims untested.
+    """
+    rows = [
+        row
+        for chapter in claims.judging_chapters()
+        for row in _rows(chapter, claims.claims_of(chapter), pages)
+    ]
+    rows += [_row(claim, None, {}, chapter="") for claim in claims.claims_of("").values()]
+    table = pd.DataFrame(rows)
+    return table.sort_values("paper", kind="stable", ignore_index=True)
+
+
+def _rows(
+    chapter: str, of_chapter: Mapping[str, Claim], pages: Mapping[str, published.Notebook]
+) -> Iterator[dict[str, Any]]:
+    held = published.verdicts_of(pages[chapter]) if chapter in pages else None
+    ours = estimates_of(held) if held else {}
+    for name, claim in of_chapter.items():
+        yield _row(claim, ours.get(name), held or {}, chapter=chapter)
+
+
+def verdict_on(page: published.Notebook, claim: Claim) -> Verdict:
+    """The verdict on a claim by the rule, from the estimates that its page holds."""
+    held = published.verdicts_of(page) or {"ours": {}}
+    ours = estimates_of(held).get(claim.name)
+    return Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **_scale(held))
+
+
+def measured_on(page: published.Notebook, claim: Claim) -> str:
+    """Our estimate for a claim with its interval, in words, as its page holds it.
+
+    Raises:
+        KeyError: If the page has none.
+    """
+    held = published.verdicts_of(page) or {"ours": {}}
+    ours = estimates_of(held)
+    if claim.name not in ours:
+        raise KeyError(f"the page has no estimate for {claim.name!r}; one of {', '.join(ours)} is allowed")
+    return shown(ours[claim.name])
+
+
+def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
+
+
+def _row(claim: Claim, ours: Estimate | None, held: Mapping[str, Any], *, chapter: str) -> dict[str, Any]:
+    scale = _scale(held)
+    said = Verdict.NOT_TESTED if ours is None else claims.verdict(claim, ours, **scale)
+    paper, _, where = claim.source.partition(", ")
+    return {
+        "paper": paper,
+        "where": where,
+        "claim": claim.statement,
+        "reported": "" if claim.reported is None else f"{claim.reported:,g}",
+        "holds in": claims.holds_in(claim),
+        "ours": "" if ours is None else shown(ours),
+        "n": 0 if ours is None else ours.n,
+        "page": chapter,
+        "profile": held.get("profile", ""),
+        "verdict": str(said),
+        "why": claims.why(claim, ours, **scale),
+    }
+
+
+def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
+    """One row for each number that the papers print and no chapter judges.
+
+    Args:
+        ours: Estimates by the names of `printed_claims()`; what specs alone give is computed exactly.
+    """
+    rows = [
+        _row(claim, ours.get(name), {"same_data": True, "full_protocol": False}, chapter=published.SCORECARD)
+        for name, claim in claims.printed_claims().items()
+    ]
+    return pd.DataFrame(rows).drop(columns=["page", "profile"])
+
+
+def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """How many claims of each paper, and of both, have which verdict."""
+    counts = pd.crosstab(table["paper"], table["verdict"]).reindex(columns=VERDICTS, fill_value=0)
+    counts = counts.reindex(index=PAPERS, fill_value=0)
+    counts.loc["both"] = counts.sum()
+    counts.insert(0, "claims", counts.sum(axis=1))
+    return counts.rename_axis(index=None, columns=None)
+
+
+def verdict_counts_markdown(table: pd.DataFrame) -> str:
+    """The counts of verdicts as a table in Markdown, for the front page."""
+    counts = verdict_counts(table)
+    rows = [["paper", *counts.columns], ["---"] * (1 + len(counts.columns))]
+    rows += [
+        [str(paper), *map(str, row)]
+        for paper, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each figure, table and theorem of the papers: what it shows, where ours is, and the
+    verdicts on the claims that name it.
+
+    Args:
+        table: As `scorecard_table` gives it.
+    """
+    rows = []
+    for exhibit in claims.exhibits():
+        names_it = table["where"].map(lambda where, name=exhibit.name: name in named_in(where))
+        named = table[(table["paper"] == exhibit.paper) & names_it]
+        counts = named["verdict"].value_counts()
+        rows.append(
+            {
+                "paper": exhibit.paper,
+                "exhibit": exhibit.name,
+                "shows": exhibit.shows,
+                "page": exhibit.chapter,
+                "ours": _ours(exhibit),
+                "verdicts": ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _ours(exhibit: Exhibit) -> str:
+    shown = "as a figure" if exhibit.figures else "" if exhibit.note else "as a table"
+    return "; ".join(part for part in (shown, exhibit.note) if part)
+
+
+def named_in(source: str) -> set[str]:
+    """The figures, tables, theorems and propositions that a source names.
+
+    Examples:
+        >>> sorted(named_in("Section 7, Figures 7(a) and F.1(a)"))
+        ['Figure 7', 'Figure F.1']
+        >>> sorted(named_in("Appendix E, Figure 12, Table 1"))
+        ['Figure 12', 'Table 1']
+    """
+    found = set()
+    kinds = r"(Figure|Table|Theorem|Proposition)s?((?:(?:,| and)? *(?:[A-Z]\.)?\d+(?:\([a-z]\))?)+)"
+    for kind, numbers in re.findall(kinds, source):
+        found |= {f"{kind} {number}" for number in re.findall(r"(?:[A-Z]\.)?\d+", numbers)}
+    return found
+
+
+STATUS_COLUMNS = ("chapter", "profile", "state", "records", "device", "time")
+
+
+def versions_list(notebooks: Mapping[str, published.Notebook]) -> list[str]:
+    """The versions that pages were drawn with, one line for each set of them, with its pages."""
+    pages: dict[str, list[str]] = {}
+    for chapter, notebook in notebooks.items():
+        held = notebook["metadata"].get("wsnlib", {}).get("versions", {})
+        if held:
+            pages.setdefault(", ".join(f"{name} {number}" for name, number in held.items()), []).append(
+                chapter
+            )
+    return [f"{', '.join(chapters)}: {versions}" for versions, chapters in pages.items()]
+
+
+def status_markdown(notebooks: Mapping[str, published.Notebook], *, root: Path) -> str:
+    """A table with a row for each page, and below it the versions that the pages were drawn with.
+
+    Args:
+        notebooks: As published, by chapter.
+        root: Of the repository, for what the pages would rest on now.
+    """
+    rows = [list(STATUS_COLUMNS), ["---"] * len(STATUS_COLUMNS)]
+    rows += [status_row(chapter, notebook, root=root) for chapter, notebook in notebooks.items()]
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*table, "", *(f"- {line}" for line in versions_list(notebooks))])
+
+
+def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> list[str]:
+    """Chapter, profile, state, records, device and time of a page, as text.
+
+    Args:
+        chapter: Its name.
+        notebook: As published.
+        root: Of the repository, for what the page would rest on now.
+    """
+    held = notebook["metadata"].get("wsnlib")
+    if held is None:
+        return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", ""]
+    stale = published.why_stale(notebook, chapter=chapter, profile=held["profile"], root=root)
+    made = published.provenances(notebook)
+    longest = max((m["seconds"] for m in made), default=0.0)
+    devices = sorted({device for m in made for device in m["devices"]})
+    return [
+        f"[{chapter}]({chapter}.ipynb)",
+        held["profile"],
+        f"stale: {', '.join(stale)}" if stale else "fresh",
+        f"{len(published.record_keys(notebook)):,}",
+        "; ".join(devices),
+        core_time(longest) if longest else "",
+    ]

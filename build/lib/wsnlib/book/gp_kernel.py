@@ -1,0 +1,372 @@
+"""The chapter on the Gaussian-process kernel: its parameters, measurements, trainings and estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from wsnlib import data, experiments, specs, sweeps
+from wsnlib.book.engine.parameters import ChapterParameters, NonNegativeInt, PositiveFloat, PositiveInt
+from wsnlib.estimates import Estimate, correlation, estimate, held_out_best, median_and_range
+from wsnlib.kernels.theory import (
+    lowest_point,
+    measured_distance,
+    paper_distance,
+    paper_distance_minimiser,
+    paper_minimiser,
+)
+from wsnlib.store import Store
+
+
+class Parameters(ChapterParameters):
+    """Parameters of the chapter `gp_kernel`: Theorem 1, simulated kernels, the networks of G21, Figure 8."""
+
+    train_size: PositiveInt | None = Field(
+        None, description="an integer ≥ 1, or null for all training images"
+    )
+    base_width: PositiveInt = Field(8, description="an integer ≥ 1")
+    widths: list[PositiveInt] = Field(
+        [8, 16, 32, 64], min_length=2, description="a list of 2 or more integers of at least the base width"
+    )
+    learning_rates: list[PositiveFloat] = Field([0.1], min_length=1, description="a list of numbers > 0")
+    tuning_seeds: list[NonNegativeInt] = Field([0], min_length=1, description="a list of integers ≥ 0")
+    seeds: list[NonNegativeInt] = Field([0, 1], min_length=1, description="a list of integers ≥ 0")
+    epochs: PositiveInt = Field(10, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(256, description="an integer ≥ 1")
+    num_pairs: Annotated[int, Field(ge=2)] = Field(50, description="an integer ≥ 2")
+    num_networks: Annotated[int, Field(ge=2)] = Field(10, description="an integer ≥ 2")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        self._check_widths(self.widths, self.base_width)
+        _ = self.data_spec
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; only the clean preset sets validation images aside."""
+        return self._data_spec(train_size=self.train_size)
+
+    def training(self, learning_rate: float) -> specs.Training:
+        """The protocol at one learning rate."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=learning_rate,
+            report=self._report,
+        )
+
+    @property
+    def same_data(self) -> bool:
+        """Whether networks and data are those of G21, Figure 8: 2,048 images of MNIST, base width 8."""
+        return self.data == "mnist" and self.train_size == 2048 and self.base_width == 8
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether the training is that of G21, Appendix A: 300 epochs or more, batch 256, 10 seeds."""
+        return self.epochs >= 300 and self.batch_size == 256 and len(self.seeds) >= 10
+
+
+Cell = tuple[str, int]
+"""`"dense"` or `"sparse"`, and a width."""
+
+Reading = tuple[dict[int, float], dict[int, float], Literal["normal", "uniform"]]
+"""Density of the mask and density in the variance by width, and the distribution of the weights."""
+
+
+class Runs:
+    """Kernels by theory and simulation, learning rates tried, and networks trained with the best.
+
+    Attributes:
+        dense: The base network.
+        grid: Densities of the theory's curves.
+        sources: Inputs by name: the test images and Gaussian ones.
+        connectivity, allocated, released: Densities of the first layer by width, in three readings.
+        theory: Kernels by Theorem 1 on each source, one for each seed.
+        scaling: The same over the dimension of Gaussian inputs.
+        readings: Of Theorem 1 by name: density of the mask, density in the variance, distribution.
+        simulated: Simulated kernels by reading, width and seed.
+        deep: Simulated kernels by number of hidden layers and width.
+        models: Networks by cell.
+        tuning: Trainings by cell, learning rate and seed, from which the rates are chosen.
+    """
+
+    def __init__(self, p: Parameters) -> None:
+        self.p = p
+        self.inputs, self.classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
+        self.dense = specs.MLPSpec(
+            width=p.base_width,
+            parametrisation="ntk",
+            inputs=self.inputs,
+            outputs=self.classes,
+            bias=False,
+        )
+        self.num_weights = (self.inputs + self.classes) * p.base_width
+        images = replace(p.data_spec, validation_size=0)
+        gaussian = specs.GaussianInputs(dimension=self.inputs)
+        self.sources: dict[str, Any] = {type(images).__name__: images, "Gaussian": gaussian}
+        self.grid = np.geomspace(1, 0.1 / self.inputs, 31).round(7)
+        self._densities()
+        self._draws: dict[str, Any] = {"num_pairs": p.num_pairs, "num_networks": p.num_networks}
+        self.theory, self.scaling = self._theory(), self._scaling()
+        self.readings: dict[str, Reading] = {
+            "Theorem 1": (self.connectivity, self.connectivity, "normal"),
+            "allocation": (self.allocated, self.allocated, "normal"),
+            "allocation, σ² by connectivity": (self.allocated, self.connectivity, "normal"),
+            "released code": (self.released, self.connectivity, "uniform"),
+        }
+        self.simulated = self._simulated()
+        self.deep = {(depth, n): self._deep(depth, n) for depth, n in product((1, 2, 3), p.widths)}
+        self.models: dict[Cell, specs.ModelSpec] = {
+            ("dense", n): replace(self.dense, width=n) for n in p.widths
+        }
+        self.models |= {
+            ("sparse", n): specs.StaticSparsity(self.dense, width=n) for n in p.widths if n > p.base_width
+        }
+        self.tuning = {
+            (cell, rate, seed): self._training(model, rate, seed)
+            for (cell, model), rate, seed in product(self.models.items(), p.learning_rates, p.tuning_seeds)
+        }
+
+    def _densities(self) -> None:
+        p = self.p
+        self.connectivity = {n: round(p.base_width / n, 7) for n in p.widths}
+        kept = {n: experiments.weights_per_layer(specs.StaticSparsity(self.dense, width=n)) for n in p.widths}
+        self.allocated = {n: round(kept[n]["hidden1"] / (self.inputs * n), 7) for n in p.widths}
+        self.released = {
+            n: round((self.num_weights - self.classes * n) / (self.inputs * n), 7) for n in p.widths
+        }
+
+    def _theory(self) -> list[specs.KernelDistances]:
+        used = {*self.connectivity.values(), *self.allocated.values(), *self.released.values()}
+        densities = tuple(sorted({*self.grid, *(v for v in used if v > 0)}))
+        return [
+            specs.KernelDistances(inputs=source, densities=densities, num_pairs=self.p.num_pairs, seed=seed)
+            for source, seed in product(self.sources.values(), self.p.seeds)
+        ]
+
+    def _scaling(self) -> list[specs.KernelDistances]:
+        return [
+            specs.KernelDistances(
+                inputs=specs.GaussianInputs(dimension=d),
+                densities=tuple(np.geomspace(1, 0.1 / d, 25).round(7)),
+                num_pairs=self.p.num_pairs,
+            )
+            for d in (49, 98, 196, 392, 784, 1568)
+        ]
+
+    def _simulated(self) -> dict[tuple[str, int, int], specs.KernelSimulation]:
+        images, gaussian = self.sources.values()
+        found = {
+            (name, n, seed): specs.KernelSimulation(
+                inputs=images,
+                widths=(n,),
+                densities=(masks[n],),
+                scaled_by=(scale[n],),
+                distribution=law,
+                exact_count=name != "Theorem 1",
+                seed=seed,
+                **self._draws,
+            )
+            for name, (masks, scale, law) in self.readings.items()
+            for n, seed in product(self.p.widths, self.p.seeds)
+            if masks[n] > 0
+        }
+        found |= {
+            ("Gaussian", n, seed): specs.KernelSimulation(
+                inputs=gaussian, widths=(n,), densities=(self.connectivity[n],), seed=seed, **self._draws
+            )
+            for n, seed in product(self.p.widths, self.p.seeds)
+        }
+        return found
+
+    def _deep(self, depth: int, width: int) -> specs.KernelSimulation:
+        base = replace(self.dense, hidden_layers=depth)
+        kept = experiments.weights_per_layer(specs.StaticSparsity(base, width=width))
+        sizes = experiments.weights_per_layer(replace(base, width=width))
+        densities = tuple(kept[name] / sizes[name] for name in (f"hidden{i + 1}" for i in range(depth)))
+        images, _ = self.sources.values()
+        return specs.KernelSimulation(
+            inputs=images, widths=(width,) * depth, densities=densities, **self._draws
+        )
+
+    def _training(self, model: specs.ModelSpec, rate: float, seed: int) -> specs.Experiment:
+        return specs.Experiment(model=model, data=self.p.data_spec, training=self.p.training(rate), seed=seed)
+
+    @property
+    def first(self) -> list[specs.Run]:
+        """What depends on no other run."""
+        return [
+            *self.tuning.values(),
+            *self.theory,
+            *self.scaling,
+            *self.simulated.values(),
+            *self.deep.values(),
+        ]
+
+    def rates(self, store: Store) -> dict[Cell, float]:
+        """The rate that is best for each cell on average over the tuning seeds; of equal ones the least."""
+        criterion = "validation_accuracy" if self.p.preset == "clean" else "test_accuracy"
+        tried = sweeps.table(self.tuning.values(), store=store)
+        tried["cell"] = [cell for cell, *_ in self.tuning]
+        grouped = tried.groupby(["cell", "training.learning_rate"])[criterion]
+        scores = grouped.apply(lambda v: v.mean(skipna=False))  # diverged: NaN
+        behind = {cell: (scores[cell] - scores[cell].max()).round(12) for cell in self.models}
+        return {cell: float(rates.idxmax()) for cell, rates in behind.items()}
+
+    def trained(self, store: Store) -> dict[tuple[Cell, int], specs.Experiment]:
+        """Trainings by cell and seed, with the best rate of the cell."""
+        rates = self.rates(store)
+        return {
+            (cell, seed): self._training(model, rates[cell], seed)
+            for (cell, model), seed in product(self.models.items(), self.p.seeds)
+        }
+
+    def distances(self, store: Store) -> pd.DataFrame:
+        """Kernels by Theorem 1, one row a density and seed, with the name of its inputs as `source`."""
+        measured = sweeps.read_measurements(self.theory, store=store)
+        images, gaussian = self.sources
+        gauss = measured["inputs"] == "GaussianInputs"
+        return measured.assign(source=np.where(gauss, gaussian, images))
+
+    def simulated_distances(self, store: Store) -> pd.Series[float]:
+        """Mean-square distance of simulated networks, by reading, width and seed."""
+        means = {
+            key: sweeps.read_measurements([run], store=store)["gp"].mean()
+            for key, run in self.simulated.items()
+        }
+        return pd.Series(means).rename_axis(["reading", "width", "seed"])
+
+    def accuracies(self, store: Store) -> pd.DataFrame:
+        """One row a trained network, with its `kind`, `"dense"` or `"sparse"`, and `width`."""
+        trained = self.trained(store)
+        kinds, widths = zip(*(cell for cell, _ in trained), strict=True)
+        table = sweeps.table(trained.values(), store=store, environment=True)
+        return table.assign(kind=kinds, width=widths)
+
+    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
+        """All runs, those that depend on others after them."""
+        yield self.first
+        yield list(self.trained(store).values())
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs, those that depend on others after them."""
+    return Runs(p).stages(store)
+
+
+def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: Runs) -> pd.Series[float]:
+    """Simulated distance over that of Theorem 1 on the same pairs of images, mean over widths, by seed.
+
+    Args:
+        distances: As `Runs.distances` gives it.
+        simulated: As `Runs.simulated_distances` gives it.
+        plan: The runs of both.
+    """
+    images, _ = plan.sources
+    exact = distances[distances["source"] == images]
+    by_width = simulated.xs("Theorem 1", level="reading")
+
+    def ratios(n: int) -> pd.Series[float]:
+        rows = exact[exact["density"] == plan.connectivity[n]].set_index("seed")
+        return by_width.xs(n, level="width") / _theorem_1(rows, n)
+
+    return pd.concat([ratios(n) for n in plan.p.widths], axis=1).mean(axis=1, skipna=False)
+
+
+def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.Series[float]:
+    """G21's eq. (4) over Theorem 1 on Gaussian inputs, by seed, at the density of the grid next to its p*."""
+    p_star = paper_minimiser(base_width=plan.p.base_width, dimension=plan.inputs)
+    density = plan.grid[np.abs(plan.grid - p_star).argmin()]
+    at_density = (distances["source"] == "Gaussian") & (distances["density"] == density)
+    rows, width = distances[at_density].set_index("seed"), plan.p.base_width / density
+    printed = paper_distance(width=width, density=density, dimension=plan.inputs)
+    return float(printed) / _theorem_1(rows, width)
+
+
+def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
+    """Density at which the distance is smallest, one row for each source of inputs and seed.
+
+    The columns are `exact` (Theorem 1, among densities down to a tenth of a weight for each hidden
+    unit), `corrected` (its corrected closed form), and what the paper's `eq. (4)` and `eq. (25)` give.
+    """
+    base_width = plan.p.base_width
+    paper = {
+        "eq. (4)": paper_distance_minimiser(base_width=base_width, dimension=plan.inputs),
+        "eq. (25)": paper_minimiser(base_width=base_width, dimension=plan.inputs),
+    }
+
+    def lowest(rows: pd.DataFrame, *, corrected: bool) -> float:
+        curve = _theorem_1(rows, base_width / rows["density"], corrected=corrected)
+        return lowest_point(rows["density"], curve)[0]
+
+    groups = distances[distances["density"].isin(plan.grid)].groupby(["source", "seed"])
+    found = {
+        key: {"exact": lowest(rows, corrected=False), "corrected": lowest(rows, corrected=True)} | paper
+        for key, rows in groups
+    }
+    return pd.DataFrame(found).T
+
+
+def distance_curve(simulated: pd.Series[float], reading: str) -> pd.DataFrame:
+    """Mean and interval over seeds of the simulated distance under one reading, by width."""
+    return sweeps.summarise(
+        simulated.xs(reading, level="reading").reset_index(name="gp"), by="width", value="gp"
+    )
+
+
+def sparse_family(trained: pd.DataFrame, p: Parameters) -> pd.DataFrame:
+    """The sparse networks and the dense one with as many weights, of those that `Runs.accuracies` gives."""
+    narrow = (trained["kind"] == "dense") & (trained["width"] == p.base_width)
+    return pd.concat([trained[trained["kind"] == "sparse"], trained[narrow]])
+
+
+def error_by_width(family: pd.DataFrame) -> pd.Series[float]:
+    """Test error in %, mean over seeds, by width."""
+    return 100 * (1 - sweeps.summarise(family, by="width")["mean"])
+
+
+def estimates(
+    distances: pd.DataFrame, simulated: pd.Series[float], trained: pd.DataFrame, p: Parameters
+) -> dict[str, Estimate]:
+    """Our estimate for each claim that the runs can decide.
+
+    Args:
+        distances: As `Runs.distances` gives it.
+        simulated: As `Runs.simulated_distances` gives it.
+        trained: As `Runs.accuracies` gives it.
+        p: The parameters of the runs.
+    """
+    plan, family = Runs(p), sparse_family(trained, p)
+    images, _ = plan.sources
+    is_dense = family["kind"] == "dense"
+    start = family[is_dense].set_index("seed")["test_accuracy"]
+    held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
+    curve, error = distance_curve(simulated, "Theorem 1")["mean"], error_by_width(family)
+    by_seed = simulated.xs("Theorem 1", level="reading").unstack("width")
+    widths = p.base_width / minimisers(distances, plan).loc[images]["exact"]
+    ranked = family.sort_values("test_accuracy", na_position="first", kind="stable")
+    best = ranked.groupby("seed").tail(1)  # of equal ones the last
+    return {
+        "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
+        "approximation": estimate(eq_4_ratios(distances, plan).tolist()),
+        "minimiser": median_and_range(widths.tolist()),
+        "distance-falls": estimate((1 - by_seed[curve.idxmin()] / by_seed[p.base_width]).tolist()),
+        "sparse-gain": estimate((100 * (held_out - start)).tolist()),
+        "similar-width": median_and_range(np.log2(widths.median() / best["width"]).tolist()),
+        "correlation": correlation(np.log(curve).tolist(), error.loc[curve.index].tolist()),
+    }
+
+
+def _theorem_1(
+    rows: pd.DataFrame, width: float | pd.Series[float], *, corrected: bool = False
+) -> pd.Series[float]:
+    """Mean-square distance at a width by Theorem 1, or by its corrected closed form, row by row."""
+    columns = {str(name): rows[name].to_numpy() for name in rows.columns}
+    return pd.Series(measured_distance(columns, width, corrected=corrected), index=rows.index)

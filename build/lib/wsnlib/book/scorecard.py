@@ -1,0 +1,58 @@
+"""The scorecard: it trains nothing, reads the other chapters, and computes what specs alone give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from wsnlib import experiments, specs
+from wsnlib.book.engine.claims import printed_table
+from wsnlib.book.engine.parameters import ChapterParameters
+from wsnlib.estimates import Estimate, median_and_range
+from wsnlib.store import Store
+
+
+class Parameters(ChapterParameters):
+    """Parameters of the chapter `scorecard`, which trains nothing and reads the other chapters."""
+
+    pages: str = Field("book", min_length=1, description="a folder of executed chapters")
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """None."""
+    return iter(())
+
+
+def estimates() -> dict[str, Estimate]:
+    """Those of the papers' printed numbers that specs alone give, exactly, by their names.
+
+    These are numbers of weights, and the sparsity of each layer in G21's Figure 10.
+    """
+    appendix, table_1, figure_10 = (
+        printed_table("G21", name) for name in ("Appendix A", "Table 1", "Figure 10")
+    )
+    found: dict[str, float] = {f"weights-{width}": _weights(_resnet(width)) for width in appendix.index}
+    for width in table_1.index:
+        network = specs.ResNet18Spec(width=width, num_classes=1000, stem="imagenet")
+        found[f"imagenet-weights-{width}"] = _weights(network) / 1e6
+    found["mlp-weights"] = _weights(specs.MLPSpec(width=8, bias=False))
+    for width in figure_10.index:
+        dense = _counts(_resnet(width))
+        kept = _counts(specs.StaticSparsity(_resnet(8), width=width))
+        for layer in figure_10.columns:
+            found[f"sparsity-{width}-{layer}"] = 100 * (1 - kept[layer] / dense[layer])
+    return {name: median_and_range([value]) for name, value in found.items()}
+
+
+def _resnet(width: int) -> specs.ResNet18Spec:
+    return specs.ResNet18Spec(width=width, num_classes=100)
+
+
+def _weights(model: specs.ModelSpec) -> int:
+    return sum(experiments.weights_per_layer(model).values())
+
+
+def _counts(model: specs.ModelSpec) -> dict[str, int]:
+    """Weights of each layer, and of the network."""
+    return {**experiments.weights_per_layer(model), "network": _weights(model)}

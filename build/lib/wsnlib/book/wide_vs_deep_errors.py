@@ -1,0 +1,502 @@
+"""The chapter on the errors of wide and deep networks: its parameters, populations and estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from wsnlib import data, predictions, specs, sweeps
+from wsnlib.book.engine.claims import claims_of
+from wsnlib.book.engine.parameters import (
+    ChapterParameters,
+    Density,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from wsnlib.estimates import Estimate, estimate, median_and_range
+from wsnlib.predictions import LogisticModels, Population
+from wsnlib.store import Store
+
+Depth = Annotated[int, Field(ge=8)]
+Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
+
+FIRST_SEARCH_SEED = 1000
+"""Of the networks that choose the pair; populations have smaller ones."""
+
+
+class Parameters(ChapterParameters):
+    """Parameters of the chapter `wide_vs_deep_errors`: populations of N21's CIFAR ResNets."""
+
+    train_size: PositiveInt | None = Field(
+        None, description="an integer ≥ 1, or null for all training images"
+    )
+    base_multiplier: Multiplier = Field(0.125, description="a number ≥ 1/16")
+    deep_depths: list[Depth] = Field([14, 20], min_length=1, description="a list of depths 6n + 2")
+    deep_multipliers: list[Multiplier] = Field(
+        [0.125], min_length=1, description="a list of numbers of at least base_multiplier"
+    )
+    wide_depth: Depth = Field(8, description="a depth 6n + 2")
+    wide_multipliers: list[Multiplier] = Field(
+        [0.1875, 0.25], min_length=1, description="a list of numbers, each above one of deep_multipliers"
+    )
+    sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
+    depths: list[Depth] = Field([8, 14], min_length=2, description="a rising list of 2 or more depths 6n + 2")
+    width_depth: Depth = Field(8, description="a depth 6n + 2")
+    multipliers: list[Multiplier] = Field(
+        [0.125, 0.25], min_length=2, description="a rising list of 2 or more numbers ≥ 1/16"
+    )
+    search_networks: Annotated[int, Field(ge=2)] = Field(4, description="an integer ≥ 2")
+    networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
+        20, description="an integer of 6 to 1,000"
+    )
+    other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    caliper: Density = Field(0.05, description="a number > 0 and ≤ 1")
+    imagenet_networks: NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
+    imagenet_groups: str | None = Field(
+        None, description="the path of a text file with the groups of each ImageNet class, or null"
+    )
+    epochs: PositiveInt = Field(2, description="an integer ≥ 1")
+    batch_size: PositiveInt = Field(32, description="an integer ≥ 1")
+    learning_rate: PositiveFloat = Field(0.1, description="a number > 0")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(2e-4, description="a number ≥ 0")
+    schedule: Literal["cosine", "one_cycle"] = Field("one_cycle", description="'cosine' or 'one_cycle'")
+    augmentation: bool = Field(False, description="true or false")
+    norm_momentum: Density = Field(0.1, description="a number > 0 and ≤ 1")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="'float32' or 'bfloat16'")
+    evaluate_every: PositiveInt = Field(2, description="an integer ≥ 1")
+
+    def model_post_init(self, context: Any) -> None:
+        """Check what concerns several parameters at once."""
+        for name in ("deep_depths", "wide_depth", "depths", "width_depth"):
+            value = getattr(self, name)
+            if any(depth % 6 != 2 for depth in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"{name} must be depths 6n + 2, such as 8, 14, 20, got {value}")
+        for name in ("depths", "multipliers"):
+            value = getattr(self, name)
+            if value != sorted(set(value)):
+                raise ValueError(f"{name} must be a rising list, got {value}")
+        if min(self.deep_depths) <= self.wide_depth:
+            raise ValueError(
+                f"deep_depths must be depths above wide_depth {self.wide_depth}, got {min(self.deep_depths)}"
+            )
+        if min(self.deep_multipliers) < self.base_multiplier:
+            raise ValueError(
+                f"deep_multipliers must be numbers ≥ base_multiplier {self.base_multiplier}, "
+                f"got {self.deep_multipliers}"
+            )
+        if min(self.wide_multipliers) <= min(self.deep_multipliers):
+            raise ValueError(
+                f"wide_multipliers must be numbers > {min(self.deep_multipliers)}, the smallest of "
+                f"deep_multipliers, got {self.wide_multipliers}"
+            )
+        if self.sparse_multiplier <= self.base_multiplier:
+            raise ValueError(
+                f"sparse_multiplier must be > base_multiplier {self.base_multiplier}, "
+                f"got {self.sparse_multiplier}"
+            )
+        if self.other_networks > self.networks:
+            raise ValueError(
+                f"other_networks must be 6 to networks {self.networks}, got {self.other_networks}"
+            )
+        if 0 < self.imagenet_networks < 6:
+            raise ValueError(f"imagenet_networks must be 0 or an integer ≥ 6, got {self.imagenet_networks}")
+        _ = self.data_spec
+
+    @property
+    def data_spec(self) -> specs.DataSpec:
+        """The data set; the faithful preset scales images to [0, 1], as N21's code does."""
+        normalisation = "unit" if self.preset == "faithful" else "standardise"
+        return self._data_spec(train_size=self.train_size, normalisation=normalisation)
+
+    @property
+    def training(self) -> specs.Training:
+        """N21's protocol but for what the parameters change: decay of weights alone, reflected borders."""
+        return specs.Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=0.9,
+            weight_decay=self.weight_decay,
+            decayed="weights",
+            schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
+            augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
+            precision=self.precision,
+            evaluate_every=self.evaluate_every,
+            report=self._report,
+        )
+
+    def on_imagenet(self, model: specs.ResNetImageNetSpec) -> list[specs.Experiment]:
+        """The population of a network on ImageNet, by N21's protocol (Appendix B).
+
+        120 epochs in batches of 256; learning rate, weight decay and augmentation, which N21 does not say,
+        are those of torchvision's ResNet-50.
+        """
+        training = specs.Training(
+            epochs=120,
+            batch_size=256,
+            learning_rate=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            schedule=specs.Cosine(),
+            augmentation=specs.ResizedCropAndFlip(scale=(0.08, 1.0)),
+            precision=self.precision,
+            report="last",
+        )
+        data = specs.ImageNet(normalisation="imagenet")
+        return [
+            specs.Experiment(model=model, data=data, training=training, seed=seed)
+            for seed in range(self.imagenet_networks)
+        ]
+
+    @property
+    def search_seeds(self) -> range:
+        """Seeds of the networks that choose the pair, from 1,000 on."""
+        return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
+
+    def seeds(self, networks: int) -> range:
+        """Seeds of the networks of a population, from 0 on; none of them chose the pair."""
+        return range(networks)
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the images are CIFAR-10's, all of them or a part."""
+        return self.data == "cifar10"
+
+    @property
+    def full_protocol(self) -> bool:
+        """Whether all images and the whole training of N21, Appendix B are used, and 200 networks."""
+        return (
+            self.train_size is None
+            and self.epochs >= 300
+            and self.batch_size == 128
+            and self.learning_rate == 0.01
+            and self.weight_decay == 2e-4
+            and self.schedule == "cosine"
+            and self.augmentation
+            and self.norm_momentum == 0.01
+            and self.networks >= 200
+        )
+
+
+MOST_DIFFERENT = 16
+"""Images that are shown: those on which the pair differs most."""
+
+HARDER = 20
+"""Images that one half of the networks finds harder for the larger architecture; the other half reports."""
+
+IMAGENET = {
+    "ResNet-50": specs.ResNetImageNetSpec(),
+    "ResNet-83": specs.ResNetImageNetSpec(third_stage_blocks=17),
+    "ResNet-50 (2.8×)": specs.ResNetImageNetSpec(third_stage_width_multiplier=2.8),
+}
+"""N21's networks on ImageNet (Section 7): as it is, deeper, wider."""
+
+
+class Runs:
+    """Candidates, of which the best matched pair becomes two populations, and others beside them (N21, 7).
+
+    Attributes:
+        deep, wide: Candidates by name. In a pair the wide one has more channels than the deep one.
+        search: Trainings of a few networks of each candidate.
+        labels: The right classes of the test images.
+        others: Networks of the other populations by name.
+        by_depth, by_width: Networks of the families by name.
+        imagenet: Trainings of ResNet-50 and its deeper and wider forms by name; empty lists where the
+            parameters ask for none.
+    """
+
+    def __init__(self, p: Parameters) -> None:
+        self.p = p
+        self.deep = self._candidates(p.deep_depths, p.deep_multipliers)
+        self.wide = self._candidates([p.wide_depth], p.wide_multipliers)
+        candidates = [*self.deep.values(), *self.wide.values()]
+        self.search = [run for model in candidates for run in self.trainings(model, p.search_seeds)]
+        self.labels = specs.ExampleLabels(data=p.data_spec)
+        narrow = self.network(p.wide_depth, p.base_multiplier)
+        as_wide = self.network(p.wide_depth, p.sparse_multiplier)
+        sparse = specs.StaticSparsity(narrow, width=as_wide.width)
+        self.others: dict[str, specs.ModelSpec] = {
+            "narrow": narrow,
+            "sparse": sparse,
+            "dense, as wide": as_wide,
+        }
+        self.by_depth = {f"ResNet-{d}": self.network(d, p.base_multiplier) for d in p.depths}
+        self.by_width = {f"{x:g}×": self.network(p.width_depth, x) for x in p.multipliers}
+        self.imagenet = {name: p.on_imagenet(model) for name, model in IMAGENET.items()}
+
+    def _candidates(
+        self, depths: Sequence[int], multipliers: Sequence[float]
+    ) -> dict[str, specs.ResNetCifarSpec]:
+        shapes = product(depths, multipliers)
+        return {f"ResNet-{depth} ({k:g}×)": self.network(depth, k) for depth, k in shapes}
+
+    def network(self, depth: int, width_multiplier: float) -> specs.ResNetCifarSpec:
+        """A dense network for the data."""
+        return specs.ResNetCifarSpec(
+            depth=depth,
+            width_multiplier=width_multiplier,
+            num_classes=data.num_classes(self.p.data_spec),
+            input_channels=data.image_shape(self.p.data_spec)[0],
+            norm_momentum=self.p.norm_momentum,
+        )
+
+    def trainings(self, model: specs.ModelSpec, seeds: range) -> list[specs.Experiment]:
+        """One training for each seed."""
+        p = self.p
+        return [
+            specs.Experiment(model=model, data=p.data_spec, training=p.training, seed=seed) for seed in seeds
+        ]
+
+    def pairs(self, store: Store) -> pd.DataFrame:
+        """The candidates' pairs, the best matched first, as `wsn.predictions.matched_pairs` orders them."""
+
+        def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[Hashable, list[float]]:
+            tables: dict[Hashable, pd.DataFrame] = {
+                name: sweeps.table(self.trainings(model, self.p.search_seeds), store=store)
+                for name, model in models.items()
+            }
+            return {name: table["test_accuracy"].tolist() for name, table in tables.items()}
+
+        return predictions.matched_pairs(
+            accuracies(self.deep),
+            accuracies(self.wide),
+            allowed=lambda one, other: self.deep[str(one)].width < self.wide[str(other)].width,
+        )
+
+    def pair(self, store: Store) -> dict[str, specs.ModelSpec]:
+        """The best matched pair, `"deep"` and `"wide"`."""
+        best = self.pairs(store).iloc[0]
+        return {"deep": self.deep[best["first"]], "wide": self.wide[best["second"]]}
+
+    def populations(self, store: Store) -> list[specs.Experiment]:
+        """Trainings of the pair's populations and of all others, each once."""
+        p = self.p
+        others = [*self.others.values(), *self.by_depth.values(), *self.by_width.values()]
+        runs = [r for m in self.pair(store).values() for r in self.trainings(m, p.seeds(p.networks))]
+        runs += [r for m in others for r in self.trainings(m, p.seeds(p.other_networks))]
+        return list(dict.fromkeys(runs))
+
+    def examples(self, store: Store) -> specs.ExampleImages:
+        """The images on which the pair's populations differ most."""
+        deep, wide = (
+            sweeps.read_population(
+                self.trainings(model, self.p.seeds(self.p.networks)), store=store, name=name
+            )
+            for name, model in self.pair(store).items()
+        )
+        found = predictions.largest_differences(deep, wide, count=MOST_DIFFERENT)
+        return specs.ExampleImages(data=self.p.data_spec, examples=tuple(sorted(found["example"].tolist())))
+
+    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
+        """All runs, those that depend on others after them."""
+        yield [self.labels, *self.search]
+        yield list(self.populations(store))
+        yield [self.examples(store)]
+        on_imagenet = [run for part in self.imagenet.values() for run in part]
+        if on_imagenet:
+            yield [specs.ExampleLabels(data=on_imagenet[0].data), *on_imagenet]
+
+
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
+    """All runs, those that depend on others after them."""
+    return Runs(p).stages(store)
+
+
+# -- the populations, and tests of them -------------------------------------------------------
+
+Ends = tuple[Population, Population]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The populations but for ImageNet's, every one read once, and the tests that tables and estimates share.
+
+    Args:
+        models: Networks of the pair and of the others, by the populations' names.
+        deep, wide: The best matched pair.
+        narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
+            dense one that is as wide.
+        by_depth, by_width: Families, the smallest network first.
+    """
+
+    models: Mapping[str, specs.ModelSpec]
+    deep: Population
+    wide: Population
+    narrow: Population
+    sparse: Population
+    as_wide: Population
+    by_depth: Sequence[Population]
+    by_width: Sequence[Population]
+
+    @classmethod
+    def read(cls, runs: Runs, store: Store) -> Results:
+        """From the records of all runs.
+
+        Raises:
+            KeyError: If a record is missing.
+        """
+
+        def members(models: Mapping[str, specs.ModelSpec], count: int) -> list[Population]:
+            seeds = runs.p.seeds(count)
+            trainings = {name: runs.trainings(model, seeds) for name, model in models.items()}
+            return [sweeps.read_population(part, store=store, name=name) for name, part in trainings.items()]
+
+        pair, others = runs.pair(store), runs.p.other_networks
+        deep, wide = members(pair, runs.p.networks)
+        narrow, sparse, as_wide = members(runs.others, others)
+        return cls(
+            models={**pair, **runs.others},
+            deep=deep,
+            wide=wide,
+            narrow=narrow,
+            sparse=sparse,
+            as_wide=as_wide,
+            by_depth=members(runs.by_depth, others),
+            by_width=members(runs.by_width, others),
+        )
+
+    @cached_property
+    def matched(self) -> pd.Series[float]:
+        """Welch's test of the pair's accuracies, deep less wide."""
+        return predictions.accuracy_test(self.deep, self.wide)
+
+    @cached_property
+    def pair(self) -> pd.DataFrame:
+        """`beyond_chance` of the pair's populations, and of each population against itself."""
+        return beyond_chance([self.deep, self.wide])
+
+    @cached_property
+    def logistic(self) -> LogisticModels:
+        """Three nested models of right and wrong (N21, Appendix F.3)."""
+        return predictions.logistic_models(self.deep, self.wide)
+
+    @cached_property
+    def ends(self) -> dict[str, Ends]:
+        """The smallest and the largest network of each family, by what they differ in."""
+        families = {"depth": self.by_depth, "width": self.by_width}
+        return {over: (family[0], family[-1]) for over, family in families.items()}
+
+    @cached_property
+    def gained(self) -> dict[str, pd.DataFrame]:
+        """`gains_by_difficulty` of the largest network over the smallest, by what they differ in."""
+        return {over: predictions.gains_by_difficulty(*ends) for over, ends in self.ends.items()}
+
+    @cached_property
+    def lost(self) -> dict[str, pd.Series[float]]:
+        """Smallest less largest network on `HARDER` images that look harder for the largest."""
+        return {over: predictions.chosen_difference(*ends, count=HARDER) for over, ends in self.ends.items()}
+
+    @cached_property
+    def similar(self) -> dict[str, Estimate]:
+        """`neighbours_less_extremes` of each family of at least three."""
+        families = {"depth": self.by_depth, "width": self.by_width}
+        return {over: neighbours_less_extremes(f) for over, f in families.items() if len(f) > 2}
+
+
+def beyond_chance(populations: Sequence[Population]) -> pd.DataFrame:
+    """The dispersion table with chance, excess and its interval as shares of the observed mean square."""
+    found = predictions.dispersion_table(populations)
+    columns = ["chance", "excess", "low", "high"]
+    return found.assign(**{column: found[column] / found["observed"] for column in columns})
+
+
+def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
+    """Error consistency of neighbours, mean over them, less that of the two ends, seed by seed."""
+    n, last = len(family[0]), len(family) - 1
+    values = predictions.network_agreement(family).error_consistency
+
+    def same_seed(i: int, j: int) -> Any:
+        return np.diag(values[n * i : n * (i + 1), n * j : n * (j + 1)])
+
+    near = np.mean([same_seed(i, i + 1) for i in range(last)], axis=0)
+    return estimate(near - same_seed(0, last))
+
+
+def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
+    """Welch's tests of wider less deeper on groups of at least 50 classes of ImageNet, by group.
+
+    Args:
+        imagenet: Populations in the order of `IMAGENET`, or none.
+        p: Names the file of groups: one line a class, its groups by commas.
+
+    Returns:
+        Empty without populations or groups.
+    """
+    if not (imagenet and p.imagenet_groups):
+        return pd.DataFrame()
+    _, deeper, wider = imagenet
+    groups = [line.split(",") for line in Path(p.imagenet_groups).read_text().splitlines()]
+    return predictions.group_tests(wider, deeper, groups=groups, min_classes=50).set_index("group")
+
+
+# -- our estimates of what the paper claims ---------------------------------------------------
+
+
+def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population] = ()) -> dict[str, Estimate]:
+    """Our estimates by the claims' names; none where the networks that a claim is about were not trained.
+
+    Args:
+        results: The populations.
+        p: The chapter's parameters.
+        imagenet: Populations in the order of `IMAGENET`, or none.
+    """
+    deep, wide = results.deep, results.wide
+    n, logistic = len(deep), results.logistic
+    a, b, c = logistic.models["aic"]
+    by_class = predictions.dispersion(wide, deep, level="class")
+    found = {
+        "matched": _points(results.matched, n),
+        "excess": _share(results.pair, "deep", "wide"),
+        "control-deep": _share(results.pair, "deep", "deep"),
+        "control-wide": _share(results.pair, "wide", "wide"),
+        "examples-deep": _points(predictions.chosen_difference(deep, wide), n),
+        "examples-wide": _points(predictions.chosen_difference(wide, deep), n),
+        "classes": Estimate(
+            mean=by_class.excess / by_class.observed,
+            low=by_class.low / by_class.observed,
+            high=by_class.high / by_class.observed,
+            n=n,
+        ),
+        "class-share": Estimate(
+            mean=logistic.v_squared, low=logistic.v_squared_low, high=logistic.v_squared_high, n=n
+        ),
+        "aic-class": median_and_range([a - b]),
+        "aic-example": median_and_range([b - c]),
+    }
+    for over, (smaller, larger) in results.ends.items():
+        better = {"depth": "deeper-better", "width": "wider-better"}[over]
+        often = results.gained[over].set_index("where").loc["often less rest"]
+        found[better] = _points(predictions.accuracy_test(larger, smaller), len(larger))
+        found[f"gain-{over}"] = _points(often, len(larger))
+        found[f"loss-{over}"] = _points(results.lost[over], len(larger))
+    found |= {f"similar-{over}": e for over, e in results.similar.items()}
+    groups = synset_tests(imagenet, p)
+    for name in ("structure", "consumer goods"):
+        if name in groups.index:
+            found[name.replace(" ", "-")] = _points(groups.loc[name], len(imagenet[0]))
+    for population in (deep, wide, results.narrow):
+        model: Any = results.models[population.name]
+        name = f"accuracy-{model.depth}-{model.width / 16:g}"
+        if name in claims_of(p.chapter):
+            found[name] = estimate((100 * population.network_accuracy).tolist())
+    return found
+
+
+def _share(table: pd.DataFrame, one: str, other: str) -> Estimate:
+    row: Any = table.set_index(["first", "second"]).loc[(one, other)]
+    mean, low, high = (float(row[column]) for column in ("excess", "low", "high"))
+    return Estimate(mean=mean, low=low, high=high, n=int(row["networks"]))
+
+
+def _points(test: Any, n: int) -> Estimate:
+    mean, low, high = (100 * float(test[column]) for column in ("difference", "low", "high"))
+    return Estimate(mean=mean, low=low, high=high, n=n)

@@ -1,0 +1,42 @@
+"""Data sets with named splits: packed uint8 tensors, or images that are read as they are needed.
+
+A small data set lies in the data root as `<name>.npz` or, for those of torchvision, as torchvision
+downloads it. Whatever the source, images are put into one canonical order (by a hash of image and
+label), so that every copy gives the same tensors; where their checksum is known, other tensors are
+refused. ImageNet lies there as torchvision's folder `imagenet` and streams from the disk.
+`Dataset.sha256` says which data were read, and every record keeps it.
+
+The data root is the environment variable `WSN_DATA`, else `wsnlib/data` in the user's cache folder.
+"""
+
+from wsnlib.data.augmentation import augment
+from wsnlib.data.loading import Dataset, image_shape, load_data, num_classes
+from wsnlib.data.own import pack_data
+from wsnlib.data.sources import CHECKSUMS, KNOWN, data_root
+from wsnlib.data.splits import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataError,
+    Split,
+    balanced_subset,
+)
+from wsnlib.data.streaming import StreamedSplit, usable_cpus
+
+__all__ = [
+    "CHECKSUMS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "KNOWN",
+    "DataError",
+    "Dataset",
+    "Split",
+    "StreamedSplit",
+    "augment",
+    "balanced_subset",
+    "data_root",
+    "image_shape",
+    "load_data",
+    "num_classes",
+    "pack_data",
+    "usable_cpus",
+]

@@ -1,0 +1,194 @@
+"""A data set: its splits, its classes, how its bytes become numbers, and the way to it from a spec."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsnlib import specs
+from wsnlib.data.archives import Bytes
+from wsnlib.data.imagenet import check_complete, class_names, list_folder
+from wsnlib.data.sources import KNOWN, data_root, read_arrays
+from wsnlib.data.splits import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataError,
+    Split,
+    balanced_subset,
+    channel_statistics,
+)
+from wsnlib.data.streaming import StreamedSplit, default_workers
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test split of one data set, and how to turn its bytes into numbers.
+
+    `mean` and `std` (one per channel, on the scale 0 to 1) are those of the training images used,
+    of ImageNet, or 0 and 1, as the spec's normalisation says. `sha256` says which data were read:
+    the checksum of all images and labels in canonical order, for ImageNet of the names and sizes
+    of its files; empty for data made elsewhere.
+    """
+
+    train: Split | StreamedSplit
+    validation: Split | StreamedSplit
+    test: Split | StreamedSplit
+    classes: tuple[str, ...]
+    mean: torch.Tensor
+    std: torch.Tensor
+    sha256: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image as the network sees it."""
+        return self.train.image_shape
+
+    @property
+    def num_inputs(self) -> int:
+        """Numbers in one image."""
+        return math.prod(self.image_shape)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data set on another device."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+        )
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """(images / 255 − mean) / std as float32, per channel."""
+        return images.float().sub_(self._shift).div_(self._scale)
+
+    @cached_property
+    def _shift(self) -> torch.Tensor:
+        return (255 * self.mean).view(-1, 1, 1)
+
+    @cached_property
+    def _scale(self) -> torch.Tensor:
+        return (255 * self.std).view(-1, 1, 1)
+
+
+def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download: bool = False) -> Dataset:
+    """The data set of a spec, split and ready to be moved to a device.
+
+    ImageNet's images stay where they are, and its splits are
+    [`StreamedSplit`][wsnlib.data.streaming.StreamedSplit]s, read by as many processes as there are CPUs
+    (16 at most) or as the environment variable `WSN_WORKERS` says; all others are read as a whole.
+
+    Args:
+        spec: Which data set, and how it is split.
+        root: The data root, by default [`data_root`][wsnlib.data.sources.data_root]`()`.
+        download: Whether torchvision may fetch a missing data set (it shows a progress bar).
+
+    Raises:
+        DataError: If the data set is missing, damaged or incomplete, or has too few images for the
+            splits.
+
+    Examples:
+        >>> digits = load_data(specs.Digits(validation_size=100))
+        >>> digits.train.images.shape, len(digits.validation.labels), len(digits.test.labels)
+        (torch.Size([1337, 1, 8, 8]), 100, 360)
+    """
+    folder = data_root(root)
+    if isinstance(spec, specs.ImageNet):
+        return _streamed(spec, folder / KNOWN[specs.ImageNet].name)
+    return _in_memory(spec, folder, download)
+
+
+def _in_memory(spec: specs.DataSpec, root: Path, download: bool) -> Dataset:
+    arrays = read_arrays(spec, root, download=download)
+    pool = Split(_image_tensor(arrays.train_x), torch.from_numpy(arrays.train_y.astype(np.int64)))
+    test = Split(_image_tensor(arrays.test_x), torch.from_numpy(arrays.test_y.astype(np.int64)))
+    train, validation = _divided(pool.labels, spec)
+    used = pool.take(train)
+    channels = used.image_shape[0]
+    if spec.normalisation == "imagenet" and channels != 3:
+        raise DataError(
+            f"normalisation is 'imagenet' and the images have {channels} channel(s); 3 are allowed"
+        )
+    statistics = _fixed_statistics(spec, channels) or channel_statistics(used.images)
+    return Dataset(used, pool.take(validation), test, arrays.classes, *statistics, arrays.sha256)
+
+
+def _streamed(spec: specs.ImageNet, folder: Path) -> Dataset:
+    statistics = _fixed_statistics(spec, 3)
+    if statistics is None:
+        raise DataError(
+            f"normalisation is {spec.normalisation!r} and the images are read from the disk as they are "
+            "needed; 'imagenet' and 'unit' are allowed for ImageNet"
+        )
+    workers = default_workers()
+    found = list_folder(folder)
+    check_complete(folder, found, KNOWN[specs.ImageNet])
+    pool, test = (
+        StreamedSplit(
+            files=files, labels=torch.from_numpy(labels), image_size=spec.image_size, num_workers=workers
+        )
+        for files, labels in ((found.train, found.train_labels), (found.val, found.val_labels))
+    )
+    train, validation = _divided(pool.labels, spec)
+    classes = class_names(folder, found.synsets)
+    return Dataset(pool.take(train), pool.take(validation), test, classes, *statistics, found.sha256)
+
+
+def _image_tensor(images: Bytes) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _divided(labels: torch.Tensor, spec: specs.DataSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of the training and of the validation images."""
+    generator = torch.Generator().manual_seed(specs.derive_seed(spec.split_seed, "split"))
+    validation = balanced_subset(labels, spec.validation_size, generator=generator)
+    left = torch.ones(len(labels), dtype=torch.bool)
+    left[validation] = False
+    train = left.nonzero().squeeze(1)
+    if len(train) == 0:
+        raise DataError(f"validation_size {spec.validation_size} leaves no image to train on")
+    if spec.train_size is not None:
+        train = train[balanced_subset(labels[train], spec.train_size, generator=generator)]
+    return train, validation
+
+
+def _fixed_statistics(spec: specs.DataSpec, channels: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Mean and standard deviation that do not depend on the images, if the spec asks for such."""
+    if spec.normalisation == "unit":
+        return torch.zeros(channels), torch.ones(channels)
+    if spec.normalisation == "imagenet":
+        return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return None
+
+
+def image_shape(spec: specs.DataSpec) -> tuple[int, int, int]:
+    """Channels, height and width of the images; only packed data are read for it.
+
+    Examples:
+        >>> image_shape(specs.MNIST()), image_shape(specs.ImageNet(image_size=64))
+        ((1, 28, 28), (3, 64, 64))
+    """
+    if isinstance(spec, specs.ImageNet):
+        return 3, spec.image_size, spec.image_size
+    return KNOWN[type(spec)].image_shape if type(spec) in KNOWN else load_data(spec).image_shape
+
+
+def num_classes(spec: specs.DataSpec) -> int:
+    """Number of classes; only packed data are read for it.
+
+    Examples:
+        >>> num_classes(specs.Digits())
+        10
+    """
+    return KNOWN[type(spec)].num_classes if type(spec) in KNOWN else load_data(spec).num_classes

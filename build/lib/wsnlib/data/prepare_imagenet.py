@@ -1,0 +1,232 @@
+"""Resize ImageNet so that the smaller side of every image is 256 pixels (G21, A.1), or check it.
+
+    python -m wsnlib.data.prepare_imagenet SOURCE DEST [--size 256] [--quality 95] [--workers N]
+    python -m wsnlib.data.prepare_imagenet SOURCE
+
+SOURCE is torchvision's folder (`train/<synset>/*.JPEG`, `val/<synset>/*.JPEG`), DEST becomes one of
+the same file names: RGB, proportions kept, JPEG of quality 95 with full colour resolution. Name it
+`imagenet` in the data root. Smaller images grow; what a file holds is found in its content, so
+that PNG and CMYK under the name .JPEG become plain JPEG; EXIF's orientation is ignored, as it is by
+torchvision, and not copied.
+
+Every image is written under a temporary name and renamed. A run that was interrupted, however hard,
+goes on where it stopped when it is started again. Images that cannot be read are left out, counted
+and named in DEST/damaged.txt, the others are done, and the exit status is 1; as long as that file
+is there, DEST is refused for training. Without DEST, every image is read and nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as Items
+from torchvision.transforms.v2 import functional
+from tqdm import tqdm
+
+from wsnlib.data.imagenet import DAMAGED, Files, list_folder
+from wsnlib.data.images import read_image
+from wsnlib.data.splits import DataError
+from wsnlib.data.streaming import usable_cpus
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SETTINGS = "prepared.json"
+PARTS = ".parts"
+CHUNK = 16
+"""Images that a process takes at a time."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: 0 if every image was read, 1 if some cannot be, 2 if it could not go on."""
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m wsnlib.data.prepare_imagenet",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, help="folder with train/<synset> and val/<synset>")
+    parser.add_argument("dest", type=Path, nargs="?", help="folder to be made; without it, only check")
+    parser.add_argument("--size", type=int, default=256, help="smaller side in pixels")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 95")
+    parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes")
+    given = parser.parse_args(arguments)
+    for name, least, most in (("size", 1, 2**15), ("quality", 1, 95), ("workers", 0, 2**10)):
+        value = getattr(given, name)
+        if not least <= value <= most:
+            parser.error(f"--{name} is {value}; an integer from {least} to {most} is allowed")
+    try:
+        if given.dest is None:
+            damaged = check(given.source, workers=given.workers)
+        else:
+            damaged = prepare(
+                given.source, given.dest, size=given.size, quality=given.quality, workers=given.workers
+            )
+    except (DataError, OSError) as error:  # from another process, it comes with that one's traceback
+        print(str(error).strip().splitlines()[-1], file=sys.stderr)
+        return 2
+    for line in damaged:
+        print(line, file=sys.stderr)
+    if damaged:
+        print(f"{len(damaged)} image(s) of {given.source} cannot be read", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def check(source: Path, *, workers: int = 0) -> list[str]:
+    """Read every image; for each that cannot be read its name, a tab, and why."""
+    found = list_folder(source)
+    return [line for files in (found.train, found.val) for line in _work(files, None, workers)]
+
+
+def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, workers: int = 0) -> list[str]:
+    """Write every image of a folder into another, its smaller side resized; what is there is kept.
+
+    Args:
+        source: torchvision's folder.
+        dest: Where the images go, under the same names.
+        size: Smaller side, in pixels.
+        quality: Of the JPEGs.
+        workers: Processes; 0 works in this one.
+
+    Returns:
+        For each image that cannot be read its name, a tab, and why.
+
+    Raises:
+        DataError: If the source is no such folder, or there is something else at the destination.
+    """
+    started = time.time()
+    source, dest = source.resolve(), dest.resolve()
+    if dest == source or source in dest.parents:
+        raise DataError(f"{dest} lies in {source}; a folder outside of it is allowed")
+    found = list_folder(source)
+    _settle(dest, {"size": size, "quality": quality})
+    parts = dest / PARTS
+    damaged = []
+    for files in (found.train, found.val):
+        folder = dest / files.folder.name
+        for synset in found.synsets:
+            (folder / synset).mkdir(parents=True, exist_ok=True)
+        damaged += _work(files, _Saving(folder, parts, size, quality), workers)
+    if (source / "meta.bin").exists():
+        _replace(parts, dest / "meta.bin", (source / "meta.bin").read_bytes())
+    if damaged:
+        _replace(parts, dest / DAMAGED, os.fsencode("".join(f"{line}\n" for line in damaged)))
+    else:
+        (dest / DAMAGED).unlink(missing_ok=True)
+    _clean(parts, before=started)
+    return damaged
+
+
+def _settle(dest: Path, settings: dict[str, int]) -> None:
+    """Make the destination, or go on with one that was made with the same settings."""
+    file = dest / SETTINGS
+    if file.exists():
+        before = json.loads(file.read_text())
+        if before != settings:
+            raise DataError(f"{dest} was prepared with {before}; {settings} needs another folder")
+    elif dest.exists() and any(path.name != PARTS for path in dest.iterdir()):
+        raise DataError(f"{dest} holds something else; a new folder, or one prepared before, is allowed")
+    (dest / PARTS).mkdir(parents=True, exist_ok=True)
+    _replace(dest / PARTS, file, json.dumps(settings).encode())
+
+
+def _replace(parts: Path, path: Path, content: bytes) -> None:
+    part = parts / uuid.uuid4().hex
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def _clean(parts: Path, *, before: float) -> None:
+    """Remove what killed processes left; another run's parts are newer."""
+    for part in parts.iterdir():
+        with suppress(FileNotFoundError):
+            if part.stat().st_mtime < before:
+                part.unlink()
+    with suppress(OSError):  # not empty
+        parts.rmdir()
+
+
+@dataclass(frozen=True)
+class _Saving:
+    """Where and how images are saved; `folder` is that of the split."""
+
+    folder: Path
+    parts: Path
+    size: int
+    quality: int
+
+    def undone(self, files: Files) -> list[int]:
+        """Positions of the files that are not there yet."""
+        done = {
+            os.fsencode(f"{synset.name}/{name}")
+            for synset in self.folder.iterdir()
+            for name in os.listdir(synset)
+        }
+        return [position for position, name in enumerate(files.names) if bytes(name) not in done]
+
+    def __call__(self, image: Image, name: str) -> None:
+        part = self.parts / uuid.uuid4().hex
+        try:
+            resized = functional.resize(image, [self.size])
+            resized.save(part, format="JPEG", quality=self.quality, subsampling=0)
+            os.replace(part, self.folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+class _Chunks(Items[tuple[int, list[str]]]):
+    """Chunks of images, each read and saved at once: how many, and a line for each damaged one."""
+
+    def __init__(self, files: Files, save: _Saving | None) -> None:
+        self.files, self.save = files, save
+
+    def __len__(self) -> int:
+        return -(-len(self.files.names) // CHUNK)
+
+    def __getitem__(self, chunk: int) -> tuple[int, list[str]]:
+        damaged = []
+        positions = range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.files.names)))
+        for position in positions:
+            path = self.files.path(position)
+            name = path.relative_to(self.files.folder)
+            try:
+                image = read_image(path)
+            except DataError as error:
+                reason = " ".join(str(error.__cause__).split())
+                damaged.append(f"{self.files.folder.name}/{name}\t{reason}")
+                continue
+            if self.save is not None:
+                self.save(image, str(name))
+        return len(positions), damaged
+
+
+def _work(files: Files, save: _Saving | None, workers: int) -> list[str]:
+    """Go through the files that are left, with a progress bar; a line for each damaged one."""
+    left = files if save is None else files.take(np.array(save.undone(files), dtype=np.int64))
+    chunks = _Chunks(left, save)
+    # the loader's processes end when this one is killed
+    loader = DataLoader(chunks, batch_size=None, num_workers=min(workers, len(chunks)))
+    damaged = []
+    total, done = len(files.names), len(files.names) - len(left.names)
+    with tqdm(total=total, initial=done, desc=files.folder.name, unit="image") as bar:
+        for count, lines in loader:
+            bar.update(count)
+            damaged += lines
+    return damaged
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""How long runs would take here, from timing a little of each kind."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+
+from wsnlib import sparse, specs, training
+from wsnlib.data import Dataset, load_data
+from wsnlib.experiments.machine import cpu_threads, float32, resolve_device
+from wsnlib.experiments.measurements import measure_kernels, measured_data
+from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_per_layer
+from wsnlib.experiments.plans import Plan, plan
+from wsnlib.representations import cka_sums
+
+
+@float32()
+def plan_all(runs: Iterable[specs.Run], *, device: str = "auto", download: bool = False) -> list[Plan]:
+    """A plan of each run with the seconds that it would take here.
+
+    What is alike but for the seed and the learning rate is planned once. Timed once is each network shape
+    with its number of weights, data set and protocol, and each measurement.
+
+    Args:
+        runs: Any; a width that a base cannot reach is taken for the base, as its training will be refused.
+        device: As in [`run`][wsnlib.experiments.runs.run].
+        download: Whether missing data sets may be fetched.
+    """
+    seconds: dict[str, float] = {}
+    known: dict[str, Plan] = {}
+    data: dict[specs.DataSpec, Dataset] = {}
+    plans = []
+    for run in runs:
+        if not isinstance(run, specs.Experiment):
+            key = specs.spec_key(timed_alike(run))
+            if key not in seconds:
+                seconds[key] = seconds_per_measurement(run, device=device, download=download)
+            plans.append(replace(plan(run, device=device), seconds=seconds[key]))
+            continue
+        alike = replace(run, seed=0, training=replace(run.training, learning_rate=1.0))
+        if (same := specs.spec_key(alike)) not in known:
+            if run.data not in data:
+                data[run.data] = load_data(run.data, download=download)
+            known[same] = plan(run, device=device, data=data[run.data])
+            key = specs.spec_key(replace(alike, model=timed_as(run.model)))
+            if isinstance(run.model, specs.StaticSparsity) and is_reachable(run.model):
+                key += f" {sum(weights_per_layer(run.model).values())}"
+            if key not in seconds:
+                seconds[key] = _seconds_or_none(known[same], data[run.data])
+            known[same] = replace(known[same], seconds=seconds[key])
+        plans.append(replace(known[same], runs=(run,)))
+    return plans
+
+
+def _seconds_or_none(plan: Plan, data: Dataset) -> float:
+    (run,) = plan.trainings
+    if not is_reachable(run.model):
+        plan = replace(plan, runs=(replace(run, model=timed_as(run.model)),))
+    try:
+        return seconds_per_run(plan, data)
+    except torch.OutOfMemoryError:  # as the run will, which then says what fits
+        return 0.0
+
+
+def seconds_per_run(plan: Plan, data: Dataset) -> float:
+    """How long the training of a plan would take here, from timing some steps of it on one CPU thread.
+
+    The timing itself takes about a second: fewer steps of a network whose steps are slow.
+    """
+    (run,) = plan.trainings
+    with cpu_threads(1):
+        per_step, per_image = (_compiled if plan.engine == "compiled" else _in_torch)(plan, run, data)
+    protocol = run.training
+    steps = protocol.epochs * -(-len(data.train.labels) // protocol.batch_size)
+    evaluated = len(data.test.labels) + len(data.validation.labels)
+    evaluations = -(-protocol.epochs // protocol.evaluate_every)
+    return steps * per_step + (evaluations * evaluated + len(data.train.labels)) * per_image
+
+
+def _in_torch(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, float]:
+    """Seconds of a step and of evaluating an image, from up to 12 steps."""
+    target, batch = resolve_device(plan.device), run.training.batch_size
+    data = data.to(target)  # all of it, so that the memory used is that of a run
+    model = build(run.model)
+    if plan.sparse_layers:
+        sparse.to_sparse(model, layers=plan.sparse_layers)
+    model = model.to(target)
+
+    def seconds(steps: int) -> float:
+        sample = _excerpt(data, steps * batch)
+        start = time.perf_counter()
+        training.train(model, sample, _one_epoch(run.training), seed=0)
+        return time.perf_counter() - start
+
+    seconds(1)
+    steps = int(min(12, max(2, 0.3 / seconds(1))))
+    per_step = seconds(steps) / steps
+    few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
+    start = time.perf_counter()
+    training.evaluate(model, data, data.test.take(torch.arange(few)))
+    return per_step, (time.perf_counter() - start) / few
+
+
+def _compiled(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, float]:
+    """The same of compiled code, from 200 steps, of which an evaluation of as many images takes no more."""
+    model, batch = build(run.model), run.training.batch_size
+
+    def seconds(steps: int) -> float:
+        sample = _excerpt(data, steps * batch)
+        start = time.perf_counter()
+        training.train_fleet([model], sample, [_one_epoch(run.training)], seeds=[0], compiled=True)
+        return time.perf_counter() - start
+
+    seconds(1)
+    per_step = (seconds(201) - seconds(1)) / 200
+    return per_step, per_step / batch
+
+
+def _one_epoch(protocol: specs.Training) -> specs.Training:
+    return replace(protocol, epochs=1, augmentation=None, report="last")
+
+
+def _excerpt(data: Dataset, images: int) -> Dataset:
+    """So many training images, with repetitions, and one to evaluate."""
+    index = torch.arange(images) % len(data.train.labels)
+    train = data.train.take(index)
+    return replace(data, train=train, validation=data.validation.take(index[:0]), test=train.take(index[:1]))
+
+
+def timed_alike(spec: specs.Measurement) -> specs.Measurement:
+    """A measurement that takes as long and is the same for every seed."""
+    if isinstance(spec, specs.LayerSimilarity | specs.ComponentProjections):
+        return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
+    if isinstance(spec, specs.NetworkSimilarity):
+        return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return spec
+    return replace(spec, seed=0)
+
+
+def seconds_per_measurement(
+    spec: specs.Measurement, *, device: str = "auto", download: bool = False
+) -> float:
+    """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
+    if isinstance(spec, specs.LayerSimilarity):
+        return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
+    if isinstance(spec, specs.NetworkSimilarity):
+        return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
+    if isinstance(spec, specs.ComponentProjections):  # some seconds beside the training
+        data, *_ = measured_data(spec, spec.experiment, download=download)
+        return seconds_per_run(plan(spec.experiment, device=device, data=data), data)
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        load_data(spec.data, download=download)
+        return 0.1
+    start = time.perf_counter()
+    if isinstance(spec, specs.KernelDistances):
+        measure_kernels(replace(spec, num_pairs=2), download=download)
+        return (time.perf_counter() - start) * spec.num_pairs / 2
+    measure_kernels(replace(spec, num_networks=1), download=download)
+    return (time.perf_counter() - start) * spec.num_networks
+
+
+def _seconds_per_network(
+    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
+    run: specs.Experiment,
+    device: str,
+    matrices: int,
+    *,
+    download: bool,
+) -> float:
+    """Of a training and of so many matrices of CKA, from timing one batch of one."""
+    data, images, _ = measured_data(spec, run, download=download)
+    images = images[: spec.batch_size].to(resolve_device(device))
+    with cpu_threads(1):
+        model = build(run.model).to(images.device)
+        start = time.perf_counter()
+        cka_sums(model, images, batch_size=len(images), passes=1, prepare=data.to(images.device).normalise)
+        per_batch = time.perf_counter() - start
+    batches = matrices * spec.passes * math.ceil(len(data.test.labels) / spec.batch_size)
+    return seconds_per_run(plan(run, device=device, data=data), data) + batches * per_batch

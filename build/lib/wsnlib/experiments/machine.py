@@ -1,0 +1,91 @@
+"""Where a run runs: device, threads, and what a record says of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """`"auto"` is the first GPU if there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = torch.device(device)
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r} and there is no CUDA device; 'cpu' and 'auto' are allowed")
+    return resolved
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Use that many CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """Within it, new tensors are float32 whatever the default is: a record follows from its spec alone."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions, commit and device name, for a record; no path and no host name."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "wsnlib": _version(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": f"{device.type}: {name}",
+        "cpu_count": str(os.cpu_count()),
+    }
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    return version("wsnlib")
+
+
+@lru_cache(maxsize=1)
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    """The commit of the working tree that the library lies in; "+" if the library was changed since."""
+    package = Path(__file__).parents[1]
+    try:
+        git = ["git", "--no-optional-locks", "-C", str(package)]  # somebody may be committing
+        head = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True
+        )
+        diff = subprocess.run(
+            [*git, "status", "--porcelain", "."], capture_output=True, check=True, text=True
+        )
+        return head.stdout.strip() + ("+" if diff.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

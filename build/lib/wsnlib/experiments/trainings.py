@@ -1,0 +1,129 @@
+"""Trainings of networks by their plan, and their records."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from wsnlib import custom, masks, sparse, specs, training
+from wsnlib.data import Dataset, load_data
+from wsnlib.experiments.machine import cpu_threads, environment
+from wsnlib.experiments.networks import build, weights_per_layer
+from wsnlib.experiments.plans import Plan
+from wsnlib.store import Record
+
+
+def run_trainings(
+    plan: Plan,
+    device: torch.device,
+    *,
+    threads: int,
+    deterministic: bool,
+    data: Dataset | None = None,
+    file: training.StateFile | None = None,
+) -> list[Record]:
+    """Train the networks of a plan, one that is alone from the state in the file if there is one.
+
+    The `seconds` of a record are its run's share.
+    """
+    first = plan.trainings[0]
+    data = data or load_data(first.data)
+    start = time.perf_counter()
+    found = None
+    checkpoint = checkpoint_in(file, first, device, deterministic=deterministic)
+    with cpu_threads(threads):
+        with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
+            found = trained(plan, data, device, deterministic=deterministic, checkpoint=checkpoint)
+        if found is None:
+            raise torch.OutOfMemoryError(_what_fits(first, data, device))
+    made: dict[str, Any] = plan.recorded() | {
+        "threads": threads,
+        "deterministic": deterministic,
+        "seconds": round((time.perf_counter() - start) / len(found), 2),
+        "data_sha256": data.sha256,
+    }
+    if checkpoint is not None and checkpoint.resumed_after:
+        made["resumed_after"] = checkpoint.resumed_after
+        made["seconds"] = round(made["seconds"] + checkpoint.seconds_before, 2)
+    made = environment(device) | made
+    return [_record(run, *each, made) for run, each in zip(plan.trainings, found, strict=True)]
+
+
+def checkpoint_in(
+    file: training.StateFile | None,
+    experiment: specs.Experiment,
+    device: torch.device,
+    *,
+    deterministic: bool = False,
+) -> training.Checkpoint | None:
+    """Keeps a training in the file; one goes on from a state of its own, of the same versions and kind of
+    device."""
+    if file is None:
+        return None
+    made = environment(device)
+    same = {"run": specs.spec_key(experiment), "device": device.type}
+    same |= {"wsnlib": made["wsnlib"], "torch": made["torch"]}
+    return training.Checkpoint(file, made_by=same | {"deterministic": str(deterministic)})
+
+
+def _record(
+    experiment: specs.Experiment, model: nn.Module, outcome: training.Outcome, made: dict[str, Any]
+) -> Record:
+    if isinstance(experiment.model, specs.CustomModelSpec):
+        made = made | {"network": custom.origin(experiment.model)}
+    return Record(
+        experiment=experiment,
+        status=outcome.status,
+        history=outcome.history,
+        reported_epoch=outcome.reported_epoch,
+        train_accuracy=outcome.train_accuracy,
+        predictions=None if outcome.predictions is None else outcome.predictions.numpy(),
+        network={
+            "num_weights": masks.num_weights(model),
+            "connectivity": masks.connectivity(model),
+            "weights_per_layer": weights_per_layer(experiment.model),
+        },
+        environment=made,
+    )
+
+
+def trained(
+    plan: Plan,
+    data: Dataset,
+    device: torch.device,
+    *,
+    deterministic: bool,
+    checkpoint: training.Checkpoint | None = None,
+) -> list[tuple[nn.Module, training.Outcome]]:
+    """The networks of a plan after their training on that data, and how it went."""
+    models = [build(run.model, seed=run.seed) for run in plan.trainings]
+    protocols, seeds = [run.training for run in plan.trainings], [run.seed for run in plan.trainings]
+    for model in models if plan.sparse_layers else ():
+        sparse.to_sparse(model, layers=plan.sparse_layers)
+    compiled = plan.engine == "compiled"
+    if compiled or len(models) > 1:
+        outcomes = training.train_fleet(models, data, protocols, seeds=seeds, compiled=compiled)
+        return list(zip(models, outcomes, strict=True))
+    (model,), (protocol,), (seed,) = models, protocols, seeds
+    outcome = training.train(
+        model.to(device),
+        data.to(device),
+        protocol,
+        seed=seed,
+        deterministic=deterministic,
+        checkpoint=checkpoint,
+    )
+    return [(model, outcome)]
+
+
+def _what_fits(experiment: specs.Experiment, data: Dataset, device: torch.device) -> str:
+    found = training.fitting_batch_size(
+        lambda: build(experiment.model), data, experiment.training, device=device
+    )
+    fits = f"a batch_size of {found} fits" if found else "no batch_size fits"
+    asked = experiment.training.batch_size
+    return f"training with a batch_size of {asked} needs more memory than {device} has free; {fits}"

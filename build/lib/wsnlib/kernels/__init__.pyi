@@ -1,0 +1,17 @@
+from . import symbolic as symbolic
+from .numeric import Estimates as Estimates
+from .numeric import KernelDistance as KernelDistance
+from .numeric import arc_cosine as arc_cosine
+from .numeric import kernel_distance as kernel_distance
+from .numeric import masked_kernels as masked_kernels
+from .numeric import take_pairs as take_pairs
+from .simulation import infinite_kernels as infinite_kernels
+from .simulation import simulate_kernels as simulate_kernels
+from .theory import corrected_distance as corrected_distance
+from .theory import corrected_minimiser as corrected_minimiser
+from .theory import exact_minimiser as exact_minimiser
+from .theory import lowest_point as lowest_point
+from .theory import measured_distance as measured_distance
+from .theory import paper_distance as paper_distance
+from .theory import paper_distance_minimiser as paper_distance_minimiser
+from .theory import paper_minimiser as paper_minimiser

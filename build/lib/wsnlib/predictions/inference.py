@@ -1,0 +1,148 @@
+"""What the tests of this package share: many tests at once, looks before the end, permutations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+
+def holm_sidak(p_values: ArrayLike) -> Array:
+    """Adjusted p-values: rejecting those ≤ α makes any false rejection with probability ≤ α at most.
+
+    The k-th smallest of n becomes max over j ≤ k of 1 − (1 − p₍ⱼ₎)^(n − j + 1). Valid where the tests
+    are independent or positively dependent, as the accuracies of classes of one network are.
+
+    Args:
+        p_values: (n,), in [0, 1].
+
+    References:
+        Holm, *A simple sequentially rejective multiple test procedure* (1979); N21, Table F.2.
+
+    Examples:
+        >>> holm_sidak([0.01, 0.04, 0.5]).round(4).tolist()
+        [0.0297, 0.0784, 0.5]
+    """
+    p = np.asarray(p_values, dtype=float)
+    if p.ndim != 1 or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p_values are {p}; a sequence of numbers from 0 to 1 is allowed")
+    order = np.argsort(p)
+    remaining = len(p) - np.arange(len(p))
+    with np.errstate(divide="ignore"):
+        single = -np.expm1(remaining * np.log1p(-p[order]))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(single)
+    return adjusted
+
+
+def sidak_confidence(confidence: float, intervals: int) -> float:
+    """Confidence of each interval, c^(1/n), so that n independent ones all cover with probability c.
+
+    Examples:
+        >>> round(sidak_confidence(0.95, 10), 4)
+        0.9949
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; a number between 0 and 1 is allowed")
+    return float(confidence ** (1 / intervals))
+
+
+def look_levels(
+    fractions: Sequence[float],
+    *,
+    level: float = 0.05,
+    spending: Literal["late", "even"] = "late",
+) -> Array:
+    """Levels for looks at a growing population that together reject falsely with probability ≤ `level`.
+
+    A look after a fraction t of the planned networks may have spent f(t), where f(1) = level: its own
+    level is f(t) less what earlier looks spent. By the union bound that holds for any test and any
+    dependence between looks. Plan the number of networks and the looks before the first one; a test
+    that is repeated at the full level until it rejects does reject in the end.
+
+    Args:
+        fractions: Of the planned number of networks at each look, increasing, the last one 1.
+        level: Of all looks together.
+        spending: `"late"` is f(t) = 2 − 2Φ(z/√t) with z the two-sided normal quantile of `level`
+            (after O'Brien and Fleming), which keeps nearly all for the end; `"even"` is
+            f(t) = level · ln(1 + (e − 1)t) (after Pocock).
+
+    Returns:
+        (looks,). Stop at the first look whose p-value is at most its level.
+
+    References:
+        Lan and DeMets, *Discrete sequential boundaries for clinical trials* (1983).
+
+    Examples:
+        >>> look_levels([0.5, 1.0]).round(4).tolist()
+        [0.0056, 0.0444]
+        >>> look_levels([0.5, 1.0], spending="even").round(4).tolist()
+        [0.031, 0.019]
+    """
+    t = np.asarray(fractions, dtype=float)
+    if t.ndim != 1 or len(t) == 0 or t[0] <= 0 or t[-1] != 1 or np.any(np.diff(t) <= 0):
+        raise ValueError(
+            f"fractions are {list(fractions)}; increasing numbers above 0 that end in 1 are allowed"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; a number between 0 and 1 is allowed")
+    if spending == "late":
+        spent = 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(t))
+    elif spending == "even":
+        spent = level * np.log1p(np.expm1(1) * t)
+    else:
+        raise ValueError(f"spending is {spending!r}; 'late' and 'even' are allowed")
+    return np.diff(spent, prepend=0.0)
+
+
+# -- permutations over networks ---------------------------------------------------------------
+
+
+def assignments(first: int, second: int, *, permutations: int, seed: int) -> NDArray[np.bool_]:
+    """Random choices of `first` among `first + second` networks, True where chosen, a row a choice."""
+    if permutations < 1:
+        raise ValueError(f"permutations is {permutations}; at least 1 is allowed")
+    keys = np.random.default_rng(seed).random((permutations, first + second))
+    return np.argsort(keys, axis=1) < first
+
+
+def permutation_p_value(observed: float, permuted: Array) -> float:
+    """(1 + number of permuted values ≥ observed) / (1 + permutations), which is never 0.
+
+    The observed order counts as one permutation, so that the test holds its level exactly. Values
+    that differ by rounding alone are equal.
+
+    References:
+        Phipson and Smyth, *Permutation p-values should never be zero* (2010).
+    """
+    tolerance = 1e-9 * float(np.abs(permuted).max(initial=abs(observed)))
+    return float((1 + np.sum(permuted >= observed - tolerance)) / (1 + len(permuted)))
+
+
+def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -> tuple[float, float]:
+    """Interval of a statistic of samples of networks, from its values with one network left out.
+
+    Variance = Σ over all samples of (n − 1)/n · Σ (θ₋ᵢ − mean)²; quantiles are Student's with the
+    smallest sample's n − 1 degrees of freedom. Infinite if a sample has fewer than three networks.
+
+    Args:
+        statistic: Of one array of indicators (rows, networks of all samples) for each sample; vectorised.
+        sizes: Of the samples, whose networks follow one another; a sample of 0 is none.
+        confidence: Of the interval.
+    """
+    present = [n for n in sizes if n]
+    if min(present) < 3:
+        return -np.inf, np.inf
+    members = np.repeat(np.arange(len(sizes)), sizes) == np.arange(len(sizes))[:, None]
+    left_in = 1.0 - np.eye(members.shape[1])
+    values = statistic(*(sample * left_in for sample in members))
+    centre = float(statistic(*(sample[None].astype(float) for sample in members))[0])
+    parts = np.split(values, np.cumsum(present)[:-1])
+    variance = sum((n - 1) * part.var() for n, part in zip(present, parts, strict=True))
+    half = float(stats.t.isf((1 - confidence) / 2, min(present) - 1) * np.sqrt(variance))
+    return centre - half, centre + half

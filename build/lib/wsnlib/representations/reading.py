@@ -1,0 +1,266 @@
+"""Read the representations of named layers of any `nn.Module` while it runs, through hooks.
+
+A layer's output is reduced (to a Gram matrix, a sum, a few features) inside the hook, before the next layer
+can change it in place, and no reference to it is kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from wsnlib.similarity import full_precision
+from wsnlib.similarity.hsic import Array, as_tensor
+
+Prepare = Callable[[torch.Tensor], torch.Tensor]
+Reduce = Callable[[str, torch.Tensor], None]
+
+
+@contextmanager
+def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iterator[None]:
+    """Within it, every forward pass of the model calls `reduce(name, output)` for each of the layers.
+
+    The model is in evaluation mode, without gradients, in the precision of its weights. Afterwards, also
+    after an error, its mode is what it was and the hooks are gone.
+
+    Args:
+        model: Any module.
+        layers: Names as `layer_names` gives them, or of any submodule; all leaf modules if not given.
+        reduce: Gets the name of the layer and its output (of a tuple, the first), which it must not keep.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(inplace=True))
+        >>> with read(net, None, lambda name, x: print(name, tuple(x.shape))):
+        ...     _ = net(torch.ones(5, 3))
+        0 (5, 2)
+        1 (5, 2)
+    """
+    wanted = None if layers is None else set(layers)
+    modules = dict(_leaves(model)) if layers is None else _modules(model, layers)
+    known = dict(model.named_modules())
+    calls: dict[str, int] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name}:{calls[name]}"
+            if calls[name] > 1 and label in known:
+                raise ValueError(
+                    f"names must differ, got {label!r} for a module and for call {calls[name]} of {name!r}; "
+                    "give the module another name"
+                )
+            if isinstance(output, tuple | list) and output:
+                output = output[0]
+            if isinstance(output, torch.Tensor):
+                if wanted is None or label in wanted:
+                    reduce(label, output.detach())
+            elif wanted is not None and label in wanted:
+                raise ValueError(
+                    f"{label} gives a {type(output).__name__}; "
+                    "a tensor, or a tuple that begins with one, is allowed"
+                )
+
+        return record
+
+    modes = {module: module.training for module in model.modules()}
+    with ExitStack() as stack:
+        stack.callback(_restore, modes)
+        model.eval()
+        start = model.register_forward_pre_hook(lambda module, inputs: calls.clear(), prepend=True)
+        stack.callback(start.remove)
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(hook(name)).remove)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(full_precision(device_of(model)))
+        yield
+
+
+def _restore(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
+
+
+def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules without children; a layer whose weight is computed (a static mask) counts as one."""
+    for name, module in model.named_modules():
+        inside = "parametrizations" in name.split(".")
+        if (
+            name
+            and not inside
+            and not [child for child, _ in module.named_children() if child != "parametrizations"]
+        ):
+            yield name, module
+
+
+def module_name(label: str, modules: Container[str]) -> str:
+    """The module of a layer that `layer_names` names: `relu` of `relu:2`, unless a module is named `relu:2`.
+
+    Examples:
+        >>> module_name("relu:2", ["relu"]), module_name("relu:2", ["relu", "relu:2"])
+        ('relu', 'relu:2')
+    """
+    name, _, call = label.rpartition(":")
+    return name if label not in modules and call.isdigit() and int(call) > 1 else label
+
+
+def _modules(model: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
+    known = {name: module for name, module in model.named_modules() if name}
+    found = {}
+    for label in layers:
+        name = module_name(label, known)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            raise ValueError(
+                f"{label!r} is not a layer of the {type(model).__name__}; "
+                + (
+                    f"did you mean {' or '.join(near)}?"
+                    if near
+                    else f"one of {', '.join(list(known)[:6])}, …"
+                )
+            )
+        found[name] = known[name]
+    return found
+
+
+def as_images(images: Array) -> torch.Tensor:
+    """A tensor as it is; an array as one, in torch's default precision if it holds no integers.
+
+    Examples:
+        >>> as_images([[0.5]]).dtype
+        torch.float32
+    """
+    found = as_tensor(images)
+    if isinstance(images, torch.Tensor) or not found.is_floating_point():
+        return found
+    return found.to(torch.get_default_dtype())
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the first parameter or buffer of a model lies; the CPU if there is none.
+
+    Examples:
+        >>> device_of(nn.Linear(2, 3))
+        device(type='cpu')
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def quick_layout(
+    model: nn.Module, images: torch.Tensor, *, prepare: Prepare | None = None
+) -> torch.memory_format:
+    """`torch.channels_last` where a model on a CPU takes images so: its convolutions are then faster.
+
+    A model that takes views of its activations needs them contiguous, and gets its images as they are; four
+    images tell.
+
+    Examples:
+        >>> class Flat(nn.Module):
+        ...     def forward(self, x):
+        ...         return x.view(len(x), -1)
+        >>> images = torch.zeros(4, 3, 8, 8)
+        >>> convolution = nn.Conv2d(3, 2, 3)
+        >>> quick_layout(convolution, images), quick_layout(nn.Sequential(convolution, Flat()), images)
+        (torch.channels_last, torch.preserve_format)
+    """
+    if images.dim() != 4 or device_of(model).type != "cpu":
+        return torch.preserve_format
+    sample = images[:4].cpu().contiguous(memory_format=torch.channels_last)
+    try:
+        with read(model, [], lambda name, x: None):
+            model(sample if prepare is None else prepare(sample))
+    except RuntimeError:
+        return torch.preserve_format
+    return torch.channels_last
+
+
+def layer_names(
+    model: nn.Module,
+    images: Array,
+    *,
+    layers: Sequence[str] | None = None,
+    prepare: Prepare | None = None,
+) -> list[str]:
+    """The layers that a forward pass calls, in order of computation, found by running it on four images.
+
+    By default these are the leaf modules whose output has one row for each image. A module called more than
+    once (as torchvision's blocks call their ReLU) is several layers: `relu`, `relu:2`, …. A module that is
+    itself named `relu:2` beside them is refused.
+
+    Args:
+        model: Any module.
+        images: At least one.
+        layers: If given, these are checked to be called, and ordered.
+        prepare: Turns images into what the model takes.
+
+    Raises:
+        ValueError: If a layer is unknown (near names are suggested), never ran, or gives no tensor with
+            one row for each image.
+
+    Examples:
+        >>> layer_names(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(5, 3))
+        ['0', '1']
+    """
+    found: dict[str, int] = {}
+    sample = as_images(images)[:4].to(device_of(model))
+
+    def reduce(name: str, x: torch.Tensor) -> None:
+        found[name] = len(x) if x.dim() else 0
+
+    with read(model, layers, reduce):
+        model(sample if prepare is None else prepare(sample))
+    for name in layers or ():
+        if name not in found:
+            raise ValueError(
+                f"{name} never ran: the forward pass of the {type(model).__name__} does not call it"
+            )
+        if found[name] != len(sample):
+            raise ValueError(
+                f"{name} gave {found[name]} rows for {len(sample)} images; one row for each is allowed"
+            )
+    return [name for name, rows in found.items() if rows == len(sample)]
+
+
+def read_representations(
+    model: nn.Module,
+    images: Array,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 256,
+    prepare: Prepare | None = None,
+    reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The output of each layer on all images, (n, …) on the CPU, in order of computation.
+
+    Args:
+        model: Any module; run in evaluation mode.
+        images: (n, …), cut into batches; on any device.
+        layers: All leaf modules if not given.
+        batch_size: Images in one forward pass.
+        prepare: Turns a batch of images into what the model takes, such as `Dataset.normalise`.
+        reduce: Applied to each layer's output of one batch, such as a pooling; the outputs of wide
+            networks fill any memory.
+
+    Examples:
+        >>> found = read_representations(nn.Sequential(nn.Linear(3, 2)), torch.ones(5, 3), batch_size=2)
+        >>> {name: tuple(x.shape) for name, x in found.items()}
+        {'0': (5, 2)}
+    """
+    names = layer_names(model, images, layers=layers, prepare=prepare)
+    parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+
+    def keep(name: str, x: torch.Tensor) -> None:
+        parts[name].append((x if reduce is None else reduce(x)).to("cpu", copy=True))
+
+    device = device_of(model)
+    with read(model, names, keep):
+        for batch in as_images(images).split(batch_size):
+            batch = batch.to(device)
+            model(batch if prepare is None else prepare(batch))
+    return {name: torch.cat(values) for name, values in parts.items()}

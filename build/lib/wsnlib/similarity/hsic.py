@@ -1,0 +1,373 @@
+"""HSIC and linear CKA of two representations (n, p) and (n, q) of the same n examples.
+
+A Gram matrix K = XXᵀ is *U-centred* when its diagonal is set to 0 and its rows are made to sum to 0
+without touching it:
+
+    K̃ᵢⱼ = Kᵢⱼ − rᵢ − rⱼ (i ≠ j),  rᵢ = Σⱼ Kᵢⱼ / (n − 2) − Σᵢⱼ Kᵢⱼ / (2(n − 1)(n − 2)) (sums over i ≠ j).
+
+Then HSIC₁(K, L) = ⟨K̃, L̃⟩ / (n(n − 3)): N21's equation (3) as one inner product, without the differences
+of large numbers that cost the textbook form its digits. Moving all examples by one vector adds aᵢ + aⱼ to
+Kᵢⱼ and leaves K̃ as it is; subtracting anything near the mean before the Gram matrix is formed is therefore
+exact, and keeps float32 accurate where activations lie far from 0.
+
+References:
+    N21, Section 3.1. Song, Smola, Gretton, Bedo, Borgwardt, *Feature selection via dependence maximization*
+    (2012), Section 2.3. Székely, Rizzo, *Partial distance correlation with methods for dissimilarities*
+    (2014), Definition 2 (U-centring).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Array = torch.Tensor | npt.ArrayLike
+"""A tensor, or what numpy makes an array of."""
+
+LEAST_EXAMPLES = 4
+"""HSIC₁ averages over 4-tuples of examples."""
+
+_COLUMNS = 4096
+"""Features that enter a Gram matrix at a time on a CPU: moved, they stay in its cache."""
+_ROWS = 64
+"""Rows of a Gram matrix that are computed at a time on a CPU: what lies right of them is not."""
+_FEW = 16
+"""Examples by whose mean all are moved: near enough to the mean of all for the rounding."""
+
+
+# -- Gram matrices ----------------------------------------------------------------------------
+
+
+def as_tensor(x: Array) -> torch.Tensor:
+    """A tensor as it is, anything else as numpy makes an array of it.
+
+    Examples:
+        >>> as_tensor(np.arange(3)[::-1])
+        tensor([2, 1, 0])
+    """
+    if isinstance(x, torch.Tensor):
+        return x
+    array = np.asarray(x)  # a copy where torch would refuse the layout, or warn that it is only read
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def real(x: Array) -> torch.Tensor:
+    """A tensor of float32 or float64: half precision is raised to float32, integers to float64.
+
+    Raises:
+        ValueError: If the values are complex.
+
+    Examples:
+        >>> real([1, 2]), real(np.ones(2, dtype=np.float16))
+        (tensor([1., 2.], dtype=torch.float64), tensor([1., 1.]))
+    """
+    x = as_tensor(x)
+    if x.is_complex():
+        raise ValueError(
+            f"activations must be real, got {x.dtype}; give torch.view_as_real(x), or layers that are real"
+        )
+    if not x.is_floating_point():
+        return x.to(_accurate(x))
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def u_centred(gram: Array) -> torch.Tensor:
+    """K̃: the Gram matrix with zero diagonal and rows that sum to 0 (see the module's head).
+
+    Args:
+        gram: (…, n, n), symmetric, n of at least 4.
+
+    Examples:
+        >>> K = u_centred(torch.tensor([[1.0, 2, 0, 1], [2, 5, 1, 1], [0, 1, 3, 0], [1, 1, 0, 2]]))
+        >>> K.diagonal().tolist(), K.sum(0).abs().max().item() < 1e-6
+        ([0.0, 0.0, 0.0, 0.0], True)
+    """
+    gram = real(gram).clone()
+    n = gram.shape[-1]
+    _check_examples(n)
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    sums = gram.sum(-1, dtype=_accurate(gram))
+    rows = (sums / (n - 2) - sums.sum(-1, keepdim=True) / (2 * (n - 1) * (n - 2))).to(gram.dtype)
+    gram -= rows.unsqueeze(-1)
+    gram -= rows.unsqueeze(-2)
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    return gram
+
+
+def centred(gram: Array) -> torch.Tensor:
+    """HKH with H = 1 − 11ᵀ/n: the Gram matrix of the examples minus their mean.
+
+    Examples:
+        >>> centred(torch.tensor([[1.0, 3.0], [3.0, 9.0]]))
+        tensor([[ 1., -1.],
+                [-1.,  1.]])
+    """
+    gram = real(gram)
+    means = gram.mean(-1, dtype=_accurate(gram))
+    rows = (means - means.mean(-1, keepdim=True) / 2).to(gram.dtype)
+    return gram - rows.unsqueeze(-1) - rows.unsqueeze(-2)
+
+
+def hsic0(gram: Array, other: Array) -> torch.Tensor:
+    """HSIC₀(K, L) = ⟨HKH, HLH⟩ / (n − 1)², the biased estimate.
+
+    References:
+        N21, Section 3.1, above equation (1).
+
+    Examples:
+        >>> K = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> hsic0(K, K)
+        tensor(1.)
+    """
+    gram, other = _same_examples(gram, other)
+    return (centred(gram) * centred(other)).sum((-2, -1)) / (gram.shape[-1] - 1) ** 2
+
+
+def hsic1(gram: Array, other: Array) -> torch.Tensor:
+    """HSIC₁(K, L) = ⟨K̃, L̃⟩ / (n(n − 3)), the unbiased estimate: the mean of a kernel over all 4-tuples.
+
+    References:
+        N21, equation (3), and equation (5) for the average over 4-tuples.
+
+    Examples:
+        >>> X = torch.arange(6.0).square().unsqueeze(1)
+        >>> hsic1(X @ X.T, X @ X.T).item()
+        6714.7...
+    """
+    gram, other = _same_examples(gram, other)
+    n = gram.shape[-1]
+    return (u_centred(gram) * u_centred(other)).sum((-2, -1)) / (n * (n - 3))
+
+
+def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbiased") -> float:
+    """HSIC(XXᵀ, YYᵀ) / √(HSIC(XXᵀ, XXᵀ) · HSIC(YYᵀ, YYᵀ)), linear CKA, in float64.
+
+    1 if the representations are equal up to rotation, isotropic scale and shift. Nothing is cut off: the
+    unbiased estimate may lie a little below 0.
+
+    Args:
+        x: (n, …), flattened to (n, p); n of at least 4.
+        y: (n, …), flattened to (n, q): the same examples in the same order.
+        estimator: `"unbiased"` takes HSIC₁, whose expectation does not depend on n; `"biased"` takes
+            HSIC₀, which grows with p / n.
+
+    Returns:
+        NaN, with a warning, if a representation does not vary.
+
+    Raises:
+        ValueError: If there are fewer than 4 examples, not equally many in both, values that are complex, or
+            no such estimator.
+
+    References:
+        N21, equation (1). Kornblith, Norouzi, Lee, Hinton, *Similarity of neural network representations
+        revisited* (2019), Section 3.
+
+    Examples:
+        >>> X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> round(cka(X, -2 * X.flip(1) + 5), 6)
+        1.0
+    """
+    if estimator not in ("unbiased", "biased"):
+        raise ValueError(f"estimator is {estimator!r}; 'unbiased' or 'biased' is allowed")
+    vectors, norms, names = [], [], []
+    one, other = (real(each).double().detach() for each in (x, y))
+    if len(one) != len(other):
+        raise ValueError(f"y has {len(other)} examples where x has {len(one)}; the same examples are allowed")
+    for name, value in (("x", one), ("y", other)):
+        if estimator == "unbiased":
+            gram = read_gram(value)
+            vector, norm = gram.vector, gram.norm
+        else:
+            _check_examples(len(value))
+            flat = as_rows(value)
+            matrix = centred(_gram(flat - flat.mean(0)))
+            norm = torch.linalg.vector_norm(matrix)
+            if norm <= _rounding(matrix) ** 2 * flat.mean(0).square().sum():
+                norm = torch.zeros_like(norm)
+            vector = matrix.flatten() / norm
+        vectors.append(vector)
+        norms.append(norm)
+        if norm == 0:
+            names.append(name)
+    if names:
+        warn_constant(names)
+        return math.nan
+    return float(vectors[0] @ vectors[1])
+
+
+def warn_constant(names: list[str]) -> None:
+    """Warn that layers do not vary, so that their CKA is NaN."""
+    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    warnings.warn(
+        f"{listed}: constant over the examples (or all equally far apart), so that CKA is undefined: NaN",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+# -- from a representation to a vector ------------------------------------------------------------
+
+
+class Gram(NamedTuple):
+    """A U-centred Gram matrix as a vector: its entries above the diagonal, scaled to length 1.
+
+    HSIC₁ of two is `2 · a.norm · b.norm · (a.vector @ b.vector) / (n(n − 3))`, so that CKA is the inner
+    product of the vectors. `norm` is 0, and so is the vector, if the representation does not vary.
+    """
+
+    vector: torch.Tensor
+    norm: torch.Tensor
+
+
+def read_gram(x: Array, *, without_component: bool = False) -> Gram:
+    """The U-centred Gram matrix of a representation, in float32 (float64 for float64).
+
+    Examples that lie far from 0 are first moved by the mean of a few of them, which changes nothing but the
+    rounding. No copy of the representation is made: it is moved some features at a time.
+
+    Args:
+        x: (n, …), n of at least 4, real; half precision is raised to float32, integers to float64.
+        without_component: Whether the first principal component of these n examples is taken out.
+
+    Examples:
+        >>> a = read_gram(torch.randn(7, 5, 3, generator=torch.Generator().manual_seed(0)))
+        >>> a.vector.shape, round(a.vector.norm().item(), 5)
+        (torch.Size([21]), 1.0)
+    """
+    x = as_rows(x)
+    n = len(x)
+    _check_examples(n)
+    shift = _shift(x)
+    gram = _gram(x, shift)
+    scale = gram.diagonal().sum(dtype=_accurate(gram)) / n
+    if without_component:
+        gram = _without_component(gram)
+    vector = u_centred(gram).flatten().index_select(0, _above_diagonal(n, gram.device))
+    norm = torch.linalg.vector_norm(vector, dtype=_accurate(gram))
+    # what is left may be rounding: of the examples, or of the Gram matrix of examples equally far apart
+    eps = _rounding(gram)
+    constant = norm <= eps * vector.numel() ** 0.5 * scale
+    if shift is not None:
+        constant |= scale <= eps**2 * shift.square().sum(dtype=_accurate(gram))
+    norm = torch.where(constant, torch.zeros_like(norm), norm)
+    vector.mul_(torch.where(constant, torch.zeros_like(norm), 1 / norm).to(vector.dtype))
+    return Gram(vector, norm)
+
+
+def read_centred_gram(x: Array) -> torch.Tensor:
+    """HKH of a representation (n, …) in float64, from features in float32 (float64 for float64).
+
+    Examples:
+        >>> read_centred_gram(torch.tensor([[1.0], [3.0]]))
+        tensor([[ 1., -1.],
+                [-1.,  1.]], dtype=torch.float64)
+    """
+    x = as_rows(x)
+    gram = _gram(x, _shift(x))
+    return centred(gram.to(_accurate(gram)))
+
+
+@contextmanager
+def full_precision(device: torch.device | str) -> Iterator[None]:
+    """Within it, float32 is computed as float32: no autocast, no TF32, no bfloat16 products.
+
+    Examples:
+        >>> with torch.autocast("cpu", torch.bfloat16), full_precision("cpu"):
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.autocast(torch.device(device).type, enabled=False),
+            torch.backends.cudnn.flags(
+                enabled=torch.backends.cudnn.enabled,
+                benchmark=torch.backends.cudnn.benchmark,
+                deterministic=torch.backends.cudnn.deterministic,
+                allow_tf32=False,
+            ),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def as_rows(x: Array) -> torch.Tensor:
+    """(n, p) in the order of memory, so that no layout of images is copied."""
+    x = real(x)
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
+
+
+def _shift(x: torch.Tensor) -> torch.Tensor | None:
+    """The mean of a few examples; none on a CPU if they spread as widely as they lie from 0."""
+    few = x[:_FEW]
+    mean = few.mean(0)
+    if x.device.type == "cpu" and mean.square().sum() <= 0.8 * few.square().sum() / len(few):
+        return None
+    return mean
+
+
+def _gram(x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+    """(X − shift)(X − shift)ᵀ, of which a CPU computes little more than one half."""
+    n, p = x.shape
+    gram = x.new_zeros(n, n)
+    whole = x.device.type != "cpu"
+    columns, height = (max(_COLUMNS, 2**22 // n), n) if whole else (_COLUMNS, _ROWS)
+    moved = x.new_empty(n, min(columns, p))
+    for start in range(0, p, columns):
+        part = x[:, start : start + columns]
+        if shift is not None:
+            out = moved if part.shape[1] == moved.shape[1] else None
+            part = torch.sub(part, shift[start : start + columns], out=out)
+        for top in range(0, n, height):
+            rows = slice(top, top + height)
+            gram[rows, : top + height].addmm_(part[rows], part[: top + height].T)
+    if whole:
+        return gram
+    return gram.tril_().add_(gram.tril(-1).T)
+
+
+def _without_component(gram: torch.Tensor) -> torch.Tensor:
+    whole = centred(gram.to(_accurate(gram)))
+    values, vectors = torch.linalg.eigh(whole)
+    return whole.sub_(values[-1] * torch.outer(vectors[:, -1], vectors[:, -1])).to(gram.dtype)
+
+
+def _accurate(x: torch.Tensor) -> torch.dtype:
+    """float64 where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _rounding(x: torch.Tensor) -> float:
+    return 4 * torch.finfo(x.dtype).eps
+
+
+@lru_cache(maxsize=8)
+def _above_diagonal(n: int, device: torch.device) -> torch.Tensor:
+    indices = torch.triu_indices(n, n, 1, device=device)
+    return indices[0] * n + indices[1]
+
+
+def _check_examples(n: int) -> None:
+    if n < LEAST_EXAMPLES:
+        raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
+
+
+def _same_examples(gram: Array, other: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    gram, other = real(gram), real(other)
+    if gram.shape[-2:] != other.shape[-2:]:
+        raise ValueError(
+            f"the Gram matrices are {tuple(gram.shape)} and {tuple(other.shape)}; equal sizes are allowed"
+        )
+    return gram, other

@@ -1,0 +1,313 @@
+"""CKA of all pairs of layers from minibatches: sums that can be added up, and the matrix they give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from wsnlib.similarity.hsic import (
+    LEAST_EXAMPLES,
+    Array,
+    Gram,
+    as_rows,
+    full_precision,
+    read_gram,
+    real,
+    warn_constant,
+)
+
+Weighting = Literal["released", "paper"]
+"""How batches are weighed: `"released"` by n(n − 3), `"paper"` equally."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CKAMatrix:
+    """CKA of every row layer with every column layer.
+
+    Args:
+        rows: Names of the layers along the first axis.
+        columns: Along the second.
+        values: (rows, columns) float64; not cut off at 0 or 1; NaN where a layer does not vary.
+        standard_errors: Of `values`, from the spread over passes; NaN with one pass. They say how far the
+            reshuffling moves the estimate, not what other images would give.
+
+    Examples:
+        >>> CKAMatrix(rows=("a",), columns=("a",), values=np.ones((1, 1)), standard_errors=np.zeros((1, 1)))
+        CKAMatrix(rows=('a',), columns=('a',), values=array([[1.]]), standard_errors=array([[0.]]))
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+    standard_errors: npt.NDArray[np.float64]
+
+    def select(self, rows: Sequence[str], columns: Sequence[str] | None = None) -> CKAMatrix:
+        """The part for some layers, in their order; the columns are the rows if they are not given.
+
+        Raises:
+            ValueError: If a name is not among the layers.
+
+        Examples:
+            >>> values = np.array([[1.0, 0.5], [0.5, 1.0]])
+            >>> both = CKAMatrix(
+            ...     rows=("a", "b"), columns=("a", "b"), values=values, standard_errors=0 * values
+            ... )
+            >>> both.select(["b"], ["a", "b"]).values
+            array([[0.5, 1. ]])
+        """
+        columns = rows if columns is None else columns
+        for name in (*rows, *columns):
+            if name not in (*self.rows, *self.columns):
+                raise ValueError(
+                    f"{name!r} is not a layer of this matrix; it has {', '.join(self.rows[:6])}, …"
+                )
+        index = np.ix_([self.rows.index(r) for r in rows], [self.columns.index(c) for c in columns])
+        return CKAMatrix(
+            rows=tuple(rows),
+            columns=tuple(columns),
+            values=self.values[index],
+            standard_errors=self.standard_errors[index],
+        )
+
+
+class MinibatchCKA:
+    """Sums of ⟨K̃, L̃⟩ over minibatches for every pair of layers, by pass and by batch size.
+
+    All else follows from these sums: both weightings, the estimate and its standard error. They are added up
+    in float64, and adding the sums of other batches, passes, processes or machines is exact.
+
+    CKA = S(K, L) / √(S(K, K) S(L, L)), where S adds up HSIC₁ over batches: with equal weights in N21's
+    equation (2), weighed by n(n − 3) in the released code, which leaves that division out. They differ only
+    where the last batch of a pass is smaller; of 10,000 images in batches of 256 that one has 16, and 0.3 %
+    of the weight of another batch in the code, 100 % in the paper.
+
+    Args:
+        layers: Names, in the order of rows and columns. Several networks are several groups of layers.
+        examples: Says which examples these sums are of (a checksum); sums of others cannot be added.
+
+    References:
+        N21, equations (1) to (3) and Proposition 1; the released code's `efficient_CKA.py`.
+
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> sums = MinibatchCKA(["a", "b"])
+        >>> for _ in range(5):
+        ...     a = torch.randn(16, 3, generator=generator)
+        ...     sums.update({"a": a, "b": 2 * a + 1})
+        >>> sums.matrix().values.round(6)
+        array([[1., 1.],
+               [1., 1.]])
+    """
+
+    def __init__(self, layers: Sequence[str], *, examples: str = "") -> None:
+        self.layers = tuple(layers)
+        self.examples = examples
+        self._sums: dict[tuple[int, int], torch.Tensor] = {}
+        self._batches: dict[tuple[int, int], int] = {}
+
+    def update(self, representations: Mapping[str, Array], *, pass_index: int = 0) -> None:
+        """Add one batch: each layer's representation (n, …) of the same n examples.
+
+        Raises:
+            ValueError: If layers are missing or new, have other numbers of examples or fewer than 4, or
+                are complex or not finite.
+        """
+        if set(representations) != set(self.layers):
+            odd = sorted(set(representations) ^ set(self.layers))
+            raise ValueError(
+                f"{odd[0]!r} is not in both the batch and the layers {', '.join(self.layers[:6])}"
+            )
+        features = {name: real(representations[name]) for name in self.layers}
+        sizes = {name: len(x) for name, x in features.items()}
+        first = self.layers[0]
+        for name, size in sizes.items():
+            if size != sizes[first]:
+                raise ValueError(
+                    f"{name} has {size} examples where {first} has {sizes[first]}; "
+                    "the same examples are allowed"
+                )
+        with full_precision(features[first].device):
+            grams = [read_gram(features[name]) for name in self.layers]
+            vectors = torch.stack([g.vector.to(grams[0].vector.device) for g in grams])
+            self.update_grams(
+                Gram(vectors, torch.stack([g.norm.cpu() for g in grams])),
+                num_examples=sizes[first],
+                pass_index=pass_index,
+            )
+
+    def update_grams(self, grams: Gram, *, num_examples: int, pass_index: int = 0) -> None:
+        """Add one batch by its Gram matrices in the order of layers: vectors (layers, m), norms (layers,)."""
+        norms = grams.norm.double().cpu()
+        if not norms.isfinite().all():
+            name = self.layers[int((~norms.isfinite()).nonzero()[0])]
+            raise ValueError(f"the representation of {name} or its Gram matrix is not finite")
+        product = (grams.vector @ grams.vector.T).double().cpu()
+        product.fill_diagonal_(1)
+        product *= 2 * torch.outer(norms, norms)
+        self._add((pass_index, num_examples), product, 1)
+
+    def _add(self, key: tuple[int, int], sums: torch.Tensor, batches: int) -> None:
+        self._sums[key] = self._sums[key] + sums if key in self._sums else sums.clone()
+        self._batches[key] = self._batches.get(key, 0) + batches
+
+    def merge(self, other: MinibatchCKA) -> None:
+        """Add the sums of other batches.
+
+        Raises:
+            ValueError: If they are of other layers or other examples.
+        """
+        if other.layers != self.layers:
+            odd = [
+                name
+                for name in (*other.layers, *self.layers)
+                if name not in self.layers or name not in other.layers
+            ]
+            raise ValueError(
+                f"the sums are of other layers, such as {odd[0]}"
+                if odd
+                else "the layers are in another order"
+            )
+        if other.examples != self.examples:
+            raise ValueError(
+                f"the sums are of the examples {other.examples!r}; {self.examples!r} are allowed"
+            )
+        for key, sums in other._sums.items():
+            self._add(key, sums, other._batches[key])
+
+    def state(self) -> dict[str, Any]:
+        """All there is, as plain values and tensors: `torch.load(weights_only=True)` reads it back."""
+        return {
+            "layers": list(self.layers),
+            "examples": self.examples,
+            "keys": [list(key) for key in self._sums],
+            "batches": [self._batches[key] for key in self._sums],
+            "sums": [sums.clone() for sums in self._sums.values()],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> MinibatchCKA:
+        """The sums that `state` described."""
+        made = cls(state["layers"], examples=state["examples"])
+        for (pass_index, size), batches, sums in zip(
+            state["keys"], state["batches"], state["sums"], strict=True
+        ):
+            made._add((pass_index, size), sums, batches)
+        return made
+
+    @property
+    def num_batches(self) -> int:
+        """Batches added so far, over all passes."""
+        return sum(self._batches.values())
+
+    def matrix(self, *, weighting: Weighting = "released") -> CKAMatrix:
+        """CKA of every layer with every other, and its standard error over passes.
+
+        Raises:
+            ValueError: If no batch was added.
+
+        Warns:
+            RuntimeWarning: Names the layers that do not vary; their CKA is NaN.
+        """
+        if not self._sums:
+            raise ValueError("no batch was added; at least one is needed")
+        if weighting not in ("released", "paper"):
+            raise ValueError(f"weighting is {weighting!r}; 'released' or 'paper' is allowed")
+        by_pass: dict[int, torch.Tensor] = {}
+        for (pass_index, size), sums in self._sums.items():
+            term = sums if weighting == "released" else sums / (size * (size - 3))
+            by_pass[pass_index] = by_pass[pass_index] + term if pass_index in by_pass else term
+        passes = torch.stack(list(by_pass.values()))
+        total = passes.sum(0)
+        constant = [name for name, own in zip(self.layers, total.diagonal(), strict=True) if own == 0]
+        if constant:
+            warn_constant(constant)
+        values = _normalised(total)
+        errors = torch.full_like(values, math.nan)
+        if len(passes) > 1:
+            errors = _normalised(passes).std(0) / math.sqrt(len(passes))
+        return CKAMatrix(
+            rows=self.layers, columns=self.layers, values=values.numpy(), standard_errors=errors.numpy()
+        )
+
+
+def _normalised(hsic: torch.Tensor) -> torch.Tensor:
+    own = hsic.diagonal(dim1=-2, dim2=-1).sqrt()
+    values = hsic / (own.unsqueeze(-1) * own.unsqueeze(-2))
+    values.diagonal(dim1=-2, dim2=-1).copy_(own / own)
+    return values
+
+
+def full_cka(representations: Mapping[str, Array], *, tile: int = 256) -> CKAMatrix:
+    """CKA by HSIC₁ of all examples at once, in float64: what the minibatch estimate converges to.
+
+    No matrix of n x n is held: with the mean over all examples subtracted, the rows of a Gram matrix sum to
+    0, so that it can be U-centred tile by tile.
+
+    Args:
+        representations: (n, …) by layer, of the same n examples.
+        tile: Examples along one side of a tile; memory is 8 · tile² bytes a layer.
+
+    References:
+        N21, equation (3) and Proposition 1.
+
+    Examples:
+        >>> X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> full_cka({"a": X, "b": 5 - 2 * X}, tile=7).values.round(6)
+        array([[1., 1.],
+               [1., 1.]])
+    """
+    found = {name: real(x) for name, x in representations.items()}
+    sizes = {name: len(x) for name, x in found.items()}
+    n = next(iter(sizes.values()))
+    for name, size in sizes.items():
+        if size != n:
+            raise ValueError(
+                f"{name} has {size} examples where {next(iter(sizes))} has {n}; the same examples are allowed"
+            )
+    if n < LEAST_EXAMPLES:
+        raise ValueError(f"there are {n} examples; at least {LEAST_EXAMPLES} are allowed")
+    features, rows, scales = [], [], []
+    for x in found.values():
+        flat = as_rows(x.double())
+        mean = flat.mean(0)
+        flat = flat - mean
+        own = flat.square().sum(1)
+        if own.mean() <= (4 * torch.finfo(torch.float64).eps) ** 2 * mean.square().sum():
+            flat, own = torch.zeros_like(flat), torch.zeros_like(own)
+        features.append(flat)
+        scales.append(float(own.mean()))
+        rows.append(own.sum() / (2 * (n - 1) * (n - 2)) - own / (n - 2))
+    sums = torch.zeros(len(features), len(features), dtype=torch.float64)
+    starts = range(0, n, tile)
+    for top in starts:
+        for left in starts[top // tile :]:
+            one, other = slice(top, top + tile), slice(left, left + tile)
+            entries = []
+            for x, r in zip(features, rows, strict=True):
+                gram = x[one] @ x[other].T - r[one].unsqueeze(1) - r[other]
+                if top == left:
+                    gram.fill_diagonal_(0)
+                entries.append(gram.flatten())
+            stacked = torch.stack(entries)
+            sums += (stacked @ stacked.T).cpu() * (1 if top == left else 2)
+    names = tuple(representations)
+    # what is left of examples that all lie equally far apart is rounding
+    rounding = [n * (n - 1) * (4 * torch.finfo(torch.float64).eps * s) ** 2 for s in scales]
+    alike = sums.diagonal() <= torch.tensor(rounding, dtype=torch.float64)
+    sums[alike], sums[:, alike] = 0, 0
+    constant = [name for name, is_alike in zip(names, alike.tolist(), strict=True) if is_alike]
+    if constant:
+        warn_constant(constant)
+    values = _normalised(sums)
+    return CKAMatrix(
+        rows=names,
+        columns=names,
+        values=values.numpy(),
+        standard_errors=np.full_like(values.numpy(), math.nan),
+    )

@@ -1,0 +1,96 @@
+"""What a data set is, and how it is split and normalised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wsnlib.specs.checks import choice, integer, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What every data set shares: how its training images are split and normalised.
+
+    Args:
+        train_size: Images used for training, class-balanced; `None` takes all that are left.
+        validation_size: Images set aside from the training images, class-balanced.
+        split_seed: Draws both.
+        normalisation: `"standardise"` subtracts the mean and divides by the standard deviation
+            per channel over the training images used; `"unit"` scales to [0, 1]; `"imagenet"` takes
+            ImageNet's mean and standard deviation whatever the images are, as G21's code does.
+    """
+
+    train_size: int | None = None
+    validation_size: int = 0
+    split_seed: int = 0
+    normalisation: Literal["standardise", "unit", "imagenet"] = "standardise"
+
+    def __post_init__(self) -> None:
+        if self.train_size is not None:
+            integer(self, "train_size", at_least=1)
+        integer(self, "validation_size", "split_seed", at_least=0)
+        choice(self, "normalisation", ("standardise", "unit", "imagenet"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(DataSpec):
+    """scikit-learn's digits: 1,797 images of 8 x 8 pixels, 10 classes, 360 of them the test set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNIST(DataSpec):
+    """MNIST: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMNIST(DataSpec):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR10(DataSpec):
+    """CIFAR-10: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 10 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR100(DataSpec):
+    """CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 pixels in colour, 100 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVHN(DataSpec):
+    """SVHN: 73,257 training and 26,032 test images of 32 x 32 pixels in colour, 10 digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(DataSpec):
+    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test images in colour, 1,000 classes.
+
+    The images stay on the disk and are read as they are needed. Test images are resized to 8/7 of
+    `image_size` at their smaller side, and their centre is taken.
+
+    Args:
+        image_size: Height and width of the images that the network sees.
+    """
+
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        integer(self, "image_size", at_least=8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedData(DataSpec):
+    """Data of your own, packed once by `wsn.pack_data`, known by name and checksum."""
+
+    name: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise refuse(self, "name", "a word of letters, digits and underscores")
+        if not isinstance(self.sha256, str) or len(self.sha256) != 64:
+            raise refuse(self, "sha256", "a checksum of 64 hexadecimal digits")

@@ -1,0 +1,137 @@
+"""What a training is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wsnlib.specs.checks import choice, flag, instance, integer, number, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The learning rate stays what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStep:
+    """Multiply the learning rate by `factor` at each milestone, a fraction of the run in (0, 1)."""
+
+    milestones: tuple[float, ...]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
+        rising = list(self.milestones) == sorted(set(self.milestones))
+        if not self.milestones or not rising or not all(0 < m < 1 for m in self.milestones):
+            raise refuse(self, "milestones", "a rising sequence of fractions between 0 and 1")
+        number(self, "factor", above=0, at_most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """Let the learning rate fall to 0 along half a cosine, epoch by epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """Let the learning rate rise from `start` times its peak and fall to `end` times it, step by step.
+
+    Both along half a cosine; the peak is at the fraction `warmup` of the run.
+
+    References:
+        Smith and Topin, *Super-convergence* (2017); the defaults are those of
+        `torch.optim.lr_scheduler.OneCycleLR`.
+    """
+
+    warmup: float = 0.3
+    start: float = 0.04
+    end: float = 4e-6
+
+    def __post_init__(self) -> None:
+        number(self, "warmup", above=0, below=1)
+        number(self, "start", at_least=0, at_most=1)
+        number(self, "end", at_least=0, at_most=1)
+
+
+Schedule = Constant | MultiStep | Cosine | OneCycle
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropAndFlip:
+    """Pad each image by `padding` pixels, crop at random, mirror left-right half of the time."""
+
+    padding: int = 4
+    padding_mode: Literal["zeros", "reflect"] = "zeros"
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        integer(self, "padding", at_least=0)
+        choice(self, "padding_mode", ("zeros", "reflect"))
+        flag(self, "flip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizedCropAndFlip:
+    """Crop a part of each image at random, resize it to the image size, mirror half of the time.
+
+    For images that are read from the disk (`ImageNet`).
+
+    Args:
+        scale: Least and greatest area of the crop as a share of the image (G21, A.1: 0.2 to 1).
+        flip: Whether to mirror left-right.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise refuse(self, "scale", "two rising numbers > 0 and ≤ 1")
+        flag(self, "flip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Stochastic gradient descent on the cross-entropy.
+
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images in a step; the last, smaller batch of an epoch is used too.
+        learning_rate, momentum, weight_decay: As in `torch.optim.SGD`.
+        decayed: What weight decay acts on: `"all"` parameters (G21), or `"weights"` of linear and
+            convolutional layers only, without biases and batch norm (N21).
+        schedule: How the learning rate changes over the run, in fractions of it.
+        augmentation: Random changes of the training images, or `None`.
+        precision: `"bfloat16"` computes forward passes under autocast.
+        evaluate_every: Epochs between two evaluations on the validation and test images; the last
+            epoch is always evaluated.
+        report: The epoch whose test accuracy and predictions count: `"last"`,
+            `"best_validation"` (needs a validation split) or `"best_test"` (what G21 reports;
+            it looks at the test set while choosing, so it is biased upwards).
+    """
+
+    epochs: int
+    batch_size: int = 100
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    decayed: Literal["all", "weights"] = "all"
+    schedule: Schedule = Constant()
+    augmentation: CropAndFlip | ResizedCropAndFlip | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    evaluate_every: int = 1
+    report: Literal["last", "best_validation", "best_test"] = "last"
+
+    def __post_init__(self) -> None:
+        integer(self, "epochs", "batch_size", "evaluate_every", at_least=1)
+        number(self, "learning_rate", above=0)
+        number(self, "momentum", at_least=0, below=1)
+        number(self, "weight_decay", at_least=0)
+        choice(self, "decayed", ("all", "weights"))
+        instance(self, "schedule", (Constant, MultiStep, Cosine, OneCycle))
+        if self.augmentation is not None:
+            instance(self, "augmentation", (CropAndFlip, ResizedCropAndFlip))
+        choice(self, "precision", ("float32", "bfloat16"))
+        choice(self, "report", ("last", "best_validation", "best_test"))

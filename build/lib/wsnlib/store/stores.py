@@ -1,0 +1,386 @@
+"""A folder of records by key, and beside them what is under way, what failed and what is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from wsnlib import specs
+from wsnlib.store import index
+from wsnlib.store.folders import TEMPORARY, Folder, open_folder
+from wsnlib.store.records import Record, Summary
+
+_RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
+
+CHECKPOINTS, FAILURES, DAMAGED = "checkpoints", "failures", "damaged"
+"""Folders in a store: trainings under way, runs that failed, files that do not match their checksum."""
+
+
+class StoreError(RuntimeError):
+    """A record is damaged or of another spec, or the store cannot be read or written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that ended with an exception.
+
+    Args:
+        experiment: What was run.
+        error: The class of the exception and what it says.
+        traceback: Where it came from, as text.
+    """
+
+    experiment: specs.Run
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remains:
+    """What a store holds that no sweep needs any more; names of files, as in the store.
+
+    Args:
+        temporary: Files whose writers died.
+        checkpoints: Of runs that have a record.
+        failures: Of runs that have a record since.
+        damaged: Files that did not match their checksum and were set aside.
+    """
+
+    temporary: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    failures: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+
+class Store:
+    """A folder of records; experiments are its keys.
+
+    Any number of processes on any number of machines may use one store at the same time. Nothing is
+    locked: two that make one record cost time, and the later one stays.
+
+    Args:
+        path: Where records are written and looked for first; made when the first one is saved. A folder,
+            or an address that fsspec knows, such as `s3://bucket/records` (see the book's page on
+            clusters).
+        also: Folders that are only read, such as the records published with the book.
+
+    Examples:
+        >>> import tempfile
+        >>> store = Store(tempfile.mkdtemp())
+        >>> run = specs.Experiment(
+        ...     model=specs.MLPSpec(width=5), data=specs.MNIST(), training=specs.Training(epochs=1)
+        ... )
+        >>> run in store
+        False
+        >>> store.save(Record(experiment=run, status="diverged", history={}))
+        >>> store.load(run).status, len(list(store))
+        ('diverged', 1)
+    """
+
+    def __init__(self, path: Path | str, *, also: Sequence[Path | str] = ()) -> None:
+        self._folder: Folder = open_folder(path)
+        self._also = tuple(open_folder(place) for place in also)
+
+    @property
+    def path(self) -> Path | str:
+        """Where records are written: a path, or an address."""
+        return self._folder.location
+
+    @property
+    def also(self) -> tuple[Path | str, ...]:
+        """Where records are only read."""
+        return tuple(folder.location for folder in self._also)
+
+    def __contains__(self, experiment: specs.Run) -> bool:
+        return self._find(specs.spec_key(experiment)) is not None
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records, in order of their keys."""
+        for key in sorted(self.keys()):
+            yield self._load(key)
+
+    def has_made(self, experiment: specs.Run) -> bool:
+        """Whether there is a record in the folder that is written, whatever the others have."""
+        return self._folder.has(f"{specs.spec_key(experiment)}.json")
+
+    def keys(self) -> set[str]:
+        """The keys of all records, from one look at each folder."""
+        return {key for folder in (self._folder, *self._also) for key in _keys(self._stamps(folder))}
+
+    def load(self, experiment: specs.Run) -> Record:
+        """The record of an experiment.
+
+        Raises:
+            KeyError: If there is none.
+            StoreError: If the file is damaged or was made by another spec.
+        """
+        return self._load(specs.spec_key(experiment))
+
+    def _find(self, key: str) -> tuple[Folder, bytes] | None:
+        for folder in (self._folder, *self._also):
+            try:
+                return folder, folder.read(f"{key}.json")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise self._unreadable(error) from error
+        return None
+
+    def _load(self, key: str) -> Record:
+        found = self._find(key)
+        if found is None:
+            raise KeyError(f"no record {key} in {self.path}; wsn.run_missing makes it")
+        folder, data = found
+        try:
+            record = Record.from_json(data.decode())
+        except ValueError as error:
+            raise StoreError(f"{_unusable(folder, key, str(error))}; {_ADVICE}") from error
+        if record.key != key:
+            why = _unusable(folder, key, f"it was made by another spec, of key {record.key}")
+            raise StoreError(f"{why}; {_ADVICE}")
+        return record
+
+    def summaries(self, experiments: Iterable[specs.Run]) -> list[Summary]:
+        """The summaries of the experiments' records, in their order; thousands in a second.
+
+        They come from an index that the store keeps, as far as the records have not changed since.
+
+        Raises:
+            KeyError: If one is missing.
+            StoreError: If one is damaged.
+        """
+        keys = [specs.spec_key(experiment) for experiment in experiments]
+        found, damaged = self._survey(set(keys))
+        for key in keys:
+            if key in damaged:
+                raise StoreError(f"{damaged[key]}; {_ADVICE}")
+            if key not in found:
+                raise KeyError(f"no record {key} in {self.path}; wsn.run_missing makes it")
+        return [found[key] for key in keys]
+
+    def damaged(self, experiments: Iterable[specs.Run]) -> dict[str, str]:
+        """Why records that are there cannot be used, by key."""
+        return self._survey({specs.spec_key(experiment) for experiment in experiments})[1]
+
+    def _survey(self, wanted: set[str]) -> tuple[dict[str, Summary], dict[str, str]]:
+        found: dict[str, Summary] = {}
+        damaged: dict[str, str] = {}
+        for folder in (self._folder, *self._also):
+            stamps = self._stamps(folder)
+            here = [key for key in _keys(stamps) if key in wanted and key not in found and key not in damaged]
+            if folder is self._folder:
+                summaries, unusable = index.summaries(folder, here, stamps)
+            else:
+                summaries, unusable = index.read(folder, here)
+            found |= summaries
+            damaged |= {key: _unusable(folder, key, why) for key, why in unusable.items()}
+        return found, damaged
+
+    def _stamps(self, folder: Folder) -> dict[str, str]:
+        try:
+            return folder.stamps()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def save(self, record: Record) -> None:
+        """Write a record, whole or not at all; one of the same key is replaced.
+
+        Raises:
+            StoreError: If the folder cannot be written.
+        """
+        self._publish(self._folder, f"{record.key}.json", record.to_json().encode())
+
+    def _publish(self, folder: Folder, name: str, data: bytes) -> None:
+        try:
+            folder.publish(name, data)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def set_aside(self, experiment: specs.Run) -> str | None:
+        """Move a damaged record out of the way, and say where it is; None if it is not in this store's own
+        folder."""
+        return self._set_aside(self._folder, f"{specs.spec_key(experiment)}.json")
+
+    def _set_aside(self, folder: Folder, name: str) -> str | None:
+        try:
+            data = folder.read(name)
+        except FileNotFoundError:
+            return None
+        kept = f"{hashlib.sha256(data).hexdigest()[:8]}.{name}"
+        self._publish(self._folder / DAMAGED, kept, data)
+        folder.remove(name)
+        return f"{self.path}/{DAMAGED}/{kept}"
+
+    def check_writable(self) -> None:
+        """Raise StoreError if a record could not be written, before hours go into making one."""
+        probe = f".{uuid.uuid4().hex}{TEMPORARY}"
+        self._publish(self._folder, probe, b"")
+        self._folder.remove(probe)
+
+    def checkpoint(self, experiment: specs.Run, *, part: int = 0) -> CheckpointFile:
+        """Where a run under way keeps what it needs to go on; one of several trainings has several parts."""
+        return CheckpointFile(self, f"{specs.spec_key(experiment)}.{part}.safetensors")
+
+    def note_failure(self, failure: Failure) -> None:
+        """Keep why a run failed until it has a record.
+
+        Raises:
+            StoreError: If the folder cannot be written.
+        """
+        content = {
+            "spec": specs.to_dict(failure.experiment),
+            "error": failure.error,
+            "traceback": failure.traceback,
+        }
+        name = f"{specs.spec_key(failure.experiment)}.json"
+        self._publish(self._folder / FAILURES, name, json.dumps(content, indent=1).encode())
+
+    def failures(self) -> dict[str, Failure]:
+        """Why runs failed that have no record since, by key."""
+        folder, finished = self._folder / FAILURES, self.keys()
+        found = {}
+        names = [f"{key}.json" for key in _keys(self._stamps(folder)) if key not in finished]
+        for name, data in folder.read_many(names):
+            with suppress(ValueError, KeyError, TypeError):  # a note that is torn is no note
+                content = json.loads(data)
+                found[name.removesuffix(".json")] = Failure(
+                    experiment=specs.from_dict(content["spec"]),
+                    error=str(content["error"]),
+                    traceback=str(content["traceback"]),
+                )
+        return found
+
+    def under_way(self) -> set[str]:
+        """Keys of runs without a record that have a checkpoint."""
+        names = self._stamps(self._folder / CHECKPOINTS)
+        return {name.partition(".")[0] for name in names if not name.startswith(".")} - self.keys()
+
+    def remains(self) -> Remains:
+        """What is left of sweeps that died, and of what was repaired since."""
+        finished = self.keys()
+
+        def names(folder: str, of: set[str] | None) -> tuple[str, ...]:
+            there = sorted(self._stamps(self._folder / folder))
+            return tuple(f"{folder}/{n}" for n in there if of is None or n.partition(".")[0] in of)
+
+        places = ("", f"{CHECKPOINTS}/", f"{FAILURES}/")
+        return Remains(
+            temporary=tuple(
+                place + name
+                for place in places
+                for name in sorted(self._stamps(self._in(place)))
+                if name.startswith(".") and name.endswith(TEMPORARY)
+            ),
+            checkpoints=names(CHECKPOINTS, finished),
+            failures=names(FAILURES, finished),
+            damaged=names(DAMAGED, None),
+        )
+
+    def remove(self, remains: Iterable[str]) -> None:
+        """Remove files of [`Remains`][wsnlib.store.stores.Remains] by their names."""
+        for name in remains:
+            folder, _, file = name.rpartition("/")
+            self._in(folder).remove(file)
+
+    def _in(self, place: str) -> Folder:
+        return self._folder / place.rstrip("/") if place else self._folder
+
+    def export(self, experiments: Iterable[specs.Run], target: Store) -> int:
+        """Copy the records of experiments to another store, whole and checked; how many it lacked.
+
+        Raises:
+            KeyError: If one is missing.
+            StoreError: If one is damaged, or the target cannot be written.
+        """
+        wanted = {specs.spec_key(experiment): experiment for experiment in experiments}
+        for each in wanted.values():
+            self.load(each)
+        there = set(_keys(target._stamps(target._folder)))
+        lacking = [each for key, each in wanted.items() if key not in there]
+        for each in lacking:
+            target.save(self.load(each))
+        return len(lacking)
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"the store {self.path} cannot be written ({error.strerror or error}); "
+            "give wsn.Store, --store or WSN_STORE a folder that can"
+        )
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        return StoreError(f"the store {self.path} cannot be read ({error.strerror or error})")
+
+
+class CheckpointFile:
+    """One file of a store in which a training keeps its state."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+
+    @property
+    def _folder(self) -> Folder:
+        return self._store._folder / CHECKPOINTS
+
+    def read(self) -> bytes | None:
+        """The state; None if there is none.
+
+        Raises:
+            ValueError: If it is cut off or changed.
+        """
+        try:
+            return index.unseal(self._folder.read(self._name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, state: bytes) -> None:
+        """Replace the state, whole or not at all.
+
+        Raises:
+            StoreError: If the store cannot be written.
+        """
+        self._store._publish(self._folder, self._name, index.seal(state))
+
+    def set_aside(self) -> str | None:
+        """Move a damaged state out of the way, and say where it is."""
+        return self._store._set_aside(self._folder, self._name)
+
+    def remove(self) -> None:
+        """Remove the state, if there is one."""
+        self._folder.remove(self._name)
+
+
+def _keys(stamps: Iterable[str]) -> list[str]:
+    """Keys of the records among the names of files; every other file is none of the store's."""
+    return [match[1] for name in stamps if (match := _RECORD.fullmatch(name))]
+
+
+def _unusable(folder: Folder, key: str, why: str) -> str:
+    return f"the record {folder.location}/{key}.json cannot be used: {why}"
+
+
+_ADVICE = "wsn.run_missing sets it aside and makes it again"
+
+
+def default_store() -> Store:
+    """The store at `$WSN_STORE`, else in the user's cache folder; it also reads published records.
+
+    `$WSN_STORE` is a folder or an address such as `s3://bucket/records`. Published records are those in
+    the folder `records` beside the nearest `_toc.yml`, from the working folder upwards; `book/_toc.yml` is a
+    link to the one that counts.
+    """
+    given = os.environ.get("WSN_STORE")
+    here = Path.cwd()
+    toc = next((p / "_toc.yml" for p in (here, *here.parents) if (p / "_toc.yml").exists()), None)
+    return Store(
+        given or Path(platformdirs.user_cache_dir("wsnlib")) / "records",
+        also=[] if toc is None else [toc.resolve().parent / "records"],
+    )

@@ -1,0 +1,195 @@
+"""Sweeps on a Dask cluster: Dask schedules, places by resources, and starts again what a worker dropped.
+
+A run is a function of its spec that leaves a record in the store. It may be run twice, stopped anywhere and
+started elsewhere; so whatever dies, Dask may do what it does, and the next sweep makes what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from wsnlib import specs
+from wsnlib.addresses import import_beside
+from wsnlib.experiments import Plan
+from wsnlib.store import Failure, Store
+from wsnlib.sweeps.watching import Watch
+from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+WINDOW = 2000
+"""Pieces of work that the scheduler knows at once at most: its memory does not grow with the sweep."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Torch's random generator and its number of threads are the process's, not the thread's."""
+
+
+class VersionError(RuntimeError):
+    """A worker has another version of this library, whose specs may mean something else."""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What has to be the same for a spec to mean the same; records say all other versions."""
+    return {"wsnlib": version("wsnlib"), "spec": str(specs.SPEC_VERSION)}
+
+
+def local_cluster(
+    workers: int | None = None,
+    *,
+    resources: Mapping[str, float] | None = None,
+    dashboard: str = "127.0.0.1:0",
+) -> LocalCluster:
+    """A Dask cluster of processes on this machine, which nobody else can reach.
+
+    Args:
+        workers: Processes of one thread each; by default one for each core.
+        resources: What each worker has, such as `{"GPU": 0.25}` for four that share a GPU.
+        dashboard: Address of Dask's dashboard, by default on a free port of the loopback device. It tells
+            everything to whoever can reach it.
+
+    Examples:
+        >>> from distributed import Client
+        >>> with local_cluster(2) as cluster, Client(cluster) as client:  # doctest: +SKIP
+        ...     run_missing(runs, store=store, executor=client)
+    """
+    from distributed import LocalCluster
+
+    forget_stdin()
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=dashboard,
+        worker_dashboard_address="127.0.0.1:0",
+        resources=dict(resources or {}),
+    )
+
+
+def places_of(client: Client, resources: Mapping[str, float] | None) -> int:
+    """How many runs the cluster's workers can do at once; at least 1, for workers that are to come.
+
+    Raises:
+        ValueError: If there are workers and none has the resources.
+        VersionError: If a worker has another version of this library.
+    """
+    expected = versions()
+    for address, found in client.run(versions, on_error="return").items():
+        if found != expected:
+            raise VersionError(f"the worker {address} has {found!r}; {expected!r} is allowed, as here")
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    wanted = {name: amount for name, amount in (resources or {}).items() if amount > 0}
+    places = sum(
+        int(min([worker["nthreads"], *(worker["resources"].get(n, 0) // a for n, a in wanted.items())]))
+        for worker in workers
+    )
+    if workers and places == 0:
+        offered = [dict(worker["resources"]) for worker in workers]
+        raise ValueError(
+            f"resources is {wanted!r} and the workers have {offered!r}; what one of them has is allowed"
+        )
+    return max(1, places)
+
+
+def on_cluster(
+    work: Sequence[Plan],
+    store: Store,
+    client: Client,
+    device: str,
+    watch: Watch,
+    *,
+    resources: Mapping[str, float] | None = None,
+) -> list[Failure]:
+    """Hand the work to a cluster, some at a time, and wait for all of it."""
+    left, expected, failures = iter(work), versions(), list[Failure]()
+    under_way: dict[Future[Any], Plan] = {}
+
+    def submit(count: int) -> list[Future[Any]]:
+        new = {
+            client.submit(
+                _work_here,
+                plan,
+                store,
+                device,
+                expected,
+                os.getcwd(),
+                key=f"wsn-{specs.spec_key(plan.runs[0])}-{uuid.uuid4().hex[:8]}",
+                resources=dict(resources or {}) or None,
+                pure=False,
+            ): plan
+            for plan in islice(left, count)
+        }
+        under_way.update(new)
+        watch.started(new.values())
+        return list(new)
+
+    try:
+        for batch in _as_they_end(submit, client):
+            first = not failures and not watch.any_done
+            for future, found in batch:
+                plan = under_way.pop(future)
+                failures += (bad := _failures(plan, found, store))
+                watch.ended(plan, bad)
+                if first and not bad:
+                    _check_shared(plan.runs[0], store)
+                    first = False
+    finally:
+        client.cancel(list(under_way))
+    return failures
+
+
+def _work_here(plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str) -> list[Failure]:
+    if (found := versions()) != expected:  # of a worker that came later
+        raise VersionError(f"a worker has {found!r}; {expected!r} is allowed")
+    import_beside(beside)
+    with _ONE_AT_A_TIME:
+        return work_on(plan, store, device)
+
+
+def _as_they_end(
+    submit: Callable[[int], list[Future[Any]]], client: Client
+) -> Iterator[list[tuple[Future[Any], Any]]]:
+    """Batches of what has ended: what it returned, or the exception that it ended with."""
+    from distributed import as_completed
+
+    ended = as_completed(submit(WINDOW), loop=client.loop)
+    for batch in ended.batches():
+        futures = list(batch)
+        if any(future.status not in ("finished", "error") for future in futures):
+            raise SweepError(
+                "the scheduler is gone or was told to stop; finished runs are stored, call again to go on"
+            )
+        good = iter(client.gather([future for future in futures if future.status == "finished"]))
+        yield [(f, next(good) if f.status == "finished" else f.exception()) for f in futures]
+        ended.update(submit(len(futures)))
+
+
+def _failures(plan: Plan, found: Any, store: Store) -> list[Failure]:
+    from distributed import KilledWorker
+
+    if isinstance(found, KilledWorker):
+        text = f"KilledWorker: {found}"
+        failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
+        for failure in failures:  # the worker no longer can
+            store.note_failure(failure)
+        return failures
+    if isinstance(found, BaseException):
+        raise found
+    return list(found)
+
+
+def _check_shared(run: specs.Run, store: Store) -> None:
+    if run not in store:
+        raise SweepError(
+            f"the first record that the cluster made is not in {store.path} as it is seen from here; "
+            "a store that all machines share is allowed, such as s3://bucket/records"
+        )

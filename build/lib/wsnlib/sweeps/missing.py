@@ -1,0 +1,272 @@
+"""Make the records that are missing, in this process, in others on this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from wsnlib import experiments, specs
+from wsnlib.addresses import import_beside
+from wsnlib.data import usable_cpus
+from wsnlib.specs.checks import plain
+from wsnlib.store import Failure, Store
+from wsnlib.sweeps.clusters import on_cluster, places_of
+from wsnlib.sweeps.watching import Bar, Progress, Watch
+from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+MOST_PER_GPU = 4
+"""Trainings that share a GPU at most, unless told otherwise: more wait for one another."""
+
+PROCESS_BYTES = 2**30
+"""Memory of a GPU set aside for each process beside its tensors: context, kernels, workspaces."""
+
+
+class BudgetError(RuntimeError):
+    """Records are missing and making them would take longer than allowed."""
+
+
+def run_missing(
+    runs: Iterable[specs.Run],
+    *,
+    store: Store,
+    device: str = "auto",
+    workers: int | None = None,
+    executor: Client | None = None,
+    resources: Mapping[str, float] | None = None,
+    budget_minutes: float | None = None,
+    download: bool = False,
+    progress: bool | Callable[[Progress], None] = True,
+    fleets: bool = True,
+) -> int:
+    """Train the runs that have no record yet, and return how many those were.
+
+    Each run is stored by the process that trained it, as soon as it is done, and a long training keeps its
+    state from time to time: whatever stops the sweep, the same call goes on where it was. Fully connected
+    networks in compiled code or in a fleet keep none, and start anew if they had not finished. A record that
+    is damaged is set aside with a warning and made again. Every run that trains alone does so on one CPU
+    thread, so that its record does not depend on how many processes there are.
+
+    Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
+    the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
+    turns, which still fills the gaps that a small network leaves.
+
+    Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
+    record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
+    connected networks of one shape that would take 2 seconds or more are trained jointly, up to 16 at once,
+    those with the same seed together (`wsn.training.train_fleet`). Each has its own record, the one of
+    training alone; where compiled code does not pay it differs in rounding, which then depends on how many
+    were together. Other networks train side by side in processes of one thread, which
+    `benchmarks/resnet_fleets.py` finds faster than one batched program.
+
+    Args:
+        runs: Trainings and measurements; equal ones are run once.
+        store: Where records are looked for and written.
+        device: As in `wsn.run`; `"auto"` and `"cuda"` are all GPUs that there are.
+        workers: Processes; by default one per CPU core that this process may use, as far as there is work
+            for them to pay for their start, and on GPUs not more than the memory holds of the largest
+            training and `MOST_PER_GPU` on each. A script that uses several must be guarded by
+            `if __name__ == "__main__":`.
+        executor: A client of a Dask cluster (`distributed.Client`), whose workers then make the records
+            instead of processes here; they need the same version of this library, a store that they share
+            with this process, and one thread each. See the book's page on clusters.
+        resources: With an executor, what a run takes of its worker, such as `{"GPU": 1}`; workers say what
+            they have when they are started.
+        budget_minutes: Refuse to start if a short measurement says that it would take longer.
+        download: Whether missing data sets may be fetched.
+        progress: Show one bar with the time left on standard error; or a function that is called with
+            each [`Progress`][wsnlib.sweeps.watching.Progress].
+        fleets: Whether runs may be trained together; `False` gives every bit of training alone.
+
+    Raises:
+        BudgetError: If the runs would take longer than the budget; nothing is trained.
+        StoreError: If the store cannot be read or written.
+        SweepError: If runs failed (`failures` says which, and why), or a process or the scheduler died;
+            what was finished is kept.
+
+    Examples:
+        >>> import tempfile
+        >>> run = specs.Experiment(
+        ...     model=specs.MLPSpec(width=5, inputs=64),
+        ...     data=specs.Digits(),
+        ...     training=specs.Training(epochs=1),
+        ... )
+        >>> store = Store(tempfile.mkdtemp())
+        >>> run_missing([run], store=store, progress=False), run_missing([run], store=store)
+        (1, 0)
+    """
+    workers = plain(workers)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers is {workers!r}; an integer of at least 1 is allowed")
+    if resources is not None and executor is None:
+        raise ValueError(f"resources is {dict(resources)!r} without an executor; None is allowed")
+    unique = {specs.spec_key(run): run for run in runs}
+    unusable = _set_damaged_aside(unique, store)
+    finished = store.keys() - unusable
+    missing = [run for key, run in unique.items() if key not in finished]
+    if not missing:
+        return 0
+    store.check_writable()
+    places: list[str] = []
+    if executor is None:
+        plans, places, at_once = _places(missing, device, workers, download)
+    else:
+        at_once = places_of(executor, resources)
+        needs = dict(resources or {}) or None
+        there = executor.submit(
+            _plans_there, os.getcwd(), missing, device, download, resources=needs, pure=False
+        )
+        plans = there.result()
+    seconds = sum(plan.seconds for plan in plans)
+    minutes = seconds / at_once / 60
+    if budget_minutes is not None and minutes > budget_minutes:
+        raise BudgetError(
+            f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
+            f"{minutes:.1f} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
+            "chapter with a smaller profile"
+        )
+    if fleets and (executor is None or device == "cpu"):
+        plans = experiments.planned_jointly(plans, workers=at_once)
+    show = progress if callable(progress) else Bar() if progress else _silent
+    with Watch(len(missing), seconds, show) as watch:
+        if executor is not None:
+            failures = on_cluster(plans, store, executor, device, watch, resources=resources)
+        elif len(places) == 1:
+            failures = _here(plans, store, places[0], watch)
+        else:
+            failures = _in_processes(plans, store, places, watch)
+    if failures:
+        raise SweepError(
+            f"{len(failures)} of {len(missing)} runs failed, the others are stored; the first is "
+            f"{specs.spec_key(failures[0].experiment)} with {failures[0].error}",
+            failures,
+        )
+    return len(missing)
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def _set_damaged_aside(runs: Mapping[str, specs.Run], store: Store) -> set[str]:
+    """Move damaged records away with a warning; the keys of those in folders that are only read."""
+    left = set()
+    for key, sentence in store.damaged(runs.values()).items():
+        where = store.set_aside(runs[key])
+        if where is None:
+            left.add(key)
+        kept = f"it was moved to {where}" if where else "it stays where it is"
+        warnings.warn(f"{sentence}; {kept}, and its run is made again", RuntimeWarning, stacklevel=3)
+    return left
+
+
+def _places(
+    runs: Sequence[specs.Run], device: str, workers: int | None, download: bool
+) -> tuple[list[experiments.Plan], list[str], int]:
+    """A plan of each run, the device of each process, and how many runs at once are counted on."""
+    devices = _devices(device)
+    on_gpu = devices[0].startswith("cuda")
+    if on_gpu:
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(devices[0])
+    plans = experiments.plan_all(runs, device=devices[0], download=download)
+    if workers is None:
+        pays = math.ceil(sum(plan.seconds for plan in plans) / 20)  # starting a process costs some seconds
+        workers = max(1, min(usable_cpus(), pays))
+        if on_gpu:
+            workers = min(workers, _trainings_on(devices))
+    workers = min(workers, len(runs))
+    places = [devices[i % len(devices)] for i in range(workers)]
+    return plans, places, len(set(places)) if on_gpu else workers  # sharing a GPU is not counted on
+
+
+def _devices(device: str) -> list[str]:
+    """The devices that a sweep may use: for a GPU without a number, all GPUs."""
+    target = str(experiments.resolve_device(device))
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] if target == "cuda" else [target]
+
+
+def _trainings_on(gpus: Sequence[str]) -> int:
+    """How many trainings run at once, by the memory that the largest took when it was timed on the first."""
+    needed = torch.cuda.max_memory_reserved(gpus[0]) + PROCESS_BYTES
+    torch.cuda.empty_cache()  # what the timing left is free for the others
+    least = min(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
+    return len(gpus) * max(1, min(MOST_PER_GPU, least // needed))
+
+
+def _plans_there(
+    beside: str, runs: Sequence[specs.Run], device: str, download: bool
+) -> list[experiments.Plan]:
+    import_beside(beside)
+    return experiments.plan_all(runs, device=device, download=download)
+
+
+def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Watch) -> list[Failure]:
+    failures: list[Failure] = []
+    for plan in work:
+        watch.started([plan])
+        failures += (bad := work_on(plan, store, device))
+        watch.ended(plan, bad)
+    return failures
+
+
+def _in_processes(
+    work: Sequence[experiments.Plan], store: Store, places: Sequence[str], watch: Watch
+) -> list[Failure]:
+    """One process for each place, the device that it keeps; the next run goes where one has ended."""
+    failures: list[Failure] = []
+    forget_stdin()
+    context = multiprocessing.get_context("spawn")
+    processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
+    left = iter(work)
+    under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
+
+    def start(place: int) -> None:
+        for plan in islice(left, 1):
+            future = processes[place].submit(work_on, plan, store, places[place])
+            under_way[future] = (place, plan)
+            watch.started([plan])
+
+    try:
+        for place in range(len(places)):
+            start(place)
+        while under_way:
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                place, plan = under_way.pop(future)
+                try:
+                    failures += (bad := future.result())
+                except BrokenProcessPool as error:
+                    raise SweepError(
+                        "a training process was ended from outside; finished runs are stored, call again to "
+                        'go on; in a script below `if __name__ == "__main__":`, which processes need'
+                    ) from error
+                start(place)
+                watch.ended(plan, bad)
+    finally:
+        for process in processes:  # runs under way are still finished and stored
+            process.shutdown(wait=False)
+    return failures
+
+
+def _die_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, even if it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,162 @@
+"""The state of a training between two epochs, kept in a file so that a killed one goes on from there.
+
+The state is whole: weights and buffers, the optimiser's momenta, the generators of random numbers, the
+history so far and the best predictions. On a CPU a training that was resumed gives the bits of one that was
+not interrupted. The file is in the safetensors format; reading it runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from wsnlib.training.course import Course
+
+SECONDS_BETWEEN = 60.0
+"""Seconds of training after which the end of an epoch is kept: what ends sooner never writes a file."""
+
+
+class StateFile(Protocol):
+    """Where one training keeps its state; `wsnlib.store.CheckpointFile` is one."""
+
+    def read(self) -> bytes | None:
+        """What was written last, None if nothing was; ValueError if it is damaged."""
+
+    def write(self, state: bytes) -> None:
+        """Replace what is there, whole or not at all."""
+
+    def set_aside(self) -> str | None:
+        """Move what is there out of the way, and say where it is."""
+
+
+class Checkpoint:
+    """Keeps the state of one training, and puts it back.
+
+    Args:
+        file: Where.
+        made_by: What has to be the same for a training to go on from a state: versions, the kind of device.
+            A state of others is not used.
+        seconds_between: Seconds of training between two states that are kept.
+    """
+
+    def __init__(
+        self, file: StateFile, *, made_by: Mapping[str, str], seconds_between: float = SECONDS_BETWEEN
+    ) -> None:
+        self._file, self._made_by, self._seconds_between = file, dict(made_by), seconds_between
+        self._started = self._kept = time.monotonic()
+        self.seconds_before = 0.0
+        """Seconds of training before this one took over."""
+        self.resumed_after: list[int] = []
+        """Epochs after which the training was interrupted and taken up again."""
+
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, course: Course
+    ) -> int:
+        """Put the state back, and return how many epochs it has behind it; 0 if there is none to be used.
+
+        A damaged file is set aside with a warning that names it.
+        """
+        try:
+            state = self._file.read()
+            tensors = None if state is None else load(state)
+        except (ValueError, SafetensorError) as error:
+            where = self._file.set_aside()
+            warnings.warn(
+                f"a checkpoint cannot be used: {error}; it was moved to {where}, "
+                "and its training starts anew",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return 0
+        if tensors is None:
+            return 0
+        about = json.loads(bytes(tensors.pop("about").tolist()))
+        if about["made_by"] != self._made_by:
+            return 0
+        _put_back(tensors, model, optimizer, order)
+        course.restore(about["course"], tensors.get("predictions"))
+        self.seconds_before = about["seconds"]
+        self.resumed_after = [*about["resumed_after"], about["epoch"]]
+        return int(about["epoch"])
+
+    def epoch_ended(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        order: torch.Generator,
+        course: Course,
+    ) -> None:
+        """Keep the state if it is time to; a store that cannot be written now does not stop the training."""
+        now = time.monotonic()  # a clock that is set forward or back changes nothing
+        if now - self._kept < self._seconds_between:
+            return
+        about = {
+            "made_by": self._made_by,
+            "epoch": epoch,
+            "course": course.state(),
+            "seconds": self.seconds_before + now - self._started,
+            "resumed_after": self.resumed_after,
+        }
+        tensors = _state(model, optimizer, order)
+        if course.predictions is not None:
+            tensors["predictions"] = course.predictions
+        tensors["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
+        try:
+            self._file.write(save({name: _plain(tensor) for name, tensor in tensors.items()}))
+        except RuntimeError as error:
+            warnings.warn(f"a checkpoint was not kept: {error}", RuntimeWarning, stacklevel=2)
+        self._kept = time.monotonic()
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of its own in the order of its indices, as the format wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator
+) -> dict[str, torch.Tensor]:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for number, parameter in enumerate(_parameters(optimizer)):
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{number}"] = momentum
+    tensors |= {"random.order": order.get_state(), "random.cpu": torch.get_rng_state()}
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+def _put_back(
+    tensors: dict[str, torch.Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    order: torch.Generator,
+) -> None:
+    prefix = "model."
+    model.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    )
+    for number, parameter in enumerate(_parameters(optimizer)):
+        momentum = tensors.get(f"momentum.{number}")
+        if momentum is not None:
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+    order.set_state(tensors["random.order"])
+    torch.set_rng_state(tensors["random.cpu"])
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)

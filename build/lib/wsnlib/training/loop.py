@@ -1,0 +1,178 @@
+"""The loop over epochs, evaluation and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wsnlib import specs
+from wsnlib.data import Dataset, Split, StreamedSplit
+from wsnlib.training.checkpoints import Checkpoint
+from wsnlib.training.course import Course, Evaluation, Outcome, evaluation
+from wsnlib.training.schedules import learning_rate_factors
+from wsnlib.training.steps import (
+    RecordedStep,
+    Step,
+    check_float32,
+    deterministic_algorithms,
+    set_learning_rate,
+    sgd,
+    sgd_step,
+    training_stream,
+)
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    protocol: specs.Training,
+    *,
+    seed: int,
+    deterministic: bool = False,
+    cuda_graph: bool = True,
+    checkpoint: Checkpoint | None = None,
+) -> Outcome:
+    """Train a model in place by the protocol, and say how it went.
+
+    Args:
+        model: On the device of the data.
+        data: Where `data.train` lies is where everything is computed.
+        protocol: Epochs, batch size, optimiser, schedule, augmentation, what to report.
+        seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
+            caller's own random numbers go on as if nothing had been trained.
+        deterministic: Use only operations that give the same bits each time on one device. On a GPU
+            this needs the environment variable CUBLAS_WORKSPACE_CONFIG, and costs some time. On a CPU
+            the same number of threads gives the same bits anyway.
+        cuda_graph: On a GPU, record the step once and replay it. `False` is for a network of one's own
+            whose forward pass reads values on the host, branches on them, or has hooks that are to run
+            in every step.
+        checkpoint: Where the state is kept between epochs; if one is there, the training goes on from it.
+
+    Raises:
+        ValueError: If the protocol reports by validation accuracy and there is no validation split, or
+            if `deterministic` cannot be had.
+        RuntimeError: If the step cannot be recorded, or an operation is not deterministic.
+
+    Examples:
+        >>> from wsnlib.data import load_data
+        >>> digits = load_data(specs.Digits())
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> outcome = train(net, digits, specs.Training(epochs=5), seed=0)
+        >>> outcome.status, outcome.reported_epoch, outcome.history["test_accuracy"][-1] > 0.8
+        ('finished', 5, True)
+    """
+    device = data.train.labels.device
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        torch.manual_seed(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
+        if deterministic:
+            stack.enter_context(deterministic_algorithms(device))
+        stack.enter_context(training_stream(device))
+        recorded = cuda_graph and device.type == "cuda"
+        return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint)
+
+
+def _train(
+    model: nn.Module,
+    data: Dataset,
+    protocol: specs.Training,
+    seed: int,
+    *,
+    recorded: bool,
+    checkpoint: Checkpoint | None = None,
+) -> Outcome:
+    check_float32(model)
+    if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
+        model.to(memory_format=torch.channels_last)
+    optimizer = sgd(model, protocol)
+    step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
+    if recorded:
+        step = RecordedStep(step, batch_size=protocol.batch_size)
+    order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
+    course = Course(protocol, data)
+    precision = protocol.precision
+    done = 0 if checkpoint is None else checkpoint.restore(model, optimizer, order, course)
+    for epoch in range(done + 1, protocol.epochs + 1):
+        model.train()
+        if not course.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
+            return course.diverged()
+        if course.is_evaluated(epoch):
+            found = evaluate(model, data, data.validation, precision=precision) if course.validates else None
+            course.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
+        if checkpoint is not None:
+            checkpoint.epoch_ended(epoch, model, optimizer, order, course)
+    return course.finished(evaluate(model, data, data.train, precision=precision).accuracy)
+
+
+def _crashes(model: nn.Module, data: Dataset) -> bool:
+    """Whether torch 2.15 ends the process in the backward pass of a channels-last, strided 1x1 convolution.
+
+    On a CPU with several threads it does where the number of images is odd, as that of a last batch can be;
+    on one without AVX-512 it writes beyond an array where there are 2 to 6 input channels.
+    """
+    strided = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) != m.stride)
+    few = any(layer.in_channels < 8 for layer in strided)
+    return data.train.labels.device.type == "cpu" and (few or torch.get_num_threads() > 1)
+
+
+def train_epoch(
+    step: Step,
+    data: Dataset,
+    protocol: specs.Training,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    *,
+    epoch: int,
+) -> tuple[float, float]:
+    """One pass in a new order; mean loss and accuracy over it, which the host reads at its end."""
+    device = data.train.labels.device
+    n = len(data.train.labels)
+    order = torch.randperm(n, generator=generator)
+    outputs = torch.empty(n, data.num_classes, device=device)
+    batches = data.train.batches(
+        order, batch_size=protocol.batch_size, augmentation=protocol.augmentation, generator=generator
+    )
+    factors = learning_rate_factors(protocol, epoch=epoch, steps=-(-n // protocol.batch_size))
+    done = 0
+    for factor, (images, labels) in zip(factors, batches, strict=True):
+        set_learning_rate(optimizer, protocol.learning_rate * factor)
+        outputs[done : done + len(labels)] = step(images, labels)
+        done += len(labels)
+    seen = data.train.labels[order.to(device)]
+    loss, correct = F.cross_entropy(outputs, seen), outputs.argmax(1) == seen
+    mean_loss, accuracy = torch.stack([loss.double(), correct.double().mean()]).tolist()
+    return mean_loss, accuracy
+
+
+def evaluate(
+    model: nn.Module,
+    data: Dataset,
+    split: Split | StreamedSplit,
+    *,
+    batch_size: int = 500,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Evaluation:
+    """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
+    batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
+    return evaluation(_logits(model, data, (batch.images for batch in batches), precision), split.labels)
+
+
+def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
+    """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
+    return _logits(model, data, images.split(batch_size), "float32").argmax(1)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
+    check_float32(model)
+    model.eval()
+    outputs = []
+    for images in batches:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs.append(model(data.normalise(images)).float())
+    return torch.cat(outputs)

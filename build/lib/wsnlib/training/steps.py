@@ -1,0 +1,209 @@
+"""One step of gradient descent on a batch, eager or recorded as a CUDA graph.
+
+A small network's step is hundreds of kernels of some microseconds each, and starting them one by one
+takes the host longer than running them takes the GPU. A graph starts all of them at once. It holds
+addresses and plain numbers, not Python: whatever changes from batch to batch (images, labels, learning
+rate) has to lie in tensors that stay where they are. Compiling would fuse kernels as well, but takes the
+better part of a minute for each of the many shapes of a sweep, where recording takes one step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wsnlib import masks, specs
+
+Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Images and labels of a batch to logits, with the network changed on the way."""
+
+Record = Callable[[Callable[[], None]], Callable[[], None]]
+"""Records the device's work of a function, without doing it; gives a function that does it again."""
+
+EAGER_STEPS = 3
+"""Steps before the one that is recorded: the optimiser makes its state in the first, and libraries
+choose and allocate what they need."""
+
+
+def sgd(
+    model: nn.Module, protocol: specs.Training, *, rate_on_device: bool | None = None
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent by the protocol's momentum, weight decay and what is decayed.
+
+    Args:
+        model: Its parameters as they are now, and where.
+        protocol: Learning rate, momentum and weight decay.
+        rate_on_device: Whether the learning rate is a tensor beside the parameters and the update one
+            kernel that reads it there, as a recorded step needs; by default so on a GPU.
+    """
+    groups = masks.decay_groups(model, weight_decay=protocol.weight_decay)
+    if protocol.decayed == "all":
+        groups = [{"params": list(model.parameters()), "weight_decay": protocol.weight_decay}]
+    device = next(model.parameters()).device
+    if device.type == "cuda" if rate_on_device is None else rate_on_device:
+        rate = torch.tensor(protocol.learning_rate, device=device)
+        return torch.optim.SGD(groups, lr=rate, momentum=protocol.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=protocol.learning_rate, momentum=protocol.momentum)
+
+
+def check_float32(model: nn.Module) -> None:
+    """Refuse a network that images, which are normalised in float32, cannot go through."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise ValueError(
+                f"parameters must be torch.float32, got {parameter.dtype} in {name}; call model.float(), or "
+                "torch.set_default_dtype(torch.float32) before the network is made"
+            )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the learning rate of all parameters; a tensor is filled, so that a recorded step sees it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+
+def sgd_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    precision: str,
+) -> Step:
+    """Forward pass, mean cross-entropy, backward pass and update; no value is read by the host."""
+
+    def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits: torch.Tensor = model(normalise(images))
+        loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return logits.detach()
+
+    return step
+
+
+def record_cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+    """Record what a function does on the current stream, which must not be the default one."""
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.current_stream()
+    # other threads go on meanwhile, for instance one that pins memory for the next batches
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        function()
+    replay: Callable[[], None] = graph.replay
+    return replay
+
+
+class RecordedStep:
+    """A step that runs as it is for a few batches, is then recorded once, and replayed from then on.
+
+    The eager steps are the first ones of the training, not rehearsals: nothing has to be undone, and
+    the network, the optimiser and the random numbers are where they would be without recording. A
+    batch of another size than the recorded one (the last of an epoch) runs eagerly, too.
+
+    Args:
+        step: Waits for nothing on the host, and branches on no value that it computes.
+        batch_size: Of the batches that are recorded.
+        record: Records a function.
+
+    Raises:
+        RuntimeError: If the step cannot be recorded.
+    """
+
+    def __init__(self, step: Step, *, batch_size: int, record: Record = record_cuda_graph) -> None:
+        self._step = step
+        self._batch_size = batch_size
+        self._record = record
+        self._eager_left = EAGER_STEPS
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Logits of the batch; they are valid until the next call."""
+        if len(labels) != self._batch_size:
+            return self._step(images, labels)
+        if self._eager_left > 0:
+            self._eager_left -= 1
+            return self._step(images, labels)
+        if self._replay is None:
+            self._images, self._labels = images.clone(), labels.clone()
+            self._replay = self._recorded()
+        else:
+            self._images.copy_(images, non_blocking=True)
+            self._labels.copy_(labels, non_blocking=True)
+        self._replay()
+        return self._logits
+
+    def _recorded(self) -> Callable[[], None]:
+        try:
+            return self._record(self._run)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RuntimeError(
+                f"the training step cannot be recorded as a CUDA graph ({reason}): the network must not "
+                "read values on the host or branch on them; cuda_graph=False trains it step by step"
+            ) from error
+
+    def _run(self) -> None:
+        self._logits = self._step(self._images, self._labels)
+
+
+@contextmanager
+def training_stream(device: torch.device) -> Iterator[None]:
+    """On a GPU, queue what is inside the block on a stream that is not the default one, as recording needs.
+
+    It starts after what was queued before, and what comes after the block waits for it.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    outside, inside = torch.cuda.current_stream(device), _stream_of(device)
+    inside.wait_stream(outside)
+    with torch.cuda.stream(inside):
+        yield
+    outside.wait_stream(inside)
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all trainings of a process, for memory is kept for the stream that used it."""
+    return torch.cuda.Stream(device)
+
+
+CUBLAS_WORKSPACES = (":4096:8", ":16:8")
+"""Values of the environment variable CUBLAS_WORKSPACE_CONFIG under which cuBLAS is deterministic."""
+
+
+@contextmanager
+def deterministic_algorithms(device: torch.device) -> Iterator[None]:
+    """Within the block an operation gives the same bits each time on one device, or raises RuntimeError.
+
+    Raises:
+        ValueError: On a GPU, if cuBLAS was not told so by its environment variable.
+    """
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    if device.type == "cuda" and workspace not in CUBLAS_WORKSPACES:
+        raise ValueError(
+            f"CUBLAS_WORKSPACE_CONFIG is {workspace!r}; {' or '.join(CUBLAS_WORKSPACES)} is allowed for "
+            "deterministic training on a GPU, set before Python starts"
+        )
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,37 @@
+"""What explorers that live in a static page share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ExplorerPage:
+    """A self-contained piece of HTML that a notebook shows and a static page keeps alive.
+
+    Args:
+        html: HTML with its style, its script and its data; it loads nothing.
+    """
+
+    html: str = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def fill_template(template: str, data: Any) -> str:
+    """The HTML of a template (a file beside this one) with the shared style and script, and with data.
+
+    The same data gives the same bytes.
+    """
+    # A name that holds "</script>" or "<!--" must not end the script it is in.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    page = _read(template).replace("__STYLE__", _read("explorer.css").strip())
+    return page.replace("__SCRIPT__", _read("explorer.js").strip()).replace("__DATA__", text)
+
+
+def _read(name: str) -> str:
+    return resources.files("wsnlib.widgets").joinpath(name).read_text(encoding="utf-8")
