@@ -1,0 +1,106 @@
+"""What a GPU would refuse, found without one.
+
+A fake tensor has a shape, a type and a device, here `cuda:0`, and no values: an operation on tensors of two
+devices is an error, and so is a value that the host would have to wait for. Backward passes need a device.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+import wsnlib as wsn
+from wsnlib import masks, representations, specs
+from wsnlib.data.augmentation import augment
+
+RESNET18, IMAGENET = wsn.ResNet18Spec(width=3), wsn.ResNetImageNetSpec(width=5, third_stage_blocks=2, num_classes=10)
+CIFAR, MLP = wsn.ResNetCifarSpec(depth=8), wsn.MLPSpec(width=5, inputs=64)
+NETWORKS = {
+    "mlp": (MLP, (1, 8, 8)),
+    "resnet18": (RESNET18, (3, 11, 11)),
+    "resnet-cifar": (CIFAR, (3, 13, 13)),
+    "resnet-imagenet": (IMAGENET, (3, 37, 37)),
+    "sparse mlp": (wsn.StaticSparsity(MLP, width=13), (1, 8, 8)),
+    "sparse resnet18": (wsn.StaticSparsity(RESNET18, width=5), (3, 11, 11)),
+    "sparse resnet-cifar": (wsn.StaticSparsity(CIFAR, width=19), (3, 13, 13)),
+    "linear bottleneck": (wsn.LinearBottleneck(RESNET18, width=5), (3, 11, 11)),
+    "nonlinear bottleneck": (wsn.NonlinearBottleneck(RESNET18, width=5), (3, 11, 11)),
+    "channel mask": (wsn.ChannelSparsity(RESNET18, width=5), (3, 11, 11)),
+}
+
+
+@pytest.fixture
+def gpu():
+    """The mode in which fake tensors lie on `cuda:0`, and a function that moves networks there."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+
+    def moved(network: nn.Module) -> nn.Module:
+        with mode:
+            network._apply(lambda t: FakeTensor(mode, t.detach().to("meta"), torch.device("cuda:0")))
+        for layer in network.modules():
+            if isinstance(layer, masks.StaticMask):  # looked at once, when the layer has come to a device
+                layer._seen = (layer.witness, 0)
+        return network
+
+    return mode, moved
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_every_network_stays_on_the_gpu_and_waits_for_no_value(gpu, name, precision):
+    mode, moved = gpu
+    spec, shape = NETWORKS[name]
+    network = moved(wsn.build(spec))
+    with mode, torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+        logits = network(torch.empty(7, *shape, device="cuda"))
+        loss = F.cross_entropy(logits.float(), torch.empty(7, dtype=torch.int64, device="cuda"))
+    assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", precision, (7, 10))
+    assert loss.device.type == "cuda"
+
+
+@pytest.mark.parametrize("fault", ["another device", "a value"])
+def test_what_a_gpu_would_refuse_is_seen(gpu, fault):
+    mode, moved = gpu
+
+    class Faulty(nn.Module):
+        def forward(self, x):
+            return x + torch.ones(1, 5) if fault == "another device" else x * float(x.sum())
+
+    network = moved(nn.Sequential(nn.Linear(3, 5), Faulty()))
+    refusal = (DataDependentOutputException, RuntimeError)[fault == "another device"]
+    with mode, pytest.raises(refusal):
+        network(torch.empty(2, 3, device="cuda"))
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("flip", [True, False])
+def test_crops_are_made_on_the_gpu(gpu, padding_mode, flip):
+    mode, _ = gpu
+    crop = specs.CropAndFlip(padding=2, padding_mode=padding_mode, flip=flip)
+    with mode:
+        images = torch.empty(7, 3, 11, 11, dtype=torch.uint8, device="cuda")
+        crops = augment(images, crop, generator=torch.Generator().manual_seed(0))
+    assert (crops.device.type, crops.dtype, crops.shape) == ("cuda", torch.uint8, images.shape)
+
+
+def test_batches_of_data_on_the_gpu_never_leave_it(gpu):
+    mode, _ = gpu
+    digits = wsn.load_data(wsn.Digits(validation_size=100))
+    with mode:
+        data = digits.to("cuda")
+        order = torch.randperm(53)
+        batches = data.train.batches(
+            order, batch_size=17, augmentation=specs.CropAndFlip(padding=1), generator=torch.Generator()
+        )
+        for images, labels in batches:
+            assert {images.device.type, labels.device.type, data.normalise(images).device.type} == {"cuda"}
+
+
+def test_deleted_blocks_stay_on_the_gpu(gpu):
+    mode, moved = gpu
+    network = moved(wsn.build(CIFAR))
+    blocks = [name for name, layer in network.named_modules() if type(layer).__name__ == "BasicBlock"]
+    with mode, representations.deleted_blocks(network, blocks[:1]):
+        assert network(torch.empty(7, 3, 13, 13, device="cuda")).device.type == "cuda"
