@@ -15,7 +15,10 @@ import wsnlib as wsn
 from wsnlib import masks, representations, specs
 from wsnlib.data.augmentation import augment
 
-RESNET18, IMAGENET = wsn.ResNet18Spec(width=3), wsn.ResNetImageNetSpec(width=5, third_stage_blocks=2, num_classes=10)
+RESNET18, IMAGENET = (
+    wsn.ResNet18Spec(width=3),
+    wsn.ResNetImageNetSpec(width=5, third_stage_blocks=2, num_classes=10),
+)
 CIFAR, MLP = wsn.ResNetCifarSpec(depth=8), wsn.MLPSpec(width=5, inputs=64)
 NETWORKS = {
     "mlp": (MLP, (1, 8, 8)),
@@ -31,10 +34,15 @@ NETWORKS = {
 }
 
 
+def sizes_of_values() -> FakeTensorMode:
+    """A mode in which a size may hang on values, as the number of mirrored images does."""
+    return FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+
+
 @pytest.fixture
 def gpu():
     """The mode in which fake tensors lie on `cuda:0`, and a function that moves networks there."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def moved(network: nn.Module) -> nn.Module:
         with mode:
@@ -48,15 +56,14 @@ def gpu():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_every_network_stays_on_the_gpu_and_waits_for_no_value(gpu, name, precision):
+def test_every_network_stays_on_the_gpu_and_waits_for_no_value(gpu, name):
     mode, moved = gpu
     spec, shape = NETWORKS[name]
     network = moved(wsn.build(spec))
-    with mode, torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+    with mode:
         logits = network(torch.empty(7, *shape, device="cuda"))
-        loss = F.cross_entropy(logits.float(), torch.empty(7, dtype=torch.int64, device="cuda"))
-    assert (logits.device.type, logits.dtype, tuple(logits.shape)) == ("cuda", precision, (7, 10))
+        loss = F.cross_entropy(logits, torch.empty(7, dtype=torch.int64, device="cuda"))
+    assert (logits.device.type, tuple(logits.shape)) == ("cuda", (7, 10))
     assert loss.device.type == "cuda"
 
 
@@ -76,19 +83,17 @@ def test_what_a_gpu_would_refuse_is_seen(gpu, fault):
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize("flip", [True, False])
-def test_crops_are_made_on_the_gpu(gpu, padding_mode, flip):
-    mode, _ = gpu
+def test_crops_are_made_on_the_gpu(padding_mode, flip):
     crop = specs.CropAndFlip(padding=2, padding_mode=padding_mode, flip=flip)
-    with mode:
+    with sizes_of_values():
         images = torch.empty(7, 3, 11, 11, dtype=torch.uint8, device="cuda")
         crops = augment(images, crop, generator=torch.Generator().manual_seed(0))
     assert (crops.device.type, crops.dtype, crops.shape) == ("cuda", torch.uint8, images.shape)
 
 
-def test_batches_of_data_on_the_gpu_never_leave_it(gpu):
-    mode, _ = gpu
+def test_batches_of_data_on_the_gpu_never_leave_it():
     digits = wsn.load_data(wsn.Digits(validation_size=100))
-    with mode:
+    with sizes_of_values():
         data = digits.to("cuda")
         order = torch.randperm(53)
         batches = data.train.batches(
