@@ -36,6 +36,7 @@ from PIL import Image
 import gates
 import outputs
 from wsnlib.book.engine import published
+from wsnlib.book.engine.session import SESSION
 
 BOOK = Path("book")
 BUILD = Path("_build")
@@ -164,9 +165,10 @@ def with_palette(png: str) -> str:
 
 
 def tidy(path: Path) -> None:
-    """Remove times, paths and messages on standard error; shrink pictures."""
+    """Remove what is about one session: times, paths, messages, widgets of its kernel; shrink pictures."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         for key in ("papermill", "execution"):
@@ -174,9 +176,12 @@ def tidy(path: Path) -> None:
         if cell.cell_type == "code":
             cell.source = cell.source.rstrip()
             cell.outputs = [
-                o for o in cell.outputs if o.get("name") != "stderr"
+                o
+                for o in cell.outputs
+                if o.get("name") != "stderr" and o.get("metadata") != SESSION
             ]
             for data in (o.data for o in cell.outputs if "data" in o):
+                data.pop(gates.WIDGET_VIEW, None)
                 data["text/plain"] = re.sub(
                     " at 0x[0-9a-f]+", "", data.get("text/plain", "")
                 )

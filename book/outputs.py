@@ -30,6 +30,8 @@ from urllib.parse import unquote
 
 import nbformat
 
+from wsnlib.book.engine.session import SESSION
+
 RELATIVE = Decimal("1e-6")
 ABSOLUTE = Decimal("1e-12")
 
@@ -42,7 +44,7 @@ Shown = list[tuple[str, str]]
 def outputs(path: Path) -> Shown:
     """Where and what a notebook shows: all text, and of pictures in pixels that they are there.
 
-    Messages on standard error are left out, and so are cells that papermill injects. What a cell prints is one output, in however many pieces it came.
+    Left out is what is about one session, as messages and widgets are, and cells that papermill injects. What a cell prints is one output, in however many pieces it came.
     """
     found: Shown = []
     cells = [
@@ -51,7 +53,11 @@ def outputs(path: Path) -> Shown:
         if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
     for number, cell in enumerate(cells):
-        made = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        made = [
+            o
+            for o in cell.get("outputs", [])
+            if o.get("name") != "stderr" and o.get("metadata") != SESSION
+        ]
         if printed := "".join(
             o.text for o in made if o.output_type == "stream"
         ):
@@ -62,7 +68,7 @@ def outputs(path: Path) -> Shown:
         found += [
             (f"cell {number}, {kind}", text_of(kind, content))
             for kind, content in parts
-            if content
+            if content and "widget" not in kind
         ]
     return found
 

@@ -17,10 +17,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 import wsnlib as wsn
-from wsnlib import book
+from wsnlib import book, sweeps
 from wsnlib.book import sparse_mlp
 from wsnlib.book.engine import page as page_module
-from wsnlib.book.engine import provenance, published, scores, verdicts
+from wsnlib.book.engine import provenance, published, scores, session, verdicts
 from wsnlib.store import Record
 
 ROOT = Path(__file__).parent.parent
@@ -213,33 +213,41 @@ def test_what_made_a_figure_says_where_its_records_are(tmp_path, monkeypatch, sh
     assert f"files in <code>~/{tmp_path.name}/far/</code>" in shown[8]._html()
 
 
-class Shown:
-    """A display that remembers what it shows now."""
+class Outputs:
+    """Displays that remember what they show now, and what metadata they have."""
 
     def __init__(self) -> None:
         self.now: list[str] = []
+        self.about: list[dict | None] = []
 
-    def display(self, bundle, *, raw, display_id):
+    def display(self, bundle, *, raw, display_id, metadata=None):
         assert raw and display_id
-        self.now.append(bundle["text/markdown"])
+        self.now.append(bundle["text/plain"])
+        self.about.append(metadata)
         place = len(self.now) - 1
-        return type("Handle", (), {"update": lambda _, new, raw: self.change(place, new)})()
+        return type("Handle", (), {"update": lambda _, new, raw, **more: self.change(place, new)})()
 
     def change(self, place, new):
-        self.now[place] = new["text/markdown"]
+        self.now[place] = new["text/plain"]
 
 
-def test_text_changes_when_its_numbers_do(monkeypatch):
-    display, text = Shown(), book.Text()
-    monkeypatch.setattr("IPython.display.display", display.display)
+@pytest.fixture
+def displayed(monkeypatch):
+    outputs = Outputs()
+    monkeypatch.setattr("IPython.display.display", outputs.display)
+    return outputs
+
+
+def test_text_changes_when_its_numbers_do(displayed):
+    text = book.Text()
     text.fill(width=64)
     text("The verdict, from the end: {{verdict}}.")
     text(r"Width {{width}} is best, $\frac{1}{2}$ of {{num_runs}}.")
-    assert display.now == ["The verdict, from the end: ⋯.", r"Width 64 is best, $\frac{1}{2}$ of ⋯."]
+    assert displayed.now == ["The verdict, from the end: ⋯.", r"Width 64 is best, $\frac{1}{2}$ of ⋯."]
     text.fill(num_runs=7, verdict="mixed")
-    assert display.now == ["The verdict, from the end: mixed.", r"Width 64 is best, $\frac{1}{2}$ of 7."]
+    assert displayed.now == ["The verdict, from the end: mixed.", r"Width 64 is best, $\frac{1}{2}$ of 7."]
     text.fill(width=128)
-    assert display.now[1] == r"Width 128 is best, $\frac{1}{2}$ of 7."
+    assert displayed.now[1] == r"Width 128 is best, $\frac{1}{2}$ of 7."
 
 
 @pytest.mark.parametrize(
@@ -553,3 +561,41 @@ def test_a_row_of_the_status_page(repository):
     del page["metadata"]["wsnlib"]
     row = scores.status_row("sparse_mlp", page, root=repository)
     assert (row[2], len(row)) == ("not stamped", len(scores.STATUS_COLUMNS))
+
+
+def test_a_page_says_in_one_line_what_it_read_and_what_it_made(tmp_path, monkeypatch, displayed):
+    page = profile_of(tmp_path, monkeypatch)
+    page.run_missing([experiment(3), experiment(5), experiment(3)])
+    assert displayed.now == ["0 results read, 2 trained"]
+    page.run_missing([experiment(3), experiment(5), experiment(7)])
+    page.run_missing([experiment(7)])
+    assert displayed.now[1:] == ["2 results read, 1 trained", "1 results read, 0 trained"]
+    assert displayed.about == [session.SESSION] * 3  # no part of a published page
+
+
+def test_an_interrupt_is_one_sentence(tmp_path, monkeypatch, displayed):
+    page = profile_of(tmp_path, monkeypatch)
+
+    def interrupted(runs, *, store, progress, **_):
+        first = next(iter(runs))
+        store.save(Record(experiment=first, status="finished", history={}))
+        progress(wsn.Progress(total=3, done=1, failures=(), under_way=(), share=0.25, seconds=60))
+        assert displayed.now == ["1 of 3 trained, about 3 minutes left …"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "run_missing", interrupted)
+    with pytest.raises(session.Interrupted) as stopped:
+        page.run_missing([experiment(seed) for seed in (3, 5, 7)])
+    sentence = "1 of 3 results are stored; run again to go on"
+    assert stopped.value._render_traceback_() == [str(stopped.value)] == [sentence]
+    assert stopped.value.__cause__ is None
+
+
+def test_a_notebook_outside_of_the_repository_says_where_its_results_are(tmp_path, monkeypatch, displayed):
+    monkeypatch.chdir(tmp_path)
+    page = book.Page(sparse_mlp.Parameters(), store=wsn.Store(tmp_path / "store"))
+    page.run_missing([experiment(3)])
+    assert displayed.now == [session.ELSEWHERE, "0 results read, 1 trained"]
+    assert "records/" in session.ELSEWHERE and "WSN_STORE" in session.ELSEWHERE
+    page.run_missing([experiment(3)])
+    assert displayed.now[2:] == ["1 results read, 0 trained"]

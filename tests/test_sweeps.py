@@ -822,3 +822,35 @@ def test_a_script_that_is_not_guarded_is_told_how(tmp_path):
     assert "call again to go on; in a script below `if __name__ ==" in sentence
     advised = re.search("below `(.*)`", sentence)[1]
     assert said(f"{advised}\n    {CALL}").stdout == "2\n"
+
+
+INTERRUPTED = """
+import os, signal, sys
+import wsnlib as wsn
+
+
+def interrupt(progress):
+    if len(progress.under_way) == 2:
+        os.killpg(os.getpgrp(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    model, data = wsn.MLPSpec(width=5, inputs=64), wsn.Digits()
+    runs = [
+        wsn.Experiment(model=model, data=data, training=wsn.Training(epochs=100_000, batch_size=1), seed=s)
+        for s in (0, 1)
+    ]
+    try:
+        wsn.run_missing(runs, store=wsn.Store(sys.argv[1]), workers=2, jointly=False, progress=interrupt)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupt_ends_processes_that_start_without_a_word_from_them(tmp_path):
+    """As Jupyter and a terminal interrupt: all processes of a group at once, while some import what they need."""
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    command = [sys.executable, str(script), str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=280)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

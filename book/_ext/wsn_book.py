@@ -13,6 +13,9 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +30,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 import wsnlib as wsn
 from wsnlib.book.engine import claims, published, scores
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
+from wsnlib.book.engine.verdicts import sorting_script
 
 MATHJAX = "tex-svg.js"
 """One file with its fonts, so that a page from a folder asks for no other."""
@@ -152,6 +156,46 @@ def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
     }
 
 
+def stamped(env: BuildEnvironment) -> Iterator[Path]:
+    """The published chapters that a book is built from."""
+    for name, notebook in notebooks_of(env).items():
+        if "wsnlib" in notebook["metadata"]:
+            yield Path(env.srcdir, f"{name}.ipynb")
+
+
+def write_take_aways(app: Sphinx, error: Exception | None) -> None:
+    """Every published chapter as one notebook with all that it needs, beside the pages of a finished book.
+
+    In a process of its own: autodoc imports modules as type checkers see them, which is not how they run.
+    """
+    if error is None and app.builder.format == "html":
+        chapters = [str(path) for path in stamped(app.env)]
+        if chapters:
+            words = ["-m", "wsnlib.book.engine.takeaway", *chapters]
+            subprocess.run(
+                [sys.executable, *words, str(Path(app.outdir, "take-away"))],
+                cwd=root_of(app.env),
+                check=True,
+            )
+
+
+def link_take_away(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """A published chapter ends with a link to itself as one notebook."""
+    if page in {chapter.stem for chapter in stamped(app.env)}:
+        context["body"] += (
+            f'<p class="take-away"><a href="take-away/{page}.ipynb" download>This chapter as one notebook</a>, with '
+            "the library and its records, for Colab or any Jupyter: it runs in seconds, without training.</p>"
+        )
+
+
+def root_of(env: BuildEnvironment) -> Path:
+    """The repository, of whose folder `book`, or of a copy of it in `_build`, a book is built."""
+    above = Path(env.srcdir).resolve().parents
+    return next(folder for folder in above if (folder / "params").exists())
+
+
 class VerdictOn(SphinxRole):
     """The verdict on a claim, `chapter/name`, computed from the estimates that the chapter holds."""
 
@@ -195,11 +239,9 @@ class Status(Computed):
     """Chapter, profile, versions, device, duration, and whether it is stale."""
 
     def markdown(self) -> str:
-        root = Path(__file__).resolve().parents[2]
-        root = (
-            root if (root / "params").exists() else root.parent
-        )  # a copy in _build
-        return scores.status_markdown(notebooks_of(self.env), root=root)
+        return scores.status_markdown(
+            notebooks_of(self.env), root=root_of(self.env)
+        )
 
 
 class ScorecardSummary(Computed):
@@ -314,6 +356,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", work_offline, priority=900)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", write_take_aways)
+    app.connect("html-page-context", link_take_away)
     app.connect("html-page-context", without_kernel_scripts, priority=900)
     app.connect("html-page-context", sound_lists)
     app.add_role("verdict", VerdictOn())
@@ -322,4 +366,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)
     app.add_post_transform(LinkNames)
+    app.add_js_file(None, body=sorting_script())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

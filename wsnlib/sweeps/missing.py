@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,10 @@ PROCESS_BYTES = 2**30
 
 
 class BudgetError(RuntimeError):
-    """Records are missing and making them would take longer than allowed."""
+    """Records are missing and would take longer than allowed; notebooks show its sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"BudgetError: {self}"]
 
 
 def run_missing(
@@ -237,7 +242,8 @@ def _in_processes(
 
     def start(place: int) -> None:
         for plan in islice(left, 1):
-            future = processes[place].submit(work_on, plan, store, places[place])
+            with _interrupts_held():
+                future = processes[place].submit(_work_on, plan, store, places[place])
             under_way[future] = (place, plan)
             watch.started([plan])
 
@@ -260,6 +266,25 @@ def _in_processes(
         for process in processes:  # runs under way are still finished and stored
             process.shutdown(wait=False)
     return failures
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """An interrupt waits; processes that are started meanwhile hold theirs until they work."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]:
+    """The work of a process: an interrupt ends what it works on, and never a process that starts or waits."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return work_on(plan, store, device)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _die_with_parent() -> None:

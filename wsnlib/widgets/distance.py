@@ -11,6 +11,7 @@ of the squared bias and the logarithm of the spread, by cubic splines in log p.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
@@ -269,15 +271,23 @@ SOURCES = {"exact": ("Theorem 1", "o", "#1A1A1A"), "paper": ("eq. (4)", "D", "wh
 DASHES = {"squared_bias": ":", "variance": "-.", "total": "--"}
 
 
-def distance_explorer(pairs: Pairs) -> ipywidgets.VBox:
+NEEDS_KERNEL = (
+    "These sliders need a running kernel: run this cell. If nothing moves then, the front end lacks the "
+    "widget manager: <code>pip install ipywidgets</code> where Jupyter runs, and open the notebook again."
+)
+"""Shown in place of the live explorer where there is no widget manager, and in a stored page."""
+
+
+def distance_explorer(inputs: pd.DataFrame | Pairs) -> ipywidgets.VBox:
     """The kernel distance against width at a fixed number of weights, for your own inputs; needs a kernel.
 
     The same controls, curves and sentence as
-    [`distance_explorer_page`][wsnlib.widgets.distance.distance_explorer_page]; Theorem 1 is evaluated when
-    inputs and a dimension are first chosen, and kept.
+    [`distance_explorer_page`][wsnlib.widgets.distance.distance_explorer_page]. For pairs of inputs Theorem 1
+    is evaluated when a dimension is first chosen, and kept; in a notebook the explorer is there meanwhile.
 
     Args:
-        pairs: As for [`distance_table`][wsnlib.widgets.distance.distance_table].
+        inputs: A table or pairs, as [`distance_table`][wsnlib.widgets.distance.distance_table] returns and
+            takes them.
 
     Returns:
         A container to display. Its `figure` is the matplotlib figure shown, its `controls` are the widgets
@@ -299,28 +309,31 @@ def distance_explorer(pairs: Pairs) -> ipywidgets.VBox:
     except ImportError as error:
         raise ImportError("ipywidgets is not installed; `pip install ipywidgets` brings it") from error
 
-    known = _by_dimension(pairs)
-    theorems: dict[tuple[str, int], _Theorem] = {}
+    theorems, known = _theorems(inputs)
     names = list(dict.fromkeys(name for name, _ in known))
-    figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
-    image, readout = ipw.Image(format="png"), ipw.HTML()
-    image.layout.max_width = "100%"
+    figure = Figure(figsize=(8, 4.8), dpi=100)
+    whole = {"width": "100%", "max_width": "52rem"}
+    image, readout = ipw.Image(format="png", layout=whole), ipw.HTML(layout=whole)
+    readout.value = "Theorem 1 is being evaluated …"
+
+    def labelled(control: Any, label: str) -> Any:
+        control.description, control.style.description_width = label, "11rem"
+        control.layout = whole
+        return control
 
     def slider(label: str, values: Sequence[int], start: int) -> Any:
         options = [(f"{value:,}", value) for value in values]
-        style = {"description_width": "8em"}
-        return ipw.SelectionSlider(
-            options=options, value=start, description=label, style=style, continuous_update=False
-        )
+        return labelled(ipw.SelectionSlider(options=options, value=start), label)
 
     controls = {
-        "inputs": ipw.Dropdown(options=names, description="inputs"),
-        "dimension": ipw.Dropdown(description="dimension d"),
-        "base_width": slider("base width m", BASE_WIDTHS, START["base_width"]),
-        "narrowest": slider("narrowest width", WIDTHS[:-1], START["narrowest"]),
-        "widest": slider("widest width", WIDTHS[1:], START["widest"]),
-        "logarithmic": ipw.Checkbox(value=True, description="logarithmic distance axis"),
+        "inputs": labelled(ipw.Dropdown(options=names), "Inputs"),
+        "dimension": labelled(ipw.Dropdown(), "Input dimension d"),
+        "base_width": slider("Base width m", BASE_WIDTHS, START["base_width"]),
+        "narrowest": slider("Narrowest width shown", WIDTHS[:-1], START["narrowest"]),
+        "widest": slider("Widest width shown", WIDTHS[1:], START["widest"]),
+        "logarithmic": labelled(ipw.Checkbox(value=True), "logarithmic distance axis"),
     }
+    controls["logarithmic"].style.description_width = "initial"
 
     def offer_dimensions(wanted: int) -> None:
         dimensions = [d for name, d in known if name == controls["inputs"].value]
@@ -328,12 +341,12 @@ def distance_explorer(pairs: Pairs) -> ipywidgets.VBox:
         controls["dimension"].value = min(dimensions, key=lambda d: abs(np.log(d / wanted)))
 
     def update() -> None:
-        inputs, d, m, *limits, logarithmic = (control.value for control in controls.values())
-        if (inputs, d) not in theorems:
-            theorems[inputs, d] = _Theorem(distance_table({inputs: known[inputs, d]}))
-        theorem = theorems[inputs, d]
+        name, d, m, *limits, logarithmic = (control.value for control in controls.values())
+        if (name, d) not in theorems:
+            theorems[name, d] = _Theorem(distance_table({name: known[name, d]}))
+        theorem = theorems[name, d]
         figure.clear()
-        readout.value = html.escape(_explore(figure, theorem, inputs, d, m, limits, logarithmic), quote=False)
+        readout.value = html.escape(_explore(figure, theorem, name, d, m, limits, logarithmic), quote=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         image.value = buffer.getvalue()
@@ -356,12 +369,38 @@ def distance_explorer(pairs: Pairs) -> ipywidgets.VBox:
         update()
 
     offer_dimensions(START["dimension"])
-    update()
     for control in controls.values():
         control.observe(change, names="value")
     box = ipw.VBox([*controls.values(), readout, image])
     box.figure, box.controls, box.readout = figure, controls, readout
+    box._repr_mimebundle_ = lambda **_: {
+        **ipw.VBox._repr_mimebundle_(box),
+        "text/html": f"<p>{NEEDS_KERNEL}</p>",
+    }
+    _soon(update)
     return box
+
+
+def _theorems(
+    inputs: pd.DataFrame | Pairs,
+) -> tuple[dict[tuple[str, int], _Theorem], Mapping[tuple[str, int], Any]]:
+    """What is evaluated already, and all that can be, by inputs and dimension."""
+    if not isinstance(inputs, pd.DataFrame):
+        return {}, _by_dimension(inputs)
+    _check(inputs)
+    groups = inputs.groupby(["inputs", "dimension"], sort=False)
+    found = {
+        (str(rows["inputs"].iloc[0]), int(rows["dimension"].iloc[0])): _Theorem(rows) for _, rows in groups
+    }
+    return found, found
+
+
+def _soon(update: Callable[[], None]) -> None:
+    """After what a notebook is executing, so that it is displayed first; at once outside of one."""
+    try:
+        asyncio.get_running_loop().call_soon(update)
+    except RuntimeError:
+        update()
 
 
 def _explore(
@@ -381,7 +420,7 @@ def _explore(
         "exact": _minimum(widths, lambda n: float(theorem(np.asarray(n), np.asarray(m / n)).total)),
         "paper": _minimum(widths, lambda n: float(_paper(d, np.asarray(n), np.asarray(m / n)).total)),
     }
-    ax = figure.subplots()
+    ax = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.87, "top": 0.87, "bottom": 0.31})
     for source, (name, marker, fill) in SOURCES.items():
         for part, (label, color, line) in PARTS.items():
             dash = "-" if source == "exact" else DASHES[part]
@@ -406,7 +445,20 @@ def _explore(
         ax.set_ylim(min(distances) / 30, 1.5 * max(float(curve.total.max()) for curve in curves.values()))
     else:
         ax.set_ylim(0, 4 * max(distances))
+    _name_curves(ax, last, {part: float(getattr(curves["exact"], part)[-1]) for part in PARTS})
     upper = ax.secondary_xaxis("top", functions=(lambda n: m / np.maximum(n, 1e-300),) * 2)
     upper.set_xlabel("density of the first layer p = m/n")
-    figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=2)
+    figure.legend(loc="lower center", frameon=False, fontsize=8, ncols=2)
     return _readout(inputs, d, m, minima)
+
+
+def _name_curves(ax: Axes, last: float, ends: Mapping[str, float]) -> None:
+    """The name of each part beside the right end of its curve, none over another."""
+    to_frame = ax.transData + ax.transAxes.inverted()
+    heights = {part: float(to_frame.transform((last, max(end, 1e-300)))[1]) for part, end in ends.items()}
+    floor = np.inf
+    for part, height in sorted(heights.items(), key=lambda each: -each[1]):
+        if 0 <= height <= 1:
+            floor = min(height, floor - 0.06)
+            name, color, _ = PARTS[part]
+            ax.text(1.012, floor, name, color=color, va="center", transform=ax.transAxes)

@@ -66,6 +66,9 @@
   function bringToLife(name, explore) {
     for (const root of document.querySelectorAll(`${name}:not([data-ready])`)) {
       root.dataset.ready = "";
+      root.querySelector(".controls").hidden = false;
+      // Else Jupyter takes keys that are meant for a control: m makes Markdown of a cell. It asks no element above.
+      for (const control of root.querySelectorAll("input, select, summary")) control.dataset.lmSuppressShortcuts = "";
       explore(root);
     }
   }

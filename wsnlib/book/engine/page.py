@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from wsnlib import specs
+from wsnlib.book.engine import session
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance
@@ -50,6 +51,19 @@ class Page:
             return f"{self.parameters.profile} (its file is not here to compare with)"
         but = ", ".join(f"{name} = {value!r}" for name, value in self.changed.items())
         return f"{self.parameters.profile} (but {but})" if but else self.parameters.profile
+
+    def run_missing(self, runs: Iterable[specs.Run]) -> None:
+        """Read what has a record and make the rest, within the parameters' budget; a line says how far it is.
+
+        Raises:
+            Interrupted: If the reader interrupts; what was finished is stored, and the same call goes on.
+            BudgetError: If the rest would take longer than the budget; nothing is made.
+            StoreError, SweepError: As `wsn.run_missing`.
+        """
+        p = self.parameters
+        session.run_missing(
+            runs, store=self.store, device=p.device, budget_minutes=p.budget_minutes, download=p.download
+        )
 
     def show(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -130,7 +131,7 @@ def _json(value: Any) -> Any:
 
 
 def table_html(table: pd.DataFrame, *, caption: str, link: str | None = None) -> str:
-    """A table whose columns a page can sort; the verdict is also a class of its row.
+    """A table that sorts by the column that is chosen, where its script runs; verdicts are classes of rows.
 
     Args:
         table: Of text and numbers.
@@ -145,8 +146,13 @@ def table_html(table: pd.DataFrame, *, caption: str, link: str | None = None) ->
     body = "".join(_row(row, link) for row in table.to_dict("records"))
     return (
         f'<table class="wsn-table sortable"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><script>{sorting_script()}</script>"
     )
+
+
+def sorting_script() -> str:
+    """JavaScript that lets the tables of a page or notebook sort."""
+    return resources.files("wsnlib.book.engine").joinpath("tables.js").read_text(encoding="utf-8")
 
 
 def _row(row: Mapping[Any, Any], link: str | None) -> str:

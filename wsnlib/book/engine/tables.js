@@ -12,11 +12,14 @@
     const heads = table.tHead?.rows[table.tHead.rows.length - 1]?.cells ?? [];
     const body = table.tBodies[0];
     if (!body || body.rows.length < 5 || [...body.rows].some((row) => row.cells.length !== heads.length)) return;
+    if (table.caption) table.caption.append(". A click on a column's name sorts by it.");
     [...heads].forEach((head, i) => {
       if (!head.textContent.trim()) return;
       const button = document.createElement("button");
       button.type = "button";
       button.className = "sort";
+      button.dataset.lmSuppressShortcuts = "";
+      button.title = "sort by this column";
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
@@ -30,9 +33,14 @@
     });
   };
 
-  addEventListener("DOMContentLoaded", () => {
+  const bring = () => {
     // pandas gives a styled table no class of its own
     document.querySelectorAll('.cell_output table[id^="T_"]').forEach((table) => table.classList.add("dataframe"));
-    document.querySelectorAll("table.sortable, .cell_output table.dataframe, .bd-article table.table").forEach(makeSortable);
-  });
+    const tables = "table.sortable, .cell_output table.dataframe, .bd-article table.table";
+    document.querySelectorAll(tables).forEach((table) => {
+      if (table.dataset.sorts === undefined) makeSortable(table);
+      table.dataset.sorts = "";
+    });
+  };
+  document.readyState === "loading" ? addEventListener("DOMContentLoaded", bring) : bring();
 })();
