@@ -33,6 +33,12 @@ def small_mnist(monkeypatch):
     return arrays
 
 
+@pytest.fixture(autouse=True, scope="session")
+def times_of_layers(tmp_path_factory):
+    """What layers take is kept in a file of the tests."""
+    os.environ["WSN_TIMES"] = str(tmp_path_factory.mktemp("times") / "layers.json")
+
+
 SYNSETS = ("n01440764", "n01443537", "n02123045")
 
 

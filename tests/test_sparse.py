@@ -2,9 +2,9 @@
 
 import copy
 import io
-import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wsnlib as wsn
 from wsnlib import masks, sparse, training
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse import costs, layers
+from wsnlib.sparse import SparseConv2d, convert, costs, layers
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -86,17 +86,6 @@ def test_linear_in_single_precision(batch):
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_gradients_are_those_of_finite_differences(bias):
     assert_gradients(wsn.to_sparse(masked_linear(bias=bias)), inputs(7, 13))
-
-
-def test_the_derivative_of_the_values_is_that_of_the_public_embedding_bag():
-    entries = layers.bags(torch.tensor([0, 0, 2, 4]), torch.tensor([1, 3, 3, 0]), rows=5)
-    values = torch.ones(4, dtype=torch.float64, requires_grad=True)
-    x, g = inputs(6, 7), inputs(5, 7)
-    row = torch.tensor([0, 0, 2, 4], dtype=torch.int32)
-    y = F.embedding_bag(entries.column, x, entries.start, mode="sum", per_sample_weights=values)
-    (expected,) = torch.autograd.grad(y, values, g)
-    torch.testing.assert_close(entries.dots(row, g, x), expected)
-    torch.testing.assert_close(entries.times(values.detach(), x), y.detach())
 
 
 CONVOLUTIONS = [
@@ -227,7 +216,9 @@ def test_nothing_of_the_size_of_the_dense_weight_is_made():
     with Sizes():
         net(x).square().sum().backward()
         optimizer.step()
-    assert largest == 3 * 97
+    from wsnlib.sparse.tiles import LANES
+
+    assert largest == LANES * 101  # the gradient of a weight is summed lane by lane
     state = [b for s in optimizer.state.values() for b in s.values() if isinstance(b, torch.Tensor)]
     assert sum(b.numel() for b in state) == 101 + 89
 
@@ -431,7 +422,248 @@ def test_autocast_computes_in_the_precision_of_the_values():
     torch.testing.assert_close(found, layer(x.bfloat16().float()))
 
 
+# -- the layout between layers --
+
+
+def drawn(seed: int) -> tuple[nn.Module, torch.Tensor]:
+    """A masked convolution of any geometry, and images that it takes."""
+    rng = np.random.default_rng(seed)
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return tuple(rng.integers(low, high, 2).tolist())
+
+    kernel, dilation, padding = pair(1, 6), pair(1, 4), pair(0, 5)
+    least = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    height, width = (max(1, n) + int(rng.integers(0, 40)) for n in least)
+    inputs, outputs = rng.integers(1, 40, 2).tolist()
+    layer = nn.Conv2d(inputs, outputs, kernel, pair(1, 4), padding, dilation, bias=bool(seed % 2))
+    layer = layer.to([torch.float32, torch.float64][seed % 3 == 0])
+    torch.nn.init.normal_(layer.weight, generator=generator(seed))
+    weights = int(rng.integers(1, max(2, layer.weight.numel())))
+    if weights < layer.weight.numel():
+        wsn.sparsify(layer, num_weights=weights, generator=generator(seed))
+    x = torch.randn(int(rng.integers(1, 20)), inputs, height, width, generator=generator(seed))
+    return layer, x.to(layer.weight.dtype)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_convolution_of_any_geometry_equals_masked_dense(seed):
+    layer, x = drawn(seed)
+    native = wsn.to_sparse(copy.deepcopy(layer), layers=[""])
+    for found, expected in zip(
+        outputs_and_gradients(native, x), outputs_and_gradients(layer, x), strict=True
+    ):
+        rounding = 1e-9 if x.dtype == torch.float64 else 2e-5
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=rounding * float(expected.detach().abs().max() + 1e-6)
+        )
+
+
+class Residual(nn.Module):
+    """Everything that works in groups, and what does not."""
+
+    def __init__(self, *, in_place: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(8, affine=False, momentum=None)
+        self.conv3 = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.short = nn.Conv2d(8, 12, 1, stride=2)
+        self.pool, self.mean = nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2)
+        self.relu = nn.ReLU(inplace=in_place)
+        self.last = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.relu(self.bn1(self.conv1(x))))
+        y = self.bn2(self.conv2(x))
+        if self.relu.inplace:
+            y += x
+        else:
+            y = y + x
+        y = self.relu(y)
+        y = self.mean(self.conv3(y) + self.short(y)).sigmoid()
+        return self.last(F.adaptive_avg_pool2d(y, 1).flatten(1))
+
+
+def residual(**options) -> nn.Module:
+    torch.manual_seed(5)
+    sizes = {"conv1": 100, "conv2": 150, "conv3": 200, "short": 60}
+    return wsn.sparsify(Residual(**options), allocation=sizes, generator=generator()).double()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("batch", [3, 8, 19])
+def test_a_residual_network_stays_in_groups_and_gives_the_same(batch, in_place, training):
+    net = residual(in_place=in_place).train(training)
+    native = wsn.to_sparse(copy.deepcopy(net))
+    assert all(layer.keeps_layout for layer in native.modules() if isinstance(layer, SparseConv2d))
+    x = inputs(batch, 3, 21, 18)
+    for found, expected in zip(outputs_and_gradients(native, x), outputs_and_gradients(net, x), strict=True):
+        torch.testing.assert_close(found, expected)
+    for found, expected in zip(native.buffers(), net.buffers(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def counting(function, calls: list):
+    def counted(*args):
+        calls.append(function)
+        return function(*args)
+
+    return counted
+
+
+def test_images_are_converted_at_the_ends_only(monkeypatch):
+    from wsnlib.sparse import packed
+
+    calls = []
+    for name in ("pack", "unpack"):
+        monkeypatch.setattr(packed, name, counting(getattr(packed, name), calls))
+    net = wsn.to_sparse(wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=2), width=6)))
+    net(torch.randn(3, 3, 32, 32)).sum().backward()
+    assert [function.__name__ for function in calls] == [
+        "pack"
+    ]  # the mean over all positions is a plain tensor by itself
+
+
+def test_what_leaves_a_traced_network_is_an_ordinary_tensor():
+    conv = wsn.sparsify(nn.Conv2d(3, 5, 3), num_weights=50, generator=generator())
+    relu = nn.Sequential(copy.deepcopy(conv), nn.ReLU(), nn.Conv2d(5, 5, 1), nn.BatchNorm2d(5))
+    assert type(wsn.to_sparse(conv)(torch.randn(2, 3, 7, 7))) is torch.Tensor
+    assert type(wsn.to_sparse(relu)(torch.randn(2, 3, 7, 7))) is torch.Tensor
+    assert [relu[0].keeps_layout, relu[2].keeps_layout] == [True, False]
+
+
+class Branching(nn.Module):
+    """No tracer follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y if float(y.detach().sum()) > 0 else -y
+
+
+def test_a_network_that_cannot_be_traced_converts_at_every_layer():
+    net = wsn.to_sparse(wsn.sparsify(Branching(), num_weights=50, generator=generator()))
+    assert not net.conv.keeps_layout
+    assert type(net(torch.randn(2, 3, 7, 7))) is torch.Tensor
+
+
+def test_what_stands_for_images_in_groups_takes_every_function_of_torch():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x = torch.randn(5, 3, 7, 6, generator=generator())
+
+    def images() -> torch.Tensor:
+        return Packed(Pack.apply(x), 5)
+
+    for function in (
+        lambda t: t + 1, lambda t: 2 * t, lambda t: t[1], lambda t: t.flatten(1), torch.sigmoid, F.dropout2d,
+        lambda t: t.mean(), lambda t: t.mean((2, 3), keepdim=True), lambda t: t + t[:1], lambda t: t.add(t, alpha=2),
+        lambda t: F.max_pool2d(t, 2, ceil_mode=True), lambda t: F.avg_pool2d(t, 3, 2, 1, count_include_pad=False),
+        lambda t: F.adaptive_avg_pool2d(t, 2), copy.deepcopy, lambda t: torch.cat([t, t], 1), F.relu6,
+        lambda t: t.detach().numpy().copy(), lambda t: F.max_pool2d(t, 2, return_indices=True)[1],
+    ):  # fmt: skip
+        torch.manual_seed(0)
+        expected = function(x.clone())
+        torch.manual_seed(0)
+        found = function(images())
+        found = found.plain() if isinstance(found, Packed) else found
+        torch.testing.assert_close(found, expected)
+    t, expected = images(), x.clone()
+    for each in (t, expected):
+        part = each[:, 1]
+        part.mul_(3)  # a view changes what it is a view of
+    torch.testing.assert_close(torch.relu(t).plain(), torch.relu(expected))
+    with pytest.raises(RuntimeError, match="must be given to functions of torch"):
+        Double.apply(Packed(Pack.apply(x.requires_grad_()), 5)).sum().backward()
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g
+
+
+def test_threads_share_the_work_and_give_the_same():
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(outputs_and_gradients(wsn.to_sparse(residual()), inputs(40, 3, 15, 15)))
+    finally:
+        torch.set_num_threads(threads)
+    for one, three in zip(*found, strict=True):
+        torch.testing.assert_close(one, three)
+
+
+def test_a_network_is_saved_in_one_form_and_goes_on_in_the_other():
+    masked, native = residual(), wsn.to_sparse(residual())
+    x = inputs(9, 3, 15, 15)
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9) for net in (masked, native)]
+    for step in range(4):
+        if step == 2:  # each goes on from the other's state
+            states = [
+                copy.deepcopy((net.state_dict(), o.state_dict()))
+                for net, o in zip((masked, native), optimizers, strict=True)
+            ]
+            for net, optimizer, (weights, momenta) in zip(
+                (masked, native), optimizers, states[::-1], strict=True
+            ):
+                net.load_state_dict(weights)
+                optimizer.load_state_dict(momenta)
+        for net, optimizer in zip((masked, native), optimizers, strict=True):
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+            optimizer.step()
+    for p, q in zip(masked.parameters(), native.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_without_numba_the_weight_is_masked_and_it_is_said_once(monkeypatch):
+    monkeypatch.setattr(convert, "can_compile", lambda: False)
+    convert._say_once.cache_clear()
+    with pytest.warns(UserWarning, match="numba must be installed"):
+        net = wsn.to_sparse(masked_linear())
+    assert not isinstance(net, sparse.layers.SparseLayer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wsn.to_sparse(masked_linear())
+    monkeypatch.setattr(layers, "can_compile", lambda: False)
+    monkeypatch.setattr(convert, "can_compile", lambda: True)
+    assert_equals_masked(masked_linear(), inputs(3, 13))
+    assert_equals_masked(masked_convolution(), inputs(3, 5, 9, 9))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_other_precisions_and_devices_multiply_by_the_masked_weight(dtype):
+    for masked, x in ((masked_linear(), inputs(3, 13)), (masked_convolution(), inputs(3, 5, 9, 9))):
+        native = wsn.to_sparse(copy.deepcopy(masked)).to(dtype)
+        torch.testing.assert_close(native(x.to(dtype)), masked.to(dtype)(x.to(dtype)))
+        assert native.to("meta")(x.to("meta", dtype)).is_meta
+
+
 # -- the choice --
+
+
+def fake_times(monkeypatch, native: float = 1e-9, change: float = 0.0) -> None:
+    """Milliseconds by the number of multiplications: one a million of dense weights, and of weights present."""
+
+    def layer_ms(timed, form):
+        full = timed.layer.weight.numel()
+        return timed.images * (native * timed.weights if form == "native" else 1e-6 * full)
+
+    monkeypatch.setattr(costs, "layer_ms", layer_ms)
+    monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, change))
 
 
 def two_layers() -> nn.Module:
@@ -439,7 +671,8 @@ def two_layers() -> nn.Module:
     return wsn.sparsify(net, allocation={"0": 320, "3": 50}, generator=generator())
 
 
-def test_the_model_stays_as_it_was_when_its_layers_are_estimated():
+def test_the_model_stays_as_it_was_when_its_layers_are_estimated(monkeypatch):
+    fake_times(monkeypatch)
     net = wsn.to_sparse(two_layers())
     net[2].eval()
     before = copy.deepcopy(net.state_dict())
@@ -449,44 +682,65 @@ def test_the_model_stays_as_it_was_when_its_layers_are_estimated():
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_a_layer_that_is_not_used_costs_nothing_and_stays_dense():
-    net = nn.ModuleDict({"used": nn.Linear(13, 7), "idle": nn.Linear(13, 7)})
+def test_a_layer_that_is_not_used_costs_nothing_and_stays_dense(monkeypatch):
+    fake_times(monkeypatch)
+    net = nn.ModuleDict({"idle": nn.Linear(13, 7), "used": nn.Linear(13, 7)})
     wsn.sparsify(net, allocation={"used": 9, "idle": 9}, generator=generator())
     net.forward = lambda x: net["used"](x)
     used, idle = wsn.sparse.estimated_costs(net, torch.randn(5, 13))
-    assert used.dense_ms > 0
-    assert (idle.dense_ms, idle.sparse_ms, idle.chosen) == (0, 0, "dense")
+    assert used.dense_ms > 0 and used.chosen == "sparse"
+    assert (idle.layer, idle.dense_ms, idle.sparse_ms, idle.chosen) == ("idle", 0, 0, "dense")
 
 
-def test_estimates_follow_weights_positions_and_batch():
-    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 64, 3, stride=2, padding=1))
-    wsn.sparsify(net, allocation={"0": 40, "1": 100}, generator=generator())
+def test_times_follow_weights_and_batch_and_convolutions_without_a_mask_are_chosen_with_the_others(
+    monkeypatch,
+):
+    fake_times(monkeypatch, native=1.5e-6)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 64, 3, padding=1), nn.Conv2d(64, 4, 1), nn.Conv1d(8, 5, 3)
+    )
+    wsn.sparsify(net, allocation={"1": 100, "3": 9}, generator=generator())
+    net.forward = lambda x: net[2](net[1](net[0](x)))
     x = torch.randn(2, 3, 8, 8)
-    first, second = wsn.sparse.estimated_costs(net, x)
-    more, _ = wsn.sparse.estimated_costs(net, x, batch_size=20)
-    assert first.dense_ms == pytest.approx(costs.DENSE_NS * 432 * 64 * 2 / 1e6)
-    assert second.dense_ms == pytest.approx(costs.DENSE_NS * 9216 * 16 * 2 / 1e6)
-    assert more.dense_ms == pytest.approx(10 * first.dense_ms)
-    fixed, values = costs.CALL_NS * 16, costs.VALUE_NS["conv"] * 2 * (16 * 64 + 64 * 16)
-    assert second.sparse_ms == pytest.approx((costs.WEIGHT_NS["conv"] * 100 * 16 * 2 + values + fixed) / 1e6)
-    assert wsn.sparse.estimated_costs(wsn.to_sparse(net), x) == [first, second]
-    unlike = wsn.sparsify(nn.Conv1d(3, 5, 3), num_weights=9, generator=generator())
-    (found,) = wsn.sparse.estimated_costs(unlike, torch.randn(2, 3, 8))
-    assert found.chosen == "dense" and math.isnan(found.sparse_ms)
+    found = {cost.layer: cost for cost in wsn.sparse.estimated_costs(net, x)}
+    more = {cost.layer: cost for cost in wsn.sparse.estimated_costs(net, x, batch_size=20)}
+    assert found["1"].dense_ms == pytest.approx(2 * 1e-6 * 2304)
+    assert found["1"].sparse_ms == pytest.approx(2 * 1.5e-6 * 100)
+    assert more["1"].dense_ms == pytest.approx(10 * found["1"].dense_ms)
+    assert found["1"].density == pytest.approx(100 / 2304) and found["0"].density == 1
+    assert {name for name, cost in found.items() if cost.chosen == "sparse"} == {"1"}
+    assert found["3"].chosen == "dense"
+    fake_times(monkeypatch, native=1.5e-6, change=2.0)  # dearer than what the full layers lose
+    names = [cost.layer for cost in wsn.sparse.estimated_costs(net, x) if cost.chosen == "sparse"]
+    assert names == ["0", "1", "2"]
+    wsn.to_sparse(net, layers=names)
+    assert [isinstance(layer, SparseConv2d) for layer in net] == [True, True, True, False]
+    assert type(wsn.to_dense(net)[0]) is nn.Conv2d
 
 
-def test_a_small_layer_is_native_after_a_native_one_only():
-    net = wsn.build(wsn.StaticSparsity(wsn.MLPSpec(width=5), width=640))
-    first, second = wsn.sparse.estimated_costs(net, torch.zeros(1, 784), batch_size=100)
-    assert (first.chosen, second.chosen) == ("sparse", "sparse")
-    (alone,) = wsn.sparse.estimated_costs(net.output, torch.zeros(1, 640), batch_size=100)
-    assert alone.chosen == "dense"
-    assert second.dense_ms - alone.dense_ms == pytest.approx(costs.AFTER_NATIVE_NS * 640 * 100 / 1e6)
+def test_what_is_hardly_faster_stays_dense():
+    around = costs.Elementwise(0.0, 0.0, 0.0)
+    sizes = {"a": 0.0, "b": 0.0}
+    assert costs.choose({"a": (10.0, 9.5), "b": (1.0, 1.0)}, sizes, sizes, around) == set()
+    assert "a" in costs.choose({"a": (10.0, 8.5), "b": (1.0, 1.0)}, sizes, sizes, around)
 
 
-def test_estimates_choose_what_was_measured_to_be_faster():
-    resnet = wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64))
-    found = wsn.sparse.estimated_costs(resnet, torch.zeros(1, 3, 32, 32), batch_size=128)
-    native = {cost.layer for cost in found if cost.chosen == "sparse"}
-    assert {"layer3.0.conv2", "layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv2"} <= native
-    assert not {name for name in native if name.startswith("layer1") or name == "layer3.0.shortcut.0"}
+def test_a_shape_is_timed_once_and_its_time_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("WSN_TIMES", str(tmp_path / "deep" / "times.json"))
+    net = wsn.sparsify(nn.Conv2d(3, 5, 3), num_weights=50, generator=generator())
+    calls = []
+    monkeypatch.setattr(costs, "thread_ms", lambda work: (work(), calls.append(work), float(len(calls)))[2])
+    first = wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
+    done = len(calls)
+    assert done == 5 and first == wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
+    assert len(calls) == done
+    wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6), precision="bfloat16")
+    assert len(calls) == done + 1
+    monkeypatch.setenv("NUMBA_CPU_NAME", "another")
+    costs._machine.cache_clear()
+    wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
+    costs._machine.cache_clear()
+    assert len(calls) == done + 6
+    (tmp_path / "deep" / "times.json").write_text("{")  # as one that was cut off
+    wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
+    assert len(calls) == done + 11

@@ -18,8 +18,9 @@ from torchvision import datasets
 
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, specs, training
-from wsnlib.experiments import durations, networks, trainings
+from wsnlib.experiments import durations, networks, plans, trainings
 from wsnlib.experiments.machine import float32
+from wsnlib.sparse import costs
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
 
@@ -208,18 +209,29 @@ def test_a_cifar_resnet_trains_on_a_class_balanced_subset():
         wsn.run(three)
 
 
-def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_too():
-    wide = replace(experiment(), model=wsn.StaticSparsity(BASE, width=640))
+def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_too(monkeypatch):
+    net = wsn.StaticSparsity(wsn.ResNet18Spec(width=2, input_channels=1), width=8)
+    wide = replace(experiment(), model=net, data=wsn.Digits(train_size=50))
     narrow = replace(experiment(), model=wsn.StaticSparsity(BASE, width=10))
+    ms = {"native": 1.0, "float32": 2.0, "bfloat16": 0.5}
+    monkeypatch.setattr(costs, "layer_ms", lambda timed, form: ms[form])
+    monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
+    monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 1e8)
     expected = {
-        wide: ("sparse", "2 of 2 masked layers are estimated to be faster"),
-        narrow: ("masked", "no layer is estimated to be faster as a sparse-compute one"),
-        replace(wide, training=replace(wide.training, precision="bfloat16")): ("masked", "not bfloat16"),
+        wide: ("sparse", "layers take about"),
+        replace(wide, training=replace(wide.training, precision="bfloat16")): (
+            "masked",
+            "no layer is faster",
+        ),
+        replace(wide, data=replace(wide.data, train_size=10)): ("masked", "operations are too few"),
+        narrow: ("masked", "compiled code pays from 1,000 steps"),
         replace(narrow, model=wsn.StaticSparsity(BASE, width=BASE.width)): ("dense", "pays from 1,000 steps"),
         replace(experiment(), model=RESNET): ("dense", "for fully connected networks and masked layers"),
         experiment(epochs=1000): ("compiled", "ms in PyTorch"),
         replace(experiment(epochs=1000), model=replace(BASE, width=640)): ("dense", "a compiled step takes"),
-        replace(narrow, model=replace(wide.model, allocation=wsn.LastLayerDensity(density=1.0))): (
+        replace(
+            narrow, model=wsn.StaticSparsity(BASE, width=640, allocation=wsn.LastLayerDensity(density=1.0))
+        ): (
             "dense",
             "no such network",
         ),
@@ -229,15 +241,15 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
         plan = experiments.plan(run, device="cpu")
         assert (plan.runs, plan.device, plan.engine) == ((run,), "cpu", engine)
         assert why in plan.why
-        assert plan.sparse_layers == (("hidden1", "output") if engine == "sparse" else ())
+        assert ("layer4.1.conv2" in plan.sparse_layers) == (engine == "sparse")
     said = wsn.run(wide, device="cpu")
     plan = experiments.plan(wide, device="cpu")
     assert plan.recorded().items() <= said.environment.items()
-    assert said.environment["native_layers"] == ["hidden1", "output"]
+    assert said.environment["native_layers"] == list(plan.sparse_layers)
     masked = replace(plan, engine="masked", sparse_layers=())
     (dense,) = experiments.run_planned(masked, device="cpu")  # what is planned is done, not decided again
     assert dense.environment["engine"] == "masked"
-    assert dense.history["train_loss"] == pytest.approx(said.history["train_loss"], rel=1e-4)
+    assert dense.history["train_loss"] == pytest.approx(said.history["train_loss"], rel=1e-3)
     assert dense.network == said.network
 
 

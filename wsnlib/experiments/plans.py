@@ -9,6 +9,8 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsnlib import sparse, specs
 from wsnlib.data import Dataset, load_data
@@ -29,6 +31,9 @@ DENSE_NS = 0.055
 """Of PyTorch for each weight of the dense network."""
 STEP_NS = 150_000.0
 """Of PyTorch for each step of a network, however small it is."""
+
+FEWEST_OPERATIONS = 1e12
+"""Of a whole training with every weight present: some twenty seconds, where timing its layers takes ten."""
 
 MOST_TOGETHER = 16
 """Networks that are trained jointly in one process at most."""
@@ -86,7 +91,7 @@ class Plan:
         """What the environment of a record says of the engine: `fleet` is the number trained jointly."""
         return (
             {"engine": self.engine, "engine_chosen": self.why}
-            | ({"compiled": f"numba {version('numba')}"} if self.engine == "compiled" else {})
+            | ({"compiled": f"numba {version('numba')}"} if self.engine in ("compiled", "sparse") else {})
             | ({"native_layers": list(self.sparse_layers)} if self.sparse_layers else {})
             | ({"fleet": len(self.runs)} if len(self.runs) > 1 else {})
         )
@@ -132,12 +137,6 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     if not on_cpu:
         return torch_engine, "on a GPU a step of PyTorch is recorded and replayed", ()
     protocol = run.training
-    if protocol.precision != "float32":
-        return (
-            torch_engine,
-            f"the other engines compute in float32, not {protocol.precision}",
-            (),
-        )
     why = "other engines are for fully connected networks and masked layers"
     if joint_key(run) is not None:
         steps = protocol.epochs * math.ceil(len(data.train.labels) / protocol.batch_size)
@@ -146,15 +145,32 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
             return "compiled", f"a step takes about {compiled:.2g} ms, and {dense:.2g} ms in PyTorch", ()
         few = f"compiled code pays from {FEWEST_COMPILED_STEPS:,} steps, and these are {steps:,}"
         slow = f"a compiled step takes about {compiled:.2g} ms, and {dense:.2g} ms in PyTorch"
-        why = few if compiled < dense else slow
+        return torch_engine, few if compiled < dense else slow, ()
     if full:
         return torch_engine, why, ()
-    one = torch.zeros(1, *data.image_shape)
-    costs = sparse.estimated_costs(build(run.model), one, batch_size=protocol.batch_size)
+    model, one = build(run.model), torch.zeros(1, *data.image_shape)
+    operations = 3 * protocol.epochs * len(data.train.labels) * _operations(model, one)
+    if operations < FEWEST_OPERATIONS:
+        return torch_engine, f"{why}; {operations:.2g} operations are too few to time layers", ()
+    costs = sparse.estimated_costs(model, one, batch_size=protocol.batch_size, precision=protocol.precision)
     layers = tuple(cost.layer for cost in costs if cost.chosen == "sparse")
     if not layers:
-        return torch_engine, f"{why}; no layer is estimated to be faster as a sparse-compute one", ()
-    return "sparse", f"{why}; {len(layers)} of {len(costs)} masked layers are estimated to be faster", layers
+        return torch_engine, f"{why}; no layer is faster as a sparse-compute one here", ()
+    before, after = (
+        sum(cost.dense_ms if cost.layer not in chosen else cost.sparse_ms for cost in costs)
+        for chosen in ((), layers)
+    )
+    why = f"{why}; layers take about {after:.2g} ms a step, and {before:.2g} ms as masked ones"
+    return "sparse", why, layers
+
+
+def _operations(model: nn.Module, images: torch.Tensor) -> int:
+    """Floating-point operations of a forward pass with every weight present."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images)
+    model.train()
+    return int(counter.get_total_flops())
 
 
 def _step_ms(run: specs.Experiment) -> tuple[float, float]:

@@ -6,9 +6,8 @@ loads into the other, and an optimiser goes on across the change.
 """
 
 from wsnlib.sparse.convert import to_dense, to_sparse
-from wsnlib.sparse.convolution import SparseConv2d
 from wsnlib.sparse.costs import LayerCost, estimated_costs
-from wsnlib.sparse.layers import SparseLayer, SparseLinear
+from wsnlib.sparse.layers import SparseConv2d, SparseLayer, SparseLinear
 
 __all__ = [
     "LayerCost",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar, cast
 
 from torch import nn
@@ -11,27 +12,31 @@ from torch.nn.utils import parametrize
 
 from wsnlib import masks
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse.convolution import SparseConv2d
-from wsnlib.sparse.layers import SparseLayer, SparseLinear
+from wsnlib.sparse.layers import SparseConv2d, SparseLayer, SparseLinear, can_compile
+from wsnlib.sparse.layouts import keeping_layers
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
-    """Let masked layers compute with the weights present only, in place, and return the model.
+    """Let layers compute with the weights present only, in place, and return the model.
 
     Parameters, their names, masks, hooks and the state dict stay what they are, so that training goes on
-    with the same optimiser. Layers without a mask are left alone. Native layers have first derivatives
-    only and are not for tracing, FX, `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
+    with the same optimiser. Between native convolutions images stay in a layout of their own, in which batch
+    norm, ReLU, addition and pooling work, too (see `wsnlib.sparse.packed`); where anything else is done with
+    them they are converted. Native layers have first derivatives only and are not for tracing, FX,
+    `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
     [`to_dense`][wsnlib.sparse.to_dense].
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
-        layers: Names of the masked layers to change; by default all. Those that have no native form stay
-            masked; without `layers` one warning names them.
+        layers: Names of the masked layers, and of convolutions without a mask, to change. By default all
+            masked layers, and with masked convolutions those without a mask that have no more weights than
+            the fullest of them. Masked ones that have no native form stay masked; without `layers` one
+            warning names them.
 
     Raises:
-        ValueError: If a name in `layers` is not a masked layer, or one without a native form. The model
+        ValueError: If a name in `layers` is of another layer, or of one without a native form. The model
             is then unchanged.
 
     Examples:
@@ -43,11 +48,12 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         (True, 7)
     """
     masked = masked_layers(model)
+    allowed = masked | full_convolutions(model)
     named = list(masked if layers is None else layers)
     for name in named:
-        if name not in masked:
+        if name not in allowed:
             raise ValueError(f"{name!r} is not a masked layer; one of {', '.join(masked)} is allowed")
-    without = {name: reason for name in named if (reason := unsupported(masked[name]))}
+    without = {name: reason for name in named if (reason := unsupported(allowed[name]))}
     said = "; ".join(f"{name} has {reason}" for name, reason in without.items())
     if without and layers is not None:
         raise ValueError(
@@ -56,10 +62,31 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         )
     if without:
         warnings.warn(f"these layers stay dense: {said}", stacklevel=2)
+    if not can_compile():
+        _say_once()
+        return model
+    if layers is None:
+        counts = [masks.num_weights(masked[n]) for n in masked if isinstance(masked[n], nn.Conv2d)]
+        named += [
+            n for n, c in full_convolutions(model).items() if c.weight.numel() <= max(counts, default=0)
+        ]
     for name in named:
-        if name not in without and not isinstance(masked[name], SparseLayer):
-            _make_native(masked[name])
+        if name not in without and not isinstance(allowed[name], SparseLayer):
+            _make_native(allowed[name])
+    keeping = keeping_layers(model)
+    for name, layer in model.named_modules():
+        if isinstance(layer, SparseConv2d):
+            layer.keeps_layout = name in keeping
     return model
+
+
+@cache
+def _say_once() -> None:
+    warnings.warn(
+        "numba must be installed for layers that compute with the weights present only; masked ones stay as "
+        "they are; pip install numba",
+        stacklevel=3,
+    )
 
 
 def to_dense(model: M) -> M:
@@ -85,8 +112,19 @@ def masked_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layers[name] for name in masks.layer_masks(model)}
 
 
+def full_convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Convolutions without a mask that can be native, by name."""
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if type(layer) in (nn.Conv2d, SparseConv2d)
+        and "weight" in layer._parameters
+        and not unsupported(layer)
+    }
+
+
 def unsupported(layer: nn.Module) -> str | None:
-    """Why a masked layer has no native form, as the end of "the layer has …"; None if it has one."""
+    """Why a layer has no native form, as the end of "the layer has …"; None if it has one."""
     if isinstance(layer, SparseLayer):
         return None
     kind = type(layer).__bases__[0] if parametrize.is_parametrized(layer) else type(layer)
@@ -97,6 +135,8 @@ def unsupported(layer: nn.Module) -> str | None:
             return f"{layer.groups} groups"
         if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
             return f"padding {layer.padding!r} in the mode {layer.padding_mode!r}"
+    if not parametrize.is_parametrized(layer):
+        return None
     stored = cast(nn.ModuleDict, layer.parametrizations)
     others = [n for n in stored if n != "weight"] + [type(p).__name__ for p in stored["weight"].children()][
         1:
@@ -113,7 +153,10 @@ def _make_native(layer: nn.Module) -> None:
 def _make_masked(layer: nn.Module) -> None:
     layer.__dict__.pop("_known", None)
     if isinstance(layer, nn.Conv2d):
+        layer.__dict__.pop("keeps_layout", None)
         layer.__class__ = nn.Conv2d
+        if "weight" in layer._parameters:
+            return
     else:
         layer.__class__ = NTKLinear if layer.__dict__.pop("input_scale", None) else nn.Linear
     masks.reattach_mask(layer)

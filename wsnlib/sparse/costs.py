@@ -1,45 +1,51 @@
-"""Which masked layers are estimated to be faster as sparse-compute ones."""
+"""Which layers are faster as native ones here, from times that are measured once and kept.
+
+A convolution costs as much as one of the same shape and number of weights did when it was timed here on
+random images, a change of layout as much as a number did. Times are those of the thread, so that what else
+the machine does counts little.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
+import platformdirs
 import torch
 from torch import nn
 
-from wsnlib.masks import StaticMask
-from wsnlib.sparse.convert import masked_layers, unsupported
-from wsnlib.sparse.convolution import grid_of
+from wsnlib import masks
+from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
+from wsnlib.sparse.layers import can_compile, geometry_of
+
+Precision = Literal["float32", "bfloat16"]
 
 MARGIN = 0.9
-"""The native form is chosen where it takes less than this share of the dense form's time."""
-
-DENSE_NS = 0.055
-"""Estimated nanoseconds on one CPU core, forward and backward, of a weight of a dense layer at one position
-of one image. `benchmarks/sparse.py` shows what was measured beside these four estimates."""
-WEIGHT_NS = {"linear": 0.6, "conv": 0.6}
-"""The same of a weight of a native layer."""
-VALUE_NS = {"linear": 1.0, "conv": 3.0}
-"""Of a number of a native layer's input or output, which is laid out with the batch last."""
-CALL_NS = 30_000.0
-"""Of each position of a native layer, however few weights there are."""
-AFTER_NATIVE_NS = 3.5
-"""Of a number of the input of a dense Linear layer, if a native one before it left the batch last."""
+"""Native forms are chosen where they take less than this share of the time without them."""
+IMAGES = 16
+"""Images in a batch when a convolution is timed."""
+TURNS = 3
+"""Times that each contender is timed; the least counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost:
-    """What a masked layer costs in both forms.
+    """What a layer costs in both forms.
 
     Args:
         layer: Its name.
         density: Weights present / weights of the dense layer.
-        dense_ms: Estimated milliseconds of a forward and a backward pass with the dense, masked weight.
+        dense_ms: Milliseconds of a forward and a backward pass with the dense weight, masked if it is.
         sparse_ms: The same of the native form; NaN if there is none.
-        chosen: The faster form, by a margin.
+        chosen: The form in which the whole network is fastest, changes of the layout included.
     """
 
     layer: str
@@ -49,88 +55,290 @@ class LayerCost:
     chosen: Literal["dense", "sparse"]
 
 
-def estimated_costs(
-    model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None
-) -> list[LayerCost]:
-    """What every masked layer of a model would cost in both forms on one CPU core, without timing anything.
+class Timed(NamedTuple):
+    """A layer whose time is known by it: its kind and sizes, weights present, and images in a batch."""
 
-    Estimates do not depend on chance, so that what is chosen by them, and with it every bit of a result,
-    is the same each time. The choice is right where it matters and may be wrong by some 30 % of a layer's
-    time near break-even.
+    kind: str
+    sizes: tuple[int, ...]
+    weights: int
+    images: int
+
+    @property
+    def layer(self) -> nn.Module:
+        """One of this kind."""
+        if self.kind == "linear":
+            return nn.Linear(self.sizes[0], self.sizes[1], bias=False)
+        inputs, outputs, *sizes = self.sizes[:10]
+        kernel, stride, padding, dilation = (tuple(sizes[i : i + 2]) for i in range(0, 8, 2))
+        return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+
+    @property
+    def input(self) -> torch.Tensor:
+        """A batch for it."""
+        if self.kind == "linear":
+            return torch.randn(self.images, self.sizes[0])
+        made = torch.randn(self.images, self.sizes[0], *self.sizes[10:])
+        return made.to(memory_format=torch.channels_last)
+
+
+def estimated_costs(
+    model: nn.Module,
+    images: torch.Tensor,
+    *,
+    batch_size: int | None = None,
+    precision: Precision = "float32",
+) -> list[LayerCost]:
+    """What every masked layer and every convolution of a model costs here in both forms, on one CPU core.
+
+    A shape is timed when it is first asked for, in some tenths of a second, and its times are kept in a file
+    of the user's cache, so that what is chosen, and with it every bit of a result, stays the same on one
+    machine. All layers are chosen together: a change of layout between two costs time, too.
 
     Args:
         model: With masked layers.
         images: One or more inputs of the model, which is run on them once, in evaluation mode.
         batch_size: Images in a batch; by default as many as there are.
+        precision: In which dense layers compute; native ones compute in float32.
 
     Returns:
-        One entry a layer, in the order of the model; `pandas.DataFrame(costs)` is a table of them. A layer
-        that is not used takes 0 ms.
+        One entry a layer, in the order of their use; `pandas.DataFrame(costs)` is a table of them. A layer
+        that is not used takes 0 ms and comes last.
 
     Examples:
         >>> from wsnlib import masks
         >>> net = nn.Sequential(nn.Linear(784, 640), nn.ReLU(), nn.Linear(640, 10))
         >>> net = masks.sparsify(net, num_weights=3970, generator=torch.Generator())
-        >>> [cost.chosen for cost in estimated_costs(net, torch.zeros(1, 784), batch_size=100)]
-        ['sparse', 'sparse']
+        >>> costs = estimated_costs(net, torch.zeros(1, 784), batch_size=100)
+        >>> [cost.layer for cost in costs], costs[0].chosen
+        (['0', '2'], 'sparse')
     """
     factor = (batch_size or len(images)) / len(images)
-    layers = masked_layers(model)
-    inputs = _inputs(model, layers, images)
-    batch_is_last = False
-    costs = []
-    for name, layer in layers.items():
-        weights, size = _numbers(layer)
-        dense, native = 0.0, 0.0
-        if name in inputs:
-            dense, native = _milliseconds(layer, inputs[name], factor, weights, size, batch_is_last)
-            batch_is_last = not isinstance(layer, nn.Conv2d) and native < MARGIN * dense
-        chosen: Literal["dense", "sparse"] = "sparse" if native < MARGIN * dense else "dense"
-        costs.append(
-            LayerCost(layer=name, density=weights / size, dense_ms=dense, sparse_ms=native, chosen=chosen)
+    layers: dict[str, nn.Module] = masked_layers(model)
+    if any(isinstance(layer, nn.Conv2d) for layer in layers.values()):
+        layers |= full_convolutions(model)
+    inputs, outputs = _used(model, layers, images)
+    weights = {name: masks.num_weights(layer) for name, layer in layers.items()}
+    times: dict[str, tuple[float, float]] = {}
+    sizes: dict[str, float] = {}
+    for name, x in inputs.items():
+        times[name] = _milliseconds(layers[name], x, factor, weights[name], precision)
+        sizes[name] = factor * (outputs[name] if isinstance(layers[name], nn.Conv2d) else 0)
+    timed = {name: each for name, each in times.items() if not math.isnan(each[1])}
+    chosen = choose(timed, sizes, {name: factor * x.numel() for name, x in inputs.items()}, elementwise_ns())
+    order = [*inputs, *(name for name in layers if name not in inputs)]
+    return [
+        LayerCost(
+            layer=name,
+            density=masks.connectivity(layers[name]),
+            dense_ms=times.get(name, (0.0, 0.0))[0],
+            sparse_ms=times.get(name, (0.0, 0.0))[1],
+            chosen="sparse" if name in chosen else "dense",
         )
-    return costs
+        for name in order
+    ]
+
+
+class Elementwise(NamedTuple):
+    """Nanoseconds of a number, forward and backward: batch norm and ReLU in both layouts, and a change."""
+
+    dense: float
+    sparse: float
+    change: float
+
+
+def choose(
+    times: dict[str, tuple[float, float]],
+    outputs: dict[str, float],
+    inputs: dict[str, float],
+    around: Elementwise,
+) -> set[str]:
+    """The layers that are native in the fastest of all choices, of layers one after the other.
+
+    Args:
+        times: Milliseconds of each, dense and native.
+        outputs: Numbers of each output on which batch norm and ReLU work.
+        inputs: Numbers of each input, which change their layout where the form changes.
+        around: What such numbers cost.
+
+    Examples:
+        >>> free = Elementwise(0, 0, 0)
+        >>> two = {"a": (3.0, 2.0), "b": (1.0, 2.0)}
+        >>> choose(two, {"a": 0, "b": 0}, {"a": 1e6, "b": 1e6}, free)
+        {'a'}
+        >>> choose(two, {"a": 0, "b": 0}, {"a": 1e6, "b": 1e6}, free._replace(change=0.6))
+        set()
+    """
+    best: dict[bool, tuple[float, tuple[str, ...]]] = {False: (0.0, ())}
+    for name, (dense, native) in times.items():
+        found = {}
+        for is_native in (False, True):
+            own = (native if is_native else dense) + outputs[name] / 1e6 * around[is_native]
+            ways = [
+                (cost + own + (0.0 if before == is_native else around.change * inputs[name] / 1e6), layers)
+                for before, (cost, layers) in best.items()
+            ]
+            cost, layers = min(ways)
+            found[is_native] = cost, (*layers, name) if is_native else layers
+        best = found
+    cost, layers = min(best.values(), default=(0.0, ()))
+    without = sum(dense + around.dense * outputs[name] / 1e6 for name, (dense, _) in times.items())
+    return set(layers) if cost < MARGIN * without else set()
 
 
 def _milliseconds(
-    layer: nn.Module, x: torch.Tensor, factor: float, weights: int, size: int, batch_is_last: bool
+    layer: nn.Module, x: torch.Tensor, factor: float, weights: int, precision: Precision
 ) -> tuple[float, float]:
-    """Of the dense and of the sparse-compute form; `factor` batches like x are one batch of the training."""
-    if unsupported(layer):
+    """Dense and native; `factor` batches like x are one batch of the training."""
+    if unsupported(layer) or not can_compile():
         return math.nan, math.nan
     if isinstance(layer, nn.Conv2d):
-        positions = math.prod(grid_of(layer, x).outputs)
-        batch, outputs, kind = factor * x.shape[0], layer.out_channels * positions, "conv"
+        geometry = geometry_of(layer, x)
+        sizes = [layer.in_channels, layer.out_channels, *(n for pair in geometry for n in pair)]
+        timed = Timed("conv", tuple(sizes), weights, IMAGES)
+        factor *= len(x) / IMAGES
     else:
-        positions, outputs, kind = 1, cast(nn.Linear, layer).out_features, "linear"
-        batch = factor * x.shape[:-1].numel()
-    values = factor * x.numel() + batch * outputs
-    dense = DENSE_NS * size * positions * batch
-    if batch_is_last and kind == "linear":
-        dense += AFTER_NATIVE_NS * factor * x.numel()
-        values -= factor * x.numel()
-    native = WEIGHT_NS[kind] * weights * positions * batch + VALUE_NS[kind] * values + CALL_NS * positions
-    return dense / 1e6, native / 1e6
+        layer = cast(nn.Linear, layer)
+        batch = round(factor * x.shape[:-1].numel())
+        timed, factor = Timed("linear", (layer.in_features, layer.out_features), weights, batch), 1.0
+    return factor * layer_ms(timed, precision), factor * layer_ms(timed, "native")
 
 
-def _numbers(layer: nn.Module) -> tuple[int, int]:
-    values = layer.get_parameter("parametrizations.weight.original")
-    stored = layer.get_submodule("parametrizations.weight.0")
-    return values.numel(), cast(StaticMask, stored).shape.numel()
+def layer_ms(timed: Timed, form: Precision | Literal["native"]) -> float:
+    """Milliseconds of a forward and a backward pass in this form, measured here or kept from then."""
+    weights = timed.weights if form == "native" else 0
+    key = f"{form} {timed.kind} {' '.join(map(str, timed.sizes))} of {timed.images}, {weights}"
+    return kept(key, lambda: _layer_ms(timed, form))
 
 
-def _inputs(model: nn.Module, layers: dict[str, nn.Module], images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """An input of each layer that is used."""
-    found: dict[str, torch.Tensor] = {}
+def _layer_ms(timed: Timed, form: str) -> float:
+    x, layer = timed.input.requires_grad_(), timed.layer
+    if form == "native":
+        if timed.weights < cast(torch.Tensor, layer.weight).numel():
+            masks.sparsify(layer, num_weights=timed.weights, generator=torch.Generator().manual_seed(0))
+        to_sparse(layer, layers=[""])
+        if isinstance(layer, nn.Conv2d):
+            from wsnlib.sparse.packed import Pack, Packed
+
+            layer.keeps_layout = True  # type: ignore[assignment]
+            inner = cast(torch.Tensor, Pack.apply(x.detach())).requires_grad_()
+
+            def native() -> None:
+                y = layer(Packed(inner, len(x))).inner()
+                y.backward(torch.ones_like(y))
+
+            return thread_ms(native)
+    else:
+        layer.to(memory_format=torch.channels_last if timed.kind == "conv" else torch.contiguous_format)
+
+    def work() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=form == "bfloat16"):
+            y = layer(x)
+        y.backward(torch.ones_like(y))
+
+    return thread_ms(work)
+
+
+def elementwise_ns() -> Elementwise:
+    """Measured on 8 million numbers of this machine, or kept from then."""
+    if not can_compile():
+        return Elementwise(0.0, 0.0, 0.0)
+    fields = Elementwise._fields
+    return Elementwise(*(kept(f"elementwise {each}", partial(_elementwise_ns, each)) for each in fields))
+
+
+def _elementwise_ns(part: str) -> float:
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x = torch.randn(IMAGES, 64, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+    inner = cast(torch.Tensor, Pack.apply(x.detach())).requires_grad_()
+    norm = nn.BatchNorm2d(64)
+
+    def work() -> None:
+        if part == "change":
+            y = Packed(cast(torch.Tensor, Pack.apply(x)), len(x)).plain()
+        elif part == "sparse":
+            y = norm(Packed(inner, len(x))).relu().inner()
+        else:
+            y = norm(x).relu()
+        y.backward(torch.ones_like(y))
+
+    return 1e6 * thread_ms(work) / x.numel() / (2 if part == "change" else 1)
+
+
+def thread_ms(work: Callable[[], None]) -> float:
+    """The least milliseconds of this thread, after once without timing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = []
+        with torch.enable_grad(), torch.random.fork_rng([]):
+            for _ in range(TURNS + 1):
+                start = time.thread_time()
+                work()
+                found.append(1e3 * (time.thread_time() - start))
+    finally:
+        torch.set_num_threads(threads)
+    return min(found[1:])
+
+
+def times_file() -> Path:
+    """Where the times of this machine are kept: `$WSN_TIMES`, or a file of the user's cache."""
+    given = os.environ.get("WSN_TIMES")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
+
+
+def kept(key: str, measure: Callable[[], float]) -> float:
+    """What was measured under this key on this machine, or is now."""
+    path = times_file()
+    key = f"{_machine()}: {key}"
+    known = _read(path)
+    if key not in known:
+        found = measure()
+        known = _read(path) | {key: round(found, 6)}  # others may have measured meanwhile
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(known, indent=0))
+        part.replace(path)
+    return float(known[key])
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return cast(dict[str, float], json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+@cache
+def _machine() -> str:
+    """The processor, and what computes on it."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    chosen = [
+        os.environ.get(each, "") for each in ("ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+    ]
+    return f"{name} torch {torch.__version__} {' '.join(chosen)}".strip()
+
+
+def _used(
+    model: nn.Module, layers: dict[str, nn.Module], images: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """An input of each layer that is used, in order, and how many numbers its output has."""
+    inputs: dict[str, torch.Tensor] = {}
+    outputs: dict[str, float] = {}
     modes = {module: module.training for module in model.modules()}
 
-    def note(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(_: nn.Module, args: Any) -> None:
-            found[name] = args[0]
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, args: Any, output: torch.Tensor) -> None:
+            inputs[name], outputs[name] = args[0], output.numel()
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
     try:
         model.eval()
         with torch.no_grad():
@@ -140,4 +348,4 @@ def _inputs(model: nn.Module, layers: dict[str, nn.Module], images: torch.Tensor
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
-    return found
+    return inputs, outputs

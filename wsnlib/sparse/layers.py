@@ -1,94 +1,91 @@
 """Native sparse layers.
 
-The sum over the weights of one output is a bag of rows of the input, weighted by their values: what
-`torch.embedding_bag` computes. With the batch as the last, contiguous dimension every weight is one
-vectorised multiply-add over the batch. It is part of PyTorch, compiled for every platform; of the ways
-that `benchmarks/sparse.py` compares it is the fastest without a compiler on the user's machine.
+They hold what masked layers hold and compute with the weights present only, by `wsnlib.sparse.functions`, on
+a CPU in float32 and float64. Elsewhere, and without numba, they multiply by the dense, masked weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from wsnlib.masks import StaticMask
 
 T = TypeVar("T")
-
-_dots = torch.ops.aten._embedding_bag_per_sample_weights_backward
-SUM = 0
-"""The number of the mode `"sum"` in `torch.embedding_bag` and its derivative."""
+Pair = tuple[int, int]
 
 
-class Bags(NamedTuple):
-    """Entries of a sparse matrix in order of their rows: `column` (n,) and `start` (rows,), both int32."""
-
-    column: torch.Tensor
-    start: torch.Tensor
-
-    def times(self, values: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-        """The matrix with these values (n,), times a dense one (columns, batch): (rows, batch)."""
-        if self.column.numel() == 0 or dense.shape[1] == 0:  # what torch does with nothing is not defined
-            return dense.new_zeros(len(self.start), dense.shape[1])
-        return torch.embedding_bag(dense, self.column, self.start, per_sample_weights=values)[0]
-
-    def dots(self, row: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """left[row] · right[column] for every entry, (n,), of (rows, batch) and (columns, batch)."""
-        return cast(torch.Tensor, _dots(left, right, self.column, self.start, row, SUM))
+_HAS_NUMBA = find_spec("numba") is not None
 
 
-def bags(row: torch.Tensor, column: torch.Tensor, *, rows: int) -> Bags:
-    """Bags of entries that are in order of their rows.
-
-    Examples:
-        >>> bags(torch.tensor([0, 0, 2]), torch.tensor([1, 4, 0]), rows=3).start.tolist()
-        [0, 2, 2]
-    """
-    start = torch.searchsorted(row.contiguous(), torch.arange(rows, device=row.device))
-    return Bags(column.int(), start.int())
+def can_compile() -> bool:
+    """Whether numba is there, which compiles the products for this processor."""
+    return _HAS_NUMBA
 
 
-class LinearWeight(NamedTuple):
-    """Where the weights of a Linear layer are: by outputs, whose number is `row`, and by inputs.
+class Geometry(NamedTuple):
+    """Heights and widths: of the kernel, its steps, and the images."""
 
-    `order` takes values that are sorted by outputs to values that are sorted by inputs.
-    """
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    images: Pair
 
-    by_output: Bags
-    row: torch.Tensor
-    by_input: Bags
-    order: torch.Tensor
+    @property
+    def reach(self) -> Pair:
+        """Positions between the first and the last that a kernel reads."""
+        return self._pair(lambda i: self.dilation[i] * (self.kernel[i] - 1))
 
+    @property
+    def padded(self) -> Pair:
+        """Height and width of the images with their padding."""
+        return self._pair(lambda i: self.images[i] + 2 * self.padding[i])
 
-def linear_weight(index: torch.Tensor, shape: torch.Size) -> LinearWeight:
-    """The weights at these positions of a matrix (outputs, inputs)."""
-    outputs, inputs = shape
-    return located(index // inputs, index % inputs, (outputs, inputs))
+    @property
+    def outputs(self) -> Pair:
+        """Height and width of the output; below 1 where the kernel does not fit."""
+        return self._pair(lambda i: (self.padded[i] - self.reach[i] - 1) // self.stride[i] + 1)
 
-
-def located(row: torch.Tensor, column: torch.Tensor, shape: tuple[int, int]) -> LinearWeight:
-    """The weights in these rows, in order, and columns of a matrix."""
-    rows, columns = shape
-    order = (column * rows + row).argsort()
-    return LinearWeight(
-        bags(row, column, rows=rows),
-        row.int(),
-        bags(column[order], row[order], rows=columns),
-        order.int(),
-    )
-
-
-def refuse_second_derivative() -> None:
-    """Raise RuntimeError in a backward pass that is itself to be differentiated."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "a native sparse layer has first derivatives only and create_graph is True; "
-            "False is allowed, or the network of wsn.to_dense(model)"
+    @property
+    def in_place(self) -> bool:
+        """Whether a frame of one position of zeros suffices, for the images and for the output's gradient."""
+        return self.stride == (1, 1) and all(
+            p <= 1 and r - p <= 1 for p, r in zip(self.padding, self.reach, strict=True)
         )
+
+    @property
+    def phases(self) -> tuple[list[int], list[int]]:
+        """Residues modulo the stride that are read."""
+        down, across = (
+            sorted({k * self.dilation[i] % self.stride[i] for k in range(self.kernel[i])}) for i in (0, 1)
+        )
+        return down, across
+
+    @property
+    def margin(self) -> Pair:
+        """Rows and columns of a phase before its first that reads a position of the output."""
+        return self._pair(lambda i: self.reach[i] // self.stride[i])
+
+    @property
+    def copied(self) -> Pair:
+        """Height and width of a phase."""
+        return self._pair(lambda i: self.outputs[i] + self.margin[i])
+
+    def _pair(self, each) -> Pair:  # type: ignore[no-untyped-def]
+        return each(0), each(1)
+
+
+def geometry_of(layer: nn.Conv2d, input: torch.Tensor) -> Geometry:
+    """The geometry of a layer with padding given as numbers, on an input (…, height, width)."""
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, input.shape[-2:])
+    return Geometry(*(cast(Pair, tuple(size)) for size in sizes))
 
 
 def refuse_transforms(input: object) -> None:
@@ -107,38 +104,18 @@ def refuse_transforms(input: object) -> None:
         raise RuntimeError(said.format("a transform of torch.func"))
 
 
-class LinearFunction(torch.autograd.Function):
-    """W xᵀ + b, (outputs, batch), for x (batch, inputs) and the values of W; nothing of W's size is made."""
+_EVERYWHERE: dict[int, torch.Tensor] = {}
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, w: LinearWeight
-    ) -> torch.Tensor:
-        x = x.t().contiguous()
-        y = w.by_output.times(values, x)
-        if bias is not None:
-            y += bias[:, None]
-        ctx.save_for_backward(x, values)
-        ctx.w = w
-        return y
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        refuse_second_derivative()
-        x, values = ctx.saved_tensors
-        w = ctx.w
-        need_x, need_values, need_bias, _ = ctx.needs_input_grad
-        g = gradients[0].contiguous()
-        return (
-            w.by_input.times(values[w.order], g).t() if need_x else None,
-            w.by_output.dots(w.row, g, x) if need_values else None,
-            g.sum(1) if need_bias else None,
-            None,
-        )
+def everywhere(count: int) -> torch.Tensor:
+    """All positions of a weight, one tensor for all layers of that size."""
+    return _EVERYWHERE.setdefault(count, torch.arange(count))
 
 
 class SparseLayer(nn.Module):
     """What native layers share: the values and the mask of their weight, held as a masked layer holds them.
+
+    A layer without a mask holds its weight as any other does, and all of it is present.
 
     The positions are worked out when they are first needed and again whenever the mask has changed: by
     `load_state_dict`, `.to(device)`, or a new mask. Sizes are those of the mask, whatever the layer's
@@ -150,7 +127,8 @@ class SparseLayer(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """The dense weight, computed when it is asked for; removed weights are 0."""
-        return cast(torch.Tensor, self._stored()())
+        full = self._parameters.get("weight")
+        return cast(torch.Tensor, self._stored()()) if full is None else full
 
     @weight.setter
     def weight(self, value: torch.Tensor) -> None:
@@ -161,6 +139,8 @@ class SparseLayer(nn.Module):
 
     def _weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Size]:
         """The values, their positions in the flattened weight, and its shape."""
+        if (full := self._parameters.get("weight")) is not None:
+            return full.flatten(), everywhere(full.numel()), full.shape
         stored = self._stored()
         mask = stored[0]
         values = stored.original
@@ -182,9 +162,14 @@ class SparseLayer(nn.Module):
         known = self._known
         if known is None or known[0] is not index or known[1] != size:
             known = (index, size, work_out(index, *size))
-            if not torch.compiler.is_exporting():  # what is exported keeps no state
-                self._known = known
+            self._known = known
         return cast(T, known[2])
+
+    def _computed_here(self, values: torch.Tensor, input: torch.Tensor) -> bool:
+        """Whether the weights present alone are computed with, and not the dense weight."""
+        numbers = values.dtype in (torch.float32, torch.float64) and not torch.compiler.is_exporting()
+        here = values.is_cpu and input.device.type == "cpu"
+        return numbers and here and len(input) > 0 and can_compile()
 
     def __delattr__(self, name: str) -> None:
         if name == "bias":  # torch would change the class of all native layers
@@ -221,9 +206,52 @@ class SparseLinear(SparseLayer, nn.Linear):
         outputs, inputs = shape
         if input.shape[-1] != inputs:
             raise ValueError(f"the input has {input.shape[-1]} features; {inputs} are allowed for this layer")
-        w = self._positions(index, linear_weight, shape)
         x = input.reshape(-1, inputs).to(values.dtype)
         if self.input_scale != 1:
             x = x * self.input_scale
-        y = cast(torch.Tensor, LinearFunction.apply(x, values, self.bias, w)).t()
-        return y.reshape(*input.shape[:-1], outputs)
+        if not self._computed_here(values, x):
+            return F.linear(x, self.weight, self.bias).reshape(*input.shape[:-1], outputs)
+        from wsnlib.sparse import functions
+
+        return functions.linear(x, self, values, index, shape, input.shape[:-1])
+
+
+class SparseConv2d(SparseLayer, nn.Conv2d):
+    """A Conv2d layer, with time in proportion to the weights present, the positions and the batch.
+
+    Made by [`to_sparse`][wsnlib.sparse.to_sparse]: one group, zeros around, any stride, padding and
+    dilation. First derivatives with respect to input, values and bias; a second derivative is refused.
+
+    Examples:
+        >>> from wsnlib import masks, sparse
+        >>> net = masks.sparsify(nn.Conv2d(16, 32, 3), num_weights=99, generator=torch.Generator())
+        >>> sparse.to_sparse(net)(torch.ones(2, 16, 8, 8)).shape
+        torch.Size([2, 32, 6, 6])
+    """
+
+    keeps_layout: bool = False
+    """Whether the output stays in groups for the layers after it (see `wsnlib.sparse.packed`)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        refuse_transforms(input)
+        values, index, shape = self._weights()
+        if input.ndim not in (3, 4) or input.shape[-3] != shape[1]:
+            raise ValueError(
+                f"the input has the shape {tuple(input.shape)}; (batch, {shape[1]}, height, width) "
+                "is allowed for this layer"
+            )
+        geometry = geometry_of(self, input)._replace(kernel=cast(Pair, tuple(shape[2:])))
+        if min(geometry.outputs) < 1:
+            raise ValueError(
+                f"the input is {geometry.padded[0]} x {geometry.padded[1]} with its zeros around; a kernel "
+                f"of {geometry.kernel[0]} x {geometry.kernel[1]} with dilation {geometry.dilation} "
+                "does not fit"
+            )
+        if input.ndim == 3:
+            return cast(torch.Tensor, self(input[None])[0])
+        if not self._computed_here(values, input):
+            given = self.stride, self.padding, self.dilation
+            return F.conv2d(input.to(values.dtype), self.weight, self.bias, *given)
+        from wsnlib.sparse import functions
+
+        return functions.convolution(input, self, values, index, shape, geometry)

@@ -20,7 +20,6 @@ from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear
 from wsnlib.sparse import SparseLinear
-from wsnlib.sparse.layers import LinearFunction, LinearWeight, located
 from wsnlib.training.log import Evaluation, evaluation
 from wsnlib.training.schedules import learning_rate_factors
 
@@ -40,8 +39,7 @@ class Blocks:
         values: Of the weights of all members, (n,).
         bias: (members · outputs,), or None.
         owner: The member of every value, (n,).
-        native: The block-diagonal weight, if the layer is native in all members.
-        positions: Else where the values are in the weight (members, outputs, inputs), None if it is full.
+        positions: Where the values are in the weight (members, outputs, inputs), None if it is full.
         shape: Of that weight.
         source: The block of the input that each member reads, (members,).
         scale: Factor of the input.
@@ -50,7 +48,6 @@ class Blocks:
     values: torch.Tensor
     bias: torch.Tensor | None
     owner: torch.Tensor
-    native: LinearWeight | None
     positions: torch.Tensor | None
     shape: tuple[int, int, int]
     source: torch.Tensor
@@ -67,11 +64,6 @@ class Blocks:
         present = [found.get(str(i), everywhere).flatten().nonzero().squeeze(1) for i in range(len(layers))]
         owner = torch.arange(len(layers)).repeat_interleave(torch.tensor([len(p) for p in present]))
         positions = torch.cat(present) + owner * size
-        native = None
-        if all(isinstance(layer, SparseLinear) for layer in layers):
-            column = positions % shape[2] + source[owner] * shape[2]
-            columns = shape[2] * (int(source.max()) + 1)
-            native = located(positions // shape[2], column, (shape[0] * shape[1], columns))
         bias = None
         if first.bias is not None:
             bias = torch.cat([layer.bias.detach() for layer in layers]).requires_grad_()
@@ -79,7 +71,6 @@ class Blocks:
             values=torch.cat([layer_values(layer).detach().flatten() for layer in layers]).requires_grad_(),
             bias=bias,
             owner=owner,
-            native=native,
             positions=positions if found else None,
             shape=shape,
             source=source,
@@ -90,8 +81,6 @@ class Blocks:
         """(batch, blocks · inputs) to (batch, members · outputs), with the batch last in memory."""
         if self.scale != 1:
             x = x * self.scale
-        if self.native is not None:
-            return cast(torch.Tensor, LinearFunction.apply(x, self.values, self.bias, self.native)).t()
         members, outputs, inputs = self.shape
         weight = self.values
         if self.positions is not None:
