@@ -1,20 +1,23 @@
 """Native sparse layers against the masked dense ones, and against other ways to compute them.
 
-    python benchmarks/sparse.py [--part layers|memory|resnet] [--repetitions 20]
+    python benchmarks/sparse.py [--part linear|layers|memory|resnet] [--repetitions 5]
 
-All contenders take their turn in every repetition, in one process, on one thread; shown are medians of the
-ratios over repetitions with their least and greatest, and the medians themselves. The data are random: no
-part depends on them. Peers: `torch.sparse` (CSR products and `sampled_addmm`), gather and scatter in plain
-PyTorch.
+All contenders take their turn in every repetition, in one process, on one thread, and what counts is that
+thread's time; shown are medians of the ratios over repetitions with their least and greatest, and the medians
+themselves. The data are random: no part depends on them. Peers: `torch.sparse` (CSR products and
+`sampled_addmm`), gather and scatter in plain PyTorch. `layers` compares the rate of each convolution of
+ResNet-18 8 -> 64, in operations of the weights that are there, with that of the dense convolution of 64
+channels at 32 x 32.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import time
 import warnings
+from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,17 +27,22 @@ from turns import Work, compare, row, title
 
 import wsnlib as wsn
 from wsnlib import masks
-from wsnlib.sparse.convert import masked_layers
-from wsnlib.sparse.costs import MARGIN
-from wsnlib.sparse.layers import SparseLayer, linear_weight
+from wsnlib.sparse.functions import Conv2dFunction, Images, product, values_gradient
+from wsnlib.sparse.geometry import conv_places
+from wsnlib.sparse.layers import SparseLayer, geometry_of
+from wsnlib.sparse.packed import empty_images, packed
+
+GOAL = 0.35
 
 
-def step_of(model: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Work:
+def step_of(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, *, bfloat16: bool = False) -> Work:
     """A step of gradient descent on one batch, already normalised."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
     def step() -> None:
-        loss = F.cross_entropy(model(x), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            y = model(x)
+        loss = F.cross_entropy(y.float(), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -42,26 +50,27 @@ def step_of(model: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Work:
     return step
 
 
-def layers(repetitions: int) -> None:
+def passes_of(layer: nn.Module, x: torch.Tensor) -> Work:
+    """A forward and a backward pass."""
+    x = x.clone().requires_grad_()
+
+    def work() -> None:
+        layer(x).sum().backward()
+
+    return work
+
+
+def linear(repetitions: int) -> None:
     """Forward and both backward passes of 784 x 640 with 3,970 weights, in several ways."""
-    mask = masks.draw_mask((640, 784), num_weights=3970, generator=torch.Generator())
-    static = masks.StaticMask(mask)
-    values, x, g = torch.randn(3970), torch.randn(100, 784), torch.randn(100, 640)
+    layer = masks.sparsify(nn.Linear(784, 640, bias=False), num_weights=3970, generator=torch.Generator())
+    native = wsn.to_sparse(copy.deepcopy(layer))
+    mask, values = masks.layer_masks(layer)[""], layer.parametrizations.weight.original.detach()
+    x, g = torch.randn(100, 784), torch.randn(100, 640)
     row_of, column = mask.nonzero().unbind(1)
-    dense = torch.zeros(640, 784)
-    dense[mask] = values
+    dense = layer.weight.detach()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that CSR tensors are in beta
         csr, transposed = dense.to_sparse_csr(), dense.t().contiguous().to_sparse_csr()
-    w = linear_weight(static.index, static.shape)
-
-    def native() -> object:
-        xt, gt = x.t().contiguous(), g.t().contiguous()
-        return (
-            w.by_output.times(values, xt),
-            w.by_input.times(values[w.order], gt),
-            w.by_output.dots(w.row, gt, xt),
-        )
 
     def csr_kernels() -> object:
         xt, gt = x.t().contiguous(), g.t().contiguous()
@@ -73,74 +82,139 @@ def layers(repetitions: int) -> None:
         back = torch.zeros(784, 100).index_add_(0, column, gt[row_of] * values[:, None])
         return y, back, (gt[row_of] * xt[column]).sum(1)
 
-    def multiplied() -> object:
-        weight = static(values)
-        return F.linear(x, weight), g @ weight, (g.t() @ x).flatten()[static.index]
-
     took = compare(
-        {"dense": multiplied, "csr": csr_kernels, "gather": gathered, "native": native}, repetitions
+        {
+            "dense": passes_of(layer, x),
+            "csr": csr_kernels,
+            "gather": gathered,
+            "native": passes_of(native, x),
+        },
+        20 * repetitions,
+        clock=time.thread_time,
     )
     row("784 x 640, 3,970 weights: dense / native", took["dense"], took["native"])
-    row("    torch.sparse CSR / native", took["csr"], took["native"])
-    row("    gather and scatter / native", took["gather"], took["native"])
+    row("    torch.sparse CSR, products alone / native", took["csr"], took["native"])
+    row("    gather and scatter, products alone / native", took["gather"], took["native"])
 
 
-def layer_ms(model: nn.Module, images: torch.Tensor) -> dict[str, list[float]]:
-    """Milliseconds of both passes of each masked layer, dense and native; those alike are timed once."""
-    inputs: dict[str, torch.Tensor] = {}
+def passes(layer: nn.Conv2d, x: torch.Tensor) -> tuple[dict[str, Work], float]:
+    """The three products of a native convolution on these images, and the operations of one of them."""
+    native = wsn.to_sparse(copy.deepcopy(layer), layers=[""])
+    values, index, shape = native._weights()
+    geometry, values = geometry_of(layer, x), values.detach()
+    found = conv_places(index.numpy(), tuple(shape), geometry)
+    inner = packed(x)
+    y = packed(torch.randn(len(x), shape[0], *geometry.outputs))
+    if not geometry.in_place:
+        operations = 2.0 * len(values) * len(x) * geometry.outputs[0] * geometry.outputs[1]
+        native.keeps_layout = True
 
-    def note(name: str) -> Any:
-        return lambda _, given: inputs.setdefault(name, given[0].detach().requires_grad_(name != "conv1"))
+        def whole() -> None:
+            given = inner.requires_grad_(), native._weights()[0], None, found, geometry, len(x), shape[0]
+            Conv2dFunction.apply(*given).backward(y)
 
-    layers = masked_layers(model)
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+        return {"all three": whole}, 3 * operations
+    out, back = empty_images(y, shape[0], *geometry.outputs), empty_images(inner, shape[1], *geometry.images)
+    operations = 2.0 * len(values) * len(x) * geometry.outputs[0] * geometry.outputs[1]
+    framed = Images.framed
+    return {
+        "forward": lambda: product(
+            framed(inner), framed(out), found.forward, values, geometry.outputs, len(inner)
+        ),
+        "at the input": lambda: product(
+            framed(y), framed(back), found.backward, values, geometry.images, len(inner)
+        ),
+        "at the weights": lambda: values_gradient(
+            framed(inner), framed(y), found.forward, values, geometry.outputs, len(inner)
+        ),
+    }, operations
+
+
+def layers(repetitions: int, batch_size: int) -> None:
+    """The rate of every convolution of ResNet-18 8 -> 64 beside that of a dense one."""
+    x = torch.randn(batch_size, 64, 32, 32).contiguous(memory_format=torch.channels_last)
+    dense = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        model(images)
+        reference = {"dense": lambda: dense(x)}
+        took = compare(reference, repetitions, clock=time.thread_time)["dense"]
+    operations = 2e-9 * 64 * 64 * 9 * 1024 * batch_size
+    print(f"dense, 64 channels at 32 x 32, forward: {operations / median(took):.0f} GFLOP/s")
+    net = wsn.build(wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64))
+    inputs: dict[str, torch.Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: inputs.setdefault(name, given[0]))
+        for name, layer in net.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        net(torch.randn(batch_size, 3, 32, 32))
     for hook in hooks:
         hook.remove()
-    timed: dict[object, list[float]] = {}
-    found = {}
-    for name, layer in layers.items():
-        x, native = inputs[name], wsn.to_sparse(copy.deepcopy(layer))
-        alike = (layer.extra_repr(), wsn.num_weights(layer), x.shape, x.requires_grad)
-        if alike not in timed:
-            took = compare({"dense": passes_of(layer, x), "native": passes_of(native, x)}, 1)
-            timed[alike] = [1000 * median(times) for times in took.values()]
-        found[name] = timed[alike]
-    return found
-
-
-def passes_of(layer: nn.Module, x: torch.Tensor) -> Work:
-    """A forward and a backward pass."""
-
-    def work() -> None:
-        y = layer(x)
-        y.backward(torch.ones_like(y))
-
-    return work
+    print(f"{'layer':20s} density  GFLOP/s: forward, at input, at weights   share of dense, at least {GOAL}")
+    seen = set()
+    for name, given in inputs.items():
+        layer = net.get_submodule(name)
+        alike = (layer.extra_repr(), wsn.num_weights(layer), given.shape)
+        if alike in seen or name == "conv1":
+            continue
+        seen.add(alike)
+        works, operations = passes(layer, given)
+        shares, rates = [], []
+        dense_too: dict[str, Work] = {"dense": reference["dense"]}
+        with torch.no_grad() if len(works) > 1 else torch.enable_grad():
+            took = compare(dense_too | works, repetitions, clock=time.thread_time)
+        for work in works:
+            rates.append(1e-9 * operations / median(took[work]))
+            full = 2.0 * 64 * 64 * 9 * 1024 * batch_size
+            shares.append(
+                median(operations / full * d / s for d, s in zip(took["dense"], took[work], strict=True))
+            )
+        density = wsn.connectivity(layer)
+        print(
+            f"{name:20s} {density:7.4f}  {' '.join(f'{r:6.1f}' for r in rates):22s}"
+            f" {' '.join(f'{s:5.2f}' for s in shares)}",
+            flush=True,
+        )
 
 
 def resnet(repetitions: int, batch_size: int) -> None:
-    """A training step of ResNet-18 8 -> 64, density 0.016, and what each layer costs."""
+    """Whole training steps, in the ways that a sweep may choose from, and what each layer costs."""
     x = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch_size,))
-    spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=8), width=64)
-    nets = {name: wsn.build(spec).to(memory_format=torch.channels_last) for name in ("auto", "dense")}
-    costs = wsn.sparse.estimated_costs(nets["auto"], x[:1], batch_size=batch_size)
-    measured = layer_ms(nets["auto"], x)
-    wsn.to_sparse(nets["auto"], layers=[cost.layer for cost in costs if cost.chosen == "sparse"])
-    print(f"{'layer':22s} density  dense ms  sparse ms  measured  estimated")
-    for cost in costs:
-        dense, native = measured[cost.layer]
-        chosen = "sparse" if native < MARGIN * dense else "dense"
-        print(f"{cost.layer:22s} {cost.density:7.4f} {dense:9.1f} {native:10.1f}  {chosen:9s} {cost.chosen}")
-    took = compare({name: step_of(net, x, labels) for name, net in nets.items()}, repetitions)
-    row(
-        f"ResNet-18 8 -> 64, batch {batch_size}: masked dense / chosen",
-        took["dense"],
-        took["auto"],
-        "at least 1.5",
-    )
+    for base, width, goals in ((8, 64, (3, 2)), (8, 27, (None, 1.3)), (18, 64, (None, 1.3))):
+        spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=base), width=width)
+        made: dict[str, Callable[[], nn.Module]] = {
+            "base": lambda base=base: wsn.build(wsn.ResNet18Spec(width=base)),
+            "float32": lambda spec=spec: wsn.build(spec),
+            "bfloat16": lambda spec=spec: wsn.build(spec),
+            "chosen": lambda spec=spec: wsn.build(spec),
+        }
+        nets = {name: build().to(memory_format=torch.channels_last) for name, build in made.items()}
+        costs = wsn.sparse.estimated_costs(nets["chosen"], x[:1], batch_size=batch_size)
+        wsn.to_sparse(nets["chosen"], layers=[cost.layer for cost in costs if cost.chosen == "sparse"])
+        if (base, width) == (8, 64):
+            print(f"{'layer':22s} density  dense ms  sparse ms  chosen")
+            for cost in costs:
+                native = f"{cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  {cost.chosen}"
+                print(f"{cost.layer:22s} {cost.density:7.4f} {native}")
+        steps = {
+            name: step_of(net, x, labels, bfloat16=name == "bfloat16")
+            for name, net in nets.items()
+            if name != "bfloat16" or _has_bfloat16()
+        }
+        took = compare(steps, repetitions, clock=time.thread_time)
+        best = min((took[name] for name in ("float32", "bfloat16") if name in took), key=median)
+        said = f"ResNet-18 {base} -> {width}, batch {batch_size}"
+        goal = f"at least {goals[0]}" if goals[0] else ""
+        row(f"{said}: masked dense float32 / chosen", took["float32"], took["chosen"], goal)
+        row("    best masked dense / chosen", best, took["chosen"], f"at least {goals[1]}")
+        goal = "at most 7" if (base, width) == (8, 64) else ""
+        row("    chosen / the base network", took["chosen"], took["base"], goal)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; where it does not, that is ten times slower."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def memory() -> None:
@@ -151,31 +225,30 @@ def memory() -> None:
     with torch.no_grad():
         native(torch.zeros(1, 3, 32, 32))
     held = [sum(3 * p.numel() * p.element_size() for p in net.parameters()) for net in (base, native)]
-    kept = {
-        tensor.data_ptr(): tensor.numel() * tensor.element_size()
+    kept = sum(
+        each.nbytes
         for module in native.modules()
         if isinstance(module, SparseLayer)
-        for tensor in tree_leaves(module._known)
-        if isinstance(tensor, torch.Tensor)
-    }
+        for each in tree_leaves(module._known)
+        if hasattr(each, "nbytes")
+    )
     print(f"memory of weights, gradients, momentum: {held[1] / held[0]:.2f} times the base network's")
-    whole = (held[1] + sum(kept.values())) / held[0]
-    print(f"    with the positions that native layers keep: {whole:.2f}, at most 3")
+    print(f"    with the positions that native layers keep: {(held[1] + kept) / held[0]:.2f}, at most 3")
 
 
 def main() -> None:
     """Print the comparison as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("layers", "memory", "resnet"))
-    parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64, help="of the ResNet-18")
+    parser.add_argument("--part", choices=("linear", "layers", "memory", "resnet"))
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=128, help="of the ResNet-18")
     options = parser.parse_args()
     title(threads=1)
-    few = max(3, options.repetitions // 5)
     parts: dict[str, Work] = {
-        "layers": lambda: layers(5 * options.repetitions),
+        "linear": lambda: linear(options.repetitions),
         "memory": memory,
-        "resnet": lambda: resnet(few, options.batch_size),
+        "layers": lambda: layers(options.repetitions, options.batch_size),
+        "resnet": lambda: resnet(options.repetitions, options.batch_size),
     }
     for name, part in parts.items():
         if options.part in (None, name):

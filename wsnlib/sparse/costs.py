@@ -68,9 +68,9 @@ class Timed(NamedTuple):
         """One of this kind."""
         if self.kind == "linear":
             return nn.Linear(self.sizes[0], self.sizes[1], bias=False)
-        inputs, outputs, *sizes = self.sizes[:10]
-        kernel, stride, padding, dilation = (tuple(sizes[i : i + 2]) for i in range(0, 8, 2))
-        return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+        inputs, outputs, *n = self.sizes
+        pairs = (n[0], n[1]), (n[2], n[3]), (n[4], n[5]), (n[6], n[7])
+        return nn.Conv2d(inputs, outputs, *pairs, bias=False)
 
     @property
     def input(self) -> torch.Tensor:
@@ -223,7 +223,7 @@ def _layer_ms(timed: Timed, form: str) -> float:
             inner = cast(torch.Tensor, Pack.apply(x.detach())).requires_grad_()
 
             def native() -> None:
-                y = layer(Packed(inner, len(x))).inner()
+                y = layer(Packed(inner, len(x))).grouped()
                 y.backward(torch.ones_like(y))
 
             return thread_ms(native)
@@ -257,7 +257,7 @@ def _elementwise_ns(part: str) -> float:
         if part == "change":
             y = Packed(cast(torch.Tensor, Pack.apply(x)), len(x)).plain()
         elif part == "sparse":
-            y = norm(Packed(inner, len(x))).relu().inner()
+            y = norm(Packed(inner, len(x))).relu().grouped()
         else:
             y = norm(x).relu()
         y.backward(torch.ones_like(y))

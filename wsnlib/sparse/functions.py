@@ -55,7 +55,8 @@ def product(x: Images, y: Images, terms: Terms, values: torch.Tensor, size: Pair
     tile = tiles.tile_shape(*size, tiles.MOST)
     ordered = flat(values) if terms.order is None else flat(values).take(terms.order)
     given = x.at, x.group, x.row, y.at, y.group, y.plane, y.row, *size, *tile
-    in_threads(lambda *part: tiles.products(*given, *part, terms.segments, terms.offsets, ordered), groups)
+    weights = terms.segments, terms.offsets, ordered
+    in_threads(lambda first, last: tiles.products(*(*given, first, last, *weights)), groups)
 
 
 def values_gradient(
@@ -214,7 +215,7 @@ def _linear(x: torch.Tensor, terms: Terms, values: torch.Tensor, outputs: int) -
     return y
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def linear(
     x: torch.Tensor,
     layer: Any,
@@ -230,7 +231,7 @@ def linear(
     return y[:, : len(x)].t().reshape(*batch, shape[0])
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def convolution(
     input: torch.Tensor,
     layer: Any,

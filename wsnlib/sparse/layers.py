@@ -213,7 +213,7 @@ class SparseLinear(SparseLayer, nn.Linear):
             return F.linear(x, self.weight, self.bias).reshape(*input.shape[:-1], outputs)
         from wsnlib.sparse import functions
 
-        return functions.linear(x, self, values, index, shape, input.shape[:-1])
+        return cast(torch.Tensor, functions.linear(x, self, values, index, shape, input.shape[:-1]))
 
 
 class SparseConv2d(SparseLayer, nn.Conv2d):
@@ -250,8 +250,8 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
         if input.ndim == 3:
             return cast(torch.Tensor, self(input[None])[0])
         if not self._computed_here(values, input):
-            given = self.stride, self.padding, self.dilation
+            given = geometry.stride, geometry.padding, geometry.dilation
             return F.conv2d(input.to(values.dtype), self.weight, self.bias, *given)
         from wsnlib.sparse import functions
 
-        return functions.convolution(input, self, values, index, shape, geometry)
+        return cast(torch.Tensor, functions.convolution(input, self, values, index, shape, geometry))

@@ -149,15 +149,11 @@ class Normalise(torch.autograd.Function):
         y = saved[0] if relu else x
         keep = ctx.needs_input_grad[3] and relu
         kept = torch.empty_like(x) if keep else x.new_empty(0)
-        given = [flat(each) for each in (g, x, y)]
+        given: list[Any] = [flat(each) for each in (g, x, y)]
         per_plane = [flat(each) for each in (mean, inverse, weight)]
         made = [flat(each) for each in (gx, kept, gweight, gbias)]
-        in_threads(
-            lambda first, last: elementwise.normalise_backward(
-                *given, tuple(x.shape), *per_plane, relu, training, images, *made, first, last
-            ),
-            x.shape[1],
-        )
+        given += [tuple(x.shape), *per_plane, relu, training, images, *made]
+        in_threads(lambda *part: elementwise.normalise_backward(*given, *part), x.shape[1])
         other = (kept if relu else g) if ctx.needs_input_grad[3] else None
         return gx, gweight, gbias, other, None, None, None, None, None
 
@@ -165,7 +161,7 @@ class Normalise(torch.autograd.Function):
 class Packed(torch.Tensor):
     """Stands for images (batch, channels, height, width) that lie in groups.
 
-    Every function of torch takes it; `inner` is what it stands for in groups, `plain` as any other tensor.
+    Every function of torch takes it; `grouped` is what it stands for in groups, `plain` as any other tensor.
     Both are computed when they are first asked for, and gradients flow through either.
 
     Examples:
@@ -194,7 +190,6 @@ class Packed(torch.Tensor):
         if not isinstance(like, Packed):
             size = torch.Size((batch, size[1], size[2] - 2, size[3] - 2))
         made = torch.Tensor._make_wrapper_subclass(cls, size, dtype=like.dtype, device=like.device)
-        made = cast(Packed, made)
         made._inner, made._later, made._plain, made._seen = None if later else like, later, None, 0
         made._batch = batch
         if like.requires_grad if differentiated is None else differentiated:
@@ -202,7 +197,7 @@ class Packed(torch.Tensor):
                 made.requires_grad_().register_hook(_refuse_gradient)
         return made
 
-    def inner(self) -> torch.Tensor:
+    def grouped(self) -> torch.Tensor:
         """(group, channel, height + 2, width + 2, lane)."""
         if self._plain is not None and self._plain._version != self._seen:  # it was changed in place
             self._inner, self._seen = cast(torch.Tensor, Pack.apply(self._plain)), self._plain._version
@@ -214,13 +209,13 @@ class Packed(torch.Tensor):
     def plain(self) -> torch.Tensor:
         """(batch, channels, height, width)."""
         if self._plain is None:
-            whole = cast(torch.Tensor, Unpack.apply(self.inner()))
+            whole = cast(torch.Tensor, Unpack.apply(self.grouped()))
             self._plain = whole[: self._batch].permute(0, 3, 1, 2)
             self._seen = self._plain._version
         return self._plain
 
     def later(self) -> Callable[..., torch.Tensor] | None:
-        """What gives `inner` where it is not computed yet: with something added or cut off, if asked."""
+        """What gives `grouped` where it is not computed yet: with something added or cut off, if asked."""
         return self._later if self._plain is None else None
 
     def become(self, inner: torch.Tensor) -> Packed:
@@ -242,12 +237,14 @@ class Packed(torch.Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
         _refuse_gradient(func)
 
 
 def _refuse_gradient(found: object) -> None:
-    """No gradient reaches what only stands for images: that of `inner` and `plain` does."""
+    """No gradient reaches what only stands for images: that of `grouped` and `plain` does."""
     raise RuntimeError(
         "the images between native sparse layers must be given to functions of torch, got one of another "
         "kind, such as a torch.autograd.Function; call wsn.to_dense(model) first"
@@ -256,7 +253,7 @@ def _refuse_gradient(found: object) -> None:
 
 def packed(x: torch.Tensor) -> torch.Tensor:
     """Images in groups, of whichever tensor."""
-    return x.inner() if isinstance(x, Packed) else cast(torch.Tensor, Pack.apply(x))
+    return x.grouped() if isinstance(x, Packed) else cast(torch.Tensor, Pack.apply(x))
 
 
 def _batch_norm(
@@ -271,7 +268,7 @@ def _batch_norm(
 ) -> Any:
     if not isinstance(input, Packed):
         return NotImplemented
-    x, batch = input.inner(), len(input)
+    x, batch = input.grouped(), len(input)
     if training:
         mean, variance = x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
         given, found = (flat(x), tuple(x.shape), batch), (flat(mean), flat(variance))
@@ -302,7 +299,7 @@ def _batch_norm(
 def _relu(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     assert isinstance(input, Packed)
     later = input.later()
-    made = later(None, True) if later else input.inner().relu()
+    made = later(None, True) if later else input.grouped().relu()
     return input.become(made) if inplace else Packed(made, len(input))
 
 
@@ -344,7 +341,7 @@ def _mean(input: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype:
         return NotImplemented
     if sorted(d % 4 for d in dim) != [2, 3]:
         return NotImplemented
-    inside = input.inner()[:, :, 1:-1, 1:-1].mean((2, 3))
+    inside = input.grouped()[:, :, 1:-1, 1:-1].mean((2, 3))
     found = inside.transpose(1, 2).flatten(0, 1)[: len(input)]
     return found[:, :, None, None] if keepdim else found
 
@@ -367,7 +364,7 @@ def _max_pool(
     if not isinstance(input, Packed) or return_indices:
         return NotImplemented
     k, s, p, d = (_pair(each) for each in (kernel_size, stride or kernel_size, padding, dilation))
-    inside = input.inner()[:, :, 1:-1, 1:-1]
+    inside = input.grouped()[:, :, 1:-1, 1:-1]
     found = F.max_pool3d(inside, (*k, 1), (*s, 1), (*p, 0), (*d, 1), ceil_mode)
     return Packed(F.pad(found, (0, 0, 1, 1, 1, 1)), len(input))
 
@@ -384,7 +381,7 @@ def _average_pool(
     if not isinstance(input, Packed):
         return NotImplemented
     k, s, p = (_pair(each) for each in (kernel_size, stride or kernel_size, padding))
-    inside = input.inner()[:, :, 1:-1, 1:-1]
+    inside = input.grouped()[:, :, 1:-1, 1:-1]
     found = F.avg_pool3d(inside, (*k, 1), (*s, 1), (*p, 0), ceil_mode, count_include_pad, divisor_override)
     return Packed(F.pad(found, (0, 0, 1, 1, 1, 1)), len(input))
 
@@ -393,13 +390,12 @@ def _pair(x: Any) -> tuple[int, int]:
     return (x, x) if isinstance(x, int) else (x[0], x[-1])
 
 
+_ATTRIBUTES: tuple[Any, ...] = tuple(
+    getattr(torch.Tensor, name) for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")
+)
+
 DESCRIBING = {
-    torch.Tensor.shape.__get__,  # type: ignore[attr-defined]
-    torch.Tensor.dtype.__get__,  # type: ignore[attr-defined]
-    torch.Tensor.device.__get__,  # type: ignore[attr-defined]
-    torch.Tensor.ndim.__get__,  # type: ignore[attr-defined]
-    torch.Tensor.layout.__get__,  # type: ignore[attr-defined]
-    torch.Tensor.requires_grad.__get__,  # type: ignore[attr-defined]
+    *(each.__get__ for each in _ATTRIBUTES),
     torch.Tensor.size,
     torch.Tensor.dim,
     torch.Tensor.numel,
