@@ -282,7 +282,7 @@ def tile_shape(height: int, width: int, most: int) -> tuple[int, int]:
 
     Examples:
         >>> tile_shape(4, 4, 14), tile_shape(32, 32, 14), tile_shape(7, 7, 14)
-        ((2, 4), (1, 11), (2, 7))
+        ((2, 4), (2, 7), (2, 7))
     """
 
     def cost(shape: tuple[int, int]) -> float:
