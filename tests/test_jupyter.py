@@ -23,7 +23,8 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
-MARKUP = re.compile(r"\{[\w:]+\}`|:::|\(eq-|\{\{\w+\}\}|<Figure size|⋯")
+ROLES = "glue:text|paper|given|eq|ref|numref|doc|term|cite:?[tp]?"
+MARKUP = re.compile(rf"\{{(?:{ROLES})\}}|:::|\(eq-|\{{\{{\w+\}}\}}|<Figure size|⋯")
 """What a notebook shows whose text needs an extension, a trusted output or a run."""
 
 NEVER = 150_000
