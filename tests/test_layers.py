@@ -367,6 +367,7 @@ def test_packed_maps_are_exact_to_three_decimals_and_small():
     rng = np.random.default_rng(0)
     values = rng.uniform(-1, 1, (13, 13))
     values = (values + values.T) / 2
+    values[2, 3] = values[3, 2] = 0
     values[5], values[:, 5] = np.nan, np.nan
     again = packing.unpacked_symmetric(packing.packed_symmetric(values))
     np.testing.assert_allclose(again, values, atol=5.001e-4)
