@@ -432,11 +432,13 @@ def drawn(seed: int) -> tuple[nn.Module, torch.Tensor]:
     def pair(low: int, high: int) -> tuple[int, int]:
         return tuple(rng.integers(low, high, 2).tolist())
 
-    kernel, dilation, padding = pair(1, 6), pair(1, 4), pair(0, 5)
+    kernel, dilation, padding, stride = pair(1, 6), pair(1, 4), pair(0, 5), pair(1, 4)
+    if seed % 4 < 2:  # such as are read in place, without a copy
+        kernel, dilation, padding, stride = pair(2, 4), (1, 1), (1, 1), (1, 1)
     least = [d * (k - 1) + 1 - 2 * p for k, d, p in zip(kernel, dilation, padding, strict=True)]
     height, width = (max(1, n) + int(rng.integers(0, 40)) for n in least)
     inputs, outputs = rng.integers(1, 40, 2).tolist()
-    layer = nn.Conv2d(inputs, outputs, kernel, pair(1, 4), padding, dilation, bias=bool(seed % 2))
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=bool(seed % 2))
     layer = layer.to([torch.float32, torch.float64][seed % 3 == 0])
     torch.nn.init.normal_(layer.weight, generator=generator(seed))
     weights = int(rng.integers(1, max(2, layer.weight.numel())))
