@@ -297,7 +297,8 @@ def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
         printed = float(paper_distance(width=width, density=density, dimension=plan.inputs))
         return printed / _theorem_1(rows.set_index("seed"), width)
 
-    return pd.DataFrame({density: ratios(density, rows) for density, rows in gaussian.groupby("density")})
+    densities: list[float] = sorted(set(gaussian["density"].tolist()))
+    return pd.DataFrame({q: ratios(q, gaussian[gaussian["density"] == q]) for q in densities})
 
 
 def agrees_from(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
@@ -306,9 +307,9 @@ def agrees_from(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
     Infinite if it is not within 25 % at the density 1.
     """
     near = (ratios >= 0.8) & (ratios <= 1.25)
-    from_here_on = near.loc[:, ::-1].cumprod(axis=1).astype(bool)
-    weights = pd.Series(ratios.columns[::-1] * plan.inputs, index=from_here_on.columns)
-    return from_here_on.apply(lambda row: weights[row].min() if row.any() else math.inf, axis=1)
+    from_here_on = near.to_numpy(dtype=bool)[:, ::-1].cumprod(axis=1).astype(bool)
+    weights = ratios.columns.to_numpy(dtype=float)[::-1] * plan.inputs
+    return pd.Series(np.where(from_here_on, weights, math.inf).min(axis=1), index=ratios.index)
 
 
 def eq_4_at_minimiser(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
@@ -387,7 +388,8 @@ def estimates(
 
     def octaves(reading: str) -> Estimate:
         """From the widths that may be the best to that of the smallest distance."""
-        lowest = by_reading[reading].mean().idxmin()
+        distance = by_reading[reading].mean()
+        lowest = float(distance.index.to_numpy()[np.nanargmin(distance.to_numpy())])
         mean, low, high = (float(np.log2(lowest / width)) for width in (best.mean, best.high, best.low))
         return Estimate(mean=mean, low=low, high=high, n=best.n)
 

@@ -382,7 +382,8 @@ def estimates(
         for of in ("train", "test")
     }
     fitting = family.groupby("width")["train_accuracy"].mean()
-    fitted = min(max(int(fitting.idxmax()), min(shares)), max(shares))
+    best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
+    fitted = min(max(best_fit, min(shares)), max(shares))
     gains = [width_gains(base, width) for width in shares]
     found = {
         "figure-10": exact(figure_10_error()),

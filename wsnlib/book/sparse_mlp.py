@@ -199,13 +199,13 @@ def rule_gains(table: pd.DataFrame, p: Parameters, *, over: str) -> pd.DataFrame
 def papers_weights(p: Parameters) -> list[int]:
     """Weights of the networks of Figure 5 in a profile's widths: base width 5, MNIST."""
     dense = specs.MLPSpec(width=5, inputs=784, outputs=10)
-    rules = [*(specs.LastLayerDensity(density=q) for q in p.last_layer_densities), specs.LargestFirst()]
-    models = [
-        specs.StaticSparsity(dense, width=width, allocation=rule)
-        for width, rule in product(p.widths, rules)
-        if width >= dense.width
-    ]
-    reachable = [m for m in (dense, *models) if experiments.is_reachable(m)]
+    rules: list[specs.LastLayerDensity | specs.LargestFirst] = [specs.LargestFirst()]
+    rules += [specs.LastLayerDensity(density=q) for q in p.last_layer_densities]
+    models: list[specs.ModelSpec] = [dense]
+    for width, rule in product(p.widths, rules):
+        if width >= dense.width:
+            models.append(specs.StaticSparsity(dense, width=width, allocation=rule))
+    reachable = [m for m in models if experiments.is_reachable(m)]
     return [sum(experiments.weights_per_layer(m).values()) for m in reachable]
 
 

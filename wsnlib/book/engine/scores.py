@@ -157,14 +157,14 @@ def headline(table: pd.DataFrame) -> str:
         table: As `scorecard_table` gives it.
     """
     counts = verdict_counts(table)
-    tested = counts["claims"] - counts["not tested"]
+    tested, cells = counts["claims"] - counts["not tested"], counts.to_dict("index")
 
     def said(row: str, verdicts: Iterable[Verdict]) -> str:
-        return ", ".join(f"{counts.loc[row, str(v)]} {v}" for v in verdicts)
+        return ", ".join(f"{cells[row][str(v)]} {v}" for v in verdicts)
 
     of_training = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.MIXED, Verdict.INCONCLUSIVE)
     return (
-        f"Of {counts.loc['both', 'claims']} claims {tested['both']} are tested. {tested['arithmetic']} are "
+        f"Of {cells['both']['claims']} claims {tested['both']} are tested. {tested['arithmetic']} are "
         "arithmetic, decided without training: "
         f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
         "with range, quantity and data fixed before a result was seen: "
