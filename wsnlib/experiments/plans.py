@@ -33,7 +33,7 @@ STEP_NS = 150_000.0
 """Of PyTorch for each step of a network, however small it is."""
 
 FEWEST_OPERATIONS = 1e12
-"""Of a whole training with every weight present: some twenty seconds, where timing its layers takes ten."""
+"""Operations of a dense training from which on its layers are timed; it takes some 20 s, and timing 10."""
 
 MOST_TOGETHER = 16
 """Networks that are trained jointly in one process at most."""

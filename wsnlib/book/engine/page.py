@@ -132,7 +132,7 @@ def command(parameters: ChapterParameters, changed: Mapping[str, object]) -> str
 
     Examples:
         >>> from wsnlib.book import sparse_mlp
-        >>> command(sparse_mlp.Parameters(), {"epochs": 5, "seeds": [0, 1]})[34:]
+        >>> command(sparse_mlp.Parameters(), {"epochs": 5, "seeds": [0, 1]})[32:]
         "out.ipynb -f params/sparse_mlp.smoke.yml -p epochs 5 -y 'seeds: [0, 1]'"
     """
     name = parameters.chapter

@@ -88,8 +88,10 @@ def judge(
         >>> gain = Claim(name="gain", source="", statement="", low=1, high=9, unit="points", against=(0, 20))
         >>> def verdict(values):
         ...     return str(judge(gain, estimate(values), same_data=True, full_protocol=True).verdict)
-        >>> verdict([2.0, 2.1, 1.9]), verdict([1.0, 0.9, 1.1]), verdict([0.5, -2.0, 3.0]), verdict([0.1, 0.2,
-        0.0]) ('reproduced', 'mixed', 'inconclusive', 'not reproduced')
+        >>> verdict([2.0, 2.1, 1.9]), verdict([1.0, 0.9, 1.1])
+        ('reproduced', 'mixed')
+        >>> verdict([0.5, -2.0, 3.0]), verdict([-0.1, -0.2, -0.3])
+        ('inconclusive', 'not reproduced')
     """
     if reason := _untested(claim, ours, same_data=same_data, full_protocol=full_protocol):
         return Judgement(verdict=Verdict.NOT_TESTED, why=reason)
