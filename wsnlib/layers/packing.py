@@ -11,7 +11,7 @@ Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 UNITS = 1000
-"""Of 1: rounding moves a number by 0.0005 at most, where other images move CKA by some 0.01."""
+"""A thousandth of 1; rounding moves a number by 0.0005 at most, where other images move CKA by some 0.01."""
 _NAN = -32_768
 
 

@@ -43,7 +43,7 @@ _COUNT, _WIDTH = registers()
 LANES = max(8, _WIDTH)
 """Images in a group."""
 MOST = min(16, _COUNT * _WIDTH // LANES - max(2, 2 * _WIDTH // LANES))
-"""Positions in a tile of a product at most: the others hold a weight and what comes from memory."""
+"""Positions in a tile of a product at most; the others hold a weight and what comes from memory."""
 MOST_HELD = max(1, min(16, _COUNT * _WIDTH // LANES - CHAINS - 1))
 """Positions in a tile of the weights' gradient at most, whose sums take registers, too."""
 
