@@ -343,7 +343,7 @@ class Stop(Exception):
 def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
     net, images = resnet(), normal(1, 26, 3, 8, 8)
     arguments = {"batch_size": 8, "passes": 3, "save_every": 2}
-    with pytest.raises(ValueError, match="make one of 2"):
+    with pytest.raises(ValueError, match="must have at least 4 images each, got one of 2"):
         wsn.representations.cka_sums(net, images, **arguments)
     arguments["batch_size"] = 7
     expected = wsn.representations.cka_sums(net, images, **arguments)

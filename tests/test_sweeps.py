@@ -419,7 +419,7 @@ def end_at_once(*_) -> None:
 
 
 def test_a_process_ended_from_outside_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "work_on", end_at_once)
+    monkeypatch.setattr(sweeps, "_work_on", end_at_once)
     runs = [experiment(seed=s) for s in range(3)]
     with pytest.raises(wsn.SweepError, match="a training process was ended from outside; .* call again"):
         wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=2, progress=False)
@@ -549,7 +549,7 @@ def note_place(plan, store, device) -> list:
 
 
 def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "work_on", note_place)
+    monkeypatch.setattr(sweeps, "_work_on", note_place)
     plan = experiments.plan(experiment(), device="cpu")
     work = [replace(plan, runs=(experiment(seed=seed),), seconds=1.0) for seed in range(7)]
     seen = []

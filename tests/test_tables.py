@@ -30,7 +30,7 @@ def test_the_table_has_every_field_and_result(tmp_path):
 
     wide = table[table["model.width"] == 10]
     assert wsn.runs_behind(wide.iloc[::-1], runs) == runs[2:]
-    with pytest.raises(ValueError, match="of none of the 2 runs"):
+    with pytest.raises(ValueError, match="must be of one of the 2 runs, got one of key"):
         wsn.runs_behind(wide, runs[:2])
 
     history = wsn.training_history(runs, store=store)

@@ -146,7 +146,7 @@ def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
     toc = yaml.safe_load((source / "_toc.yml").read_text())
     files = [
         source / f"{entry['file']}.ipynb"
-        for part in toc["parts"]
+        for part in toc.get("parts", ())
         for entry in part["chapters"]
     ]
     return {

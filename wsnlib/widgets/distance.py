@@ -396,11 +396,13 @@ def _theorems(
 
 
 def _soon(update: Callable[[], None]) -> None:
-    """After what a notebook is executing, so that it is displayed first; at once outside of one."""
-    try:
-        asyncio.get_running_loop().call_soon(update)
-    except RuntimeError:
+    """After what a kernel is executing, so that it is displayed first; at once outside of one."""
+    from IPython import get_ipython
+
+    if getattr(get_ipython(), "kernel", None) is None:
         update()
+    else:
+        asyncio.get_running_loop().call_soon(update)
 
 
 def _explore(
