@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             damaged = prepare(
                 given.source, given.dest, size=given.size, quality=given.quality, workers=given.workers
             )
-    except (DataError, OSError) as error:  # from another process, it comes with that one's traceback
-        print(str(error).strip().splitlines()[-1], file=sys.stderr)
+    except (DataError, OSError) as error:
+        print(error, file=sys.stderr)
         return 2
     for line in damaged:
         print(line, file=sys.stderr)
@@ -115,11 +115,16 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
     _settle(dest, {"size": size, "quality": quality})
     parts = dest / PARTS
     damaged = []
-    for files in (found.train, found.val):
-        folder = dest / files.folder.name
-        for synset in found.synsets:
-            (folder / synset).mkdir(parents=True, exist_ok=True)
-        damaged += _work(files, _Saving(folder, parts, size, quality), workers)
+    own = uuid.uuid4().hex
+    try:
+        for files in (found.train, found.val):
+            folder = dest / files.folder.name
+            for synset in found.synsets:
+                (folder / synset).mkdir(parents=True, exist_ok=True)
+            damaged += _work(files, _Saving(folder, parts / own, size, quality), workers)
+    finally:  # what processes had begun when another one failed
+        for part in parts.glob(f"{own}*"):
+            part.unlink(missing_ok=True)
     if (source / "meta.bin").exists():
         _replace(parts, dest / "meta.bin", (source / "meta.bin").read_bytes())
     if damaged:
@@ -164,10 +169,10 @@ def _clean(parts: Path, *, before: float) -> None:
 
 @dataclass(frozen=True)
 class _Saving:
-    """Where and how images are saved; `folder` is that of the split."""
+    """Where and how images are saved: in the split's `folder`; until they are whole, at `part` and a name."""
 
     folder: Path
-    parts: Path
+    part: Path
     size: int
     quality: int
 
@@ -181,7 +186,7 @@ class _Saving:
         return [position for position, name in enumerate(files.names) if bytes(name) not in done]
 
     def __call__(self, image: Image, name: str) -> None:
-        part = self.parts / uuid.uuid4().hex
+        part = self.part.with_name(self.part.name + uuid.uuid4().hex)
         try:
             resized = functional.resize(image, [self.size])
             resized.save(part, format="JPEG", quality=self.quality, subsampling=0)
@@ -190,8 +195,8 @@ class _Saving:
             part.unlink(missing_ok=True)
 
 
-class _Chunks(Items[tuple[int, list[str]]]):
-    """Chunks of images, each read and saved at once: how many, and a line for each damaged one."""
+class _Chunks(Items[tuple[int, list[str], OSError | None]]):
+    """Chunks of images, each read and saved at once: how many, a line for each damaged one, what failed."""
 
     def __init__(self, files: Files, save: _Saving | None) -> None:
         self.files, self.save = files, save
@@ -199,8 +204,8 @@ class _Chunks(Items[tuple[int, list[str]]]):
     def __len__(self) -> int:
         return -(-len(self.files.names) // CHUNK)
 
-    def __getitem__(self, chunk: int) -> tuple[int, list[str]]:
-        damaged = []
+    def __getitem__(self, chunk: int) -> tuple[int, list[str], OSError | None]:
+        damaged: list[str] = []
         positions = range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.files.names)))
         for position in positions:
             path = self.files.path(position)
@@ -211,9 +216,12 @@ class _Chunks(Items[tuple[int, list[str]]]):
                 reason = " ".join(str(error.__cause__).split())
                 damaged.append(f"{self.files.folder.name}/{name}\t{reason}")
                 continue
-            if self.save is not None:
-                self.save(image, str(name))
-        return len(positions), damaged
+            try:
+                if self.save is not None:
+                    self.save(image, str(name))
+            except OSError as error:
+                return 0, damaged, error
+        return len(positions), damaged, None
 
 
 def _work(files: Files, save: _Saving | None, workers: int) -> list[str]:
@@ -222,12 +230,16 @@ def _work(files: Files, save: _Saving | None, workers: int) -> list[str]:
     chunks = _Chunks(left, save)
     # the loader's processes end when this one is killed
     loader = DataLoader(chunks, batch_size=None, num_workers=min(workers, len(chunks)))
-    damaged = []
+    damaged, failed = [], None
     total, done = len(files.names), len(files.names) - len(left.names)
     with tqdm(total=total, initial=done, desc=files.folder.name, unit="image") as bar:
-        for count, lines in loader:
+        for count, lines, failed in loader:
             bar.update(count)
             damaged += lines
+            if failed is not None:
+                break  # which ends the other processes, before this one removes what they had begun
+    if failed is not None:
+        raise failed
     return damaged
 
 
