@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
 
 __all__ = [
     "CellsAndSeeds",
@@ -68,7 +68,7 @@ class Estimate:
     def quantile(self) -> float:
         """Student's, of which half the interval is a multiple; infinite without degrees of freedom."""
         df = self.n - 1 if self.df is None else self.df
-        return float(special.stdtrit(df, (1 + self.confidence) / 2)) if df > 0 else math.inf
+        return float(scipy.special.stdtrit(df, (1 + self.confidence) / 2)) if df > 0 else math.inf
 
     def p_value(self, border: float) -> float:
         """Two-sided, of the border: at most 1 − confidence just where the interval leaves the border out.
@@ -87,7 +87,7 @@ class Estimate:
         if part == 0:
             return 1.0 if distance == 0 else 0.0
         df = self.n - 1 if self.df is None else self.df
-        return float(2 * special.stdtr(df, -distance / part * self.quantile))
+        return float(2 * scipy.special.stdtr(df, -distance / part * self.quantile))
 
 
 def _about(mean: float, error: float, *, n: int, df: float, confidence: float) -> Estimate:
@@ -117,7 +117,7 @@ def units_that_see(found: Estimate, distance: float, level: float) -> int:
         return MOST_UNITS + 1
     n = np.arange(max(3, found.n), MOST_UNITS + 1)
     df = (found.n - 1 if found.df is None else found.df) * (n - 1) / max(found.n - 1, 1)
-    quantiles = special.stdtrit(df, 1 - level / 2) + special.stdtrit(df, POWER)
+    quantiles = scipy.special.stdtrit(df, 1 - level / 2) + scipy.special.stdtrit(df, POWER)
     seen = quantiles * part / found.quantile * np.sqrt(found.n / n) <= distance
     return int(n[seen.argmax()]) if seen.any() else MOST_UNITS + 1
 
@@ -178,7 +178,7 @@ def proportion(successes: Sequence[bool]) -> Estimate:
     n, k = len(successes), int(np.sum(successes))
     if n == 0:
         raise ValueError("successes must be a sequence of at least one unit, got none")
-    interval = stats.binomtest(k, n).proportion_ci(method="exact")
+    interval = scipy.stats.binomtest(k, n).proportion_ci(method="exact")
     return Estimate(mean=k / n, low=float(interval.low), high=float(interval.high), n=n)
 
 
@@ -338,9 +338,9 @@ class CellsAndSeeds:
         product = float((a @ y @ b) ** 2 / ((a @ a) * (b @ b)))
         f = product / max(squares - product, 1e-300) * (self.df - 1)
         return {
-            "equal spread": float(stats.bartlett(*y).pvalue),
-            "additivity": float(stats.f.sf(f, 1, self.df - 1)),
-            "normality": float(stats.shapiro(rest.ravel()).pvalue),
+            "equal spread": float(scipy.stats.bartlett(*y).pvalue),
+            "additivity": float(scipy.stats.f.sf(f, 1, self.df - 1)),
+            "normality": float(scipy.stats.shapiro(rest.ravel()).pvalue),
         }
 
     @cached_property

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from wsnlib import sparse, specs
 from wsnlib.data import Dataset, load_data
@@ -166,6 +165,8 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
 
 def _operations(model: nn.Module, images: torch.Tensor) -> int:
     """Floating-point operations of a forward pass with every weight present."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads all of torch's decompositions
+
     model.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(images)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from wsnlib.kernels.numeric import arc_cosine, densities, inputs, masked_kernels
@@ -71,11 +72,9 @@ def paper_distance_minimiser(*, base_width: float, dimension: int) -> float:
         >>> round(paper_distance_minimiser(base_width=8, dimension=784), 4)
         0.0471
     """
-    from scipy.optimize import brentq
-
     _check(np.asarray(base_width), dimension)
     right = base_width / (4 * dimension * (1 - np.pi**-2))
-    return float(brentq(lambda p: p**2 - right * (1 - np.sqrt(p)), 0.0, 1.0, xtol=1e-12))
+    return float(scipy.optimize.brentq(lambda p: p**2 - right * (1 - np.sqrt(p)), 0.0, 1.0, xtol=1e-12))
 
 
 def _check(width: Array, dimension: int) -> None:
@@ -226,11 +225,9 @@ def lowest_point(density: ArrayLike, distance: ArrayLike) -> tuple[float, float]
         >>> round(lowest_point(p, (np.log(p) - np.log(0.1)) ** 2)[0], 4)
         0.1
     """
-    from scipy.interpolate import CubicSpline
-
     p = densities(density)
     order = np.argsort(p)
-    spline = CubicSpline(np.log(p[order]), np.asarray(distance, dtype=float)[order])
+    spline = scipy.interpolate.CubicSpline(np.log(p[order]), np.asarray(distance, dtype=float)[order])
     fine = np.linspace(np.log(p.min()), np.log(p.max()), 4001)
     values = spline(fine)
     return float(np.exp(fine[values.argmin()])), float(values.min())

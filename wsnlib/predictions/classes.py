@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from wsnlib.predictions import inference
 from wsnlib.predictions.populations import Population, check_same_examples, class_accuracy
@@ -250,8 +250,8 @@ def _welch(first: Array, second: Array, confidence: float) -> dict[str, Array]:
         t = gap / error
         df = error**4 / (spreads[0] ** 2 / (m - 1) + spreads[1] ** 2 / (n - 1))
     exact = np.where(np.abs(gap) > 1e-12, (1 + (m == n)) / math.comb(m + n, m), 1.0)
-    p_values = np.where(error > 0, 2 * stats.t.sf(np.abs(t), df), exact)
-    half = np.where(error > 0, stats.t.isf((1 - each) / 2, df) * error, np.inf)
+    p_values = np.where(error > 0, 2 * scipy.stats.t.sf(np.abs(t), df), exact)
+    half = np.where(error > 0, scipy.stats.t.isf((1 - each) / 2, df) * error, np.inf)
     return {
         "first": means[0],
         "first_error": np.sqrt(spreads[0]),

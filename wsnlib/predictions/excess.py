@@ -21,8 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from wsnlib.predictions import inference
 from wsnlib.predictions.populations import Population, check_same_examples, class_accuracy
@@ -128,7 +128,7 @@ def dispersion(
 
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
     permuted = excess(chosen, ~chosen)
-    least = float(stats.norm.isf((1 - confidence) / 2) * permuted.std())
+    least = float(scipy.stats.norm.isf((1 - confidence) / 2) * permuted.std())
     low, high = inference.jackknife(excess, m, n, confidence=confidence)
     found, jackknifed = observed - chance, (high - low) / 2
     narrower = _without_second_order(jackknifed, gram, m, n, confidence=confidence)
@@ -332,7 +332,7 @@ def largest_differences(
     (k1, n1), (k2, n2) = ((p.counts[chosen], len(p)) for p in reporting)
     low, high = _newcombe(k1, n1, k2, n2, inference.sidak_confidence(confidence, count))
     tables = zip(k1.tolist(), k2.tolist(), strict=True)
-    p_values = [float(stats.fisher_exact([[a, n1 - a], [b, n2 - b]]).pvalue) for a, b in tables]
+    p_values = [float(scipy.stats.fisher_exact([[a, n1 - a], [b, n2 - b]]).pvalue) for a, b in tables]
     return pd.DataFrame(
         {
             "example": chosen,
@@ -397,7 +397,7 @@ def _without_second_order(half: float, gram: Array, m: int, n: int, *, confidenc
     """Half an interval by the jackknife, whose variance has the second-order part of the excess once."""
     if not math.isfinite(half) or min(m, n) < 4:
         return half
-    quantile = float(stats.t.isf((1 - confidence) / 2, min(m, n) - 1))
+    quantile = float(scipy.stats.t.isf((1 - confidence) / 2, min(m, n) - 1))
     first, second, between = gram[:m, :m], gram[m:, m:], gram[:m, m:]
     centred = between - between.mean(0) - between.mean(1, keepdims=True) + between.mean()
     across = float((centred**2).sum()) / ((m - 1) * (n - 1))
@@ -431,7 +431,7 @@ def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Populati
 def _newcombe(
     k1: NDArray[np.int64], n1: int, k2: NDArray[np.int64], n2: int, confidence: float
 ) -> tuple[Array, Array]:
-    z = float(stats.norm.isf((1 - confidence) / 2))
+    z = float(scipy.stats.norm.isf((1 - confidence) / 2))
 
     def wilson(k: NDArray[np.int64], n: int) -> tuple[Array, Array, Array]:
         p = k / n

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def look_levels(
     if not 0 < level < 1:
         raise ValueError(f"level must be > 0 and < 1, got {level}; 0.05 is 5 %")
     if spending == "late":
-        spent = 2 * stats.norm.sf(stats.norm.isf(level / 2) / np.sqrt(t))
+        spent = 2 * scipy.stats.norm.sf(scipy.stats.norm.isf(level / 2) / np.sqrt(t))
     elif spending == "even":
         spent = level * np.log1p(np.expm1(1) * t)
     else:
@@ -146,5 +146,5 @@ def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -
     centre = float(statistic(*(sample[None].astype(float) for sample in members))[0])
     parts = np.split(values, np.cumsum(present)[:-1])
     variance = sum((n - 1) * part.var() for n, part in zip(present, parts, strict=True))
-    half = float(stats.t.isf((1 - confidence) / 2, min(present) - 1) * np.sqrt(variance))
+    half = float(scipy.stats.t.isf((1 - confidence) / 2, min(present) - 1) * np.sqrt(variance))
     return centre - half, centre + half

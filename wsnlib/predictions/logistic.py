@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
 
 from wsnlib.predictions import inference
 from wsnlib.predictions.populations import Population, check_same_examples, class_accuracy
@@ -314,7 +314,7 @@ def _tests(fits: _ThreeFits, columns: NDArray[np.int64], permuted: Array) -> pd.
 
 def _chi_squared_p(statistics: Array, df: NDArray[np.int64]) -> Array:
     """1 where there is no degree of freedom, as the models are the same."""
-    return np.where(df > 0, stats.chi2.sf(statistics, np.maximum(df, 1)), 1.0)
+    return np.where(df > 0, scipy.stats.chi2.sf(statistics, np.maximum(df, 1)), 1.0)
 
 
 def _newton(k: Counts, t: Counts, m: int, n: int, groups: Counts) -> tuple[Array, Array, Array]:
@@ -357,7 +357,7 @@ def _given_effect(t: Counts, m: int, n: int, delta: Array) -> tuple[Array, Array
 
 
 def _log_likelihood(right: Counts, pi: Array, networks: int) -> float:
-    return float(np.sum(special.xlogy(right, pi) + special.xlogy(networks - right, 1 - pi)))
+    return float(np.sum(scipy.special.xlogy(right, pi) + scipy.special.xlogy(networks - right, 1 - pi)))
 
 
 def _squares(right: Counts, pi: Array, networks: int) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from wsnlib.predictions import inference
 from wsnlib.predictions.populations import Population, check_same_examples
@@ -82,7 +82,7 @@ def matched_pairs(
         )
     deviation = np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in every) / df)
     each = inference.sidak_confidence(confidence, len(pairs))
-    quantile = float(stats.t.isf((1 - each) / 2, df))
+    quantile = float(scipy.stats.t.isf((1 - each) / 2, df))
     rows = []
     for one, other in pairs:
         p, q = (np.asarray(values, dtype=float).mean() for values in (first[one], second[other]))

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
@@ -229,7 +229,7 @@ def simulate_population(
     rng = np.random.default_rng(seed)
     quality = spread * rng.standard_normal((networks, 1))
     quality = quality + class_spread * rng.standard_normal((networks, num_classes))[:, right]
-    correct = rng.random((networks, len(p))) < special.expit(special.logit(p) + quality)
+    correct = rng.random((networks, len(p))) < scipy.special.expit(scipy.special.logit(p) + quality)
     others = (right + rng.integers(1, num_classes, correct.shape)) % num_classes
     predictions: Integers = np.where(correct, right, others)
     predictions = predictions.astype(np.uint8 if num_classes <= 256 else np.int16)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from wsnlib.predictions.populations import Population
 
@@ -47,8 +47,8 @@ def class_test_power(
     _check_counts(networks, tests, level)
     each = -np.expm1(np.log1p(-level) / tests)
     df, shift = 2 * networks - 2, difference / deviation * np.sqrt(networks / 2)
-    quantile = stats.t.isf(each / 2, df)
-    return float(stats.nct.sf(quantile, df, shift) + stats.nct.cdf(-quantile, df, shift))
+    quantile = scipy.stats.t.isf(each / 2, df)
+    return float(scipy.stats.nct.sf(quantile, df, shift) + scipy.stats.nct.cdf(-quantile, df, shift))
 
 
 def networks_for_class_test(
@@ -104,10 +104,10 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
     variation, tau, skewness = _pilot_moments(pilot)
     null = tau * (4 / networks**2 + 4 / (networks * (networks - 1)))
     effect = difference**2
-    critical = float(stats.pearson3.isf(level, skewness)) * np.sqrt(null)
+    critical = float(scipy.stats.pearson3.isf(level, skewness)) * np.sqrt(null)
     whole = null + 8 * effect * tau / variation / networks
     remaining = skewness * (null / whole) ** 1.5
-    return float(stats.pearson3.sf((critical - effect) / np.sqrt(whole), remaining))
+    return float(scipy.stats.pearson3.sf((critical - effect) / np.sqrt(whole), remaining))
 
 
 def networks_for_dispersion(

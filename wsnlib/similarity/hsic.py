@@ -27,8 +27,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
-from scipy.sparse.linalg import eigsh
 
 Array = torch.Tensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of."""
@@ -329,7 +329,7 @@ def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if gram.device.type == "cpu":
         start = np.random.default_rng(0).standard_normal(len(gram))
         matrix = gram.numpy()
-        found = eigsh(matrix, k=1, v0=(matrix @ start).astype(matrix.dtype))
+        found = scipy.sparse.linalg.eigsh(matrix, k=1, v0=(matrix @ start).astype(matrix.dtype))
         value, vector = torch.tensor(found[0][0], dtype=gram.dtype), torch.from_numpy(found[1][:, 0])
     else:
         values, vectors = torch.linalg.eigh(gram)
