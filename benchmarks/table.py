@@ -81,7 +81,7 @@ def main() -> None:
     asked = parser.parse_args().names or names()
     if unknown := set(asked) - set(names()):
         parser.error(
-            f"{', '.join(sorted(unknown))} is not a benchmark; one of {', '.join(names())} is allowed"
+            f"a benchmark must be one of {', '.join(names())}, got {', '.join(map(repr, sorted(unknown)))}"
         )
     for name in asked:
         print(f"benchmarks/{name}.py …", flush=True)

@@ -250,7 +250,7 @@ def typed_numbers(notebook: published.Notebook) -> Iterator[str]:
 def size(path: Path) -> Iterator[str]:
     """The file of a chapter is not larger than a reader's browser or a review can take."""
     if (found := path.stat().st_size) > LARGEST_NOTEBOOK:
-        yield f"it has {found:,} bytes; at most {LARGEST_NOTEBOOK:,} are allowed"
+        yield f"it must have at most {LARGEST_NOTEBOOK:,} bytes, got {found:,}"
 
 
 RULES: tuple[Callable[[published.Notebook], Iterator[str]], ...] = (

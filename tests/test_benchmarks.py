@@ -54,7 +54,7 @@ def test_a_benchmark_that_fails_leaves_the_page(bench, monkeypatch):
 def test_an_unknown_benchmark_is_named(bench, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         write(bench, monkeypatch, "three")
-    assert "three is not a benchmark; one of one, two is allowed" in capsys.readouterr().err
+    assert "a benchmark must be one of one, two, got 'three'" in capsys.readouterr().err
 
 
 def test_every_script_of_the_folder_can_be_started():

@@ -300,7 +300,7 @@ def test_a_page_over_its_limit_is_refused(records, monkeypatch):
     monkeypatch.setattr(gates, "LARGEST_NOTEBOOK", size)
     assert refused(page(), records) == []
     monkeypatch.setattr(gates, "LARGEST_NOTEBOOK", size - 1)
-    assert refused(page(), records) == [f"page: it has {size:,} bytes; at most {size - 1:,} are allowed"]
+    assert refused(page(), records) == [f"page: it must have at most {size - 1:,} bytes, got {size:,}"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda p: p.stem)

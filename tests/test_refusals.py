@@ -159,14 +159,14 @@ CASES = [
     (narrow(), lambda: net(norm_of_another_size), "norm must be of the 13 outputs of second, got 5", "narrow, norm's size"),
     (narrow(), lambda: net(lambda n: prune.l1_unstructured(n.norm, "weight", amount=2)),
      "the weight of norm must be a parameter", "narrow, pruned norm"),
-    (lambda n, _: wsn.to_sparse(n, layers=["first", "second"]), sparse_net, "no native form: second", "to_sparse, kind"),
-    (lambda n, _: wsn.to_sparse(n, layers=["first", "norm"]), sparse_net, "'norm' is not a masked", "to_sparse, name"),
+    (lambda n, _: wsn.to_sparse(n, layers=["first", "second"]), sparse_net, "zeros around, got second", "to_sparse, kind"),
+    (lambda n, _: wsn.to_sparse(n, layers=["first", "norm"]), sparse_net, "fifth, got 'norm'", "to_sparse, name"),
     (lambda n, _: wsn.to_sparse(n), lambda: sparse_net(lazy), "third must have its weights", "to_sparse, lazy"),
     (lambda n, _: wsn.densify(n), lambda: sparse_net(native=["fourth"]), "fourth must be a masked layer, got a sparse", "densify, native"),
     (lambda n, _: wsn.densify(n), lambda: sparse_net(lambda n: parametrizations.spectral_norm(n.third)),
      "the weight of third must have no other parametrisation, got _SpectralNorm", "densify, spectral norm"),
     (lambda n, _: parametrize.register_parametrization(n.fourth, "bias", nn.Identity()),
-     lambda: sparse_net(native=["fourth"]), "the bias of a native sparse layer must be", "parametrised bias, native"),
+     lambda: sparse_net(native=["fourth"]), "the bias of a sparse layer must be", "parametrised bias, native"),
     (lambda n, _: n.second.reset_parameters(), sparse_net, "got kaiming_uniform_ on a copy", "reset_parameters"),
     (lambda n, _: n.fourth.reset_parameters(), lambda: sparse_net(native=["fourth"]), "got kaiming", "reset_parameters, native"),
 ]  # fmt: skip
@@ -450,7 +450,7 @@ def test_layers_that_are_not_counted_are_named_once(first):
     ]
 
 
-# -- native layers that are traced or transformed --
+# -- sparse layers that are traced or transformed --
 
 TRANSFORMS = {
     "torch.jit.trace": lambda net, x: torch.jit.trace(net, x),

@@ -689,18 +689,18 @@ def test_compiled_surrogates_rank_as_the_measure_does():
 @pytest.mark.parametrize(
     ("values", "kwargs", "message"),
     [
-        (np.ones((7, 7)), {}, "the matrix has 7 layers that vary; at least 8 are allowed"),
-        (np.ones((9, 8)), {}, r"the matrix is \(9, 8\); \(n, n\) is allowed"),
-        (np.ones(9), {}, r"the matrix is \(9,\)"),
-        (np.triu(np.ones((9, 9))), {}, "the matrix is not symmetric"),
+        (np.ones((7, 7)), {}, "the matrix must have 8 or more layers that vary, got 7"),
+        (np.ones((9, 8)), {}, r"the matrix must be of shape \(n, n\), got \(9, 8\)"),
+        (np.ones(9), {}, r"the matrix must be of shape \(n, n\), got \(9,\)"),
+        (np.triu(np.ones((9, 9))), {}, "the matrix must be symmetric, got differences above 1e-6"),
         (
             np.where(np.eye(9, k=1) + np.eye(9, k=-1) > 0, np.nan, 1),
             {},
-            "the matrix has entries that are not finite",
+            "the matrix must be finite but for whole rows of NaN",
         ),
-        (np.ones((9, 9)), {"least_length": 3}, "least_length is 3; 4 to 8 are allowed"),
-        (np.ones((9, 9)), {"least_length": 9}, "least_length is 9; 4 to 8 are allowed"),
-        (np.ones((9, 9)), {"surrogates": 0}, "surrogates is 0; at least 1"),
+        (np.ones((9, 9)), {"least_length": 3}, "least_length must be an integer of 4 to 8, got 3"),
+        (np.ones((9, 9)), {"least_length": 9}, "least_length must be an integer of 4 to 8, got 9"),
+        (np.ones((9, 9)), {"surrogates": 0}, "surrogates must be an integer ≥ 1, got 0"),
     ],
 )
 def test_matrices_that_cannot_be_measured(values, kwargs, message):
@@ -748,12 +748,14 @@ def test_the_strength_of_a_range_leaves_out_what_does_not_vary():
     assert wsn.similarity.block_strength(with_constant(last, 3), start=31, stop=54) == (
         wsn.similarity.block_strength(last, start=30, stop=53)
     )
-    with pytest.raises(ValueError, match="the range is 30 to 33; 3 to 52 of the 53 layers that vary"):
+    with pytest.raises(
+        ValueError, match="start and stop must span 3 to 52 of the 53 layers that vary, got 30 to 33"
+    ):
         wsn.similarity.block_strength(whole, start=30, stop=33)
 
 
 def test_too_few_layers_that_vary():
-    with pytest.raises(ValueError, match="the matrix has 7 layers that vary; at least 8 are allowed"):
+    with pytest.raises(ValueError, match="the matrix must have 8 or more layers that vary, got 7"):
         wsn.similarity.block_structure(with_constant(np.ones((7, 7)), 1, 2))
 
 
@@ -767,7 +769,7 @@ def test_the_strength_of_a_range_is_that_of_the_best_one_found():
         )
     for start, stop in ((0, 23), (3, 5), (-1, 5), (20, 24)):
         with pytest.raises(
-            ValueError, match=f"the range is {start} to {stop}; 3 to 22 of the 23 layers that vary"
+            ValueError, match=f"must span 3 to 22 of the 23 layers that vary, got {start} to {stop}"
         ):
             wsn.similarity.block_strength(values, start=start, stop=stop)
 

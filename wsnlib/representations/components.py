@@ -188,7 +188,7 @@ def deleted_blocks(model: nn.Module, blocks: Sequence[str], *, last_layer: str =
     for name in blocks:
         if name not in modules or not name:
             owners = [n for n, m in modules.items() if n and hasattr(m, last_layer)]
-            raise ValueError(f"{name!r} is not a block; one of {', '.join(owners[:6])}, … is allowed")
+            raise ValueError(f"a block must be one of {', '.join(owners[:6])}, …, got {name!r}")
         block = modules[name]
         if not isinstance(getattr(block, last_layer, None), nn.Module):
             children = ", ".join(child for child, _ in block.named_children())

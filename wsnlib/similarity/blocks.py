@@ -189,7 +189,7 @@ def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
     n, length = len(matrix), int(last - first)
     if not (start >= 0 and stop <= len(np.asarray(values)) and 3 <= length < n):
         raise ValueError(
-            f"the range is {start} to {stop}; 3 to {n - 1} of the {n} layers that vary are allowed"
+            f"start and stop must span 3 to {n - 1} of the {n} layers that vary, got {start} to {stop}"
         )
     i, j = np.triu_indices(n, 1)
     one, other = (i >= first) & (i < last), (j >= first) & (j < last)
@@ -206,7 +206,7 @@ def _varying(values: npt.ArrayLike) -> tuple[Matrix, npt.NDArray[np.intp]]:
     """The matrix of the layers that have CKA with another, and which these are."""
     matrix = np.asarray(values, dtype=np.float64)
     if matrix.ndim != 2 or len(set(matrix.shape)) > 1:
-        raise ValueError(f"the matrix is {matrix.shape}; (n, n) is allowed")
+        raise ValueError(f"the matrix must be of shape (n, n), got {matrix.shape}")
     constant = (np.isnan(matrix) | np.eye(len(matrix), dtype=bool)).all(axis=1)
     kept = np.flatnonzero(~constant)
     return matrix[np.ix_(kept, kept)], kept
@@ -215,15 +215,19 @@ def _varying(values: npt.ArrayLike) -> tuple[Matrix, npt.NDArray[np.intp]]:
 def _check(matrix: Matrix, least_length: int, surrogates: int) -> None:
     n = len(matrix)
     if n < LEAST_LAYERS:
-        raise ValueError(f"the matrix has {n} layers that vary; at least {LEAST_LAYERS} are allowed")
+        raise ValueError(f"the matrix must have {LEAST_LAYERS} or more layers that vary, got {n}")
     if not np.isfinite(matrix).all():
-        raise ValueError("the matrix has entries that are not finite; NaN is allowed in all of a layer's row")
+        raise ValueError(
+            "the matrix must be finite but for whole rows of NaN, got others; leave such layers out"
+        )
     if np.abs(matrix - matrix.T).max() > 1e-6:
-        raise ValueError("the matrix is not symmetric; the CKA of one network with itself is allowed")
+        raise ValueError(
+            "the matrix must be symmetric, got differences above 1e-6; give the CKA of a network with itself"
+        )
     if not 4 <= least_length < n:
-        raise ValueError(f"least_length is {least_length}; 4 to {n - 1} are allowed")
+        raise ValueError(f"least_length must be an integer of 4 to {n - 1}, got {least_length}")
     if surrogates < 1:
-        raise ValueError(f"surrogates is {surrogates}; at least 1 is allowed")
+        raise ValueError(f"surrogates must be an integer ≥ 1, got {surrogates}")
 
 
 class _Ranges:

@@ -1,6 +1,6 @@
 """Sparse layers whose compute follows the weights present, not the width.
 
-A masked layer multiplies by a dense weight that is mostly zeros; a native one reads only the weights that
+A masked layer multiplies by a dense weight that is mostly zeros; a sparse one reads only the weights that
 are there, forward and backward. Both hold the same parameters under the same names: a state dict of one
 loads into the other, and an optimiser goes on across the change.
 """

@@ -1,4 +1,4 @@
-"""From masked layers to native ones and back."""
+"""From masked layers to sparse ones and back."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     """Let layers compute with the weights present only, in place, and return the model.
 
     Parameters, their names, masks, hooks and the state dict stay what they are, so that training goes on
-    with the same optimiser. Between native convolutions images stay in a layout of their own, in which batch
+    with the same optimiser. Between sparse convolutions images stay in a layout of their own, in which batch
     norm, ReLU, addition and pooling work, too (see `wsnlib.sparse.packed`); where anything else is done with
-    them they are converted. Native layers have first derivatives only and are not for tracing, FX,
+    them they are converted. Sparse layers have first derivatives only and are not for tracing, FX,
     `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
     [`to_dense`][wsnlib.sparse.to_dense].
 
@@ -32,11 +32,11 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
         layers: Names of the masked layers, and of convolutions without a mask, to change. By default all
             masked layers, and with masked convolutions those without a mask that have no more weights than
-            the fullest of them. Masked ones that have no native form stay masked; without `layers` one
+            the fullest of them. Masked ones that have no sparse form stay masked; without `layers` one
             warning names them.
 
     Raises:
-        ValueError: If a name in `layers` is of another layer, or of one without a native form. The model
+        ValueError: If a name in `layers` is of another layer, or of one without a sparse form. The model
             is then unchanged.
 
     Examples:
@@ -52,13 +52,12 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     named = list(masked if layers is None else layers)
     for name in named:
         if name not in allowed:
-            raise ValueError(f"{name!r} is not a masked layer; one of {', '.join(masked)} is allowed")
+            raise ValueError(f"a layer must be one of {', '.join(masked)}, got {name!r}; others have no mask")
     without = {name: reason for name in named if (reason := unsupported(allowed[name]))}
     said = "; ".join(f"{name} has {reason}" for name, reason in without.items())
     if without and layers is not None:
         raise ValueError(
-            f"no native form: {said}; masked Linear layers are allowed, and Conv2d layers of one group with "
-            "zeros around"
+            f"layers must be masked Linear ones or Conv2d ones of one group with zeros around, got {said}"
         )
     if without:
         warnings.warn(f"these layers stay dense: {said}", stacklevel=2)
@@ -72,7 +71,7 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         ]
     for name in named:
         if name not in without and not isinstance(allowed[name], SparseLayer):
-            _make_native(allowed[name])
+            _make_sparse(allowed[name])
     keeping = keeping_layers(model)
     for name, layer in model.named_modules():
         if isinstance(layer, SparseConv2d):
@@ -90,7 +89,7 @@ def _say_once() -> None:
 
 
 def to_dense(model: M) -> M:
-    """Let native layers compute with the dense, masked weight again, in place, and return the model.
+    """Let sparse layers compute with the dense, masked weight again, in place, and return the model.
 
     The inverse of [`to_sparse`][wsnlib.sparse.to_sparse]; parameters, masks and state dict stay.
 
@@ -107,13 +106,13 @@ def to_dense(model: M) -> M:
 
 
 def masked_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers with a mask, native or not, by name."""
+    """Layers with a mask, sparse or not, by name."""
     layers = masks.weight_layers(model)
     return {name: layers[name] for name in masks.layer_masks(model)}
 
 
 def full_convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """Convolutions without a mask that can be native, by name."""
+    """Convolutions without a mask that can be sparse, by name."""
     return {
         name: layer
         for name, layer in model.named_modules()
@@ -124,7 +123,7 @@ def full_convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 def unsupported(layer: nn.Module) -> str | None:
-    """Why a layer has no native form, as the end of "the layer has …"; None if it has one."""
+    """Why a layer has no sparse form, as the end of "the layer has …"; None if it has one."""
     if isinstance(layer, SparseLayer):
         return None
     kind = type(layer).__bases__[0] if parametrize.is_parametrized(layer) else type(layer)
@@ -144,7 +143,7 @@ def unsupported(layer: nn.Module) -> str | None:
     return f"another parametrisation ({', '.join(others)})" if others else None
 
 
-def _make_native(layer: nn.Module) -> None:
+def _make_sparse(layer: nn.Module) -> None:
     if isinstance(layer, NTKLinear):
         layer.input_scale = layer.in_features**-0.5
     layer.__class__ = SparseConv2d if isinstance(layer, nn.Conv2d) else SparseLinear

@@ -89,11 +89,11 @@ def geometry_of(layer: nn.Conv2d, input: torch.Tensor) -> Geometry:
 
 
 def refuse_transforms(input: object) -> None:
-    """Raise RuntimeError where a native layer would be traced or transformed, which `wsn.to_dense` allows.
+    """Raise RuntimeError where a sparse layer would be traced or transformed, which `wsn.to_dense` allows.
 
     `torch.compile` runs it outside of its graphs, and with `fullgraph=True` gives this as the reason.
     """
-    said = "a native sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
+    said = "a sparse layer must be run on tensors as it is, got {}; call wsn.to_dense(model) first"
     if torch.compiler.is_dynamo_compiling():
         torch._dynamo.graph_break(msg=said.format("torch.compile or torch.export"))
     elif not isinstance(input, torch.Tensor):  # of torch.fx
@@ -113,7 +113,7 @@ def everywhere(count: int) -> torch.Tensor:
 
 
 class SparseLayer(nn.Module):
-    """What native layers share: the values and the mask of their weight, held as a masked layer holds them.
+    """What sparse layers share: the values and the mask of their weight, held as a masked layer holds them.
 
     A layer without a mask holds its weight as any other does, and all of it is present.
 
@@ -146,14 +146,13 @@ class SparseLayer(nn.Module):
         values = stored.original
         if len(stored) > 1 or not isinstance(mask, StaticMask):
             raise ValueError(
-                f"the weight of a native sparse layer has the parametrisations "
-                f"{', '.join(type(p).__name__ for p in stored)}; StaticMask alone is allowed"
+                f"the weight of a sparse layer must have the parametrisation StaticMask alone, got "
+                f"{', '.join(type(p).__name__ for p in stored)}; use wsn.to_dense(model)"
             )
         index = mask.index
         if values.shape != index.shape:
             raise ValueError(
-                f"the mask has {index.numel()} weights and there are {tuple(values.shape)} values; "
-                f"as many values as weights are allowed"
+                f"a mask of {index.numel()} weights must have as many values, got {tuple(values.shape)}"
             )
         return values, index.to(values.device), mask.shape
 
@@ -172,9 +171,9 @@ class SparseLayer(nn.Module):
         return numbers and here and len(input) > 0 and can_compile()
 
     def __delattr__(self, name: str) -> None:
-        if name == "bias":  # torch would change the class of all native layers
+        if name == "bias":  # torch would change the class of all sparse layers
             raise RuntimeError(
-                "the bias of a native sparse layer must be a parameter, got a parametrisation of it; "
+                "the bias of a sparse layer must be a parameter, got a parametrisation of it; "
                 "call wsn.to_dense(model) first"
             )
         super().__delattr__(name)
@@ -205,7 +204,7 @@ class SparseLinear(SparseLayer, nn.Linear):
         values, index, shape = self._weights()
         outputs, inputs = shape
         if input.shape[-1] != inputs:
-            raise ValueError(f"the input has {input.shape[-1]} features; {inputs} are allowed for this layer")
+            raise ValueError(f"the input must have {inputs} features, got {input.shape[-1]}")
         x = input.reshape(-1, inputs).to(values.dtype)
         if self.input_scale != 1:
             x = x * self.input_scale
@@ -237,8 +236,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
         values, index, shape = self._weights()
         if input.ndim not in (3, 4) or input.shape[-3] != shape[1]:
             raise ValueError(
-                f"the input has the shape {tuple(input.shape)}; (batch, {shape[1]}, height, width) "
-                "is allowed for this layer"
+                f"the input must be of shape (batch, {shape[1]}, height, width), got {tuple(input.shape)}"
             )
         geometry = geometry_of(self, input)._replace(kernel=cast(Pair, tuple(shape[2:])))
         if min(geometry.outputs) < 1:

@@ -27,8 +27,8 @@ def refuse_second_derivative() -> None:
     """Raise RuntimeError in a backward pass that is itself to be differentiated."""
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "a native sparse layer has first derivatives only and create_graph is True; "
-            "False is allowed, or the network of wsn.to_dense(model)"
+            "create_graph must be False for a sparse layer, got True; "
+            "second derivatives are those of wsn.to_dense(model)"
         )
 
 
@@ -246,7 +246,7 @@ class Packed(torch.Tensor):
 def _refuse_gradient(found: object) -> None:
     """No gradient reaches what only stands for images: that of `grouped` and `plain` does."""
     raise RuntimeError(
-        "the images between native sparse layers must be given to functions of torch, got one of another "
+        "the images between sparse layers must be given to functions of torch, got one of another "
         "kind, such as a torch.autograd.Function; call wsn.to_dense(model) first"
     )
 
