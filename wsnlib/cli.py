@@ -5,6 +5,8 @@
     wsn gc                                   remove what no sweep needs any more
     wsn records export TARGET                copy records, checked
     wsn pack photos/ --name photos           make a data set of your own images
+    wsn bundle FILE… --to FOLDER             all that a machine without a network lacks to make the runs
+    wsn records import made/records.tar.*    and their records, back from there
 
 It reads the files of parameters that papermill reads, and makes the runs that the notebooks read.
 """
@@ -165,6 +167,69 @@ def export(
             runs = [record.experiment for record in chosen]
         copied = chosen.export(runs, Store(target))
         typer.echo(f"{copied} records copied to {target}, {len(set(runs)) - copied} were there")
+
+
+@records.command("import")
+def import_(
+    places: Annotated[list[Path], typer.Argument(help="A folder of records, or the parts of an archive")],
+    store: Place = None,
+) -> None:
+    """Take records from elsewhere, whole and checked."""
+    from wsnlib.book.engine import bundles
+
+    with _sentences():
+        count, new = bundles.import_records(places, _store(store))
+        typer.echo(f"{new} records taken, {count - new} were there")
+
+
+@app.command()
+def bundle(
+    parameters: ParameterFiles,
+    to: Annotated[Path, typer.Option(help="The folder in which the bundle is written")],
+    store: Place = None,
+    python: Annotated[
+        str | None, typer.Option(help="Of that machine, as in 3.12; by default this one's")
+    ] = None,
+    platform: Annotated[list[str] | None, typer.Option(help="Tags of wheels that it takes")] = None,
+    there: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="What `pip freeze` prints on it")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Modules of your own")
+    ] = None,
+    part_mb: Annotated[float, typer.Option(help="Size of the parts at most")] = 64.0,
+) -> None:
+    """Put what a machine without a network lacks into files: code, wheels, data; run.py runs it there."""
+    from wsnlib import book
+    from wsnlib.book.engine import bundles
+
+    with _sentences():
+        chosen = _store(store)
+        finished = chosen.keys()
+        known = {"python": python, "platforms": platform and tuple(platform)}
+        machine = bundles.Machine(
+            **{name: value for name, value in known.items() if value},  # type: ignore[arg-type]
+            packages=tuple(there.read_text().splitlines()) if there else (),
+        )
+        stages = [
+            runs
+            for file in parameters
+            for runs in _done_stages(book.read_parameters(file), chosen, finished, first_missing=True)
+        ]
+        sizes = bundles.bundle(
+            parameters,
+            to,
+            stages=stages,
+            store=chosen,
+            machine=machine,
+            beside=beside or (),
+            part_bytes=int(part_mb * 2**20),
+        )
+        for name, size in sizes.items():
+            typer.echo(f"{size / 2**20:8.1f} MiB  {name}")
+        parts = sorted(to.glob("bundle.tar.*"))
+        packed = sum(part.stat().st_size for part in parts) / 2**20
+        typer.echo(f"{packed:8.1f} MiB  in {len(parts)} parts; copy {to} there, and run python run.py")
 
 
 @app.command()

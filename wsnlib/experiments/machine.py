@@ -78,8 +78,13 @@ def _cpu_name() -> str:
 
 @lru_cache(maxsize=1)
 def _commit() -> str:
-    """The commit of the working tree that the library lies in; "+" if the library was changed since."""
+    """The commit of the working tree that the library lies in or, in a bundle, was taken from.
+
+    "+" if the library was changed since.
+    """
     package = Path(__file__).parents[1]
+    if (bundled := package / "COMMIT").exists():
+        return bundled.read_text()
     try:
         git = ["git", "--no-optional-locks", "-C", str(package)]  # somebody may be committing
         head = subprocess.run(
