@@ -45,6 +45,10 @@ def small(tmp_path, monkeypatch):
     return file
 
 
+HERE = bundles.Machine(packages=tuple(f"{each.name}=={each.version}" for each in metadata.distributions()))
+"""A machine that has all that is installed here."""
+
+
 def runs_of(file: Path) -> list[wsn.Experiment]:
     p = book.read_parameters(file)
     return [run for stage in book.chapter_stages(p, store=wsn.default_store()) for run in stage]
@@ -74,10 +78,8 @@ def test_a_machine_without_a_network_makes_what_is_missing_and_its_records_come_
         pytest.skip("no package index can be reached")
     runs, store = runs_of(small), wsn.default_store()
     wsn.run_missing(runs[:1], store=store, progress=False)
-    frozen = [
-        f"{each.name}=={each.version}" for each in metadata.distributions() if each.name != "lazy-loader"
-    ]
-    machine = bundles.Machine(packages=tuple(name for name in frozen if not name.startswith("lazy_loader")))
+    lacking = tuple(line for line in HERE.packages if not line.startswith("lazy"))
+    machine = bundles.Machine(packages=lacking)
     sizes = bundles.bundle(
         [small], tmp_path / "out", stages=[runs], store=store, machine=machine, part_bytes=2**20
     )
@@ -136,14 +138,32 @@ def test_a_damaged_part_is_named_and_nothing_is_unpacked(out):
 
 def test_a_second_bundle_replaces_the_parts_of_the_first(small, out, tmp_path):
     first = {path.name for path in out.iterdir()}
-    bundles.bundle(
-        [small], out, stages=[], store=wsn.default_store(), machine=bundles.Machine(), beside=[small]
-    )
+    bundles.bundle([small], out, stages=[], store=wsn.default_store(), machine=HERE, beside=[small])
     manifest = json.loads((out / "bundle.json").read_text())
     assert {p["name"] for p in manifest["parts"]} == {"bundle.tar.00"} < first
     assert {path.name for path in out.iterdir()} == {"bundle.tar.00", "bundle.json", "run.py"}
     offline.unpack([out / "bundle.tar.00"], tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / small.name).read_text() == SMALL
+
+
+def test_a_planned_file_stays_one(small, tmp_path):
+    planned = tmp_path / "planned" / "cka_blocks.smoke.yml"
+    planned.parent.mkdir()
+    planned.write_text(
+        (Path(__file__).parents[1] / "params" / "planned" / "cka_blocks.smoke.yml").read_text()
+    )
+    bundles.bundle(
+        [small, planned],
+        tmp_path / "out",
+        stages=[],
+        store=wsn.default_store(),
+        machine=HERE,
+    )
+    names = json.loads((tmp_path / "out" / "bundle.json").read_text())["parameters"]
+    assert names == ["params/sparse_mlp.smoke.yml", "params/planned/cka_blocks.smoke.yml"]
+    offline.unpack([tmp_path / "out" / "bundle.tar.00"], tmp_path / "unpacked")
+    for name, file in zip(names, (small, planned), strict=True):
+        assert book.read_parameters(tmp_path / "unpacked" / name) == book.read_parameters(file)
 
 
 def test_data_are_those_that_the_runs_name(small_mnist, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from wsnlib.book.fitted import results as judged
 from wsnlib.layers import NetworkResults, OriginResults
 from wsnlib.layers.origins import OutputMap, dominance_of, output_names
 
-FILES = ["params/planned/cka_blocks.cpu.yml", "params/planned/cka_blocks.smoke.yml"]
+FILES = [f"params/planned/cka_blocks.{profile}.yml" for profile in ("cpu", "gpu", "smoke")]
 DEEP = {"name": "deep", "depth": 32, "epochs": 10, "seeds": [0, 1, 2]}
 SHALLOW = {"name": "shallow", "depth": 26, "epochs": 10, "seeds": [0, 1, 2]}
 PLAN = {

@@ -108,9 +108,10 @@ def bundle(
         _data(root / "data", runs)
         (root / "store").mkdir()
         store.export([run for run in runs if run in store], Store(root / "store"))
-        (root / "params").mkdir()
-        for file in files:
-            shutil.copyfile(file, root / "params" / file.name)
+        placed = [_placed(file) for file in files]
+        for file, name in zip(files, placed, strict=True):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, root / name)
         for file in beside:
             shutil.copyfile(file, root / file.name)
         sizes = {
@@ -121,7 +122,7 @@ def bundle(
             for each in sorted(root.iterdir()):
                 archive.add(each, each.name)
     manifest = {
-        "parameters": [f"params/{file.name}" for file in files],
+        "parameters": placed,
         "parts": [{"name": p.name, "bytes": p.stat().st_size, "sha256": offline.sha256(p)} for p in parts],
     }
     (folder / offline.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
@@ -146,6 +147,11 @@ def import_records(places: Iterable[Path], store: Store) -> tuple[int, int]:
         records = Store(source)
         runs = [record.experiment for record in records]
         return len(runs), records.export(runs, store)
+
+
+def _placed(file: Path) -> str:
+    """Where a parameter file lies in a bundle: a folder `planned` is part of what it means."""
+    return "params/" + "planned/" * (file.resolve().parent.name == "planned") + file.name
 
 
 def _code(folder: Path) -> None:

@@ -20,7 +20,7 @@ class Network(BaseModel):
         name: What comparisons call it.
         depth: 6n + 2.
         width_multiplier: 1 for stages of 16, 32 and 64 channels.
-        part: 16: trained on a sixteenth of the images.
+        part: 16: trained on a sixteenth of the images; 1: on all but those of the validation.
         residual: Whether it has residual connections.
         epochs: Over these images.
         seeds: One training each.
@@ -112,7 +112,10 @@ class Parameters(ChapterParameters):
     def experiment(self, network: Network, seed: int) -> specs.Experiment:
         """N21's protocol for one network and seed; images are evaluated once, after the last epoch."""
         images = replace(
-            self._data_spec(train_size=self.images // network.part, normalisation="unit"),
+            self._data_spec(
+                train_size=min(self.images // network.part, self.images - self.validation_size),
+                normalisation="unit",
+            ),
             validation_size=self.validation_size,
         )
         model = specs.ResNetCifarSpec(
