@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import wsnlib as wsn
-from wsnlib import masks, representations, specs
+from wsnlib import masks, representations, similarity, specs
 from wsnlib.data.augmentation import augment
+from wsnlib.representations import cka
 
 RESNET18, IMAGENET = (
     wsn.ResNet18Spec(width=3),
@@ -109,3 +110,44 @@ def test_deleted_blocks_stay_on_the_gpu(gpu):
     blocks = [name for name, layer in network.named_modules() if type(layer).__name__ == "BasicBlock"]
     with mode, representations.deleted_blocks(network, blocks[:1]):
         assert network(torch.empty(7, 3, 13, 13, device="cuda")).device.type == "cuda"
+
+
+LAYERS = ["conv", "stage1.block1.norm2", "stage1.block1.add", "stage2.block1.norm2"]
+
+
+@pytest.mark.parametrize("without_component", [False, True])
+def test_cka_takes_gram_matrices_on_the_gpu_and_waits_for_no_value(gpu, without_component):
+    mode, moved = gpu
+    network = moved(wsn.build(CIFAR)).eval()
+    with mode:
+        images = torch.empty(9, 3, 13, 13)  # wherever they lie
+        grams = cka._grams(
+            {"": network}, {"": LAYERS}, {"": None}, {"": torch.channels_last}, images, without_component
+        )
+    assert grams.vector.shape == (len(LAYERS), 36) and grams.norm.shape == (len(LAYERS),)
+    assert {grams.vector.device.type, grams.norm.device.type} == {"cuda"}
+    assert (grams.vector.dtype, grams.norm.dtype) == (torch.float32, torch.float64)
+
+
+def test_components_are_taken_on_the_gpu(gpu):
+    mode, _ = gpu
+    with mode:
+        gram = similarity.read_centred_gram(torch.empty(9, 5, 7, 7, device="cuda"))
+        value, vector = similarity.first_component(gram)
+    assert {gram.device.type, value.device.type, vector.device.type} == {"cuda"}
+    assert (gram.dtype, vector.shape) == (torch.float64, (9,))
+
+
+def test_features_of_probes_are_pooled_on_the_gpu_and_fitted_on_the_host(gpu):
+    mode, moved = gpu
+    network, pooled_on = moved(wsn.build(CIFAR)), set()
+
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        pooled_on.add(x.device.type)
+        return F.adaptive_avg_pool2d(x, 2) if x.dim() == 4 else x
+
+    with mode:
+        images = torch.empty(9, 3, 13, 13)
+        found = representations.read_representations(network, images, layers=LAYERS, batch_size=4, reduce=pooled)
+    assert pooled_on == {"cuda"}
+    assert {name: (x.device.type, len(x)) for name, x in found.items()} == dict.fromkeys(LAYERS, ("cpu", 9))

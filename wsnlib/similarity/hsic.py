@@ -335,7 +335,7 @@ def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         values, vectors = torch.linalg.eigh(gram)
         value, vector = values[-1], vectors[:, -1]
     largest = vector.abs() >= (1 - 1e-6) * vector.abs().max()  # several where images are opposite
-    return value, vector * vector[largest.int().argmax()].sign()
+    return value, vector * vector.take(largest.int().argmax()).sign()
 
 
 def cka_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
