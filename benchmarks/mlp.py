@@ -31,7 +31,6 @@ from turns import Work, compare, row, title
 
 import wsnlib as wsn
 from wsnlib import models, training
-from wsnlib.training.batched import BatchedNetworks
 from wsnlib.training.compiled import CompiledNetworks
 
 BASE = wsn.MLPSpec(width=5)
@@ -94,11 +93,10 @@ def steps_of(model: nn.Module, data: wsn.data.Dataset) -> Work:
     return work
 
 
-def epoch_of(
-    kind: type[BatchedNetworks | CompiledNetworks], width: int, data: wsn.data.Dataset, *, members: int = 1
-) -> Work:
+def epoch_of(width: int, data: wsn.data.Dataset, *, members: int = 1) -> Work:
     """An epoch of networks that see the same images, in new orders."""
-    networks = kind([wide(width, s) for s in range(members)], data, [PROTOCOL] * members, [0] * members)
+    nets = [wide(width, s) for s in range(members)]
+    networks = CompiledNetworks(nets, data, [PROTOCOL] * members, [0] * members)
     generators = {0: torch.Generator().manual_seed(0)}
     return lambda: networks.train_epoch(generators, epoch=1)
 
@@ -108,7 +106,7 @@ def steps(repetitions: int) -> None:
     data = random_data(100 * STEPS)
     contenders: dict[str, Work] = {}
     for width in WIDTHS:
-        contenders[f"compiled {width}"] = epoch_of(CompiledNetworks, width, data)
+        contenders[f"compiled {width}"] = epoch_of(width, data)
         contenders[f"masked {width}"] = steps_of(masked_dense(wide(width)), data)
     contenders["layers 640"] = steps_of(wsn.to_sparse(wide(640)), data)
     peers = [name for name in ("sparseprop", "sparselab") if find_spec(name)]
@@ -162,7 +160,7 @@ def script(data: wsn.data.Dataset) -> Work:
 def epoch(repetitions: int) -> None:
     """An epoch of one network against the usual script, data path included."""
     data = random_data(4000)
-    took = compare({"ours": epoch_of(CompiledNetworks, 640, data), "script": script(data)}, repetitions)
+    took = compare({"ours": epoch_of(640, data), "script": script(data)}, repetitions)
     row("epoch of 4,000 images, width 640: script / compiled", took["script"], took["ours"], "at least 10")
 
 
@@ -171,16 +169,13 @@ def joint(repetitions: int, members: int = 8) -> None:
     data = random_data(100 * STEPS)
     for width in WIDTHS:
         contenders = {
-            "alone": epoch_of(CompiledNetworks, width, data),
-            "joint": epoch_of(CompiledNetworks, width, data, members=members),
-            "batched": epoch_of(BatchedNetworks, width, data, members=members),
+            "alone": epoch_of(width, data),
+            "joint": epoch_of(width, data, members=members),
             "PyTorch": steps_of(wide(width), data),
         }
         took = compare(contenders, repetitions)
-        for name in ("joint", "batched"):
-            took[name] = [seconds / members for seconds in took[name]]
+        took["joint"] = [seconds / members for seconds in took["joint"]]
         row(f"width {width}: alone / one of {members} with a seed", took["alone"], took["joint"], per=STEPS)
-        row("    batched PyTorch / compiled", took["batched"], took["joint"], per=STEPS)
         row("    PyTorch alone / compiled, jointly", took["PyTorch"], took["joint"], per=STEPS)
 
 
@@ -190,7 +185,7 @@ def trained(work: tuple[int, int]) -> int:
     torch.set_num_threads(1)
     nets = [wide(640, seed) for seed in range(members)]
     protocols, seeds = [PROTOCOL] * members, [0] * members
-    training.train_jointly(nets, random_data(images), protocols, seeds=seeds, compiled=True)
+    training.train_jointly(nets, random_data(images), protocols, seeds=seeds)
     return members * images
 
 

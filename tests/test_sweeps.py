@@ -533,7 +533,6 @@ def test_a_failed_run_holds_no_memory_while_the_others_go_on(tmp_path, monkeypat
             store=wsn.Store(tmp_path),
             workers=1,
             progress=False,
-            jointly=False,
         )
     assert counts == [0, 0, 0]
 
@@ -638,7 +637,7 @@ sys.path.insert(0, "tests")
 import wsnlib as wsn
 from test_sweeps import killed_runs
 if __name__ == "__main__":
-    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2, jointly=False)
+    wsn.run_missing(killed_runs(), store=wsn.Store(sys.argv[1]), workers=2)
 """
 
 
@@ -682,12 +681,12 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     stamps = {p: p.stat().st_mtime_ns for p in folder.glob("*.json")}
     assert 3 <= len(stamps) < len(runs)
     assert all(record.status == "finished" for record in store)
-    trained = wsn.run_missing(runs, store=store, jointly=False, progress=False)
+    trained = wsn.run_missing(runs, store=store, progress=False)
     assert trained == len(runs) - len(stamps)
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
 
     whole = wsn.Store(tmp_path / "whole")
-    wsn.run_missing(runs, store=whole, jointly=False, progress=False)
+    wsn.run_missing(runs, store=whole, progress=False)
     assert wsn.table(runs, store=store).equals(wsn.table(runs, store=whole))
     for run in runs:
         a, b = store.load(run), whole.load(run)
@@ -784,7 +783,9 @@ PLAIN = wsn.Experiment(
 def test_a_record_does_not_depend_on_torchs_default_precision(tmp_path, double_by_default):
     def made() -> list[wsn.Record]:
         jointly = replace(
-            experiments.plan(experiment(), device="cpu"), runs=(experiment(), experiment(seed=1))
+            experiments.plan(experiment(), device="cpu"),
+            runs=(experiment(), experiment(seed=1)),
+            engine="compiled",
         )
         return [wsn.run(PLAIN), *experiments.run_planned(jointly, device="cpu")]
 
@@ -806,7 +807,7 @@ def test_a_network_in_double_precision_is_refused_and_the_advice_helps(double_by
     uses = [
         lambda net: wsn.train(net, data, protocol, seed=0),
         lambda net: wsn.predict(net, data, data.test.images),
-        lambda net: wsn.training.train_jointly([net], data, [protocol], seeds=[0], compiled=False),
+        lambda net: wsn.training.train_jointly([net], data, [protocol], seeds=[0]),
     ]
     for use in uses:
         with pytest.raises(
@@ -853,7 +854,7 @@ if __name__ == "__main__":
         for s in (0, 1)
     ]
     try:
-        wsn.run_missing(runs, store=wsn.Store(sys.argv[1]), workers=2, jointly=False, progress=interrupt)
+        wsn.run_missing(runs, store=wsn.Store(sys.argv[1]), workers=2, progress=interrupt)
     except KeyboardInterrupt:
         print("interrupted")
 """

@@ -112,7 +112,7 @@ def _compiled(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, 
     def seconds(steps: int) -> float:
         sample = _excerpt(data, steps * batch)
         start = time.perf_counter()
-        training.train_jointly([model], sample, [_one_epoch(run.training)], seeds=[0], compiled=True)
+        training.train_jointly([model], sample, [_one_epoch(run.training)], seeds=[0])
         return time.perf_counter() - start
 
     seconds(1)

@@ -15,6 +15,7 @@ from wsnlib import sparse, specs
 from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import resolve_device
 from wsnlib.experiments.networks import build, check_fit, is_reachable, timed_as, weights_per_layer
+from wsnlib.sparse.layers import can_compile
 
 Engine = Literal["dense", "masked", "sparse", "compiled", "none"]
 
@@ -52,7 +53,7 @@ class Plan:
     """How runs are made, decided once; the budget, the sweep, the training and the record read it.
 
     Args:
-        runs: Most often one; several are trained jointly.
+        runs: Most often one; several are trained jointly by compiled code.
         device: `"cpu"`, `"cuda"` or `"cuda:1"`.
         engine: What trains: PyTorch with every weight present (`"dense"`), with masked weights
             (`"masked"`) or with sparse-compute layers (`"sparse"`), or compiled code that goes over the
@@ -79,6 +80,10 @@ class Plan:
             raise ValueError(
                 "the runs of a plan must be one, or fully connected networks of one shape and protocol, got "
                 f"{len(self.runs)} with {len(keys)} shapes or protocols; make a plan for each"
+            )
+        if keys and self.engine != "compiled":
+            raise ValueError(
+                f"the engine of several runs must be 'compiled', got {self.engine!r}; make a plan for each"
             )
 
     @property
@@ -137,7 +142,7 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
         return torch_engine, "on a GPU a step of PyTorch is recorded and replayed", ()
     protocol = run.training
     why = "other engines are for fully connected networks and masked layers"
-    if joint_key(run) is not None:
+    if joint_key(run) is not None and can_compile():
         steps = protocol.epochs * math.ceil(len(data.train.labels) / protocol.batch_size)
         compiled, dense = _step_ms(run)
         if steps >= FEWEST_COMPILED_STEPS and compiled < dense:
@@ -184,7 +189,7 @@ def _step_ms(run: specs.Experiment) -> tuple[float, float]:
 
 
 def joint_key(run: specs.Run) -> str | None:
-    """What runs have in common that can be trained jointly on a CPU; None if a run trains alone.
+    """What runs have in common that compiled code can train jointly; None if it cannot train a run.
 
     They are fully connected networks of one shape on the same data by the same protocol, but for the
     learning rate, the seed and which weights are there.
@@ -215,17 +220,15 @@ def joint_key(run: specs.Run) -> str | None:
 
 
 def planned_jointly(plans: Sequence[Plan], *, workers: int) -> list[Plan]:
-    """Plans of one run each, in their order, with those of the same engine and `joint_key` as one.
+    """Plans of one run each, in their order, with compiled ones of the same `joint_key` as one.
 
     Each has at most `MOST_TOGETHER` runs, those with the same seed together, and there is work left for every
-    one of the workers. Runs that take less than 2 seconds, and any on a GPU, train alone.
+    one of the workers. Runs that take less than 2 seconds train alone.
     """
     groups: dict[object, list[Plan]] = {}
     for each in plans:
-        pays = each.device == "cpu" and each.seconds >= SHORTEST_TOGETHER
-        key = joint_key(each.runs[0]) if pays else None
-        together = (key, each.engine, each.sparse_layers) if key else specs.spec_key(each.runs[0])
-        groups.setdefault(together, []).append(each)
+        pays = each.engine == "compiled" and each.seconds >= SHORTEST_TOGETHER
+        groups.setdefault((pays and joint_key(each.runs[0])) or specs.spec_key(each.runs[0]), []).append(each)
     found = []
     for group in groups.values():
         group.sort(key=lambda each: sum(run.seed for run in each.trainings))  # they see the same images

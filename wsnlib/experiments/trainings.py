@@ -114,9 +114,8 @@ def trained(
     protocols, seeds = [run.training for run in plan.trainings], [run.seed for run in plan.trainings]
     for model in models if plan.sparse_layers else ():
         sparse.to_sparse(model, layers=plan.sparse_layers)
-    compiled = plan.engine == "compiled"
-    if compiled or len(models) > 1:
-        outcomes = training.train_jointly(models, data, protocols, seeds=seeds, compiled=compiled)
+    if plan.engine == "compiled":
+        outcomes = training.train_jointly(models, data, protocols, seeds=seeds)
         return list(zip(models, outcomes, strict=True))
     (model,), (protocol,), (seed,) = models, protocols, seeds
     outcome = training.train(

@@ -54,13 +54,12 @@ def run_missing(
     budget_minutes: float | None = None,
     download: bool = False,
     progress: bool | Callable[[Progress], None] = True,
-    jointly: bool = True,
 ) -> int:
     """Train the runs that have no record yet, and return how many those were.
 
     Each run is stored by the process that trained it, as soon as it is done, and a long training keeps its
     state from time to time: whatever stops the sweep, the same call goes on where it was. Fully connected
-    networks in compiled code or jointly keep none, and start anew if they had not finished. A record that
+    networks in compiled code keep none, and start anew if they had not finished. A record that
     is damaged is set aside with a warning and made again. Every run that trains alone does so on one CPU
     thread, so that its record does not depend on how many processes there are.
 
@@ -70,10 +69,9 @@ def run_missing(
 
     Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
     record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
-    connected networks of one shape that would take 2 seconds or more are trained jointly, up to 16 at once,
-    those with the same seed together (`wsn.training.train_jointly`). Each has its own record, the one of
-    training alone; where compiled code does not pay it differs in rounding, which then depends on how many
-    were together. Other networks train side by side in processes of one thread, which
+    connected networks of one shape that compiled code trains are trained jointly, up to 16 at once, those
+    with the same seed together (`wsn.training.train_jointly`). Each has its own record, to the last bit the
+    one of training alone. Other networks train side by side in processes of one thread, which
     `benchmarks/joint_resnets.py` finds faster than one batched program.
 
     Args:
@@ -93,7 +91,6 @@ def run_missing(
         download: Whether missing data sets may be fetched.
         progress: Show one bar with the time left on standard error; or a function that is called with
             each [`Progress`][wsnlib.sweeps.watching.Progress].
-        jointly: Whether runs may be trained jointly; `False` gives every bit of training alone.
 
     Raises:
         BudgetError: If the runs would take longer than the budget; nothing is trained.
@@ -144,7 +141,7 @@ def run_missing(
             f"{minutes:.1f} minutes here; budget_minutes is {budget_minutes:g}: raise it, or run the "
             "chapter with a smaller profile"
         )
-    if jointly and (executor is None or device == "cpu"):
+    if executor is None or device == "cpu":
         plans = experiments.planned_jointly(plans, workers=at_once)
     show = progress if callable(progress) else Bar() if progress else _silent
     with Watch(len(missing), seconds, show) as watch:

@@ -1,15 +1,14 @@
 """Many fully connected networks of one shape trained at once.
 
 Nothing is shared but the images of members with the same seed. Compiled code trains the members one after
-the other on each batch, with a cost that follows their weights; where nearly all weights are present, the
-members are better the blocks of one PyTorch network.
+the other on each batch, with a cost that follows their weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -17,12 +16,10 @@ from torch import nn
 from wsnlib import specs
 from wsnlib.data import Dataset
 from wsnlib.models import MLP
-from wsnlib.training.batched import BatchedNetworks, layer_scale
+from wsnlib.models.mlp import NTKLinear
+from wsnlib.sparse import SparseLinear
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog
 from wsnlib.training.steps import check_float32
-
-if TYPE_CHECKING:
-    from wsnlib.training.compiled import CompiledNetworks
 
 
 def train_jointly(
@@ -31,7 +28,6 @@ def train_jointly(
     protocols: Sequence[specs.Training],
     *,
     seeds: Sequence[int],
-    compiled: bool = True,
 ) -> list[Outcome]:
     """Train `MLP`s of one shape in place, each by its protocol and seed, and say how each went.
 
@@ -41,12 +37,10 @@ def train_jointly(
         data: Data set on the CPU.
         protocols: A protocol for each; they may differ in the learning rate.
         seeds: A random seed for each, for the order of the images and their augmentation.
-        compiled: Whether compiled code trains them, or PyTorch as one network of blocks. What compiled code
-            gives for a member does not depend on the others, to the last bit.
 
     Returns:
         What [`train`][wsnlib.training.train] gives for each, up to rounding: after 5 epochs of the digits
-        data losses agree to 1e-4 of their value.
+        data losses agree to 1e-4 of their value. It does not depend on the others, to the last bit.
 
     Raises:
         ValueError: If the networks do not have one shape, or the protocols differ in more.
@@ -63,7 +57,9 @@ def train_jointly(
     _check(models, protocols, seeds)
     for model in models:
         check_float32(model)
-    networks = _kind(compiled)([cast(MLP, model) for model in models], data, protocols, seeds)
+    from wsnlib.training.compiled import CompiledNetworks  # loads numba, which takes a second
+
+    networks = CompiledNetworks([cast(MLP, model) for model in models], data, protocols, seeds)
     generators = {s: torch.Generator().manual_seed(specs.derive_seed(s, "order")) for s in set(seeds)}
     logs = [TrainingLog(p, data) for p in protocols]
     ended: dict[int, Outcome] = {}
@@ -92,12 +88,11 @@ def train_jointly(
     ]
 
 
-def _kind(compiled: bool) -> type[CompiledNetworks] | type[BatchedNetworks]:
-    if not compiled:
-        return BatchedNetworks
-    from wsnlib.training.compiled import CompiledNetworks  # loads numba, which takes a second
-
-    return CompiledNetworks
+def layer_scale(layer: nn.Linear) -> float:
+    """Factor of the layer's input."""
+    if isinstance(layer, SparseLinear):
+        return layer.input_scale
+    return float(layer.in_features**-0.5) if isinstance(layer, NTKLinear) else 1.0
 
 
 def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], seeds: Sequence[int]) -> None:
