@@ -121,9 +121,9 @@ def test_cka_takes_gram_matrices_on_the_gpu_and_waits_for_no_value(gpu, without_
     network = moved(wsn.build(CIFAR)).eval()
     with mode:
         images = torch.empty(9, 3, 13, 13)  # wherever they lie
-        grams = cka._grams(
-            {"": network}, {"": LAYERS}, {"": None}, {"": torch.channels_last}, images, without_component
-        )
+        shown = cka._network(network, images, LAYERS, None, "all")
+        grams, count = cka._grams({"": shown}, {"": images}, without_component)
+    assert count == 9
     assert grams.vector.shape == (len(LAYERS), 36) and grams.norm.shape == (len(LAYERS),)
     assert {grams.vector.device.type, grams.norm.device.type} == {"cuda"}
     assert (grams.vector.dtype, grams.norm.dtype) == (torch.float32, torch.float64)
@@ -148,6 +148,8 @@ def test_features_of_probes_are_pooled_on_the_gpu_and_fitted_on_the_host(gpu):
 
     with mode:
         images = torch.empty(9, 3, 13, 13)
-        found = representations.read_representations(network, images, layers=LAYERS, batch_size=4, reduce=pooled)
+        found = representations.read_representations(
+            network, images, layers=LAYERS, batch_size=4, reduce=pooled
+        )
     assert pooled_on == {"cuda"}
     assert {name: (x.device.type, len(x)) for name, x in found.items()} == dict.fromkeys(LAYERS, ("cpu", 9))

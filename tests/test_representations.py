@@ -135,14 +135,14 @@ def test_modules_that_give_tuples_or_nothing_of_the_images():
             return self.recurrent(x)[0] + self.table(torch.arange(2))
 
     class Listed(nn.Module):
-        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"x": x}
+        def forward(self, x: torch.Tensor) -> dict[str, int]:
+            return {"rows": len(x)}
 
     net, x = Odd(), normal(0, 6, 2, 3)
     assert wsn.layer_names(net, x) == ["recurrent"]
     assert wsn.representations.read_representations(net, x)["recurrent"].shape == (6, 2, 5)
     with pytest.raises(
-        ValueError, match="listed must give a tensor, or a tuple that begins with one, got a dict"
+        ValueError, match="listed must give a tensor, or something that holds one, got a dict"
     ):
         wsn.layer_names(net, x, layers=["listed"])
     with pytest.raises(ValueError, match="table must give one row for each image, got 2 for 4"):
@@ -465,7 +465,7 @@ def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
         ({"passes": 0}, "passes must be one or more different"),
         ({"passes": [1, 1]}, r"passes must be one or more different integers ≥ 0, got \[1, 1\]"),
         ({"passes": [-1]}, r"passes must be .* integers ≥ 0, got \[-1\]"),
-        ({"layers": {"two": ["hidden1"]}}, "layers are given for 'two', which is not among one"),
+        ({"layers": {"two": ["hidden1"]}}, "layers must be of the networks one, got 'two'"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused_before_any_work(arguments, message):

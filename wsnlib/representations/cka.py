@@ -5,19 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from wsnlib import specs
 from wsnlib.addresses import local_path
-from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, quick_layout, read
+from wsnlib.representations.batches import (
+    Batches,
+    Images,
+    Prepare,
+    as_images,
+    as_inputs,
+    in_memory,
+    moved,
+    num_examples,
+    run,
+    targets,
+)
+from wsnlib.representations.reading import device_of, layers_of, quick_layout, read
 from wsnlib.similarity import CKAMatrix, Gram, MinibatchCKA, Weighting, read_gram
-from wsnlib.similarity.hsic import LEAST_EXAMPLES, Array
+from wsnlib.similarity.hsic import LEAST_EXAMPLES
 from wsnlib.specs.checks import plain
+
+Tokens = Literal["all", "mean", "first"]
+"""What counts of an output (n, tokens, channels): all of it as one vector, the mean of tokens, the first."""
 
 
 class CKAOptions(TypedDict, total=False):
@@ -25,17 +44,19 @@ class CKAOptions(TypedDict, total=False):
 
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None
     batch_size: int
-    passes: int | Iterable[int]
+    passes: int | Iterable[int] | None
     seed: int
     prepare: Prepare | Mapping[str, Prepare] | None
+    tokens: Tokens
     without_component: bool
     checkpoint: Path | str | None
     save_every: int
+    progress: bool
 
 
 def cka_matrix(
     model: nn.Module,
-    images: Array,
+    images: Images,
     *,
     weighting: Weighting = "released",
     **options: Unpack[CKAOptions],
@@ -44,10 +65,9 @@ def cka_matrix(
 
     Args:
         model: Any module.
-        images: (n, …).
+        images: (n, …), or an iterable of batches such as a `DataLoader`.
         weighting: Of the batches in the mean of HSIC₁, `"released"` or `"paper"` (see `MinibatchCKA`).
-        options: `layers`, `batch_size`, `passes`, `seed`, `prepare`, `without_component`, `checkpoint` and
-            `save_every` of [`cka_sums`][wsnlib.representations.cka.cka_sums], with its defaults.
+        options: Those of [`cka_sums`][wsnlib.representations.cka.cka_sums], with its defaults.
 
     References:
         N21, Section 3.1 (256 images a batch, 10 passes), Figures 1 to 3, D.1 to D.6.
@@ -63,7 +83,7 @@ def cka_matrix(
 
 def cka_matrices(
     models: Mapping[str, nn.Module],
-    images: Array,
+    images: Images | Mapping[str, Iterable[Any]],
     *,
     weighting: Weighting = "released",
     **options: Unpack[CKAOptions],
@@ -72,7 +92,7 @@ def cka_matrices(
 
     Args:
         models: By name. Each sees the same images, and runs once for each batch.
-        images: (n, …).
+        images: (n, …), or an iterable of batches, or one for each network by its name.
         weighting: As in `cka_matrix`, and so are the options.
 
     Returns:
@@ -107,16 +127,18 @@ def _between(whole: CKAMatrix, first: str, second: str) -> CKAMatrix:
 
 def cka_sums(
     model: nn.Module | Mapping[str, nn.Module],
-    images: Array,
+    images: Images | Mapping[str, Iterable[Any]],
     *,
     layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     batch_size: int = 256,
-    passes: int | Iterable[int] = 10,
+    passes: int | Iterable[int] | None = None,
     seed: int = 0,
     prepare: Prepare | Mapping[str, Prepare] | None = None,
+    tokens: Tokens = "all",
     without_component: bool = False,
     checkpoint: Path | str | None = None,
     save_every: int = 20,
+    progress: bool = False,
 ) -> MinibatchCKA:
     """The sums over minibatches from which the CKA of every pair of layers follows.
 
@@ -128,23 +150,35 @@ def cka_sums(
 
     Args:
         model: A network, or several by name (without "/"). Their layers are then named "name/layer".
-        images: (n, …), not yet prepared; they may lie on another device than the network.
+        images: (n, …), not yet prepared, on any device; or an iterable of batches (a `DataLoader`, a list, a
+            generator), larger than memory if need be. Several networks see the same batches; where they
+            need different ones, give an iterable for each by its name, whose labels are compared.
         layers: Names of submodules (by network, if there are several); all leaf modules if not given.
-        batch_size: Images in a batch, at least 4; what is left over makes a smaller last one. With n of
-            them and one pass the estimate is that of the whole data set.
-        passes: How often the images are gone through in a new order, or the numbers of the passes.
-        seed: Random seed for the orders.
-        prepare: Turns a batch of images into what the network takes, such as `Dataset.normalise`; by
-            network, if they differ.
+        batch_size: Images in a batch, at least 4, if they are in memory; what is left over makes a smaller
+            last one. With n of them and one pass the estimate is that of the whole data set.
+        passes: How often the images are gone through in a new order, or the numbers of the passes; by
+            default 10 in memory, and 1 of an iterable, which has to shuffle if it is gone through again.
+        seed: Random seed for the orders of images in memory.
+        prepare: Turns a batch into what the network is called with (a tensor, a tuple of arguments, a
+            mapping of keywords), such as `Dataset.normalise`; by network, if they differ. If not given, a
+            tensor is itself, the first entry of a tuple counts, and a mapping gives keywords less labels.
+        tokens: What counts of outputs (n, tokens, channels): `"all"`, their `"mean"`, or the `"first"`. In
+            the mean, what the batch's `attention_mask` leaves out does not count; all are refused then.
         without_component: Whether each layer's first principal component within a batch is removed
             first (N21, Figure 3, bottom right).
         checkpoint: A file from which an interrupted run goes on, written every `save_every` batches and
-            at the end, whole or not at all. It is bound to the images, weights and arguments.
+            at the end, whole or not at all. It is bound to the images, weights and arguments; images must
+            be in memory.
         save_every: Batches.
+        progress: Whether a bar shows batches and the time left.
 
     Raises:
         ValueError: Before any work: if a layer is unknown or never runs, a batch would have fewer than 4
-            images, or the checkpoint is of something else. During it: if a representation is not finite.
+            images, or the checkpoint is of something else. During it: if a representation is not finite, a
+            shuffling iterable gives the same batches again, or networks get different examples.
+
+    Warns:
+        RuntimeWarning: If the last batch of an iterable has fewer than 4 examples, and is left out.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU())
@@ -153,75 +187,161 @@ def cka_sums(
         >>> here.merge(there)
         >>> here.num_batches
         4
+        >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=20)
+        >>> cka_sums(net, loader).num_batches
+        2
     """
     models = {"": model} if isinstance(model, nn.Module) else dict(model)
-    images, passes, batch_size, seed = as_images(images), plain(passes), plain(batch_size), plain(seed)
-    numbers = list(range(passes)) if isinstance(passes, int) else [plain(number) for number in passes]
-    _check(models, len(images), batch_size, numbers)
-    named = {name: _named(layers, name, models) for name in models}
-    prepares = {name: prepare.get(name) if isinstance(prepare, Mapping) else prepare for name in models}
-    found = {
-        name: layer_names(m, images, layers=named[name], prepare=prepares[name]) for name, m in models.items()
+    _check_names(models)
+    if isinstance(layers, Mapping) and (unknown := [key for key in layers if key not in models]):
+        raise ValueError(f"layers must be of the networks {', '.join(models)}, got {unknown[0]!r}")
+    source = _InMemory if in_memory(images) else _Streams
+    numbers = _numbers(source.PASSES if passes is None else plain(passes))
+    batches = source(images, numbers, models, plain(batch_size), plain(seed))
+    networks = {
+        name: _network(m, batches.first[name], _of(layers, name), _of(prepare, name), tokens)
+        for name, m in models.items()
     }
-    for name, m in models.items():
-        if not found[name]:
-            raise ValueError(f"the {type(m).__name__} has no layer to read: give modules with submodules")
-    labels = [f"{name}/{layer}" if name else layer for name in models for layer in found[name]]
-    layouts = {name: quick_layout(m, images, prepare=prepares[name]) for name, m in models.items()}
-
-    examples = _fingerprint([images])
+    labels = [f"{name}/{layer}" if name else layer for name, net in networks.items() for layer in net.layers]
     file = None
     if checkpoint is not None:
-        arguments = repr((labels, batch_size, numbers, seed, without_component, examples))
-        weights = [t for m in models.values() for t in m.state_dict().values() if isinstance(t, torch.Tensor)]
-        file = _Checkpoint(
-            local_path(checkpoint, what="the checkpoint"), f"{arguments} {_fingerprint(weights)}"
+        if not batches.examples:
+            raise ValueError("checkpoint must be None for an iterable of batches, got one; save sums.state()")
+        arguments = repr(
+            (labels, plain(batch_size), numbers, plain(seed), without_component, batches.examples)
         )
+        weights = [t for m in models.values() for t in m.state_dict().values() if isinstance(t, torch.Tensor)]
+        identity = f"{arguments}{'' if tokens == 'all' else tokens} {_fingerprint(weights)}"
+        file = _Checkpoint(local_path(checkpoint, what="the checkpoint"), identity)
     sums = file.load() if file is not None else None
     if sums is None:
-        sums = MinibatchCKA(labels, examples=examples)
+        sums = MinibatchCKA(labels, examples=batches.examples)
 
-    done = sums.num_batches
-    batches = [
-        (number, batch) for number in numbers for batch in _order(len(images), seed, number).split(batch_size)
-    ]
-    for index, (number, chosen) in enumerate(batches):
-        if index < done:
-            continue
-        batch = images[chosen.to(images.device)]
-        grams = _grams(models, found, prepares, layouts, batch, without_component)
-        sums.update_grams(grams, num_examples=len(batch), pass_index=number)
-        if file is not None and ((index + 1) % save_every == 0 or index + 1 == len(batches)):
-            file.save(sums)
+    done, total = sums.num_batches, batches.count
+    with tqdm(total=total, initial=done, unit="batch", desc="CKA", disable=not progress) as bar:
+        for index, (number, batch) in enumerate(batches.after(done), done + 1):
+            grams, count = _grams(networks, batch, without_component)
+            sums.update_grams(grams, num_examples=count, pass_index=number)
+            bar.update()
+            if file is not None and (index % save_every == 0 or index == total):
+                file.save(sums)
     return sums
 
 
-def _check(models: Mapping[str, nn.Module], num_images: int, batch_size: int, passes: list[int]) -> None:
+def _of(given: Any, name: str) -> Any:
+    return given.get(name) if isinstance(given, Mapping) else given
+
+
+def _numbers(passes: int | Iterable[int]) -> list[int]:
+    numbers = list(range(passes)) if isinstance(passes, int) else [plain(number) for number in passes]
+    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise ValueError(f"passes must be one or more different integers ≥ 0, got {numbers}")
+    return numbers
+
+
+def _check_names(models: Mapping[str, nn.Module]) -> None:
     if not models:
         raise ValueError("models must be at least one, got none")
     for name in models:
         if "/" in name:
             raise ValueError(f"names of models must be without '/', got {name!r}; rename it")
-    if not passes or len(set(passes)) < len(passes) or min(passes) < 0:
-        raise ValueError(f"passes must be one or more different integers ≥ 0, got {passes}")
-    last = num_images % batch_size if batch_size > 0 else 0
-    if batch_size < LEAST_EXAMPLES or num_images < LEAST_EXAMPLES or 0 < last < LEAST_EXAMPLES:
-        raise ValueError(
-            f"batches must have at least {LEAST_EXAMPLES} images each, got one of "
-            f"{last or min(num_images, batch_size)} from {num_images} in batches of {batch_size}; change "
-            "batch_size"
-        )
 
 
-def _named(
-    layers: Sequence[str] | Mapping[str, Sequence[str]] | None, name: str, models: Mapping[str, nn.Module]
-) -> Sequence[str] | None:
-    if not isinstance(layers, Mapping):
-        return layers
-    unknown = [key for key in layers if key not in models]
-    if unknown:
-        raise ValueError(f"layers are given for {unknown[0]!r}, which is not among {', '.join(models)}")
-    return layers.get(name)
+class _InMemory:
+    """Images cut into batches in an order that depends on the seed and the number of the pass."""
+
+    PASSES = 10
+
+    def __init__(
+        self, images: Any, numbers: list[int], models: Mapping[str, nn.Module], batch_size: int, seed: int
+    ) -> None:
+        self.images, self.names = as_images(images), list(models)
+        n = len(self.images)
+        last = n % batch_size if batch_size > 0 else 0
+        if batch_size < LEAST_EXAMPLES or n < LEAST_EXAMPLES or 0 < last < LEAST_EXAMPLES:
+            raise ValueError(
+                f"batches must have at least {LEAST_EXAMPLES} images each, got one of "
+                f"{last or min(n, batch_size)} from {n} in batches of {batch_size}; change batch_size"
+            )
+        self.chosen = [
+            (number, part) for number in numbers for part in _order(n, seed, number).split(batch_size)
+        ]
+        self.first = dict.fromkeys(models, self.images)
+        self.examples, self.count = _fingerprint([self.images]), len(self.chosen)
+
+    def after(self, done: int) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        for number, part in self.chosen[done:]:
+            yield number, dict.fromkeys(self.names, self.images[part.to(self.images.device)])
+
+
+class _Streams:
+    """Batches as they come: the same for every network, or for each its own of the same examples."""
+
+    PASSES = 1
+
+    def __init__(
+        self, images: Any, numbers: list[int], models: Mapping[str, nn.Module], batch_size: int, seed: int
+    ) -> None:
+        apart = isinstance(images, Mapping)
+        if apart and images.keys() != models.keys():
+            raise ValueError(
+                f"batches must be given for the networks {', '.join(models)}, got {', '.join(images)}"
+            )
+        streams = images.values() if apart else [images]
+        self.streams = [Batches(stream, numbers) for stream in streams]
+        firsts = [stream.first for stream in self.streams]
+        self.names, self.examples, self.count = list(models), "", self.streams[0].count
+        self.first = dict(zip(models, firsts if apart else firsts * len(models), strict=True))
+
+    def after(self, done: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        for found in zip_longest(*self.streams):
+            if None in found:
+                raise ValueError("networks must see the same examples, got fewer batches for one of them")
+            batches = [batch for _, batch in found]
+            if len(batches) > 1:
+                _check_same(batches)
+            if (count := num_examples(batches[0])) < LEAST_EXAMPLES:
+                warnings.warn(
+                    f"a batch of {count} examples is left out: at least {LEAST_EXAMPLES} are needed",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                continue
+            repeated = batches if len(batches) > 1 else batches * len(self.names)
+            yield found[0][0], dict(zip(self.names, repeated, strict=True))
+
+
+def _check_same(batches: list[Any]) -> None:
+    """Refuse batches of different networks that are not of the same examples, as far as labels tell."""
+    told = [targets(batch) for batch in batches]
+    for one in told:
+        if one is None:
+            raise ValueError("batches of each network must have labels by which examples are told, got none")
+        if told[0] is None or one.shape != told[0].shape or not torch.equal(one, told[0]):
+            raise ValueError("networks must see the same examples, got batches with different labels")
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network, its layers, and how it is shown a batch."""
+
+    model: nn.Module
+    layers: list[str]
+    prepare: Prepare
+    layout: torch.memory_format
+    tokens: Tokens
+
+
+def _network(
+    model: nn.Module, batch: Any, layers: Sequence[str] | None, prepare: Prepare | None, tokens: Tokens
+) -> _Network:
+    found = layers_of(model, batch, layers=layers, prepare=prepare)
+    if not found:
+        raise ValueError(f"the {type(model).__name__} has no layer to read: give modules with submodules")
+    if tokens not in get_args(Tokens):
+        raise ValueError(f"tokens must be one of {', '.join(get_args(Tokens))}, got {tokens!r}")
+    layout = quick_layout(model, batch, prepare=prepare)
+    return _Network(model, found, prepare or as_inputs, layout, tokens)
 
 
 def _order(n: int, seed: int, number: int) -> torch.Tensor:
@@ -230,44 +350,62 @@ def _order(n: int, seed: int, number: int) -> torch.Tensor:
 
 
 def _grams(
-    models: Mapping[str, nn.Module],
-    layers: Mapping[str, Sequence[str]],
-    prepares: Mapping[str, Prepare | None],
-    layouts: Mapping[str, torch.memory_format],
-    batch: torch.Tensor,
-    without_component: bool,
-) -> Gram:
-    """Vectors (layers, m) and norms (layers,) of one batch, layers of all networks in order."""
-    n = len(batch)
-    home = device_of(next(iter(models.values())))
-    count = sum(map(len, layers.values()))
+    networks: Mapping[str, _Network], batches: Mapping[str, Any], without_component: bool
+) -> tuple[Gram, int]:
+    """Vectors (layers, m) and norms (layers,) of one batch, layers of all networks in order; its examples."""
+    n = num_examples(next(iter(batches.values())))
+    home = device_of(next(iter(networks.values())).model)
+    count = sum(len(net.layers) for net in networks.values())
     vectors = torch.empty(count, n * (n - 1) // 2, dtype=torch.float32, device=home)
     norms = torch.empty(count, dtype=torch.float32 if home.type == "mps" else torch.float64, device=home)
     start = 0
-    for name, model in models.items():
-        index = {layer: start + i for i, layer in enumerate(layers[name])}
+    for name, net in networks.items():
+        index = {layer: start + i for i, layer in enumerate(net.layers)}
         start += len(index)
         missing = set(index)
+        inputs = net.prepare(moved(batches[name], device_of(net.model), net.layout))
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
 
         def reduce(
-            layer: str, x: torch.Tensor, index: dict[str, int] = index, missing: set[str] = missing
+            layer: str,
+            x: torch.Tensor,
+            index: dict[str, int] = index,
+            missing: set[str] = missing,
+            tokens: Tokens = net.tokens,
+            mask: torch.Tensor | None = mask,
         ) -> None:
             if len(x) != n:
                 raise ValueError(
                     f"{layer} must give one row for each image, got {len(x)} for {n}; leave it out"
                 )
-            gram = read_gram(x, without_component=without_component)
+            gram = read_gram(_counted(x, tokens, mask), without_component=without_component)
             vectors[index[layer]] = gram.vector
             norms[index[layer]] = gram.norm
             missing.discard(layer)
 
-        prepare = prepares[name]
-        with read(model, layers[name], reduce):
-            inputs = batch.to(device_of(model), memory_format=layouts[name])
-            model(inputs if prepare is None else prepare(inputs))
+        with read(net.model, net.layers, reduce):
+            run(net.model, inputs)
         if missing:
             raise ValueError(f"{sorted(missing)[0]} did not run on this batch; it must run on every one")
-    return Gram(vectors, norms)
+    return Gram(vectors, norms), n
+
+
+def _counted(x: torch.Tensor, tokens: Tokens, mask: torch.Tensor | None) -> torch.Tensor:
+    """What counts of an output: of (n, tokens, channels) all, the mean over those there, or the first."""
+    if x.dim() != 3:
+        return x
+    if mask is not None and mask.shape != x.shape[:2]:
+        mask = None  # of other tokens than these
+    if tokens == "first":
+        return x[:, 0]
+    if tokens == "mean":
+        if mask is None:
+            return x.mean(1)
+        there = mask.unsqueeze(-1).to(x.dtype)
+        return (x * there).sum(1) / there.sum(1).clamp(min=1)
+    if mask is not None and not bool(mask.all()):
+        raise ValueError("tokens must be 'mean' or 'first' for sequences with an attention_mask, got 'all'")
+    return x
 
 
 # -- a run that can be resumed ----------------------------------------------------------------

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, module_name, read
+from wsnlib.representations.batches import Images, Prepare, as_images, as_inputs, batches_of, moved, run
+from wsnlib.representations.reading import device_of, layer_names, layers_of, module_name, read
 from wsnlib.similarity import first_component, read_centred_gram
 from wsnlib.similarity.hsic import Array
 
@@ -115,7 +116,7 @@ def _component(gram: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
 
 def activation_sparsity(
     model: nn.Module,
-    images: Array,
+    images: Images,
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
@@ -130,12 +131,11 @@ def activation_sparsity(
         >>> activation_sparsity(nn.Sequential(nn.ReLU()), torch.tensor([[-1.0, 0, 3], [1, 2, 3]]))
         {'0': 0.3333333333333333}
     """
+    batches = batches_of(images, batch_size)
+    names = layers_of(model, batches.first, layers=layers, prepare=prepare)
     if layers is None:
         kinds = dict(model.named_modules())
-        found = layer_names(model, images, prepare=prepare)
-        names = [name for name in found if isinstance(kinds[module_name(name, kinds)], nn.ReLU)]
-    else:
-        names = layer_names(model, images, layers=layers, prepare=prepare)
+        names = [name for name in names if isinstance(kinds[module_name(name, kinds)], nn.ReLU)]
     if not names:
         raise ValueError(f"the {type(model).__name__} has no ReLU module; give layers")
     zeros, sizes = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
@@ -146,9 +146,8 @@ def activation_sparsity(
 
     device = device_of(model)
     with read(model, names, reduce):
-        for batch in as_images(images).split(batch_size):
-            batch = batch.to(device)
-            model(batch if prepare is None else prepare(batch))
+        for _, batch in batches:
+            run(model, (prepare or as_inputs)(moved(batch, device)))
     return {name: zeros[name] / sizes[name] for name in names}
 
 

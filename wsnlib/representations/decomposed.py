@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.reading import Prepare, as_images, device_of, layer_names, quick_layout, read
+from wsnlib.representations.batches import Prepare, as_images
+from wsnlib.representations.reading import device_of, layer_names, quick_layout, read
 from wsnlib.similarity import Gram, cka_of_units, decompose, first_component
 from wsnlib.similarity.hsic import Array
 

@@ -14,10 +14,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from wsnlib.representations.batches import (
+    Images,
+    Prepare,
+    as_inputs,
+    batches_of,
+    few,
+    first_tensor,
+    moved,
+    num_examples,
+    run,
+)
 from wsnlib.similarity import full_precision
-from wsnlib.similarity.hsic import Array, as_tensor
+from wsnlib.similarity.hsic import LEAST_EXAMPLES
 
-Prepare = Callable[[torch.Tensor], torch.Tensor]
 Reduce = Callable[[str, torch.Tensor], None]
 
 
@@ -31,7 +41,8 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
     Args:
         model: Any module.
         layers: Names as `layer_names` gives them, or of any submodule; all leaf modules if not given.
-        reduce: Gets the name of the layer and its output (of a tuple, the first), which it must not keep.
+        reduce: Gets the name of the layer and its output, which it must not keep; of a tuple, mapping or
+            dataclass, the first tensor in it.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(inplace=True))
@@ -54,14 +65,13 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
                     f"names must differ, got {label!r} for a module and for call {calls[name]} of {name!r}; "
                     "give the module another name"
                 )
-            if isinstance(output, tuple | list) and output:
-                output = output[0]
-            if isinstance(output, torch.Tensor):
+            found = first_tensor(output)
+            if found is not None:
                 if wanted is None or label in wanted:
-                    reduce(label, output.detach())
+                    reduce(label, found.detach())
             elif wanted is not None and label in wanted:
                 raise ValueError(
-                    f"{label} must give a tensor, or a tuple that begins with one, got a "
+                    f"{label} must give a tensor, or something that holds one, got a "
                     f"{type(output).__name__}; leave it out"
                 )
 
@@ -127,19 +137,6 @@ def _modules(model: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
     return found
 
 
-def as_images(images: Array) -> torch.Tensor:
-    """A tensor as it is; an array as one, in torch's default precision if it holds no integers.
-
-    Examples:
-        >>> as_images([[0.5]]).dtype
-        torch.float32
-    """
-    found = as_tensor(images)
-    if isinstance(images, torch.Tensor) or not found.is_floating_point():
-        return found
-    return found.to(torch.get_default_dtype())
-
-
 def device_of(model: nn.Module) -> torch.device:
     """Where the first parameter or buffer of a model lies; the CPU if there is none.
 
@@ -152,9 +149,7 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def quick_layout(
-    model: nn.Module, images: torch.Tensor, *, prepare: Prepare | None = None
-) -> torch.memory_format:
+def quick_layout(model: nn.Module, images: Any, *, prepare: Prepare | None = None) -> torch.memory_format:
     """`torch.channels_last` where a model on a CPU takes images so: its convolutions are then faster.
 
     A model that takes views of its activations needs them contiguous, and gets its images as they are; four
@@ -169,12 +164,13 @@ def quick_layout(
         >>> quick_layout(convolution, images), quick_layout(nn.Sequential(convolution, Flat()), images)
         (torch.channels_last, torch.preserve_format)
     """
-    if images.dim() != 4 or device_of(model).type != "cpu":
+    first = first_tensor(images)
+    if first is None or first.dim() != 4 or device_of(model).type != "cpu":
         return torch.preserve_format
-    sample = images[:4].cpu().contiguous(memory_format=torch.channels_last)
+    sample = moved(few(images), torch.device("cpu"), torch.channels_last)
     try:
         with read(model, [], lambda name, x: None):
-            model(sample if prepare is None else prepare(sample))
+            run(model, (prepare or as_inputs)(sample))
     except RuntimeError:
         return torch.preserve_format
     return torch.channels_last
@@ -182,7 +178,7 @@ def quick_layout(
 
 def layer_names(
     model: nn.Module,
-    images: Array,
+    images: Images,
     *,
     layers: Sequence[str] | None = None,
     prepare: Prepare | None = None,
@@ -195,7 +191,7 @@ def layer_names(
 
     Args:
         model: Any module.
-        images: At least one.
+        images: At least one, or an iterable of batches, of which the first is looked at.
         layers: If given, these are checked to be called, and ordered.
         prepare: Turns images into what the model takes.
 
@@ -207,29 +203,37 @@ def layer_names(
         >>> layer_names(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(5, 3))
         ['0', '1']
     """
+    return layers_of(model, batches_of(images, LEAST_EXAMPLES).first, layers=layers, prepare=prepare)
+
+
+def layers_of(
+    model: nn.Module, batch: Any, *, layers: Sequence[str] | None = None, prepare: Prepare | None = None
+) -> list[str]:
+    """The same, found by running a batch's first four examples."""
     found: dict[str, int] = {}
-    sample = as_images(images)[:4].to(device_of(model))
+    sample = (prepare or as_inputs)(moved(few(batch), device_of(model)))
+    count = num_examples(sample)
 
     def reduce(name: str, x: torch.Tensor) -> None:
         found[name] = len(x) if x.dim() else 0
 
     with read(model, layers, reduce):
-        model(sample if prepare is None else prepare(sample))
+        run(model, sample)
     for name in layers or ():
         if name not in found:
             raise ValueError(
                 f"{name} never ran: the forward pass of the {type(model).__name__} does not call it"
             )
-        if found[name] != len(sample):
+        if found[name] != count:
             raise ValueError(
-                f"{name} must give one row for each image, got {found[name]} for {len(sample)}; leave it out"
+                f"{name} must give one row for each image, got {found[name]} for {count}; leave it out"
             )
-    return [name for name, rows in found.items() if rows == len(sample)]
+    return [name for name, rows in found.items() if rows == count]
 
 
 def read_representations(
     model: nn.Module,
-    images: Array,
+    images: Images,
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
@@ -240,7 +244,7 @@ def read_representations(
 
     Args:
         model: Any module; run in evaluation mode.
-        images: (n, …), cut into batches; on any device.
+        images: (n, …), cut into batches, or an iterable of batches; on any device.
         layers: All leaf modules if not given.
         batch_size: Images in one forward pass.
         prepare: Turns a batch of images into what the model takes, such as `Dataset.normalise`.
@@ -252,7 +256,8 @@ def read_representations(
         >>> {name: tuple(x.shape) for name, x in found.items()}
         {'0': (5, 2)}
     """
-    names = layer_names(model, images, layers=layers, prepare=prepare)
+    batches = batches_of(images, batch_size)
+    names = layers_of(model, batches.first, layers=layers, prepare=prepare)
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def keep(name: str, x: torch.Tensor) -> None:
@@ -260,7 +265,6 @@ def read_representations(
 
     device = device_of(model)
     with read(model, names, keep):
-        for batch in as_images(images).split(batch_size):
-            batch = batch.to(device)
-            model(batch if prepare is None else prepare(batch))
+        for _, batch in batches:
+            run(model, (prepare or as_inputs)(moved(batch, device)))
     return {name: torch.cat(values) for name, values in parts.items()}
