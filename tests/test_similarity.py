@@ -9,8 +9,7 @@ import torch
 
 import wsnlib as wsn
 from wsnlib import similarity
-from wsnlib.similarity import blocks, constructed
-from wsnlib.similarity import hsic as hsic_module
+from wsnlib.similarity import blocks, constructed, hsic
 from wsnlib.similarity.rolled import rolled
 
 
@@ -177,7 +176,7 @@ def test_a_few_huge_examples_do_not_spoil_the_others():
 @pytest.mark.parametrize("p", [1, 4095, 4096, 8200])
 def test_blocks_of_rows_and_columns_add_up(n, p):
     x = normal(0, n, p)
-    gram = hsic_module._gram(x, x[:16].mean(0))
+    gram = hsic._gram(x, x[:16].mean(0))
     moved = x - x[:16].mean(0)
     assert torch.allclose(gram, moved @ moved.T)
     assert torch.equal(gram, gram.T)
@@ -881,3 +880,30 @@ def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
     few = {"layers": 43, "maps": 20, "surrogates": 99}
     assert constructed.alarms(constructed.staged(0.05), **few) <= 0.05
     assert constructed.alarms(constructed.staged(0.4), **few) > 0.5
+
+
+# -- the product of a Gram matrix --
+
+
+@pytest.mark.parametrize("add", [hsic._add_by_rows, hsic._add_by_numpy, hsic._add_whole])
+@pytest.mark.parametrize(("n", "p"), [(4, 1), (67, 4099), (131, 8209)])
+@pytest.mark.parametrize("far", [0.0, 30.0])
+def test_every_product_of_a_gram_matrix_is_that_of_double_precision(monkeypatch, add, n, p, far):
+    monkeypatch.setattr(hsic, "_fastest", lambda: add)
+    x = far + torch.randn(n, p, generator=torch.Generator().manual_seed(0))
+    exact = hsic.read_gram(x.double())
+    found = hsic.read_gram(x)
+    torch.testing.assert_close(found.norm, exact.norm, rtol=1e-5, atol=0.0)
+    assert float((found.vector.double() - exact.vector).norm()) < 1e-5
+    turned = x.T.contiguous().T  # in another order in memory
+    torch.testing.assert_close(hsic.read_gram(turned).vector, found.vector, rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fast", ["rows", "numpy"])
+def test_the_faster_product_is_taken_and_stays(monkeypatch, fast):
+    asked = []
+    monkeypatch.setattr(hsic, "kept", lambda key, _: asked.append(key) or float(fast not in key))
+    hsic._fastest.cache_clear()
+    assert hsic._fastest().__name__ == f"_add_by_{fast}"
+    assert len(asked) == 2 and hsic._fastest() and len(asked) == 2
+    hsic._fastest.cache_clear()

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize, prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wsnlib as wsn
-from wsnlib import masks, sparse, training
+from wsnlib import masks, sparse, timings, training
 from wsnlib.models.mlp import NTKLinear
 from wsnlib.sparse import SparseConv2d, convert, costs, layers
 
@@ -737,9 +737,9 @@ def test_a_shape_is_timed_once_and_its_time_is_kept(monkeypatch, tmp_path):
     wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6), precision="bfloat16")
     assert len(calls) == done + 1
     monkeypatch.setenv("NUMBA_CPU_NAME", "another")
-    costs._machine.cache_clear()
+    timings._machine.cache_clear()
     wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
-    costs._machine.cache_clear()
+    timings._machine.cache_clear()
     assert len(calls) == done + 6
     (tmp_path / "deep" / "times.json").write_text("{")  # as one that was cut off
     wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))

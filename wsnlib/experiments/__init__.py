@@ -1,7 +1,7 @@
 """From a spec to objects to a result: the only modules that know description and science both."""
 
 from wsnlib.experiments.durations import plan_all
-from wsnlib.experiments.machine import cpu_threads, environment, resolve_device
+from wsnlib.experiments.machine import environment, resolve_device
 from wsnlib.experiments.networks import (
     bottleneck_sizes,
     build,
@@ -10,6 +10,7 @@ from wsnlib.experiments.networks import (
 )
 from wsnlib.experiments.plans import Plan, plan, planned_jointly
 from wsnlib.experiments.runs import run, run_planned
+from wsnlib.timings import cpu_threads
 
 __all__ = [
     "Plan",

@@ -11,11 +11,12 @@ import torch
 
 from wsnlib import sparse, specs, training
 from wsnlib.data import Dataset, load_data
-from wsnlib.experiments.machine import cpu_threads, float32, resolve_device
+from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_per_layer
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.representations import cka_sums, decompose_layers
+from wsnlib.timings import cpu_threads
 
 
 @float32()

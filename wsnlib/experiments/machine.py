@@ -27,17 +27,6 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 @contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Use that many CPU threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def float32() -> Iterator[None]:
     """Within it, new tensors are float32 whatever the default is: a record follows from its spec alone."""
     before = torch.get_default_dtype()

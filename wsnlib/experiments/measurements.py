@@ -15,12 +15,13 @@ from torch import nn
 from wsnlib import kernels, layers, masks, specs
 from wsnlib.data import Dataset, StreamedSplit, load_data
 from wsnlib.experiments.kept import keep, kept
-from wsnlib.experiments.machine import cpu_threads, environment
+from wsnlib.experiments.machine import environment
 from wsnlib.experiments.networks import build, check_fit
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
 from wsnlib.representations import layer_names
 from wsnlib.store import Record
+from wsnlib.timings import cpu_threads
 from wsnlib.training import Outcome, StateFile
 
 Array = NDArray[np.float64]

@@ -12,10 +12,11 @@ from torch import nn
 
 from wsnlib import custom, masks, sparse, specs, training
 from wsnlib.data import Dataset, load_data
-from wsnlib.experiments.machine import cpu_threads, environment
+from wsnlib.experiments.machine import environment
 from wsnlib.experiments.networks import build, weights_per_layer
 from wsnlib.experiments.plans import Plan
 from wsnlib.store import Record
+from wsnlib.timings import cpu_threads
 
 
 def run_trainings(

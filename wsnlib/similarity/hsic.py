@@ -20,15 +20,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 import torch
+
+from wsnlib.timings import kept, thread_ms
 
 Array = torch.Tensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of."""
@@ -38,6 +40,8 @@ LEAST_EXAMPLES = 4
 
 _COLUMNS = 4096
 """Features that enter a Gram matrix at a time on a CPU; moved, they stay in its cache."""
+_TIMED = (256, 4096)
+"""Examples and features of the product by whose time the one of a CPU is chosen."""
 _ROWS = 64
 """Rows of a Gram matrix that are computed at a time on a CPU; what lies right of them is not."""
 _FEW = 16
@@ -467,20 +471,48 @@ def _gram(x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
     """(X − shift)(X − shift)ᵀ, of which a CPU computes little more than one half."""
     n, p = x.shape
     gram = x.new_zeros(n, n)
-    whole = x.device.type != "cpu"
-    columns, height = (max(_COLUMNS, 2**22 // n), n) if whole else (_COLUMNS, _ROWS)
-    moved = x.new_empty(n, min(columns, p))
+    if x.device.type == "cpu":
+        add = _fastest()
+        columns = p if shift is None and add is _add_by_numpy else _COLUMNS
+    else:
+        add, columns = _add_whole, max(_COLUMNS, 2**22 // n)
+    moved = None if shift is None else x.new_empty(n, min(columns, p))
     for start in range(0, p, columns):
         part = x[:, start : start + columns]
         if shift is not None:
-            out = moved if part.shape[1] == moved.shape[1] else None
+            out = moved if len(part.T) == columns else None
             part = torch.sub(part, shift[start : start + columns], out=out)
-        for top in range(0, n, height):
-            rows = slice(top, top + height)
-            gram[rows, : top + height].addmm_(part[rows], part[: top + height].T)
-    if whole:
-        return gram
-    return gram.tril_().add_(gram.tril(-1).T)
+        add(gram, part)
+    return gram
+
+
+def _add_whole(gram: torch.Tensor, x: torch.Tensor) -> None:
+    gram.addmm_(x, x.T)
+
+
+def _add_by_rows(gram: torch.Tensor, x: torch.Tensor) -> None:
+    """By torch, some rows at a time up to the diagonal."""
+    total = torch.zeros_like(gram)
+    for top in range(0, len(x), _ROWS):
+        total[top : top + _ROWS, : top + _ROWS] = x[top : top + _ROWS] @ x[: top + _ROWS].T
+    gram += total.tril_().add_(total.tril(-1).T)
+
+
+def _add_by_numpy(gram: torch.Tensor, x: torch.Tensor) -> None:
+    """By the symmetric product of numpy's BLAS."""
+    given = x.detach().numpy()
+    gram += torch.from_numpy(given @ given.T)
+
+
+@cache
+def _fastest() -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """The faster of both on this machine, from a few milliseconds the first time."""
+    x = torch.randn(_TIMED, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    gram = x.new_zeros(len(x), len(x))
+    return min(
+        (_add_by_rows, _add_by_numpy),
+        key=lambda add: kept(f"gram{add.__name__} {_TIMED}", lambda: thread_ms(lambda: add(gram, x))),
+    )
 
 
 def _accurate(x: torch.Tensor) -> torch.dtype:

@@ -7,24 +7,19 @@ the machine does counts little.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
-import platformdirs
 import torch
 from torch import nn
 
 from wsnlib import masks
 from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
 from wsnlib.sparse.layers import can_compile, geometry_of
+from wsnlib.timings import kept, thread_ms
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,8 +27,6 @@ MARGIN = 0.9
 """Native forms are chosen where they take less than this share of the time without them."""
 IMAGES = 16
 """Images in a batch when a convolution is timed."""
-TURNS = 3
-"""Times that each contender is timed; the least counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,65 +256,6 @@ def _elementwise_ns(part: str) -> float:
         y.backward(torch.ones_like(y))
 
     return 1e6 * thread_ms(work) / x.numel() / (2 if part == "change" else 1)
-
-
-def thread_ms(work: Callable[[], None]) -> float:
-    """The least milliseconds of this thread, after once without timing."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        found = []
-        with torch.enable_grad(), torch.random.fork_rng([]):
-            for _ in range(TURNS + 1):
-                start = time.thread_time()
-                work()
-                found.append(1e3 * (time.thread_time() - start))
-    finally:
-        torch.set_num_threads(threads)
-    return min(found[1:])
-
-
-def times_file() -> Path:
-    """Where the times of this machine are kept: `$WSN_TIMES`, or a file of the user's cache."""
-    given = os.environ.get("WSN_TIMES")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
-
-
-def kept(key: str, measure: Callable[[], float]) -> float:
-    """What was measured under this key on this machine, or is now."""
-    path = times_file()
-    key = f"{_machine()}: {key}"
-    known = _read(path)
-    if key not in known:
-        found = measure()
-        known = _read(path) | {key: round(found, 6)}  # others may have measured meanwhile
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known, indent=0))
-        part.replace(path)
-    return float(known[key])
-
-
-def _read(path: Path) -> dict[str, float]:
-    try:
-        return cast(dict[str, float], json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-@cache
-def _machine() -> str:
-    """The processor, and what computes on it."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    chosen = [
-        os.environ.get(each, "") for each in ("ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
-    ]
-    return f"{name} torch {torch.__version__} {' '.join(chosen)}".strip()
 
 
 def _used(

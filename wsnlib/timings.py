@@ -1,0 +1,86 @@
+"""What was measured once on this machine and is kept, so that what is chosen by it stays the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import platformdirs
+import torch
+from threadpoolctl import threadpool_limits
+
+TURNS = 3
+"""Times that each contender is timed; the least counts."""
+
+
+def thread_ms(work: Callable[[], None]) -> float:
+    """The least milliseconds of one thread, after once without timing."""
+    found = []
+    with cpu_threads(1), torch.enable_grad(), torch.random.fork_rng([]):
+        for _ in range(TURNS + 1):
+            start = time.thread_time()
+            work()
+            found.append(1e3 * (time.thread_time() - start))
+    return min(found[1:])
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Use that many CPU threads inside the block, of torch and of numpy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def times_file() -> Path:
+    """Where the times of this machine are kept: `$WSN_TIMES`, or a file of the user's cache."""
+    given = os.environ.get("WSN_TIMES")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
+
+
+def kept(key: str, measure: Callable[[], float]) -> float:
+    """What was measured under this key on this machine, or is now."""
+    path = times_file()
+    key = f"{_machine()}: {key}"
+    known = _read(path)
+    if key not in known:
+        found = measure()
+        known = _read(path) | {key: round(found, 6)}  # others may have measured meanwhile
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_text(json.dumps(known, indent=0))
+        part.replace(path)
+    return float(known[key])
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        return cast(dict[str, float], json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+@cache
+def _machine() -> str:
+    """The processor, and what computes on it."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    chosen = [
+        os.environ.get(each, "") for each in ("ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+    ]
+    return f"{name} torch {torch.__version__} {' '.join(chosen)}".strip()
