@@ -230,3 +230,40 @@ def test_all_readers_take_a_loader():
     torch.testing.assert_close(read["2"], model(IMAGES).detach())
     sparsity = representations.activation_sparsity(model, loader(), layers=["1"])
     assert sparsity == representations.activation_sparsity(model, IMAGES, layers=["1"])
+
+
+def test_layers_are_chosen_by_name_pattern_or_type():
+    model = MODELS["ConvNeXt"]()
+    images = normal(8, 9, 3, 16, 16)
+    everything = wsn.layer_names(model, images)
+    norms = wsn.layer_names(model, images, layers=[nn.LayerNorm])
+    assert norms and set(norms) == {n for n in everything if isinstance(model.get_submodule(n), nn.LayerNorm)}
+    blocks = wsn.layer_names(model, images, layers=["features.?.0", "features.3"])
+    assert blocks == ["features.0.0", "features.1.0", "features.2.0", "features.3.0", "features.3"]
+    found = wsn.cka_matrix(model, images, batch_size=9, passes=1, layers=["classifier.*", nn.GELU])
+    assert {type(model.get_submodule(n)).__name__ for n in found.rows} == {
+        "GELU",
+        "LayerNorm2d",
+        "Flatten",
+        "Linear",
+    }
+    with pytest.raises(ValueError, match="layers must be of types that the ConvNeXt has, got LSTM"):
+        wsn.layer_names(model, images, layers=[nn.LSTM])
+    with pytest.raises(
+        ValueError, match=r"'classifer.\*' is not a layer of the ConvNeXt; did you mean classifier"
+    ):
+        wsn.layer_names(model, images, layers=["classifer.*"])
+
+
+def test_every_call_of_a_module_counts_where_its_type_is_asked_for():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.map, self.relu = nn.Linear(5, 5), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.map(self.relu(x)))
+
+    assert wsn.layer_names(Twice(), IMAGES, layers=[nn.ReLU]) == ["relu", "relu:2"]
+    assert wsn.layer_names(Twice(), IMAGES, layers=["rel?"]) == ["relu", "relu:2"]
+    assert wsn.layer_names(Twice(), IMAGES, layers=["relu:2", "map"]) == ["map", "relu:2"]

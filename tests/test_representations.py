@@ -182,7 +182,7 @@ def test_reading_is_without_gradients_and_in_full_precision():
             "stage1.block1.conv3",
             "'stage1.block1.conv3' is not a layer of the ResNetCifar; did you mean stage1.block1.conv",
         ),
-        ("qqqq", "'qqqq' is not a layer of the ResNetCifar; one of input, conv"),
+        ("qqqq", "'qqqq' is not a layer of the ResNetCifar; it has input, conv"),
         ("conv:x", "'conv:x' is not a layer"),
         ("conv:2", "conv:2 never ran"),
     ],

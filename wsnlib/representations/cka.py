@@ -6,7 +6,7 @@ import hashlib
 import os
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -30,7 +30,7 @@ from wsnlib.representations.batches import (
     run,
     targets,
 )
-from wsnlib.representations.reading import device_of, layers_of, quick_layout, read
+from wsnlib.representations.reading import Layers, device_of, layers_of, quick_layout, read
 from wsnlib.similarity import CKAMatrix, Gram, MinibatchCKA, Weighting, read_gram
 from wsnlib.similarity.hsic import LEAST_EXAMPLES
 from wsnlib.specs.checks import plain
@@ -42,7 +42,7 @@ Tokens = Literal["all", "mean", "first"]
 class CKAOptions(TypedDict, total=False):
     """What `cka_sums` takes by keyword; it says what each means."""
 
-    layers: Sequence[str] | Mapping[str, Sequence[str]] | None
+    layers: Layers | Mapping[str, Layers] | None
     batch_size: int
     passes: int | Iterable[int] | None
     seed: int
@@ -129,7 +129,7 @@ def cka_sums(
     model: nn.Module | Mapping[str, nn.Module],
     images: Images | Mapping[str, Iterable[Any]],
     *,
-    layers: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    layers: Layers | Mapping[str, Layers] | None = None,
     batch_size: int = 256,
     passes: int | Iterable[int] | None = None,
     seed: int = 0,
@@ -153,7 +153,8 @@ def cka_sums(
         images: (n, …), not yet prepared, on any device; or an iterable of batches (a `DataLoader`, a list, a
             generator), larger than memory if need be. Several networks see the same batches; where they
             need different ones, give an iterable for each by its name, whose labels are compared.
-        layers: Names of submodules (by network, if there are several); all leaf modules if not given.
+        layers: Names of submodules, patterns (`"layer1.*"`) or types, by network if they differ; all leaf
+            modules if not given. `wsn.layer_names` lists what is found.
         batch_size: Images in a batch, at least 4, if they are in memory; what is left over makes a smaller
             last one. With n of them and one pass the estimate is that of the whole data set.
         passes: How often the images are gone through in a new order, or the numbers of the passes; by
@@ -333,7 +334,7 @@ class _Network:
 
 
 def _network(
-    model: nn.Module, batch: Any, layers: Sequence[str] | None, prepare: Prepare | None, tokens: Tokens
+    model: nn.Module, batch: Any, layers: Layers | None, prepare: Prepare | None, tokens: Tokens
 ) -> _Network:
     found = layers_of(model, batch, layers=layers, prepare=prepare)
     if not found:

@@ -7,6 +7,7 @@ can change it in place, and no reference to it is kept.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -30,9 +31,12 @@ from wsnlib.similarity.hsic import LEAST_EXAMPLES
 
 Reduce = Callable[[str, torch.Tensor], None]
 
+Layers = Sequence[str | type[nn.Module]]
+"""Names of modules, or patterns of names (`"layer1.*"`, where `*` takes points, too), or types of modules."""
+
 
 @contextmanager
-def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iterator[None]:
+def read(model: nn.Module, layers: Layers | None, reduce: Reduce) -> Iterator[None]:
     """Within it, every forward pass of the model calls `reduce(name, output)` for each of the layers.
 
     The model is in evaluation mode, without gradients, in the precision of its weights. Afterwards, also
@@ -40,7 +44,8 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
 
     Args:
         model: Any module.
-        layers: Names as `layer_names` gives them, or of any submodule; all leaf modules if not given.
+        layers: Names as `layer_names` gives them, or of any submodule, patterns of names, or types; all leaf
+            modules if not given.
         reduce: Gets the name of the layer and its output, which it must not keep; of a tuple, mapping or
             dataclass, the first tensor in it.
 
@@ -51,9 +56,9 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
         0 (5, 2)
         1 (5, 2)
     """
-    wanted = None if layers is None else set(layers)
-    modules = dict(_leaves(model)) if layers is None else _modules(model, layers)
+    modules, named = (dict(_leaves(model)), None) if layers is None else _modules(model, layers)
     known = dict(model.named_modules())
+    only = {module_name(label, known) for label in named or ()}
     calls: dict[str, int] = {}
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
@@ -67,9 +72,9 @@ def read(model: nn.Module, layers: Sequence[str] | None, reduce: Reduce) -> Iter
                 )
             found = first_tensor(output)
             if found is not None:
-                if wanted is None or label in wanted:
+                if named is None or label in named or name not in only:
                     reduce(label, found.detach())
-            elif wanted is not None and label in wanted:
+            elif named is not None and label in named:
                 raise ValueError(
                     f"{label} must give a tensor, or something that holds one, got a "
                     f"{type(output).__name__}; leave it out"
@@ -118,23 +123,38 @@ def module_name(label: str, modules: Container[str]) -> str:
     return name if label not in modules and call.isdigit() and int(call) > 1 else label
 
 
-def _modules(model: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
-    known = {name: module for name, module in model.named_modules() if name}
-    found = {}
-    for label in layers:
-        name = module_name(label, known)
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            raise ValueError(
-                f"{label!r} is not a layer of the {type(model).__name__}; "
-                + (
-                    f"did you mean {' or '.join(near)}?"
-                    if near
-                    else f"one of {', '.join(list(known)[:6])}, …"
-                )
-            )
-        found[name] = known[name]
-    return found
+def _modules(model: nn.Module, layers: Layers) -> tuple[dict[str, nn.Module], set[str]]:
+    """The modules that are meant, and the layers that are meant by their names; of others all calls are."""
+    known = {
+        name: module
+        for name, module in model.named_modules()
+        if name and "parametrizations" not in name.split(".")
+    }
+    found: dict[str, nn.Module] = {}
+    named = set()
+    for each in layers:
+        if isinstance(each, str) and (name := module_name(each, known)) in known:
+            named.add(each)
+            matching = [name]
+        elif isinstance(each, str):
+            matching = fnmatch.filter(known, each) if set(each) & set("*?[") else []
+        else:
+            matching = [name for name, module in known.items() if isinstance(module, each)]
+        if not matching:
+            raise ValueError(_unknown(model, each, known))
+        found |= {name: known[name] for name in matching}
+    return found, named
+
+
+def _unknown(model: nn.Module, layer: str | type[nn.Module], known: Iterable[str]) -> str:
+    kind = type(model).__name__
+    if not isinstance(layer, str):
+        return (
+            f"layers must be of types that the {kind} has, got {layer.__name__}; layer_names lists its layers"
+        )
+    near = difflib.get_close_matches(module_name(layer, ()), known, n=3, cutoff=0.5)
+    advice = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(list(known)[:6])}, …"
+    return f"{layer!r} is not a layer of the {kind}; {advice}"
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -180,7 +200,7 @@ def layer_names(
     model: nn.Module,
     images: Images,
     *,
-    layers: Sequence[str] | None = None,
+    layers: Layers | None = None,
     prepare: Prepare | None = None,
 ) -> list[str]:
     """The layers that a forward pass calls, in order of computation, found by running it on four images.
@@ -192,7 +212,8 @@ def layer_names(
     Args:
         model: Any module.
         images: At least one, or an iterable of batches, of which the first is looked at.
-        layers: If given, these are checked to be called, and ordered.
+        layers: If given, these are checked to be called, and ordered; of patterns and types those count that
+            are called and have a row for each image.
         prepare: Turns images into what the model takes.
 
     Raises:
@@ -202,12 +223,14 @@ def layer_names(
     Examples:
         >>> layer_names(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(5, 3))
         ['0', '1']
+        >>> layer_names(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(5, 3), layers=[nn.ReLU])
+        ['1']
     """
     return layers_of(model, batches_of(images, LEAST_EXAMPLES).first, layers=layers, prepare=prepare)
 
 
 def layers_of(
-    model: nn.Module, batch: Any, *, layers: Sequence[str] | None = None, prepare: Prepare | None = None
+    model: nn.Module, batch: Any, *, layers: Layers | None = None, prepare: Prepare | None = None
 ) -> list[str]:
     """The same, found by running a batch's first four examples."""
     found: dict[str, int] = {}
@@ -219,7 +242,7 @@ def layers_of(
 
     with read(model, layers, reduce):
         run(model, sample)
-    for name in layers or ():
+    for name in _modules(model, layers)[1] if layers else ():
         if name not in found:
             raise ValueError(
                 f"{name} never ran: the forward pass of the {type(model).__name__} does not call it"
@@ -235,7 +258,7 @@ def read_representations(
     model: nn.Module,
     images: Images,
     *,
-    layers: Sequence[str] | None = None,
+    layers: Layers | None = None,
     batch_size: int = 256,
     prepare: Prepare | None = None,
     reduce: Callable[[torch.Tensor], torch.Tensor] | None = None,
