@@ -907,3 +907,75 @@ def test_the_faster_product_is_taken_and_stays(monkeypatch, fast):
     assert hsic._fastest().__name__ == f"_add_by_{fast}"
     assert len(asked) == 2 and hsic._fastest() and len(asked) == 2
     hsic._fastest.cache_clear()
+
+
+def linear_layers(generator: torch.Generator, n: int) -> dict[str, torch.Tensor]:
+    """Layers y = x + noise of Gaussian images of 3 dimensions."""
+    x, one, other = torch.randn(3, n, 3, generator=generator, dtype=torch.float64)
+    return {"x": x, "one": x + 0.7 * one, "other": x + other}
+
+
+def test_the_interval_of_a_difference_covers_what_all_images_would_give():
+    generator = torch.Generator().manual_seed(11)
+    # CKA of x and x + s · noise for Gaussian images: |I|² / (|I| |(1 + s²) I|)
+    true = 1 / (1 + 0.7**2) - 1 / (1 + 1)
+    simulations, batches, n = 400, 12, 24
+    layers = linear_layers(generator, simulations * batches * n)
+    x = torch.stack([each.view(simulations, batches, n, 3) for each in layers.values()], dim=2)
+    i, j = torch.triu_indices(n, n, 1)
+    vectors = similarity.u_centred(x @ x.mT)[..., i, j]  # all Gram matrices at once
+    norms = vectors.norm(dim=-1)
+    found = []
+    for units, lengths in zip(vectors / norms.unsqueeze(-1), norms, strict=True):
+        sums = similarity.MinibatchCKA(list(layers))
+        for vector, norm in zip(units, lengths, strict=True):
+            sums.update_grams(similarity.Gram(vector, norm), num_examples=n)
+        found.append(sums.difference(("x", "one"), ("x", "other")))
+    covered = np.mean([each.low <= true <= each.high for each in found])
+    assert 0.93 <= covered <= 0.97
+    values = np.array([each.value for each in found])
+    errors = np.array([each.standard_error for each in found])
+    assert abs(values.mean() - true) < 4 * values.std() / 20 + 0.01
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.1)
+
+
+def test_an_interval_is_of_one_pass_whatever_is_merged_kept_or_added():
+    generator = torch.Generator().manual_seed(12)
+    names = ["x", "one", "other"]
+    batches = [linear_layers(generator, 16) for _ in range(50)]
+    one, second = similarity.MinibatchCKA(names), similarity.MinibatchCKA(names)
+    for batch in batches:
+        one.update(batch, pass_index=3)
+        second.update(batch, pass_index=4)
+    alone = one.difference(("x", "one"), ("one", "other"))
+    assert similarity.MinibatchCKA.from_state(one.state()).difference(("x", "one"), ("one", "other")) == alone
+    empty = similarity.MinibatchCKA(names)
+    empty.merge(one)
+    assert empty.difference(("x", "one"), ("one", "other")) == alone
+    one.merge(second)
+    both = one.difference(("x", "one"), ("one", "other"))
+    assert both.standard_error == alone.standard_error  # the same images again tell nothing of others
+    assert both.value == pytest.approx(alone.value)
+    same = one.difference(("x", "one"), ("x", "one"))
+    assert same == (0, 0, 0, 0)
+    opposite = one.difference(("one", "other"), ("x", "one"))
+    assert opposite[:2] == (-both.value, both.standard_error) and opposite.low == -both.high
+
+
+def test_an_interval_needs_layers_batches_and_a_confidence():
+    sums = similarity.MinibatchCKA(["x", "one", "other"])
+    generator = torch.Generator().manual_seed(13)
+    for _ in range(7):
+        sums.update(linear_layers(generator, 8))
+    pair = ("x", "one")
+    with pytest.raises(ValueError, match="a pass must have 8 batches or more, got 7; lower batch_size"):
+        sums.difference(pair, pair)
+    sums.update(linear_layers(generator, 8))
+    assert (
+        sums.difference(pair, ("x", "other"), confidence=0.5).high
+        < sums.difference(pair, ("x", "other")).high
+    )
+    with pytest.raises(ValueError, match="layers must be among x, one, other, …, got 'y'"):
+        sums.difference(pair, ("x", "y"))
+    with pytest.raises(ValueError, match="confidence must be above 0 and below 1, got 1"):
+        sums.difference(pair, pair, confidence=1)

@@ -18,13 +18,14 @@ from wsnlib.similarity.hsic import (
     read_gram,
     u_centred,
 )
-from wsnlib.similarity.minibatch import CKAMatrix, MinibatchCKA, Weighting, full_cka
+from wsnlib.similarity.minibatch import CKAMatrix, Difference, MinibatchCKA, Weighting, full_cka
 
 __all__ = [
     "Block",
     "BlockStructure",
     "CKAMatrix",
     "Decomposition",
+    "Difference",
     "Gram",
     "MinibatchCKA",
     "Weighting",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
 
 from wsnlib.similarity.hsic import (
@@ -76,6 +77,29 @@ class CKAMatrix:
         )
 
 
+class Difference(NamedTuple):
+    """How far the CKA of one pair of layers lies above that of another, over images like these.
+
+    Args:
+        value: The difference.
+        standard_error: Of `value`, by the jackknife over groups of batches.
+        low: Of the confidence interval.
+        high: Of the confidence interval.
+    """
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+
+GROUPS = 32
+"""Groups of batches at most of which sums are kept apart for intervals, whatever the number of batches."""
+
+LEAST_GROUPS = 8
+"""Groups that an interval takes."""
+
+
 class MinibatchCKA:
     """Sums of ⟨K̃, L̃⟩ over minibatches for every pair of layers, by pass and by batch size.
 
@@ -110,6 +134,8 @@ class MinibatchCKA:
         self.examples = examples
         self._sums: dict[tuple[int, int], torch.Tensor] = {}
         self._batches: dict[tuple[int, int], int] = {}
+        self._groups: dict[int, torch.Tensor] = {}
+        self._grouped: tuple[int, int] = (-1, 0)  # the pass whose batches are grouped, and how many they are
 
     def update(self, representations: Mapping[str, Array], *, pass_index: int = 0) -> None:
         """Add one batch: each layer's representation (n, …) of the same n examples.
@@ -150,6 +176,11 @@ class MinibatchCKA:
         product.fill_diagonal_(1)
         product *= 2 * torch.outer(norms, norms)
         self._add((pass_index, num_examples), product, 1)
+        number, batches = self._grouped if self._groups else (pass_index, 0)
+        if pass_index == number:  # images are in one batch of a pass
+            group = batches % GROUPS
+            self._groups[group] = self._groups[group] + product if group in self._groups else product
+            self._grouped = number, batches + 1
 
     def _add(self, key: tuple[int, int], sums: torch.Tensor, batches: int) -> None:
         self._sums[key] = self._sums[key] + sums if key in self._sums else sums.clone()
@@ -176,6 +207,8 @@ class MinibatchCKA:
             raise ValueError(f"the sums must be of the examples {self.examples!r}, got {other.examples!r}")
         for key, sums in other._sums.items():
             self._add(key, sums, other._batches[key])
+        if not self._groups:
+            self._groups, self._grouped = dict(other._groups), other._grouped
 
     def state(self) -> dict[str, Any]:
         """All there is, as plain values and tensors: `torch.load(weights_only=True)` reads it back."""
@@ -185,6 +218,8 @@ class MinibatchCKA:
             "keys": [list(key) for key in self._sums],
             "batches": [self._batches[key] for key in self._sums],
             "sums": [sums.clone() for sums in self._sums.values()],
+            "groups": [sums.clone() for sums in self._groups.values()],
+            "grouped": list(self._grouped),
         }
 
     @classmethod
@@ -195,12 +230,64 @@ class MinibatchCKA:
             state["keys"], state["batches"], state["sums"], strict=True
         ):
             made._add((pass_index, size), sums, batches)
+        number, batches = state.get("grouped", (-1, 0))  # a state of earlier versions has no groups
+        made._groups, made._grouped = dict(enumerate(state.get("groups", ()))), (number, batches)
         return made
 
     @property
     def num_batches(self) -> int:
         """Batches added so far, over all passes."""
         return sum(self._batches.values())
+
+    def difference(
+        self, one: tuple[str, str], other: tuple[str, str], *, confidence: float = 0.95
+    ) -> Difference:
+        """CKA of one pair of layers less that of another, with an interval for other images of the kind.
+
+        The batches of a pass hold different images, so that the jackknife over groups of them says what other
+        images would give: each group is left out in turn, and the interval is that of Student's t. What
+        `standard_errors` of a matrix say is less: how far reshuffling moves the estimate.
+
+        Args:
+            one: Two layers.
+            other: Two layers, which may be in both pairs.
+            confidence: Of the interval, above 0 and below 1.
+
+        Raises:
+            ValueError: If a layer is unknown, or a pass has fewer than 8 batches.
+
+        Examples:
+            >>> generator = torch.Generator().manual_seed(0)
+            >>> sums = MinibatchCKA(["a", "b", "c"])
+            >>> for _ in range(20):
+            ...     a, noise = torch.randn(2, 32, 5, generator=generator)
+            ...     sums.update({"a": a, "b": a + noise / 2, "c": a + noise})
+            >>> found = sums.difference(("a", "b"), ("a", "c"))
+            >>> found.low < found.value < found.high, found.low > 0
+            (True, True)
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must be above 0 and below 1, got {confidence}")
+        for name in (*one, *other):
+            if name not in self.layers:
+                raise ValueError(f"layers must be among {', '.join(self.layers[:6])}, …, got {name!r}")
+        if len(self._groups) < LEAST_GROUPS:
+            raise ValueError(
+                f"a pass must have {LEAST_GROUPS} batches or more, got {len(self._groups)}; lower batch_size"
+            )
+        pairs = [(self.layers.index(a), self.layers.index(b)) for a, b in (one, other)]
+
+        def of(sums: torch.Tensor) -> torch.Tensor:
+            first, second = (sums[..., a, b] / (sums[..., a, a] * sums[..., b, b]).sqrt() for a, b in pairs)
+            return first - second
+
+        value = float(of(torch.stack(list(self._sums.values())).sum(0)))
+        groups = torch.stack(list(self._groups.values()))
+        left_out = of(groups.sum(0) - groups)
+        n = len(groups)
+        error = float(((n - 1) / n * (left_out - left_out.mean()).square().sum()).sqrt())
+        half = error * float(scipy.special.stdtrit(n - 1, (1 + confidence) / 2))
+        return Difference(value, error, value - half, value + half)
 
     def matrix(self, *, weighting: Weighting = "released") -> CKAMatrix:
         """CKA of every layer with every other, and its standard error over passes.
