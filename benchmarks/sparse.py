@@ -31,6 +31,7 @@ from wsnlib.sparse.functions import Conv2dFunction, Images, product, values_grad
 from wsnlib.sparse.geometry import conv_places
 from wsnlib.sparse.layers import SparseLayer, geometry_of
 from wsnlib.sparse.packed import empty_images, packed
+from wsnlib.timings import reused_memory
 
 GOAL = 0.35
 
@@ -252,7 +253,8 @@ def main() -> None:
     }
     for name, part in parts.items():
         if options.part in (None, name):
-            part()
+            with reused_memory():  # as in a training
+                part()
 
 
 if __name__ == "__main__":

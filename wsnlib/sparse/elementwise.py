@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
+from wsnlib.sparse.tiles import LANES
+
 jit = njit(
     fastmath={"reassoc", "contract", "nsz", "arcp"},
     error_model="numpy",
@@ -173,56 +175,61 @@ def normalise_backward(
 
 
 @jit
+def inside(columns, width, step, shift):
+    """The first position j and the one after the last for which j · step + shift lies in an image."""
+    begin = max(0, -(shift // step))
+    return begin, max(begin, min(width, -((shift + 2 - columns) // step)))
+
+
+@jit
+def copy_columns(x, source, every, y, target, each, count):
+    """So many vectors from every so many to each so many."""
+    for j in range(uint64(count)):
+        of, to = uint64(source) + j * uint64(every * LANES), uint64(target) + j * uint64(each * LANES)
+        for t in range(uint64(LANES)):
+            y[to + t] = x[of + t]
+
+
+@jit
 def spread(x, shape, y, target, step, phases, shift, first, last):
     """y[g, (c, a, b), i, j] = x[g, c, i · step + phases[0, a] − shift, …], or 0 outside.
 
     `x` has a frame and `y` none: `shape` and `target` are theirs; `phases` (2, most) and their numbers.
     """
-    _, planes, rows, columns, lanes = shape
+    _, planes, rows, columns, _ = shape
     _, _, down, across, height, width, _ = target
-    size = uint64(lanes)
-    for group in range(first, last):
-        for c in range(planes):
-            for a in range(down):
-                for b in range(across):
-                    to = (((group * planes + c) * down + a) * across + b) * height * width * lanes
-                    for i in range(height):
-                        u = i * step[0] + phases[0, a] - shift[0] + 1
-                        for j in range(width):
-                            v = j * step[1] + phases[1, b] - shift[1] + 1
-                            start = uint64(to + (i * width + j) * lanes)
-                            if 0 < u < rows - 1 and 0 < v < columns - 1:
-                                source = uint64((((group * planes + c) * rows + u) * columns + v) * lanes)
-                                for t in range(size):
-                                    y[start + t] = x[source + t]
-                            else:
-                                for t in range(size):
-                                    y[start + t] = 0
+    for plane in range(first * planes, last * planes):
+        for a in range(down):
+            for b in range(across):
+                begin, end = inside(columns, width, step[1], phases[1, b] - shift[1])
+                v = begin * step[1] + phases[1, b] - shift[1] + 1
+                for i in range(height):
+                    to = (((plane * down + a) * across + b) * height + i) * width * LANES
+                    u = i * step[0] + phases[0, a] - shift[0] + 1
+                    if u < 1 or u > rows - 2:
+                        clear(y, to, width * LANES)
+                        continue
+                    clear(y, to, begin * LANES)
+                    clear(y, to + end * LANES, (width - end) * LANES)
+                    source = ((plane * rows + u) * columns + v) * LANES
+                    copy_columns(x, source, step[1], y, to + begin * LANES, 1, end - begin)
 
 
 @jit
-def gather(x, shape, y, target, step, which, shift, first, last):
-    """The inverse of `spread`, from x without a frame to y with one; positions of no phase get 0.
-
-    `which` (2, largest step) is the number of the phase of a position modulo the step, or −1.
-    """
-    _, _, down, across, height, width, lanes = shape
+def gather(x, shape, y, target, step, phases, shift, first, last):
+    """The inverse of `spread`, from x without a frame to y with one; positions of no phase get 0."""
+    _, _, down, across, height, width, _ = shape
     _, planes, rows, columns, _ = target
-    size = uint64(lanes)
-    for group in range(first, last):
-        for c in range(planes):
-            for u in range(rows):
-                for v in range(columns):
-                    start = uint64((((group * planes + c) * rows + u) * columns + v) * lanes)
-                    p, q = u - 1 + shift[0], v - 1 + shift[1]
-                    a, b = which[0, p % step[0]], which[1, q % step[1]]
-                    i, j = p // step[0], q // step[1]
-                    framed = u == 0 or v == 0 or u == rows - 1 or v == columns - 1
-                    if framed or a < 0 or b < 0 or i >= height or j >= width:
-                        for t in range(size):
-                            y[start + t] = 0
-                    else:
-                        plane = (((group * planes + c) * down + a) * across + b) * height
-                        source = uint64(((plane + i) * width + j) * lanes)
-                        for t in range(size):
-                            y[start + t] = x[source + t]
+    for plane in range(first * planes, last * planes):
+        for u in range(rows):
+            row = (plane * rows + u) * columns * LANES
+            clear(y, row, columns * LANES)
+            i, residue = (u - 1 + shift[0]) // step[0], (u - 1 + shift[0]) % step[0]
+            for a in range(down):
+                if phases[0, a] != residue or u == 0 or u == rows - 1 or i >= height:
+                    continue
+                for b in range(across):
+                    begin, end = inside(columns, width, step[1], phases[1, b] - shift[1])
+                    v = begin * step[1] + phases[1, b] - shift[1] + 1
+                    source = ((((plane * down + a) * across + b) * height + i) * width + begin) * LANES
+                    copy_columns(x, source, 1, y, row + v * LANES, step[1], end - begin)

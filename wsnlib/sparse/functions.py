@@ -98,22 +98,28 @@ def widened(g: torch.Tensor, geometry: Geometry) -> torch.Tensor:
 def _spread(
     x: torch.Tensor, y: torch.Tensor, step: Pair, residues: tuple[list[int], list[int]], shift: Pair
 ) -> torch.Tensor:
-    most = max(map(len, residues))
-    table = torch.tensor([each + [0] * (most - len(each)) for each in residues]).numpy()
-    given = flat(x), tuple(x.shape), flat(y), tuple(y.shape), step, table, shift
+    given = flat(x), tuple(x.shape), flat(y), tuple(y.shape), step, _table(residues), shift
     in_threads(lambda *part: elementwise.spread(*given, *part), len(x))
     return y
+
+
+def _table(residues: tuple[list[int], list[int]]) -> Any:
+    most = max(map(len, residues))
+    return np.array([each + [0] * (most - len(each)) for each in residues])
 
 
 def gathered(x: torch.Tensor, geometry: Geometry, channels: int) -> torch.Tensor:
     """The images of which these are the phases."""
     y = empty_images(x, channels, *geometry.images)
-    which = torch.full((2, max(geometry.stride)), -1)
-    for axis, residues in enumerate(geometry.phases):
-        which[axis, residues] = torch.arange(len(residues))
-    given = flat(x), tuple(x.shape), flat(y), tuple(y.shape), geometry.stride, which.numpy(), geometry.padding
+    table = _table(geometry.phases)
+    given = flat(x), tuple(x.shape), flat(y), tuple(y.shape), geometry.stride, table, geometry.padding
     in_threads(lambda *part: elementwise.gather(*given, *part), len(x))
     return y
+
+
+def _images(x: torch.Tensor) -> Images:
+    """Inside their frames, or phases, which have none."""
+    return Images.framed(x) if x.ndim == 5 else Images.whole(x)
 
 
 class Conv2dFunction(torch.autograd.Function):
@@ -131,28 +137,27 @@ class Conv2dFunction(torch.autograd.Function):
         outputs: int,
     ) -> torch.Tensor:
         y = empty_images(x, outputs, *geometry.outputs)
-        source = Images.framed(x) if geometry.in_place else Images.whole(phases(x, geometry))
-        product(source, Images.framed(y), places.forward, values, geometry.outputs, len(x))
+        read = x if geometry.in_place else phases(x, geometry)
+        product(_images(read), Images.framed(y), places.forward, values, geometry.outputs, len(x))
         added = flat(values)[:0] if bias is None else flat(bias)
         given = flat(y), tuple(y.shape), added, images
         in_threads(lambda *part: elementwise.finish(*given, *part), len(y))
-        ctx.save_for_backward(x, values)
+        ctx.save_for_backward(read, values)
         ctx.places, ctx.geometry, ctx.images = places, geometry, images
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         refuse_second_derivative()
-        x, values = ctx.saved_tensors
+        read, values = ctx.saved_tensors
         geometry, g = ctx.geometry, gradients[0].contiguous()
         need_x, need_values, need_bias, *_ = ctx.needs_input_grad
         found = of_values = None
         if need_x:
-            found = input_gradient(g, values, ctx.places.backward, geometry, x.shape[1], ctx.images)
+            found = input_gradient(g, values, ctx.places.backward, geometry, read.shape[1], ctx.images)
         if need_values:
-            source = Images.framed(x) if geometry.in_place else Images.whole(phases(x, geometry))
-            given = Images.framed(g)
-            of_values = values_gradient(source, given, ctx.places.forward, values, geometry.outputs, len(x))
+            given = _images(read), Images.framed(g)
+            of_values = values_gradient(*given, ctx.places.forward, values, geometry.outputs, len(g))
         of_bias = g.sum((0, 2, 3, 4)) if need_bias else None
         return found, of_values, of_bias, None, None, None, None
 

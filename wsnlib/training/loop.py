@@ -12,6 +12,7 @@ from torch import nn
 
 from wsnlib import specs
 from wsnlib.data import Dataset, Split, StreamedSplit
+from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
 from wsnlib.training.schedules import learning_rate_factors
@@ -78,6 +79,8 @@ def train(
         if deterministic:
             stack.enter_context(deterministic_algorithms(device))
         stack.enter_context(training_stream(device))
+        if device.type == "cpu":
+            stack.enter_context(reused_memory())
         recorded = cuda_graph and device.type == "cuda"
         return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint, observe=observe)
 

@@ -1,0 +1,41 @@
+"""What is timed once on a machine is in test_sparse.py and test_similarity.py; here are memory and threads."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from wsnlib import experiments
+from wsnlib.timings import reused_memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults of glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next_one():
+    import resource
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(3):
+            torch.ones(20_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages = 20_000_000 * 4 / resource.getpagesize()
+    with reused_memory():
+        faults()
+        assert faults() < 0.01 * pages
+    assert faults() > 2 * pages or faults() > 100  # large pages are fewer
+
+
+def test_threads_are_those_of_torch_and_of_numpy():
+    def used() -> set[int]:
+        return {torch.get_num_threads()} | {
+            each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"
+        }
+
+    before = used()
+    assert np.ones(1) @ np.ones(1) == 1
+    with experiments.cpu_threads(1):
+        assert used() == {1}
+    assert used() == before
