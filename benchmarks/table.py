@@ -4,7 +4,8 @@
 
 Every benchmark of this folder, or those named, runs with its own defaults, one after the other; its part
 of `book/benchmarks.md` is written anew, with the date, the machine and the versions, and the parts of the
-others stay. Run from the repository root, on a machine with nothing else to do.
+others stay; `conformance` prints a page of its own. Run from the repository root, on a machine with nothing
+else to do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import sys
 from pathlib import Path
 
 FOLDER, PAGE = Path("benchmarks"), Path("book/benchmarks.md")
+PARTS = ("cka_requirements", "masked", "table", "turns")  # of others
+OWN = {"conformance": Path("book/conformance.md")}
 HEAD = """# What it costs
 
 Each part is the output of one script in `benchmarks/`. All contenders of a comparison take turns in one run,
@@ -36,7 +39,7 @@ grows with the number of networks of `mlp` and `joint_resnets`, with layers and 
 
 def names() -> list[str]:
     """Every benchmark, by name."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("masked", "table", "turns"))
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in PARTS)
 
 
 def title(name: str) -> str:
@@ -57,15 +60,18 @@ def machine() -> str:
 
 
 def measure(name: str) -> str:
-    """The part of the page that a benchmark makes."""
+    """The part of the page that a benchmark makes, or its own page."""
     done = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py")], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        sys.exit(f"benchmarks/{name}.py ended with {done.returncode}; its part of {PAGE} stays as it was")
+        page = OWN.get(name, PAGE)
+        sys.exit(f"benchmarks/{name}.py ended with {done.returncode}; its part of {page} stays as it was")
     date = datetime.date.today().isoformat()
-    head = f"## {title(name)}\n\n`benchmarks/{name}.py`, {date}; {machine()}\n\n"
-    return f"{head}```text\n{done.stdout.rstrip()}\n```\n"
+    head = f"# {title(name)}\n\n`benchmarks/{name}.py`, {date}; {machine()}\n\n"
+    if name in OWN:
+        return f"{head}{done.stdout.rstrip()}\n"
+    return f"#{head}```text\n{done.stdout.rstrip()}\n```\n"
 
 
 def parts(page: str) -> dict[str, str]:
@@ -85,8 +91,12 @@ def main() -> None:
         )
     for name in asked:
         print(f"benchmarks/{name}.py …", flush=True)
+        made = measure(name)
+        if name in OWN:
+            OWN[name].write_text(made)
+            continue
         found = parts(PAGE.read_text()) if PAGE.exists() else {}
-        found[name] = measure(name)
+        found[name] = made
         PAGE.write_text("\n".join([HEAD, *(found[each] for each in sorted(found))]))
 
 

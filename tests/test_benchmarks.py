@@ -43,6 +43,16 @@ def test_every_benchmark_has_a_part_and_parts_that_are_not_measured_stay(bench, 
     assert page.count("## ") == 2 and page == write(bench, monkeypatch, "one")
 
 
+def test_a_page_of_its_own_is_what_a_benchmark_prints(bench, monkeypatch):
+    before = write(bench, monkeypatch)
+    Path("benchmarks/two.py").rename("benchmarks/conformance.py")
+    assert write(bench, monkeypatch, "conformance") == before
+    page = Path("book/conformance.md").read_text()
+    assert page.startswith("# About two. More\n\n`benchmarks/conformance.py`, ") and page.endswith(
+        "\n\nratio 2.5\n"
+    )
+
+
 def test_a_benchmark_that_fails_leaves_the_page(bench, monkeypatch):
     before = write(bench, monkeypatch)
     Path("benchmarks/one.py").write_text("raise SystemExit(3)")
