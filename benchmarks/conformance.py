@@ -77,15 +77,11 @@ def ours(x, y):
 
 @adapter("wsnlib", "cka_matrices", networks=True)
 def ours_of_networks(first, second, batches, layer, other):
-    """Its documentation says unbiased. One pass; it draws batches of its own from all inputs. Their Gram
-    matrices are kept in float32.
-    """
+    """Its documentation says unbiased. Gram matrices of a batch are kept in float32."""
     from wsnlib import cka_matrices
 
-    models = {"first": first, "second": second}
-    inputs = torch.cat([x for x, _ in batches])
     layers = {"first": [layer], "second": [other]}
-    found = cka_matrices(models, inputs, layers=layers, batch_size=batches.batch_size, passes=1)
+    found = cka_matrices({"first": first, "second": second}, batches, layers=layers)
     return found["first", "second"].values[0, 0]
 
 
