@@ -35,9 +35,9 @@ from cka_requirements import (
 from torch.utils.data import DataLoader, TensorDataset
 
 INTRODUCTION = """
-A row is a requirement, a column a function: ✓ satisfies it, a number is the largest difference from what
-must be, *reads* says what is given where CKA is undefined, *error* that the call fails, and – that the
-interface cannot say it. A 0 in place of 0/0 is a convention, but cannot be told from layers that are
+A row is a requirement, a column a function (named below): ✓ satisfies it, a number is the largest difference
+from what must be, *reads* says what is given where CKA is undefined, *error* that the call fails, and – that
+the interface cannot say it. A 0 in place of 0/0 is a convention, but cannot be told from layers that are
 unrelated.
 
 Each function is called on a CPU as its documentation has it, with its defaults, and held against the
@@ -207,7 +207,7 @@ def page(found: dict[Adapter, dict[str, Outcome]]) -> Iterator[str]:
         if chosen:
             yield f"## Functions of {title}\n"
             yield table(
-                ["", *(names[cka] for cka in chosen)],
+                ["", *(" ".join([cka.package, *cka.call.split(", ")[1:]]) for cka in chosen)],
                 [
                     ["version", *(version(cka) for cka in chosen)],
                     ["estimator", *(cka.estimator for cka in chosen)],
