@@ -230,14 +230,20 @@ def correlation_of_means(
 ) -> Estimate:
     """Pearson's correlation over widths of two means over seeds, with a bootstrap interval over the seeds.
 
-    The widths are a design, not a sample: only the seeds are drawn anew. On the scale z = atanh r the
-    interval is z ± t · s · √(n / (n − 1)), s the standard deviation over the draws and t Student's quantile
-    with n − 1 degrees of freedom; quantiles of the draws alone are too narrow for few seeds.
+    The widths are a design, not a sample: only the noise of the seeds is drawn, from a normal distribution of
+    one covariance at all widths, that of the runs, whose (seeds − 1)(widths − 1) degrees of freedom count. The
+    95 % interval holds every correlation ρ of the true means under which r lies in neither tail of 2.5 %, their
+    scatter being that of the means less that of the noise. An interval about r would be off where ρ is near ±1,
+    since noise alone moves r. It is −1 to 1 where the means of one do not scatter more than their noise.
 
     Args:
         first, second: (seeds, widths), the same seeds and widths in both; at least 3 widths.
-        samples: Draws of the seeds.
+        samples: Draws of the noise.
         seed: Of the draws.
+
+    References:
+        DiCiccio and Romano, *Nonparametric confidence limits by resampling methods and least favorable
+        families* (1990).
 
     Examples:
         >>> noise = np.random.default_rng(0).normal(size=(2, 6, 5))
@@ -250,23 +256,41 @@ def correlation_of_means(
         raise ValueError(
             f"first and second must be (seeds, widths) with at least 3 widths, got {x.shape} and {y.shape}"
         )
-    n, r = len(x), float(_correlations(x.mean(0), y.mean(0)))
+    n, free = len(x), x.shape[1] - 1
+    runs = np.stack([x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)])  # a seed moves all widths
+    means = runs.mean(1)
+    squares = (means**2).sum(1)
+    r = float(means[0] @ means[1] / np.sqrt(squares.prod()))
+    anything = Estimate(mean=r, low=-1.0, high=1.0, n=n)
     if n == 1:
-        return Estimate(mean=r, low=-1.0, high=1.0, n=1)
-    chosen = np.random.default_rng(seed).integers(0, n, (samples, n))
-    drawn = np.arctanh(_correlations(x[chosen].mean(1), y[chosen].mean(1)).clip(-1 + 1e-12, 1 - 1e-12))
-    error, centre = (
-        float(drawn.std()) * math.sqrt(n / (n - 1)),
-        math.atanh(min(max(r, -1 + 1e-12), 1 - 1e-12)),
-    )
-    on_z = _about(centre, error, n=n, df=n - 1, confidence=0.95)
-    return Estimate(mean=r, low=math.tanh(on_z.low), high=math.tanh(on_z.high), n=n)
+        return anything
+    df = (n - 1) * free
+    root = np.linalg.qr((runs - means[:, None]).reshape(2, -1).T, mode="r") / math.sqrt(df * n)
+    scatter = squares - free * (root**2).sum(0)
+    if not scatter.min() > 0:
+        return anything
 
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(samples, free, 2)) @ root * np.sqrt(df / rng.chisquare(df, (samples, 1, 1)))
+    a, b = noise[..., 0], noise[..., 1]
+    a[:, 0] += math.sqrt(scatter[0])
 
-def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the last axis."""
-    x, y = (values - values.mean(-1, keepdims=True) for values in (x, y))
-    return np.asarray((x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)))
+    def not_above_r(angle: float) -> float:
+        """Share of the draws, if the true means have the correlation cos angle; it rises with the angle."""
+        at = np.zeros(free)
+        at[:2] = math.sqrt(scatter[1]) * math.cos(angle), math.sqrt(scatter[1]) * math.sin(angle)
+        return float(((a * (b + at)).sum(1) <= r * np.sqrt((a**2).sum(1) * ((b + at) ** 2).sum(1))).mean())
+
+    def end(share: float) -> float:
+        low, high = 0.0, math.pi
+        if not_above_r(low) > share:
+            return 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if not_above_r(middle) > share else (middle, high)
+        return math.cos(high)
+
+    return Estimate(mean=r, low=end(0.975), high=end(0.025), n=n)
 
 
 def median_and_range(values: Sequence[float]) -> Estimate:
