@@ -1,6 +1,7 @@
 """Every estimator that decides a verdict, simulated at the sizes of the pages: coverage 93 to 97 %, levels at most 5 %.
 
-Exact binomial intervals and sets of best cells are conservative by construction: their coverage is at least 95 %.
+Exact binomial intervals, sets of best cells and the largest contrast are conservative by construction; so are
+differences of populations, and shares of them, where nothing differs: their coverage is at least 95 %.
 All draws are seeded.
 """
 
@@ -13,6 +14,7 @@ from scipy import special, stats
 
 import wsnlib as wsn
 from wsnlib.book import wide_vs_deep_errors
+from wsnlib.book.engine.rule import holm
 from wsnlib.estimates import CellsAndSeeds, correlation_of_means, proportion
 from wsnlib.predictions import inference
 from wsnlib.predictions.excess import _without_second_order, mean_squares
@@ -82,6 +84,17 @@ def test_a_contrast_keeps_its_level_where_the_model_does_not_hold(how):
     assert wrong <= most(tries, 0.07)
 
 
+@pytest.mark.parametrize("ahead", [0.0, 5.0])
+def test_the_largest_of_four_contrasts(ahead):
+    """Four wider networks alike, or one far ahead; the one contrast's own interval covers 92 % of the first."""
+    sides, tries = np.zeros(2, int), 400
+    for values in pages(18, 3, tries, seed=5) - np.linspace(0, 4, 18)[:, None]:
+        values[1] += ahead
+        found = CellsAndSeeds(pd.DataFrame(values)).largest([{cell: 1.0, 0: -1.0} for cell in (1, 2, 3, 4)])
+        sides += found.low > ahead, found.high < ahead
+    assert sides.max() <= most(tries, 0.025)
+
+
 def test_the_ratio_of_two_gains():
     """As the share of width alone: 0.75, five seeds, fourteen cells, gains of three to five points."""
     covered, tries = 0, 800
@@ -120,28 +133,40 @@ def test_the_width_that_is_best_on_other_seeds_has_no_calibrated_interval():
 
 # -- correlations over widths -------------------------------------------------------------------
 
+TRAINED = [53.74, 56.56, 59.56, 60.54, 59.30], [51.27, 53.05, 55.46, 56.29, 55.52]
+"""Training and test accuracy of ResNet-18 at five widths, as measured: a correlation of 0.997."""
+
+KERNEL = [2.78, 3.50, 4.20, 4.90, 5.56, 6.10, 6.60], [13.2, 11.5, 11.3, 10.8, 10.8, 10.4, 11.6]
+"""Minus the logarithm of the distance and test error at seven widths, as measured."""
+
+NOISE = [0.20, 0.25, 0.08, 0.14, 0.13, 0.16, 0.14]
+
 
 @pytest.mark.parametrize(
-    ("seeds", "first", "second", "noise", "together"),
+    ("seeds", "means", "noise", "together"),
     [
-        # seven widths and ten seeds of the kernel's page: distance and test error are independent
-        (10, [2.76, 3.47, 4.20, 4.89, 5.55, 6.07, 6.57], [13.2, 11.5, 11.3, 10.8, 10.8, 10.4, 11.6], (0.05, 0.45), 0),
-        # five widths and five seeds of ResNet-18: training and test accuracy of one run
-        (5, [53.7, 56.6, 59.6, 60.5, 61.0], [51.3, 54.0, 55.5, 56.3, 55.0], (2.2, 2.0), 0.95),
+        (10, KERNEL, (NOISE, 0.4), 0),  # distance and test error are independent
+        (5, TRAINED, (2.3, 2.0), 0.96),  # of one run
+        (5, ([53.7, 56.6, 59.6, 60.5, 61.0], [51.3, 54.0, 55.5, 56.3, 55.0]), (2.2, 2.0), 0.95),
     ],
-)  # fmt: skip
-def test_a_correlation_over_widths(seeds, first, second, noise, together):
-    rng, tries, covered = np.random.default_rng(6), 600, 0
+    ids=["kernel", "0.997", "0.93"],
+)
+def test_a_correlation_over_widths(seeds, means, noise, together):
+    first, second = map(np.array, means)
+    rng, tries, covered = np.random.default_rng(3), 300, 0
     truth = np.corrcoef(first, second)[0, 1]
     for _ in range(tries):
         a, b = rng.normal(size=(2, seeds, len(first)))
         b = together * a + math.sqrt(1 - together**2) * b
         found = correlation_of_means(first + noise[0] * a, second + noise[1] * b, samples=399)
         covered += found.low <= truth <= found.high
-    assert FROM - 0.01 < covered / tries < TO + 0.01
+    assert FROM <= covered / tries <= TO
 
 
 # -- populations of networks --------------------------------------------------------------------
+
+QUALITIES = stats.norm.ppf((np.arange(101) + 0.5) / 101)
+"""Of networks, as `simulate_population` draws them."""
 
 
 def inner(p, q, m, n, rng, spread=0.07) -> np.ndarray:
@@ -177,7 +202,7 @@ def test_the_excess_of_two_populations(m, n, difference, confidence):
     ).T
     off = abs(found - found.mean())
     covered, before = (off <= corrected).mean(), (off <= jackknifed).mean()
-    assert confidence - 0.025 < covered < confidence + 0.035
+    assert confidence - 0.02 < covered < confidence + (0.02 if difference else 0.05)  # of 0, conservative
     assert before > covered
 
 
@@ -199,6 +224,58 @@ def test_neighbours_less_extremes_over_all_pairs():
     mean, low, high = np.array(values).T
     covered = ((low <= mean.mean()) & (mean.mean() <= high)).mean()
     assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / tries)
+
+
+def test_the_share_of_classes_in_the_effects_of_examples():
+    """V²'s truth is its mean over the simulation: chance is in it, as the networks are as many.
+
+    Where classes are alike, the jackknife counts what varies twice, and covers more: 99 % of 100 tries.
+    """
+    rng, tries, labels = np.random.default_rng(12), 25, np.arange(400) % 10
+    logits = special.logit(rng.beta(1, 1.2, 400).clip(0.05, 0.95))
+    effects, found = rng.normal(0, 0.35, 400) + 0.25 * np.linspace(-1, 1, 10)[labels], []
+    options = {"networks": 50, "labels": labels, "num_classes": 10, "spread": 0.05, "class_spread": 0.15}
+    for i in range(tries):
+        first, second = (
+            wsn.predictions.simulate_population(
+                special.expit(logits + sign * effects), seed=2 * i + s, **options
+            )
+            for s, sign in enumerate((1, -1))
+        )
+        models = wsn.predictions.logistic_models(first, second, permutations=1)
+        found.append((models.v_squared, models.v_squared_low, models.v_squared_high))
+    value, low, high = np.array(found).T
+    assert ((low > value.mean()) | (value.mean() > high)).sum() <= most(tries, 0.05)
+    assert 0.7 < value.std() / ((high - low).mean() / 2 / stats.t.isf(0.025, 49)) < 1.3
+
+
+@pytest.mark.parametrize("reading", ["chosen images", "often less rest"])
+def test_what_one_half_chooses_the_other_reports(reading):
+    """Given the choice, the truth is known: the mean over the chosen images of what is simulated."""
+    rng, tries, covered = np.random.default_rng(13), 400, 0
+    p = rng.beta(0.8, 1, 300).clip(0.05, 0.95)
+    q = (p + 0.09 * rng.choice([-1, 1], 300)).clip(0.05, 0.95)
+    of_p, of_q = (special.expit(special.logit(x)[:, None] + 0.1 * QUALITIES).mean(1) for x in (p, q))
+    for i in range(tries):
+        first, second = (
+            wsn.predictions.simulate_population(
+                x, networks=50, labels=np.zeros(300, int), num_classes=2, spread=0.1, seed=2 * i + s
+            )
+            for s, x in enumerate((p, q))
+        )
+        if reading == "chosen images":
+            halves = first.split(seed=0)[0], second.split(seed=1)[0]
+            order = np.argsort(halves[1].accuracy - halves[0].accuracy, kind="stable")[:20]
+            truth = (of_p - of_q)[order].mean()
+            row = wsn.predictions.chosen_difference(first, second, count=20)
+        else:
+            accuracy = first.split(seed=0)[0].accuracy
+            often = (accuracy >= 0.5) & (accuracy < 1)
+            truth = (of_q - of_p)[often].mean() - (of_q - of_p)[~often].mean()
+            row = wsn.predictions.gains_by_difficulty(first, second).set_index("where").loc["often less rest"]
+        found = wide_vs_deep_errors._points(row, 50)
+        covered += found.low <= 100 * truth <= found.high
+    assert FROM <= covered / tries <= TO
 
 
 @pytest.mark.parametrize(("deviations", "confidence"), [((1.5, 1.1), 0.95), ((1.5, 1.1), 0.9)])
@@ -233,3 +310,26 @@ def test_every_network_is_said_too_often_in_at_most_one_study_in_forty(n):
     having = np.random.default_rng(11).binomial(n, 0.9 - 1e-9, 2000)
     lows = {k: proportion([True] * k + [False] * (n - k)).low for k in np.unique(having).tolist()}
     assert sum(lows[k] >= 0.9 for k in having.tolist()) <= most(2000, 0.025)
+
+
+def test_directions_of_a_page_are_wrong_in_at_most_one_page_of_twenty():
+    """Holm: of eight directions with few seeds, of which three are true, any false one counts."""
+    rng, wrong, tries = np.random.default_rng(14), 0, 1500
+    for _ in range(tries):
+        values = rng.normal(0, 1, (8, 5)) + np.array([3.0, 3, 3, 0, 0, 0, 0, 0])[:, None]
+        adjusted = holm([wsn.estimate(v).p_value(0.0) for v in values])
+        wrong += min(adjusted[3:]) <= 0.05
+    assert wrong <= most(tries, 0.05)
+    assert wrong >= stats.binom.ppf(1e-4, tries, 0.04)  # five true hypotheses, all but exhausted
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_holm_against_its_definition(n):
+    """The k-th smallest is rejected where all j ≤ k have p ≤ level / (n − j + 1)."""
+    rng = np.random.default_rng(n)
+    for p in rng.random((50, n)) ** 3:
+        adjusted, order = np.array(holm(p.tolist())), np.argsort(p)
+        assert adjusted.max() <= 1
+        for level in (0.01, 0.05, 0.3):
+            passed = np.logical_and.accumulate(p[order] <= level / np.arange(n, 0, -1))
+            assert (adjusted[order] <= level).tolist() == passed.tolist()

@@ -283,10 +283,12 @@ def test_a_correlation_over_widths_has_an_interval_over_seeds():
     found = wsn.estimates.correlation_of_means(x, y)
     assert found.mean == pytest.approx(np.corrcoef(x.mean(0), y.mean(0))[0, 1])
     assert found == wsn.estimates.correlation_of_means(x, y)  # no draw of its own
-    wider = wsn.estimates.correlation_of_means(np.tile(x, (1, 2)), np.tile(y, (1, 2)))
-    assert (wider.low, wider.high) == pytest.approx(
-        (found.low, found.high), abs=1e-9
-    )  # a design, not a sample
+    moved = wsn.estimates.correlation_of_means(3 * x + rng.normal(size=(8, 1)), 2 - y)
+    assert (moved.low, moved.high) == pytest.approx((-found.high, -found.low), abs=0.01)
+    none = wsn.estimates.correlation_of_means(x[:1] + 0 * x, y[:1] + 0 * y)  # no noise, no interval
+    assert (none.low, none.high) == pytest.approx((none.mean, none.mean))
+    lost = wsn.estimates.correlation_of_means(x - x.mean(0), y)  # nothing but noise
+    assert (lost.low, lost.high) == (-1, 1)
     alone = wsn.estimates.correlation_of_means(x[:1], y[:1])
     assert (alone.low, alone.high, alone.n) == (-1, 1, 1)
     with pytest.raises(ValueError, match=r"at least 3 widths, got \(8, 2\)"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -230,11 +230,12 @@ def correlation_of_means(
 ) -> Estimate:
     """Pearson's correlation over widths of two means over seeds, with a bootstrap interval over the seeds.
 
-    The widths are a design, not a sample: only the noise of the seeds is drawn, from a normal distribution of
-    one covariance at all widths, that of the runs, whose (seeds − 1)(widths − 1) degrees of freedom count. The
-    95 % interval holds every correlation ρ of the true means under which r lies in neither tail of 2.5 %, their
-    scatter being that of the means less that of the noise. An interval about r would be off where ρ is near ±1,
-    since noise alone moves r. It is −1 to 1 where the means of one do not scatter more than their noise.
+    The widths are a design, not a sample: only the noise of the seeds is drawn, at each width from
+    Student's distribution with the covariance of its runs and seeds − 1 degrees of freedom. The 95 %
+    interval holds every correlation ρ of the true means under which r lies in neither tail of 2.5 %; the
+    true means scatter as those measured do, less what noise adds. An interval about r would leave out a ρ
+    near ±1, since noise alone moves r away from it. It is −1 to 1 where the means of one scatter no more
+    than their noise.
 
     Args:
         first, second: (seeds, widths), the same seeds and widths in both; at least 3 widths.
@@ -256,30 +257,28 @@ def correlation_of_means(
         raise ValueError(
             f"first and second must be (seeds, widths) with at least 3 widths, got {x.shape} and {y.shape}"
         )
-    n, free = len(x), x.shape[1] - 1
-    runs = np.stack([x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)])  # a seed moves all widths
+    n, widths = x.shape
+    runs = _centred(np.stack([x, y]))  # what a seed adds at all widths moves no correlation
     means = runs.mean(1)
-    squares = (means**2).sum(1)
+    noise, squares = runs - means[:, None], (means**2).sum(1)
     r = float(means[0] @ means[1] / np.sqrt(squares.prod()))
-    anything = Estimate(mean=r, low=-1.0, high=1.0, n=n)
-    if n == 1:
-        return anything
-    df = (n - 1) * free
-    root = np.linalg.qr((runs - means[:, None]).reshape(2, -1).T, mode="r") / math.sqrt(df * n)
-    scatter = squares - free * (root**2).sum(0)
-    if not scatter.min() > 0:
-        return anything
+    scatter = squares - (noise**2).sum((1, 2)) / (n * max(n - 1, 1))
+    if n == 1 or not scatter.min() > 0:
+        return Estimate(mean=r, low=-1.0, high=1.0, n=n)
 
     rng = np.random.default_rng(seed)
-    noise = rng.normal(size=(samples, free, 2)) @ root * np.sqrt(df / rng.chisquare(df, (samples, 1, 1)))
-    a, b = noise[..., 0], noise[..., 1]
-    a[:, 0] += math.sqrt(scatter[0])
+    size = np.sqrt(widths / (widths - 1) / n / rng.chisquare(n - 1, (samples, 1, widths)))
+    draws = rng.normal(size=(samples, n, widths)) * size
+    a, b = (_centred((draws * each).sum(1)) for each in noise)
+    along = means[0] / math.sqrt(squares[0])
+    across = means[1] - (means[1] @ along) * along
+    across /= math.sqrt(max(across @ across, 1e-300))
+    a += math.sqrt(scatter[0]) * along
 
     def not_above_r(angle: float) -> float:
-        """Share of the draws, if the true means have the correlation cos angle; it rises with the angle."""
-        at = np.zeros(free)
-        at[:2] = math.sqrt(scatter[1]) * math.cos(angle), math.sqrt(scatter[1]) * math.sin(angle)
-        return float(((a * (b + at)).sum(1) <= r * np.sqrt((a**2).sum(1) * ((b + at) ** 2).sum(1))).mean())
+        """Share of the draws, if the true means have the correlation cos angle; rises with the angle."""
+        at = b + math.sqrt(scatter[1]) * (math.cos(angle) * along + math.sin(angle) * across)
+        return float(((a * at).sum(1) <= r * np.sqrt((a**2).sum(1) * (at**2).sum(1))).mean())
 
     def end(share: float) -> float:
         low, high = 0.0, math.pi
@@ -291,6 +290,11 @@ def correlation_of_means(
         return math.cos(high)
 
     return Estimate(mean=r, low=end(0.975), high=end(0.025), n=n)
+
+
+def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Less the mean over the last axis."""
+    return np.asarray(values - values.mean(-1, keepdims=True))
 
 
 def median_and_range(values: Sequence[float]) -> Estimate:
@@ -393,6 +397,17 @@ class CellsAndSeeds:
         rows = np.array([[weights.get(cell, 0.0) for cell in cells] for weights in (numerator, denominator)])
         covariance = rows @ rows.T * self.deviation**2 / self.seeds
         return _fieller(float(a.mean()), float(b.mean()), covariance, n=self.seeds, df=self.df)
+
+    def largest(self, contrasts: Sequence[Mapping[Any, float]]) -> Estimate:
+        """The largest of several contrasts: where it is below 0, all of them are.
+
+        Its upper end is that of the one; the largest of k noisy numbers is too large, so that the lower ends
+        hold for all k together at the level 0.025 (Šidák).
+        """
+        found = [self.contrast(weights) for weights in contrasts]
+        together = 1 - 2 * (1 - (1 - LEVEL / 2) ** (1 / len(found)))
+        lows = [self.contrast(weights, confidence=together).low for weights in contrasts]
+        return replace(max(found, key=lambda e: (math.isnan(e.mean), e.mean)), low=max(lows))
 
     def not_below_best(self, cells: Mapping[Any, float]) -> Estimate:
         """Which cells may be the best: the one with the highest mean, and the range of those not below it.
