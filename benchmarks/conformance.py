@@ -207,10 +207,10 @@ def page(found: dict[Adapter, dict[str, Outcome]]) -> Iterator[str]:
         if chosen:
             yield f"## Functions of {title}\n"
             yield table(
-                ["", *(" ".join([cka.package, *cka.call.split(", ")[1:]]) for cka in chosen)],
+                ["requirement", *(" ".join([cka.package, *cka.call.split(", ")[1:]]) for cka in chosen)],
                 [
                     ["version", *(version(cka) for cka in chosen)],
-                    ["estimator", *(cka.estimator for cka in chosen)],
+                    ["estimator", *("HSIC₁" if cka.estimator == "unbiased" else "HSIC₀" for cka in chosen)],
                     *([name, *(o[name].shown for o in chosen.values())] for name in asked),
                     ["**satisfied**", *(count(o.values()) for o in chosen.values())],
                 ],
