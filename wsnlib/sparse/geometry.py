@@ -8,7 +8,7 @@ every convolution has stride 1.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,14 @@ class Terms(NamedTuple):
     Args:
         order: Of the values, int32, or None if it is theirs.
         offsets: From a position of the output to what the weight reads, int32, in numbers.
-        segments: (n, 4): output plane, first weight, the one after the last, whether the plane was begun.
+        segments: (n, 4), int16 where that suffices: output plane, first weight, the one after the last,
+            whether the plane was begun.
         blocks: First segments of what is summed together, with the number of all.
     """
 
     order: Ints | None
     offsets: Ints
-    segments: Ints
+    segments: NDArray[Any]
     blocks: Ints
 
 
@@ -81,7 +82,7 @@ def terms(
     return Terms(
         None if np.array_equal(order, np.arange(len(order))) else order.astype(np.int32),
         (place[order] * tiles.LANES).astype(np.int32),
-        segments,
+        segments.astype(np.int16) if max(len(plane), planes) < 2**15 else segments,
         blocks.astype(np.int32),
     )
 
