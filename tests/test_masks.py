@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from fractions import Fraction
 
 import pytest
 import safetensors.torch
@@ -115,6 +116,70 @@ def test_uniform_allocation_is_within_one_weight_of_the_share():
     sizes = {"hidden1": 784 * 80, "output": 800}
     kept = masks.allocate_uniform(sizes, num_weights=3970)
     assert all(abs(kept[name] - sizes[name] * 3970 / 63_520) < 1 for name in sizes)
+
+
+def random_sizes(seed: int) -> dict[str, int]:
+    sizes = torch.randint(1, 24, (1 + seed % 5,), generator=generator(seed)).tolist()
+    return dict(zip("abcde", sizes, strict=False))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_largest_first_is_a_level_that_no_layer_exceeds(seed):
+    """The lowest level whose layers, cut there, hold the budget; what is too much the largest give."""
+    sizes = random_sizes(seed)
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)  # stable: of equal ones the first
+    for budget in range(len(sizes), sum(sizes.values()) + 1):
+        level = min(n for n in range(1, 25) if sum(min(n, size) for size in sizes.values()) >= budget)
+        expected = {name: min(level, size) for name, size in sizes.items()}
+        excess = sum(expected.values()) - budget
+        if excess < level:
+            expected[largest[0]] -= excess
+        else:
+            for name in largest[:excess]:
+                expected[name] -= 1
+        assert masks.allocate(sizes, num_weights=budget) == expected
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_uniform_density_is_apportioned_by_the_largest_remainder(seed):
+    sizes = {"fixed": 16} | random_sizes(seed)
+    free = sum(sizes.values()) - 16
+    for budget in range(4 + len(sizes) - 1, 4 + free + 1):
+        shares = {
+            name: Fraction(size * (budget - 4), free) for name, size in sizes.items() if name != "fixed"
+        }
+        by_remainder = sorted(shares, key=lambda name: shares[name] % 1, reverse=True)
+        more = by_remainder[: budget - 4 - sum(int(share) for share in shares.values())]
+        expected = {"fixed": 4} | {name: int(share) + (name in more) for name, share in shares.items()}
+        if all(expected.values()):
+            kept = masks.allocate_uniform(sizes, num_weights=budget, density={"fixed": 0.25})
+            assert kept == expected
+            assert list(kept) == list(sizes)
+        else:
+            least = 4 + -(-free // min(sizes[name] for name in shares))
+            with pytest.raises(
+                ValueError, match=f"^num_weights must be ≥ {least} at uniform density, got {budget},"
+            ):
+                masks.allocate_uniform(sizes, num_weights=budget, density={"fixed": 0.25})
+            assert budget < least
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_kernels_change_little_and_only_what_may_change(seed):
+    draw = generator(seed)
+    shapes = {"a": (4, 3, 3), "b": (2, 3, 3, 3), "c": (5, 3, 1), "d": (3, 7), "e": (3, 2, 3)}
+    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
+    kernels = {name: torch.Size(shape[2:]).numel() for name, shape in shapes.items()}
+    asked = {name: int(torch.randint(1, size + 1, (), generator=draw)) for name, size in sizes.items()}
+    kept = masks.whole_kernels(asked, layer_shapes=shapes)
+    assert list(kept) == list(asked)
+    assert sum(kept.values()) == sum(asked.values())
+    for name in shapes:
+        assert kernels[name] <= kept[name] <= sizes[name]
+        assert kept[name] % kernels[name] == 0
+    held = {name: asked[name] - asked[name] % kernels[name] or kernels[name] for name in ("a", "b")}
+    kept = masks.whole_kernels(asked | held, layer_shapes=shapes, fixed=["b", "a"])
+    assert {name: kept[name] for name in held} == held
 
 
 def test_a_given_density_is_kept_and_the_rest_shared():
