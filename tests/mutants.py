@@ -2,25 +2,31 @@
 
     python tests/mutants.py                     every area, a random sample of 150 mutants each
     python tests/mutants.py masks --sample 0    all mutants of one area
-    python tests/mutants.py --write             … and the table into book/reliability.md
+    python book/pages.py mutants                the table on the page, of what book/mutants.json holds
 
-Works on a copy of the tracked files in `_build/mutants/AREA`, where `mutmut results` lists the survivors
-and `mutmut show NAME` shows one; a second call goes on where the first was stopped.
+Writes what it found into `book/mutants.json`, survivors with their change. Works on a copy of the tracked files in
+`_build/mutants/AREA`, where `mutmut show NAME` shows a mutant. A second call goes on where the first was stopped:
+delete the folder when the code has changed. `book/mutants_left.toml` says why a survivor is left; one that no test could
+notice, as it computes the same, is *equivalent* there and not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FOLDER = Path("_build/mutants")
+RECORD = Path("book/mutants.json")
 SEED = 0
 
 
@@ -32,53 +38,61 @@ class Area(NamedTuple):
 
 
 AREAS = {
-    "masks": Area(("wsnlib/masks/*",), ("test_masks.py", "test_refusals.py")),
-    "widening": Area(("wsnlib/widening.py",), ("test_widening.py", "test_refusals.py")),
+    "masks": Area(("wsnlib/masks/*",), ("test_masks.py", "test_wording.py")),
+    "widening": Area(("wsnlib/widening.py",), ("test_widening.py", "test_wording.py")),
     "sparse": Area(("wsnlib/sparse/*",), ("test_sparse.py", "test_refusals.py")),
-    "similarity": Area(("wsnlib/similarity/*",), ("test_similarity.py",)),
+    "similarity": Area(("wsnlib/similarity/*",), ("test_similarity.py", "test_wording.py")),
     "store": Area(("wsnlib/store/*",), ("test_store.py", "test_tables.py")),
-    "specs": Area(("wsnlib/specs/*",), ("test_specs.py", "test_refusals.py")),
-    "verdicts": Area(("wsnlib/book/engine/rule.py",), ("test_rule.py", "test_claims.py")),
+    "specs": Area(("wsnlib/specs/*",), ("test_specs.py", "test_wording.py")),
+    "verdicts": Area(("wsnlib/book/engine/rule.py",), ("test_rule.py",)),
 }
-TRACED = "not compiled and not export and not fullgraph"
-"""torch.compile and torch.export do not go through the switch that mutmut puts into every function."""
+TRACED = "not compil and not export and not fullgraph and not process and not gpu"
+"""torch.compile and torch.export do not go through the switch that mutmut puts into every function, and tests that
+start processes would take minutes a mutant."""
 
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["wsnlib"]
 only_mutate = {code}
-also_copy = ["params", "records", "book", "benchmarks", "README.md", "CONTRIBUTING.md", "Makefile", "constraints.txt", "environment.yml"]
+also_copy = ["params", "book", "benchmarks", "README.md", "CONTRIBUTING.md", "Makefile", "constraints.txt", "environment.yml"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-q", "-x", "-p", "no:cacheprovider", "-k", "{traced}"]
 process_isolation = "forkserver"
 """
-KILLED = {1, 3, -24, 24, 36, 152, 255}  # a test fails, pytest breaks off, or the mutant runs out of time
+OUT_OF_TIME = {-24, 24, 36, 152, 255}
+SURVIVED = {0, 5, 33}  # no test fails, or none runs the code
+KILLED = {1, 3} | OUT_OF_TIME  # a test fails, pytest breaks off, or the mutant runs out of time
 
 
-def copy(area: Area, folder: Path) -> None:
+def copy(name: str, folder: Path) -> None:
     """The tracked files, with mutmut's settings for this area."""
+    area = AREAS[name]
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
-    for name in filter(os.path.exists, tracked.splitlines()):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(name, folder / name)
-    tests = [str(path) for pattern in area.tests for path in sorted(Path("tests").glob(pattern))]
-    documented = [
+    for file in tracked.splitlines():
+        if os.path.exists(file) and not file.startswith("records/"):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / file)
+    tests = [f"tests/{file}" for file in area.tests]
+    tests += [
         str(path) for pattern in area.code for path in sorted(Path().glob(pattern)) if path.suffix == ".py"
     ]
-    values = SETTINGS.format(code=json.dumps(area.code), tests=json.dumps(tests + documented), traced=TRACED)
+    values = SETTINGS.format(code=json.dumps(area.code), tests=json.dumps(tests), traced=TRACED)
     with (folder / "pyproject.toml").open("a") as file:
         file.write(values)
 
 
-def mutmut(folder: Path, *names: str) -> None:
-    """Try mutants by name; without a name only generate them."""
-    subprocess.run(
-        [sys.executable, "-m", "mutmut", "run", *(names or ("none",))],
+def mutmut(folder: Path, *words: str) -> str:
+    """What mutmut prints; it ends with an error where it is given no mutant to try."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mutmut", *words],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-        stdout=(folder / "log").open("a"), stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
+    (folder / "log").write_text(done.stdout)
+    return done.stdout
 
 
 def outcomes(folder: Path) -> dict[str, int | None]:
@@ -89,38 +103,63 @@ def outcomes(folder: Path) -> dict[str, int | None]:
     return found
 
 
-def tried(name: str, *, sample: int) -> str:
-    """A row of the table: how many of an area's mutants were killed."""
+def change(folder: Path, mutant: str) -> str:
+    """The lines that a mutant changes, before and after."""
+    module, _, function = mutant.rpartition(".")
+    path = folder / "mutants" / module.replace(".", "/")
+    text = next(p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()).read_text()
+    names = (re.sub(r"\d+$", "orig", function), function)
+    found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+    before, after = ("\n".join(map(ast.unparse, found[name].body)).splitlines() for name in names)
+    lines = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
+    return " → ".join(" ".join(line[1:].split()) for line in lines)
+
+
+def tried(name: str, *, sample: int, again: bool) -> dict[str, Any]:
+    """What became of a sample of an area's mutants."""
     folder = FOLDER / name
     if not (folder / "pyproject.toml").exists():
-        copy(AREAS[name], folder)
-        mutmut(folder)
+        copy(name, folder)
+        mutmut(folder, "run", "none")
+    for file in AREAS[name].tests:
+        for place in (folder, folder / "mutants"):
+            shutil.copy(Path("tests", file), place / "tests" / file)
     every = sorted(outcomes(folder))
     chosen = random.Random(SEED).sample(every, min(sample or len(every), len(every)))
-    left = [mutant for mutant in chosen if outcomes(folder)[mutant] is None]
-    for start in range(0, len(left), 50):
-        mutmut(folder, *left[start : start + 50])
+    done = KILLED if again else {*SURVIVED, *KILLED}
+    if left := [mutant for mutant in chosen if outcomes(folder)[mutant] not in done]:
+        mutmut(folder, "run", *left)
     codes = outcomes(folder)
-    survivors = [mutant for mutant in chosen if codes[mutant] not in KILLED]
-    for mutant in sorted(survivors):
-        print(mutant, codes[mutant], file=sys.stderr)
-    killed = len(chosen) - len(survivors)
-    return f"| {name} | {len(every)} | {len(chosen)} | {killed} | {100 * killed / len(chosen):.0f} % |"
+    if untried := sum(codes[mutant] not in {*SURVIVED, *KILLED} for mutant in chosen):
+        sys.exit(
+            f"{untried} mutants of {name} must be tried, got none of their results; see {folder / 'log'}"
+        )
+    survivors = sorted(mutant for mutant in chosen if codes[mutant] not in KILLED)
+    return {
+        "mutants": len(every),
+        "tried": len(chosen),
+        "out of time": sum(codes[mutant] in OUT_OF_TIME for mutant in chosen),
+        "survivors": {mutant: change(folder, mutant) for mutant in survivors},
+    }
 
 
 def main() -> None:
-    """Read the command line and print the table, row by row."""
+    """Read the command line, try the areas, and write what was found after each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}; all of them")
     parser.add_argument("--sample", type=int, default=150, help="mutants drawn of each area; 0 for all")
+    parser.add_argument("--again", action="store_true", help="try survivors again, by the tests of now")
     given = parser.parse_args()
     if unknown := set(given.areas) - set(AREAS):
         parser.error(f"area must be one of {', '.join(AREAS)}, got {min(unknown)}")
-    print("| code | mutants | tried | killed | |\n|---|---|---|---|---|", flush=True)
     for name in given.areas or AREAS:
-        print(tried(name, sample=given.sample), flush=True)
+        found = tried(name, sample=given.sample, again=given.again)
+        record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+        record = {area: record[area] for area in record if area in AREAS} | {name: found}
+        RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        print(name, found["tried"] - len(found["survivors"]), "of", found["tried"], flush=True)
 
 
 if __name__ == "__main__":

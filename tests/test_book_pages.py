@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_the_page_on_reliability_has_every_fault_that_is_tested():
     shown = re.findall(r"(?m)^\| (.*?) \| \d+ \| nothing \|", pages.part(PAGES / "reliability.md", "faults"))
     assert set(shown) == named
     assert len(named) >= 12
+
+
+def test_the_page_on_reliability_shows_what_the_mutants_showed():
+    assert pages.part(PAGES / "reliability.md", "mutants") == pages.mutant_table()
+    found = json.loads((PAGES / "mutants.json").read_text())
+    reasons = tomllib.loads((PAGES / "mutants_left.toml").read_text())
+    survivors = {mutant for each in found.values() for mutant in each["survivors"]}
+    assert set(reasons["equivalent"]) | set(reasons["left"]) <= survivors
+    assert not set(reasons["equivalent"]) & set(reasons["left"])
 
 
 def test_the_code_of_the_page_on_clusters_runs(tmp_path):

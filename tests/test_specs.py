@@ -484,3 +484,37 @@ def test_integers_of_numpy_count_weights():
     for wrong in (np.float64(40), np.bool_(True), True, 40.0):
         with pytest.raises(TypeError, match="must be an integer"):
             wsn.allocate(sizes, num_weights=wrong)
+
+
+def test_what_is_just_allowed_is_allowed():
+    """The border of every range that includes it, and the next value within one that does not."""
+    specs.MLPSpec(width=1, inputs=1, outputs=1, hidden_layers=1)
+    specs.ResNet18Spec(width=1, num_classes=1, input_channels=1)
+    specs.ResNetCifarSpec(depth=8, width_multiplier=1 / 16, num_classes=1, input_channels=1, norm_momentum=1)
+    specs.ResNetImageNetSpec(
+        width=1, third_stage_blocks=1, num_classes=1, third_stage_width_multiplier=1 / 16
+    )
+    specs.MultiStep(milestones=(1e-9, 1 - 1e-9), factor=1)
+    specs.OneCycle(warmup=1e-9, start=0, end=0)
+    specs.OneCycle(warmup=1 - 1e-9, start=1, end=1)
+    specs.CropAndFlip(padding=0)
+    specs.ResizedCropAndFlip(scale=(1, 1))
+    specs.LastLayerDensity(density=1)
+    training = specs.Training(
+        epochs=1, batch_size=1, evaluate_every=1, momentum=0, weight_decay=0, learning_rate=1e-9
+    )
+    run = specs.Experiment(
+        model=specs.ResNetCifarSpec(depth=8), data=specs.CIFAR10(validation_size=1), training=training, seed=0
+    )
+    specs.LayerSimilarity(
+        run, num_images=4, batch_size=4, passes=1, num_component_images=4, probes=True, seed=0
+    )
+    specs.NetworkSimilarity([run, run], num_images=4, batch_size=4, passes=1, seed=0)
+    specs.ComponentProjections(run, layers=["pool"], num_images=4, seed=0)
+    specs.OutputSimilarity([run, run], num_images=4, seed=0)
+    specs.BlockOrigins(run, num_images=8, num_removed=2, num_rotated=4, probes=True, seed=0)
+    longer = specs.Experiment(
+        model=run.model, data=run.data, training=specs.Training(epochs=3, report="best_validation")
+    )
+    assert specs.BlockOrigins(longer, epochs=[0, 2]).epochs == (0, 2)
+    assert specs.ComponentProjections(run, layers=("a", "b")).layers == ("a", "b")
