@@ -304,16 +304,34 @@ def test_channel_sparsity_keeps_exactly_the_weights_asked_for(num_weights):
         ({"a": 92, "b": 46, "c": 5}, {"a": 90, "b": 45, "c": 8}),  # c takes what is less than a kernel
         ({"a": 90, "b": 4, "c": 3}, {"a": 81, "b": 9, "c": 7}),  # b keeps a kernel at least, a gives
         ({"a": 108, "b": 54, "c": 10}, {"a": 108, "b": 54, "c": 10}),
+        ({"a": 90, "b": 27, "c": 4}, {"a": 90, "b": 27, "c": 4}),  # whole kernels stay as they are
+        ({"a": 13, "b": 14}, {"a": 9, "b": 18}),  # b lost more
+        ({"a": 14, "b": 13}, {"a": 18, "b": 9}),
+        ({"a": 93, "d": 50, "b": 1}, {"a": 90, "d": 45, "b": 9}),  # nothing is missing, nothing moves
+        ({"a": 14, "f": 10}, {"a": 9, "f": 15}),  # without fine layers the smaller kernels take the rest
+        ({"a": 90, "d": 45, "b": 4, "c": 1}, {"a": 81, "d": 45, "b": 9, "c": 5}),  # the largest gives
+        ({"a": 9, "b": 4, "c": 7}, {"a": 9, "b": 9, "c": 2}),  # a has one kernel only
+        ({"a": 13, "c": 6}, {"a": 9, "c": 10}),  # c has just room enough
+        ({"e": 3, "a": 9, "b": 4, "c": 5}, {"e": 2, "a": 9, "b": 9, "c": 1}),  # c gives all but one, then e
     ],
 )
 def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
-    shapes = {"a": (4, 3, 3, 3), "b": (2, 3, 3, 3), "c": (2, 5)}
+    shapes = {
+        "a": (4, 3, 3, 3),
+        "b": (2, 3, 3, 3),
+        "c": (2, 5),
+        "d": (4, 3, 3, 3),
+        "e": (3, 1),
+        "f": (5, 3, 3),
+    }
     assert sum(allocation.values()) == sum(rounded.values())
     assert masks.whole_kernels(allocation, layer_shapes=shapes) == rounded
 
 
 def test_whole_kernels_that_cannot_be_had_are_named():
-    shapes = {"a": (4, 3, 3, 3), "c": (2, 5)}
+    shapes = {"a": (4, 3, 3, 3), "b": (2, 3, 3, 3), "c": (2, 5)}
+    with pytest.raises(ValueError, match="must add up to 18 weights, got -1 left over; "):  # c keeps one
+        masks.whole_kernels({"a": 9, "b": 4, "c": 5}, layer_shapes=shapes)
     with pytest.raises(ValueError, match="whole kernels must add up to 97 weights, got -?[0-9]+ left over; "):
         masks.whole_kernels({"a": 96, "c": 1}, layer_shapes=shapes, fixed=["c"])
     with pytest.raises(

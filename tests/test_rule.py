@@ -225,6 +225,18 @@ def test_with_the_seeds_that_are_named_four_studies_in_five_decide(effect, seeds
     assert decided == pytest.approx(0.8, abs=0.06)
 
 
+def test_a_direction_among_others_needs_more_seeds_by_its_share_of_the_level():
+    ours = estimate(-0.5, 1.5)
+    own = ours.p_value(0.0)
+
+    def seeds(adjusted_p):
+        return int(book.judge(RISES, ours, adjusted_p=adjusted_p, **SCALE).seeds)
+
+    assert seeds(own) == seeds(None) < seeds(2 * own) < seeds(4 * own)
+    assert seeds(1.0) == seeds(None)  # cut off at 1, it says nothing of the share
+    assert 4 * own < 1
+
+
 def test_every_inconclusive_claim_names_its_seeds_and_no_other_does():
     for low, high in itertools.combinations(np.arange(-3.0, 9.5, 0.75).tolist(), 2):
         for claim in (NUMBER, RISES):
