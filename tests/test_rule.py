@@ -54,6 +54,40 @@ def test_an_interval_against_the_range_and_what_contradicts_it(low, high, expect
     assert judged(ARITHMETIC, estimate(low, high)) == of_number.get(expected, expected)
 
 
+@pytest.mark.parametrize(
+    ("claim", "ours", "more", "why"),
+    [
+        (NUMBER, (4.5, 5.5), {}, "the whole interval lies in the range"),
+        (NUMBER, (1, 2), {}, "the whole interval lies below the range"),
+        (NUMBER, (7, 8), {}, "the whole interval lies above the range"),
+        (NUMBER, (3.5, 5), {}, "nothing contradicts it, but the interval is not all in the range"),
+        (NUMBER, (2, 5), {}, "the interval meets the range and what contradicts it"),
+        (NUMBER, None, {}, "not measured with this profile"),
+        (replace(NUMBER, untested="too large"), None, {}, "too large"),
+        (NUMBER, (4, 6), {"same_data": False}, "measured on other data than the paper's"),
+        (
+            replace(NUMBER, full_protocol_only=True), (4, 6), {},
+            "only the paper's data and its whole training can tell",
+        ),
+        (NUMBER, (math.nan, math.nan), {}, "a run gave no number"),
+        (NUMBER, (4.5, 5.5), {"n": 2}, "fewer than 3 independent units"),
+        (
+            replace(NUMBER, control="narrow"), (4.5, 5.5), {"control": estimate(4.5, 5.5)},
+            "it holds for the control group, too: narrow",
+        ),
+        (
+            NUMBER, (4.5, 5.5), {"readings": {"a": estimate(1, 2), "b": estimate(4, 5), "c": estimate(7, 8)}},
+            "listed readings disagree: a, c",
+        ),
+        (RISES, (0.1, 2), {"adjusted_p": 0.0512}, "p = 0.051 after Holm's correction for the directions of the page"),
+    ],
+)  # fmt: skip
+def test_a_judgement_says_what_decided_it(claim, ours, more, why):
+    made = None if ours is None else estimate(*ours, n=more.get("n", 5))
+    given = {name: value for name, value in more.items() if name != "n"}
+    assert book.judge(claim, made, **SCALE | given).why == why
+
+
 def test_every_interval_has_one_verdict_that_only_its_place_decides():
     """By brute force: what lies in H, what touches C, for all intervals with ends on a grid."""
     grid = np.arange(1, 9.25, 0.25)
