@@ -128,6 +128,7 @@ def test_what_holds_for_the_control_group_too_is_no_finding():
         assert judged(claim, ours, control=estimate(low, high)) == "reproduced"
     assert judged(claim, estimate(1, 2), control=ours) == "not reproduced"
     assert "the narrow ones" in book.judge(claim, ours, control=ours, **SCALE).why
+    assert book.judge(claim, ours, control=ours, **SCALE).seeds == "none"
 
 
 def test_nothing_is_concluded_where_the_premise_is_not_met():
@@ -269,6 +270,8 @@ def test_a_direction_among_others_needs_more_seeds_by_its_share_of_the_level():
     assert seeds(own) == seeds(None) < seeds(2 * own) < seeds(4 * own)
     assert seeds(1.0) == seeds(None)  # cut off at 1, it says nothing of the share
     assert 4 * own < 1
+    for p, expected in ((0.05, "reproduced"), (math.nextafter(0.05, 1), "inconclusive")):
+        assert judged(RISES, estimate(0.1, 2), adjusted_p=p) == expected
 
 
 def test_every_inconclusive_claim_names_its_seeds_and_no_other_does():
