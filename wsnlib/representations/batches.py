@@ -12,7 +12,7 @@ from torch import nn
 from wsnlib.similarity.hsic import LEAST_EXAMPLES, Array, as_tensor
 
 Prepare = Callable[[Any], Any]
-"""Turns a batch into what a network is called with: a tensor, a tuple of arguments, a mapping of keywords."""
+"""Turns a batch into what a network is called with, be it a tensor, a tuple of arguments or keywords."""
 
 Images = Array | Iterable[Any]
 """(n, …) in memory, or an iterable of batches."""
