@@ -36,7 +36,7 @@ from wsnlib.similarity.hsic import LEAST_EXAMPLES
 from wsnlib.specs.checks import plain
 
 Tokens = Literal["all", "mean", "first"]
-"""What counts of an output (n, tokens, channels), be it all as one vector, the mean of tokens or the first."""
+"""What counts of an output (n, tokens, channels), be it all as a vector, the mean of tokens or the first."""
 
 
 class CKAOptions(TypedDict, total=False):

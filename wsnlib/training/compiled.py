@@ -32,7 +32,7 @@ jit = njit(
 )  # sums may be reordered; NaN and infinity keep their meaning
 
 TOGETHER = 16
-"""Images that are read together: what they fill of one row is a line of the processor's cache."""
+"""Images that are read together; what they fill of one row is a line of the processor's cache."""
 
 
 @jit
