@@ -88,6 +88,19 @@ def gpu():
     return OnGPU()
 
 
+INPUTS = specs.GaussianInputs(dimension=5)
+KINDS = ", ".join(specs.experiments._CLASSES)
+
+
+def distances(**fields):
+    return specs.KernelDistances(**{"inputs": INPUTS, "densities": (1, 0.5), "num_pairs": 3} | fields)
+
+
+def simulation(**fields):
+    given = {"inputs": INPUTS, "widths": (3, 5), "densities": (1, 0.5), "num_pairs": 3, "num_networks": 2}
+    return specs.KernelSimulation(**given | fields)
+
+
 REFUSALS = [
     # masks
     (
@@ -631,6 +644,99 @@ REFUSALS = [
     (
         lambda: specs.OutputSimilarity([RESNET, RESNET], seed=-1),
         "OutputSimilarity.seed must be an integer ≥ 0, got -1",
+    ),
+    (lambda: specs.GaussianInputs(dimension=0), "GaussianInputs.dimension must be an integer ≥ 1, got 0"),
+    (lambda: distances(inputs=5), "KernelDistances.inputs must be a GaussianInputs or DataSpec, got 5"),
+    (
+        lambda: distances(densities=()),
+        "KernelDistances.densities must be a sequence of numbers > 0 and ≤ 1, got ()",
+    ),
+    (
+        lambda: distances(densities=(0.5, 0)),
+        "KernelDistances.densities must be a sequence of numbers > 0 and ≤ 1, got (0.5, 0.0)",
+    ),
+    (
+        lambda: distances(densities=(1.5,)),
+        "KernelDistances.densities must be a sequence of numbers > 0 and ≤ 1, got (1.5,)",
+    ),
+    (lambda: distances(num_pairs=0), "KernelDistances.num_pairs must be an integer ≥ 1, got 0"),
+    (lambda: distances(seed=-1), "KernelDistances.seed must be an integer ≥ 0, got -1"),
+    (lambda: simulation(inputs=5), "KernelSimulation.inputs must be a GaussianInputs or DataSpec, got 5"),
+    (lambda: simulation(widths=()), "KernelSimulation.widths must be a sequence of integers ≥ 1, got ()"),
+    (
+        lambda: simulation(widths=(3, 0)),
+        "KernelSimulation.widths must be a sequence of integers ≥ 1, got (3, 0)",
+    ),
+    (
+        lambda: simulation(densities=(1,)),
+        "KernelSimulation.densities must be a sequence of 2 numbers, one for each width, got (1.0,)",
+    ),
+    (
+        lambda: simulation(scaled_by=(1, 0)),
+        "KernelSimulation.scaled_by must be a sequence of numbers > 0 and ≤ 1, got (1.0, 0.0)",
+    ),
+    (
+        lambda: simulation(scaled_by=(1,)),
+        "KernelSimulation.scaled_by must be a sequence of 2 numbers, one for each width, got (1.0,)",
+    ),
+    (
+        lambda: simulation(distribution="cauchy"),
+        "KernelSimulation.distribution must be one of 'normal', 'uniform', got 'cauchy'",
+    ),
+    (lambda: simulation(exact_count=1), "KernelSimulation.exact_count must be True or False, got 1"),
+    (lambda: simulation(num_pairs=0), "KernelSimulation.num_pairs must be an integer ≥ 1, got 0"),
+    (lambda: simulation(num_networks=0), "KernelSimulation.num_networks must be an integer ≥ 1, got 0"),
+    (lambda: simulation(seed=-1), "KernelSimulation.seed must be an integer ≥ 0, got -1"),
+    (lambda: specs.ExampleLabels(data="mnist"), "ExampleLabels.data must be a DataSpec, got 'mnist'"),
+    (
+        lambda: specs.ExampleImages(data="mnist", examples=(0,)),
+        "ExampleImages.data must be a DataSpec, got 'mnist'",
+    ),
+    (
+        lambda: specs.ExampleImages(data=RUN.data, examples=()),
+        "ExampleImages.examples must be a sequence of integers ≥ 0, got ()",
+    ),
+    (
+        lambda: specs.ExampleImages(data=RUN.data, examples=(0, -1)),
+        "ExampleImages.examples must be a sequence of integers ≥ 0, got (0, -1)",
+    ),
+    (lambda: specs.MNIST(train_size=0), "MNIST.train_size must be an integer ≥ 1, got 0"),
+    (lambda: specs.MNIST(validation_size=-1), "MNIST.validation_size must be an integer ≥ 0, got -1"),
+    (lambda: specs.MNIST(split_seed=-1), "MNIST.split_seed must be an integer ≥ 0, got -1"),
+    (
+        lambda: specs.MNIST(normalisation="none"),
+        "MNIST.normalisation must be one of 'standardise', 'unit', 'imagenet', got 'none'",
+    ),
+    (lambda: specs.ImageNet(image_size=7), "ImageNet.image_size must be an integer ≥ 8, got 7"),
+    (lambda: specs.ImageNet(train_size=0), "ImageNet.train_size must be an integer ≥ 1, got 0"),
+    (
+        lambda: specs.PackedData(name="a-b", sha256="0" * 64),
+        "PackedData.name must be a word of letters, digits and underscores, got 'a-b'",
+    ),
+    (
+        lambda: specs.PackedData(name="a", sha256="0" * 63),
+        f"PackedData.sha256 must be a checksum of 64 hexadecimal digits, got '{'0' * 63}'",
+    ),
+    (
+        lambda: specs.PackedData(name="a", sha256="0" * 64, train_size=0),
+        "PackedData.train_size must be an integer ≥ 1, got 0",
+    ),
+    (
+        lambda: specs.from_dict({"name": "MLPSpec"}),
+        f"class must be one of {KINDS}, got None",
+    ),
+    (lambda: specs.to_dict(5), f"spec must be one of {KINDS}, got 5"),
+    (
+        lambda: specs.ResizedCropAndFlip(scale=(0, 1)),
+        "ResizedCropAndFlip.scale must be two rising numbers > 0 and ≤ 1, got (0.0, 1.0)",
+    ),
+    (
+        lambda: specs.ResizedCropAndFlip(scale=(0.2, 1.1)),
+        "ResizedCropAndFlip.scale must be two rising numbers > 0 and ≤ 1, got (0.2, 1.1)",
+    ),
+    (
+        lambda: specs.ResizedCropAndFlip(scale=(0.2, 0.4, 0.9)),
+        "ResizedCropAndFlip.scale must be two rising numbers > 0 and ≤ 1, got (0.2, 0.4, 0.9)",
     ),
     # similarity
     (
