@@ -518,3 +518,10 @@ def test_what_is_just_allowed_is_allowed():
     )
     assert specs.BlockOrigins(longer, epochs=[0, 2]).epochs == (0, 2)
     assert specs.ComponentProjections(run, layers=("a", "b")).layers == ("a", "b")
+    specs.MNIST(train_size=1, validation_size=0, split_seed=0)
+    specs.ImageNet(image_size=8)
+    specs.ExampleImages(data=specs.MNIST(), examples=(0,))
+    of_one = {"inputs": specs.GaussianInputs(dimension=1), "densities": (1,), "num_pairs": 1, "seed": 0}
+    specs.KernelDistances(**of_one)
+    specs.KernelSimulation(**of_one, widths=(1,), num_networks=1, scaled_by=(1e-9,), exact_count=True)
+    assert specs.BlockOrigins(run, num_images=None, num_removed=9).num_images is None
