@@ -231,7 +231,7 @@ def test_the_share_of_classes_in_the_effects_of_examples():
 
     Where classes are alike, the jackknife counts what varies twice, and covers more: 99 % of 100 tries.
     """
-    rng, tries, labels = np.random.default_rng(12), 25, np.arange(400) % 10
+    rng, tries, labels = np.random.default_rng(12), 40, np.arange(400) % 10
     logits = special.logit(rng.beta(1, 1.2, 400).clip(0.05, 0.95))
     effects, found = rng.normal(0, 0.35, 400) + 0.25 * np.linspace(-1, 1, 10)[labels], []
     options = {"networks": 50, "labels": labels, "num_classes": 10, "spread": 0.05, "class_spread": 0.15}
