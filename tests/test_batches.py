@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -39,7 +40,13 @@ def by_hand(network: nn.Module, batches: list[torch.Tensor], **options) -> np.nd
     return sums.matrix().values
 
 
+class Pair(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
 BATCHES = {
+    "named tuples": lambda: [Pair(x, torch.zeros(len(x))) for x in IMAGES.split(8)],
     "a loader of pairs": loader,
     "a loader of tensors": lambda: DataLoader(IMAGES, batch_size=8),
     "a list of tensors": lambda: list(IMAGES.split(8)),

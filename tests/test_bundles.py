@@ -101,7 +101,7 @@ def test_a_machine_without_a_network_makes_what_is_missing_and_its_records_come_
     stopped = program(python, there, "--minutes", "0")
     assert stopped.returncode == 1, stopped.stderr
     assert [p.name for p in (there / "work" / "site").glob("lazy_loader")] == ["lazy_loader"]
-    done = program(python, there, "--workers", "1", "--part-mb", "0.004")
+    done = program(python, there, "--work", "work", "--workers", "1", "--part-mb", "0.004")
     assert done.returncode == 0, done.stdout + done.stderr
     made = sorted((there / "made").glob("records.tar.*"))
     assert len(made) > 1 and f"{len(runs)} records in {len(made)} file(s)" in done.stdout
@@ -134,6 +134,27 @@ def test_a_damaged_part_is_named_and_nothing_is_unpacked(out):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"{part} is damaged; copy it again\n"
     assert not (out / "work" / "library").exists()
+
+
+def test_another_bundle_in_the_same_place_is_unpacked_and_records_stay(out):
+    work, parts = out / "work", json.loads((out / "bundle.json").read_text())["parts"]
+    assert offline._unpack(out, work, parts) == 0
+    (work / "store" / "mine.json").write_text("a record")
+    (work / "library" / "old.py").write_text("")
+    assert offline._unpack(out, work, parts) == 0
+    assert (work / "library" / "old.py").exists()  # it is this bundle
+    other = [part | {"bytes": 0} for part in parts]
+    assert offline._unpack(out, work, other) == 0
+    assert not (work / "library" / "old.py").exists()
+    assert (work / "library" / "wsnlib" / "cli.py").exists()
+    assert (work / "store" / "mine.json").read_text() == "a record"
+
+
+def test_a_part_whose_copy_was_cut_off_is_copied_again(out):
+    work, parts = out / "work", json.loads((out / "bundle.json").read_text())["parts"]
+    (work / "parts").mkdir(parents=True)
+    (work / "parts" / parts[0]["name"]).write_bytes(b"half")
+    assert offline._unpack(out, work, parts) == 0
 
 
 def test_a_second_bundle_replaces_the_parts_of_the_first(small, out, tmp_path):

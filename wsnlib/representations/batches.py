@@ -78,19 +78,32 @@ def run(model: nn.Module, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
+def each_tensor(function: Callable[[torch.Tensor], torch.Tensor], batch: Any) -> Any:
+    """A batch with a function applied to its tensors; a mapping becomes a dict, others stay what they are."""
+    if isinstance(batch, torch.Tensor):
+        return function(batch)
+    if isinstance(batch, Mapping):
+        return {name: each_tensor(function, each) for name, each in batch.items()}
+    if isinstance(batch, tuple | list):
+        found = [each_tensor(function, each) for each in batch]
+        return type(batch)(*found) if hasattr(batch, "_fields") else type(batch)(found)
+    return batch
+
+
 def moved(
-    inputs: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format
+    batch: Any, device: torch.device, memory_format: torch.memory_format = torch.preserve_format
 ) -> Any:
-    """The tensors of a batch on another device; images of four dimensions in a layout, if it is given."""
-    if isinstance(inputs, torch.Tensor):
-        if inputs.dim() == 4 and memory_format is not torch.preserve_format:
-            return inputs.to(device, memory_format=memory_format)
-        return inputs.to(device)
-    if isinstance(inputs, Mapping):
-        return {name: moved(each, device, memory_format) for name, each in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(moved(each, device, memory_format) for each in inputs)
-    return inputs
+    """A batch on another device, images of four dimensions in a layout."""
+
+    def placed(x: torch.Tensor) -> torch.Tensor:
+        return x.to(device, memory_format=memory_format if x.dim() == 4 else torch.preserve_format)
+
+    return each_tensor(placed, batch)
+
+
+def few(batch: Any, count: int = LEAST_EXAMPLES) -> Any:
+    """The first examples of a batch."""
+    return each_tensor(lambda x: x[:count] if x.dim() else x, batch)
 
 
 def first_tensor(batch: Any) -> torch.Tensor | None:
@@ -114,17 +127,6 @@ def num_examples(batch: Any) -> int:
             f"a batch must hold a tensor with a row for each example, got {type(batch).__name__}"
         )
     return len(found)
-
-
-def few(inputs: Any, count: int = LEAST_EXAMPLES) -> Any:
-    """The first examples of a batch."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs[:count] if inputs.dim() else inputs
-    if isinstance(inputs, Mapping):
-        return {name: few(each, count) for name, each in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(few(each, count) for each in inputs)
-    return inputs
 
 
 def targets(batch: Any) -> torch.Tensor | None:

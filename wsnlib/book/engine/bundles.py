@@ -227,8 +227,8 @@ def _data(folder: Path, runs: Iterable[specs.Run]) -> None:
     for spec in sorted({each for run in runs for each in _data_specs(run)}, key=repr):
         if isinstance(spec, specs.ImageNet):
             raise ValueError(
-                "data of a bundle must be packed, got ImageNet, which is read from a folder; copy it, "
-                "and set WSN_DATA there"
+                "data of a bundle must be packed, got ImageNet, which is read from a folder; take "
+                "a parameter file without it"
             )
         if not isinstance(spec, specs.Digits):
             data.load_data(spec)

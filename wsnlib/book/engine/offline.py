@@ -124,8 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="FILE", help="parameter file; by default all")
     given, options = parser.parse_known_args(arguments)
     manifest = json.loads((here / MANIFEST).read_text())
-    work: Path = given.work
-    if not (work / "unpacked").exists() and (code := _unpack(here, work, manifest["parts"])):
+    work = given.work.resolve()
+    if code := _unpack(here, work, manifest["parts"]):
         return code
     done = _sweep(work, given.only or manifest["parameters"], options, given.minutes)
     given.to.mkdir(parents=True, exist_ok=True)
@@ -139,21 +139,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _unpack(here: Path, work: Path, parts: list[dict[str, str | int]]) -> int:
+    """Unpack this bundle over an earlier one, whose records stay, once all parts are there: 0, or why not."""
+    wanted, unpacked = json.dumps(parts), work / "unpacked"
+    if unpacked.exists() and unpacked.read_text() == wanted:
+        return 0
     (work / "parts").mkdir(parents=True, exist_ok=True)
     there: list[Path] = []
     missing: list[Path] = []
     for part in parts:
         name = str(part["name"])
         kept, came = work / "parts" / name, here / name
-        if came.exists() and not kept.exists():
-            if sha256(came) != part["sha256"]:
+        whole = kept.exists() and sha256(kept) == part["sha256"]
+        if came.exists() and not whole:
+            shutil.copyfile(came, kept)
+            if sha256(kept) != part["sha256"]:
                 print(f"{came} is damaged; copy it again", file=sys.stderr)
                 return 2
-            shutil.copyfile(came, kept)
-        (there if kept.exists() else missing).append(kept)
+            whole = True
+        (there if whole else missing).append(kept)
     if missing:
         print(f"{len(there)} of {len(parts)} parts are there; bring {', '.join(p.name for p in missing)}")
         return 3
+    for name in ("library", "wheels", "site"):
+        shutil.rmtree(work / name, ignore_errors=True)
     unpack(there, work)
     wheels = sorted(map(str, (work / "wheels").glob("*.whl")))
     if wheels:
@@ -164,7 +172,7 @@ def _unpack(here: Path, work: Path, parts: list[dict[str, str | int]]) -> int:
         )
     for kept in there:
         kept.unlink()
-    (work / "unpacked").touch()
+    unpacked.write_text(wanted)
     return 0
 
 
