@@ -15,17 +15,17 @@ from wsnlib.timings import reused_memory
 def test_memory_that_a_step_frees_is_there_for_the_next_one():
     import resource
 
-    def faults() -> int:
+    def faults(times: int) -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
+        for _ in range(times):
             torch.ones(20_000_000)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     pages = 20_000_000 * 4 / resource.getpagesize()
     with reused_memory():
-        faults()
-        assert faults() < 0.01 * pages
-    assert faults() > 2 * pages or faults() > 100  # large pages are fewer
+        faults(40)  # glibc keeps seven small remainders of each size between large blocks, which part them
+        assert faults(10) < 0.01 * 10 * pages
+    assert faults(10) > 5 * pages or faults(10) > 1000  # large pages are fewer
 
 
 def test_threads_are_those_of_torch_and_of_numpy():
