@@ -9,8 +9,6 @@ import torch
 from threadpoolctl import threadpool_info
 
 from wsnlib import experiments
-from wsnlib.timings import reused_memory
-
 
 FAULTS = """
 import resource
