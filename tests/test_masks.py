@@ -13,7 +13,7 @@ import torch.multiprocessing
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize
 from torch.optim import swa_utils
 
 from wsnlib import masks
@@ -882,3 +882,41 @@ def test_masks_go_to_a_gpu_and_back(native):
     torch.testing.assert_close(moved(X.cuda()).cpu(), net(X))
     torch.testing.assert_close(nn.DataParallel(moved)(X).cpu(), net(X))
     assert same_masks(moved.cpu(), net)
+
+
+def test_counting_computes_no_weight():
+    """That of a spectral norm takes a step of its iteration whenever it is read in training."""
+    net = nn.Sequential(*(parametrizations.spectral_norm(nn.Linear(7, 7)) for _ in range(5))).train()
+    before = copy.deepcopy(net.state_dict())
+    assert masks.num_weights(net) == 5 * 49
+    assert masks.connectivity(net) == 1
+    assert masks.density(net) == dict.fromkeys("01234", 1)
+    assert masks.layer_masks(net) == {}
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_layer_whose_bias_is_computed_has_a_weight_that_counts():
+    net = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    parametrize.register_parametrization(net[0], "bias", nn.Identity())
+    assert masks.num_weights(net) == 56
+    assert masks.layer_masks(net) == {}
+    with pytest.raises(ValueError, match="the bias of 0 must be a parameter, got one that is computed"):
+        masks.sparsify(net, num_weights=20, generator=generator())
+    masks.sparsify(net, num_weights=20, initialisation="unscaled", generator=generator())
+    assert masks.num_weights(net) == 20
+
+
+def test_layers_with_weights_that_are_not_counted_are_named_once_a_model():
+    net = nn.ModuleDict({"in": nn.Embedding(7, 5), "lstm": nn.LSTM(5, 3), "out": nn.Linear(5, 7)})
+    with pytest.warns(UserWarning) as said:
+        masks.num_weights(net)
+    assert [str(warning.message) for warning in said] == [
+        "the weights of in (Embedding), lstm (LSTM) are neither counted nor made sparse (of an attention, its "
+        "input projections): Linear and Conv layers are"
+    ]
+    assert masks.num_weights(net) == 35  # a second warning would be an error
+    with pytest.warns(UserWarning, match=r"the weights of the model \(Bilinear\) are neither"):
+        masks.num_weights(nn.Bilinear(2, 3, 5))
+    tied = nn.ModuleDict({"in": nn.Embedding(7, 5), "out": nn.Linear(5, 7)})
+    tied["in"].weight = tied["out"].weight
+    assert masks.num_weights(tied) == 35

@@ -11,7 +11,7 @@ from scipy import stats
 import wsnlib as wsn
 from wsnlib import book
 from wsnlib.book.engine import claims, rule
-from wsnlib.estimates import exact, proportion
+from wsnlib.estimates import exact, proportion, units_that_see
 
 NUMBER = book.Claim(name="x", source="s", statement="t", low=4, high=6, against=(3, 7), unit="points")
 RISES = replace(NUMBER, low=claims.ABOVE_0, high=math.inf, against=(math.nan, math.nan))
@@ -111,6 +111,15 @@ def test_a_verdict_does_not_hang_on_the_last_bit(machine):
     for zero in (0.0, rounding, -rounding):
         assert judged(RISES, moved(zero, 1)) == "inconclusive"
         assert judged(RISES, moved(-1, zero)) == "inconclusive"  # p = 0.05 on a single direction
+        assert judged(RISES, moved(zero, 1), adjusted_p=0.01) == "inconclusive"  # 0 is not left out
+
+
+def test_what_needs_the_whole_training_is_judged_after_it():
+    claim = replace(NUMBER, full_protocol_only=True)
+    for full, expected in ((False, "not tested"), (True, "reproduced")):
+        assert judged(claim, estimate(4.5, 5.5), full_protocol=full) == expected
+        page = book.judge_page({"x": claim}, {"x": estimate(4.5, 5.5)}, same_data=True, full_protocol=full)
+        assert str(page["x"].verdict) == expected
 
 
 def test_less_than_three_units_conclude_nothing_but_for_arithmetic():
@@ -272,6 +281,26 @@ def test_a_direction_among_others_needs_more_seeds_by_its_share_of_the_level():
     assert 4 * own < 1
     for p, expected in ((0.05, "reproduced"), (math.nextafter(0.05, 1), "inconclusive")):
         assert judged(RISES, estimate(0.1, 2), adjusted_p=p) == expected
+
+
+@pytest.mark.parametrize("part", [0.75, 1.5])
+def test_seeds_are_those_by_which_the_nearest_border_is_told_from_the_mean(part):
+    """By the part of the interval that faces that border; the other does not matter, nor which border it is."""
+    facing = wsn.Estimate(mean=5.5, low=5.5 - part, high=9, n=5)
+    expected = str(units_that_see(facing, 0.5, 0.05))
+    assert expected == {0.75: "14", 1.5: "48"}[part]
+    for other in (2.75, 4.0):
+        above = wsn.Estimate(mean=5.5, low=5.5 - other, high=5.5 + part, n=5)
+        below = wsn.Estimate(mean=4.5, low=4.5 - part, high=4.5 + other, n=5)
+        assert book.judge(NUMBER, above, **SCALE).seeds == expected
+        assert book.judge(NUMBER, below, **SCALE).seeds == expected
+
+
+def test_seeds_are_counted_up_to_a_thousand(monkeypatch):
+    ours = estimate(2, 7)
+    for n, said in ((3, "3"), (1000, "1000"), (1001, "more than 1,000")):
+        monkeypatch.setattr(rule, "units_that_see", lambda *_, n=n: n)
+        assert book.judge(NUMBER, ours, **SCALE).seeds == said
 
 
 def test_every_inconclusive_claim_names_its_seeds_and_no_other_does():

@@ -206,3 +206,287 @@ def test_the_default_store_is_set_by_the_environment_and_finds_the_book(tmp_path
         store = wsn.default_store()
         assert store.path == tmp_path / "s"
         assert store.also == (tmp_path / "records",)
+
+
+# -- what is in a store beside its records --------------------------------------------------------
+
+OTHER = replace(RUN, seed=1)
+
+
+def test_a_failure_is_known_until_the_run_has_a_record(tmp_path):
+    store = wsn.Store(tmp_path)
+    assert store.failures() == {}
+    notes = {
+        wsn.spec_key(run): wsn.store.Failure(experiment=run, error="E: é", traceback="at 1\nat 2")
+        for run in (RUN, OTHER)
+    }
+    for note in notes.values():
+        store.note_failure(note)
+    (tmp_path / "failures" / f"{'0' * specs.KEY_LENGTH}.json").write_text('{"spec": ')  # torn
+    (tmp_path / "failures" / f"{'1' * specs.KEY_LENGTH}.json").write_text("{}")
+    (tmp_path / "failures" / "notes.json").write_text("of somebody else")
+    assert store.failures() == notes
+    store.save(record())
+    assert store.failures() == {wsn.spec_key(OTHER): notes[wsn.spec_key(OTHER)]}
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "opened"),
+    [
+        ("checkpoints", "{}.0.safetensors", lambda s: s.checkpoint(RUN)),
+        ("checkpoints", "{}.2.safetensors", lambda s: s.checkpoint(RUN, part=2)),
+        ("networks", "{}.safetensors", lambda s: s.network(RUN)),
+    ],
+)
+def test_a_state_is_kept_whole_or_named_as_damaged(folder, name, opened, tmp_path):
+    store = wsn.Store(tmp_path)
+    file, path = opened(store), tmp_path / folder / name.format(wsn.spec_key(RUN))
+    assert file.read() is None
+    assert file.set_aside() is None
+    for state in (b"one\nand more", b""):
+        file.write(state)
+        assert file.read() == state
+        assert path.read_bytes() == hashlib.sha256(state).hexdigest().encode() + b"\n" + state
+    assert list(path.parent.iterdir()) == [path]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ValueError, match="^its content does not match its checksum$"):
+        file.read()
+    data = path.read_bytes()
+    kept = f"damaged/{hashlib.sha256(data).hexdigest()[:8]}.{path.name}"
+    assert file.set_aside() == f"{tmp_path}/{kept}"
+    assert (file.read(), (tmp_path / kept).read_bytes()) == (None, data)
+    file.write(b"new")
+    file.remove()
+    assert file.read() is None
+    file.remove()
+
+
+def test_what_no_sweep_needs_is_named_and_removed_and_nothing_else(tmp_path):
+    store, done, open_ = wsn.Store(tmp_path), wsn.spec_key(RUN), wsn.spec_key(OTHER)
+    assert store.remains() == wsn.store.Remains(temporary=(), checkpoints=(), failures=(), damaged=())
+    for run in (RUN, OTHER):
+        store.checkpoint(run).write(b"state")
+        store.checkpoint(run, part=1).write(b"state")
+        store.note_failure(wsn.store.Failure(experiment=run, error="", traceback=""))
+    assert store.under_way() == {done, open_}
+    store.save(record())
+    assert store.under_way() == {open_}
+    written = [".b.tmp", ".a.tmp", "checkpoints/.c.tmp", "failures/.d.tmp"]
+    for name in (*written, "e.tmp", ".index", "damaged/z", "damaged/y"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert store.under_way() == {open_}
+    remains = store.remains()
+    assert remains == wsn.store.Remains(
+        temporary=(".a.tmp", ".b.tmp", "checkpoints/.c.tmp", "failures/.d.tmp"),
+        checkpoints=(f"checkpoints/{done}.0.safetensors", f"checkpoints/{done}.1.safetensors"),
+        failures=(f"failures/{done}.json",),
+        damaged=("damaged/y", "damaged/z"),
+    )
+    store.remove([*remains.temporary, *remains.checkpoints, *remains.failures, *remains.damaged])
+    assert store.remains() == wsn.store.Remains(temporary=(), checkpoints=(), failures=(), damaged=())
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == sorted(
+        [".index", "e.tmp", f"{done}.json", f"failures/{open_}.json"]
+        + [f"checkpoints/{open_}.{part}.safetensors" for part in (0, 1)]
+    )  # fmt: skip
+
+
+def test_a_record_is_found_in_every_folder_and_made_in_ones_own(tmp_path):
+    wsn.Store(tmp_path / "published").save(record())
+    store = wsn.Store(tmp_path / "mine", also=[tmp_path / "none", tmp_path / "published"])
+    store.save(record(OTHER))
+    assert [store.has_made(run) for run in (RUN, OTHER)] == [False, True]
+    assert [store.place(run) for run in (RUN, OTHER)] == [tmp_path / "published", tmp_path / "mine"]
+    third, key = replace(RUN, seed=2), wsn.spec_key(replace(RUN, seed=2))
+    for read, name in (
+        (store.load, key),
+        (store.place, f"{key}.json"),
+        (lambda r: store.summaries([r]), key),
+    ):
+        with pytest.raises(KeyError) as caught:
+            read(third)
+        assert caught.value.args == (f"no record {name} in {tmp_path / 'mine'}; wsn.run_missing makes it",)
+    assert store.set_aside(RUN) is None  # of somebody else
+    assert store.keys() == {wsn.spec_key(run) for run in (RUN, OTHER)}
+    assert [s.key for s in store.summaries([OTHER, RUN, OTHER])] == [
+        wsn.spec_key(r) for r in (OTHER, RUN, OTHER)
+    ]
+
+
+def test_an_export_copies_what_the_target_lacks_and_nothing_if_one_is_missing(tmp_path):
+    store, target = wsn.Store(tmp_path / "a", also=[tmp_path / "c"]), wsn.Store(tmp_path / "b")
+    runs = [replace(RUN, seed=seed) for seed in range(5)]
+    for run in runs[:4]:
+        (store if run.seed else wsn.Store(tmp_path / "c")).save(record(run))
+    with pytest.raises(KeyError, match=wsn.spec_key(runs[4])):
+        store.export(runs, target)
+    assert target.keys() == set()
+    assert store.export(runs[:2] * 2, target) == 2
+    assert store.export(runs[:4], target) == 2
+    assert store.export(runs[:4], target) == 0
+    assert target.keys() == set(map(wsn.spec_key, runs[:4]))
+    assert target.load(runs[0]).to_json() == record(runs[0]).to_json()
+
+
+def test_a_store_that_cannot_be_read_or_written_is_named_in_these_words(tmp_path, monkeypatch):
+    store = wsn.Store(tmp_path)
+    store.save(record())
+    store.check_writable()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{wsn.spec_key(RUN)}.json"]
+    for error, said in (
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (OSError("gone"), "gone"),
+    ):
+
+        def fails(*_, error=error):
+            raise error
+
+        for part in ("read", "stamps", "publish"):
+            monkeypatch.setattr(wsn.store.folders.LocalFolder, part, fails)
+        for read in (lambda: store.load(RUN), lambda: RUN in store, store.keys):
+            with pytest.raises(wsn.StoreError) as caught:
+                read()
+            assert str(caught.value) == f"the store {tmp_path} cannot be read ({said})"
+        for write in (
+            lambda: store.save(record()),
+            store.check_writable,
+            lambda: store.network(RUN).write(b""),
+        ):
+            with pytest.raises(wsn.StoreError) as caught:
+                write()
+            assert str(caught.value) == (
+                f"the store {tmp_path} cannot be written ({said}); "
+                "give wsn.Store, --store or WSN_STORE a folder that can"
+            )
+
+
+def test_damage_is_said_in_these_words(tmp_path):
+    store, key = wsn.Store(tmp_path), wsn.spec_key(RUN)
+    (tmp_path / f"{key}.json").write_text(record(OTHER).to_json())
+    why = f"the record {tmp_path}/{key}.json cannot be used: it was made by another spec, of key {wsn.spec_key(OTHER)}"
+    for read in (lambda: store.load(RUN), lambda: store.summaries([RUN])):
+        with pytest.raises(wsn.StoreError) as caught:
+            read()
+        assert str(caught.value) == f"{why}; wsn.run_missing sets it aside and makes it again"
+    assert store.damaged([RUN, OTHER]) == {key: why}
+    kept = store.set_aside(RUN)
+    data = record(OTHER).to_json().encode()
+    assert kept == f"{tmp_path}/damaged/{hashlib.sha256(data).hexdigest()[:8]}.{key}.json"
+    assert Path(kept).read_bytes() == data
+    assert RUN not in store
+    assert store.damaged([RUN]) == {}
+
+
+def test_a_folder_lists_its_files_alone(tmp_path):
+    folder = wsn.store.folders.open_folder(tmp_path / "new")
+    assert folder.stamps() == {}
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    (tmp_path / "new" / "gone").symlink_to("nowhere")
+    folder.publish("a", b"12")
+    assert list(folder.stamps()) == ["a"]
+    assert [folder.has(name) for name in ("a", "b", "inner")] == [True, False, False]
+    assert folder.read("a") == b"12"
+    assert (tmp_path / "new" / "a").stat().st_size == 2
+    (tmp_path / "file").write_text("")
+    assert wsn.store.folders.open_folder(tmp_path / "file").stamps() == {}
+
+
+# -- what a record keeps ----------------------------------------------------------------------
+
+
+def test_a_record_keeps_arrays_of_any_shape():
+    arrays = {"a": np.arange(30, dtype=np.int16).reshape(2, 3, 5), "b": np.array(7, dtype=np.uint8)}
+    made = replace(record(), arrays=arrays | {"c": np.arange(12, dtype=np.uint8).reshape(3, 4).T})
+    loaded = wsn.Record.from_json(made.to_json())
+    assert set(loaded.arrays) == set("abc")
+    for name, array in made.arrays.items():
+        assert loaded.arrays[name].dtype == array.dtype
+        assert np.array_equal(loaded.arrays[name], array)
+        assert loaded.arrays[name].shape == array.shape
+    assert "arrays" not in json.loads(record().to_json())["content"]
+    assert wsn.Record.from_json(record().to_json()).arrays == {}
+    assert loaded.to_json() == made.to_json()
+
+
+def sealed(**changed) -> str:
+    content = json.loads(record().to_json())["content"] | changed
+    text = specs.canonical_json(content)
+    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "content": content}, indent=1)
+
+
+def test_a_record_that_is_laid_out_anew_is_read_and_one_that_lacks_something_is_named():
+    assert wsn.Record.from_json(sealed()).to_json() == record().to_json()
+    for read in (wsn.Record.from_json, wsn.store.records.Summary.of_text):
+        with pytest.raises(ValueError, match=r"^it lacks what a record has \(AttributeError: .*'items'\)$"):
+            read(sealed(history=3))
+    with pytest.raises(ValueError, match=r"^it lacks what a record has \(KeyError: 'float64'\)$"):
+        wsn.Record.from_json(sealed(predictions={"dtype": "float64", "zlib": "eJwDAAAAAAE="}))
+    with pytest.raises(ValueError, match="^it is cut off or is no record$"):
+        wsn.Record.from_json("[1]")
+    for nothing in ({}, [], 3, None):
+        text = specs.canonical_json(nothing)
+        whole = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "content": nothing})
+        with pytest.raises(ValueError, match="^it is of spec version None; 1, 2 are read here$"):
+            wsn.Record.from_json(whole)
+
+
+def test_an_array_that_claims_too_much_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(wsn.store.records, "MOST_UNPACKED", 10_000)
+    assert len(wsn.Record.from_json(record().to_json()).predictions) == 10_000
+    large = replace(record(), predictions=np.zeros(10_001, dtype=np.uint8))
+    with pytest.raises(ValueError, match="^an array of it is cut off, or larger than a record's may be$"):
+        wsn.Record.from_json(large.to_json())
+
+
+def test_a_run_that_diverged_reports_no_number(tmp_path):
+    store = wsn.Store(tmp_path)
+    store.save(replace(record(), status="diverged", reported_epoch=None, predictions=None))
+    assert np.isnan(store.load(RUN).reported("test_accuracy"))
+    (summary,) = store.summaries([RUN])
+    assert (summary.reported_epoch, summary.reported) == (None, {})
+    assert summary.last["test_accuracy"] == 0.625
+    again = wsn.store.records.Summary.from_dict(json.loads(json.dumps(summary.to_dict(), allow_nan=False)))
+    assert np.isnan(again.last.pop("train_loss"))
+    assert np.isnan(summary.last.pop("train_loss"))
+    assert again == summary
+
+
+# -- the index --------------------------------------------------------------------------------
+
+
+def test_the_index_is_written_when_it_pays_and_keeps_what_is_still_there(tmp_path, monkeypatch):
+    index = wsn.store.index
+    monkeypatch.setattr(index, "PAYS_FROM", 3)
+    store, runs = wsn.Store(tmp_path), [replace(RUN, seed=seed) for seed in range(9)]
+    keys = [wsn.spec_key(run) for run in runs]
+
+    def indexed():
+        content = json.loads(index.unseal((tmp_path / ".index").read_bytes()))
+        assert content["version"] == [1, specs.SPEC_VERSION]
+        return content["entries"]
+
+    for run in runs[:2]:
+        store.save(record(run))
+    store.summaries(runs[:2])
+    assert not (tmp_path / ".index").exists()
+    store.save(record(runs[2]))
+    store.summaries(runs[:3])
+    stamps = wsn.store.folders.open_folder(tmp_path).stamps()
+    assert indexed() == {
+        wsn.spec_key(run): [stamps[f"{wsn.spec_key(run)}.json"], store.summaries([run])[0].to_dict()]
+        for run in runs[:3]
+    }
+    for run in runs[3:5]:
+        store.save(record(run))
+    store.summaries(runs[:5])
+    assert set(indexed()) == set(keys[:3])  # two more do not pay
+    (tmp_path / f"{keys[0]}.json").unlink()
+    store.save(record(runs[5]))
+    store.summaries(runs[3:6])
+    assert set(indexed()) == set(keys[1:6])
+    store.save(replace(record(runs[1]), status="diverged"))  # its entry is old and is not used
+    assert [s.status for s in store.summaries(runs[1:6])] == ["diverged"] + ["finished"] * 4
+    content = json.dumps({"version": [0, specs.SPEC_VERSION], "entries": {keys[1]: 3}})
+    (tmp_path / ".index").write_bytes(index.seal(content.encode()))
+    assert [s.key for s in store.summaries(runs[1:3])] == keys[1:3]  # of another version: not used

@@ -45,6 +45,14 @@ def twice_masked():
     return made
 
 
+def copied_over():
+    """A network with the buffers of one of another mask."""
+    made, other = sparsified(), masks.sparsify(net(), num_weights=20, generator=torch.Generator())
+    for ours, theirs in zip(made.buffers(), other.buffers(), strict=True):
+        ours.copy_(theirs)
+    return made
+
+
 def tied(made):
     made[0].bias = nn.Parameter(made[1].weight.data[0])
     made[0].weight.data = made[1].weight.data.view(7, 3)
@@ -233,6 +241,10 @@ REFUSALS = [
     (
         lambda: setattr(sparsified()[0].parametrizations["weight"][0], "mask", torch.ones(5, 7).bool()),
         "a mask must be of the weight's shape (7, 5), got (5, 7); make a network of that width",
+    ),
+    (
+        lambda: copied_over()[0].weight,
+        "the buffers of a sparse layer must be those of its own mask, got those of other masks, copied or stacked without them; draw the masks of all processes and copies from one seed, load a state dict, or call wsn.densify on each network before they are stacked",
     ),
     # widening
     (
