@@ -920,3 +920,21 @@ def test_layers_with_weights_that_are_not_counted_are_named_once_a_model():
     tied = nn.ModuleDict({"in": nn.Embedding(7, 5), "out": nn.Linear(5, 7)})
     tied["in"].weight = tied["out"].weight
     assert masks.num_weights(tied) == 35
+
+
+def test_a_network_without_memory_is_made_sparse_where_it_is():
+    with torch.device("meta"):
+        net = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    masks.sparsify(net, num_weights=20, generator=generator())
+    assert masks.num_weights(net) == 20
+    assert {t.device.type for t in (*net.parameters(), *net.buffers())} == {"meta"}
+    assert net(torch.empty(2, 5, device="meta")).shape == (2, 3)
+    with torch.device("meta"):
+        tied = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
+        mask = masks.draw_mask((5, 7), num_weights=11, generator=generator())
+    assert torch.equal(mask, masks.draw_mask((5, 7), num_weights=11, generator=generator()))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(
+        ValueError, match="the weight of 0 must be its own, got one tensor for 0.weight and 1"
+    ):
+        masks.sparsify(tied, allocation={"0": 7}, generator=generator())

@@ -453,6 +453,34 @@ PAIRS = [
 ]
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_between_a_pair_keeps_its_settings(affine):
+    settings = {"eps": 0.25, "momentum": 0.75, "affine": affine, "track_running_stats": not affine}
+    net = nn.Sequential(
+        nn.Conv2d(3, 7, 1), nn.BatchNorm2d(7, **settings, dtype=torch.float64), nn.Conv2d(7, 5, 1)
+    )
+    pairs = [wsn.widening.LayerPair("0", "2", ("1",))]
+    wsn.nonlinear_bottleneck(net, sizes={"0": 2}, pairs=pairs, generator=generator())
+    norm = net[1]
+    assert {name: getattr(norm, name) for name in settings} == settings
+    held = [t for t in (*norm.parameters(), *norm.buffers()) if t.ndim]
+    assert len(held) == 2
+    assert all((t.shape, t.dtype) == ((2,), torch.float64) for t in held)
+
+
+@pytest.mark.parametrize("way", ["linear", "nonlinear"])
+def test_new_layers_draw_from_the_generator_alone(way):
+    def made(seed: int) -> nn.Module:
+        net = MLP(11, inputs=7, hidden_layers=2)
+        change = getattr(wsn, f"{way}_bottleneck")
+        return change(net, sizes={"hidden2": 3}, generator=generator(seed)).hidden2
+
+    one, other, third = (made(seed) for seed in (1, 1, 2))
+    assert equal_bits(one, other)
+    for a, b in zip(one.parameters(), third.parameters(), strict=True):
+        assert (a != b).all()
+
+
 def test_specs_and_functions_agree():
     spec = wsn.LinearBottleneck(wsn.MLPSpec(width=20, inputs=64), width=40)
     with torch.device("meta"):
