@@ -250,6 +250,11 @@ def test_masks_are_uniform_over_positions():
     assert (share - 1 / 3).abs().max() < 4 * standard_error
 
 
+def test_a_mask_may_be_empty_or_full():
+    assert not masks.draw_mask((3, 5), num_weights=0, generator=generator()).any()
+    assert masks.draw_mask((3, 5), num_weights=15, generator=generator()).all()
+
+
 def test_impossible_masks_are_named():
     with pytest.raises(ValueError, match=r"num_weights must be 0 to 6 for shape \(2, 3\), got 7; "):
         masks.draw_mask((2, 3), num_weights=7, generator=generator())
@@ -312,6 +317,7 @@ def test_channel_sparsity_keeps_exactly_the_weights_asked_for(num_weights):
         ({"a": 90, "d": 45, "b": 4, "c": 1}, {"a": 81, "d": 45, "b": 9, "c": 5}),  # the largest gives
         ({"a": 9, "b": 4, "c": 7}, {"a": 9, "b": 9, "c": 2}),  # a has one kernel only
         ({"a": 13, "c": 6}, {"a": 9, "c": 10}),  # c has just room enough
+        ({"a": 18, "b": 4, "g": 50}, {"a": 9, "b": 9, "g": 54}),  # of whole kernels, though g is larger
         ({"e": 3, "a": 9, "b": 4, "c": 5}, {"e": 2, "a": 9, "b": 9, "c": 1}),  # c gives all but one, then e
     ],
 )
@@ -323,6 +329,7 @@ def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
         "d": (4, 3, 3, 3),
         "e": (3, 1),
         "f": (5, 3, 3),
+        "g": (10, 10),
     }
     assert sum(allocation.values()) == sum(rounded.values())
     assert masks.whole_kernels(allocation, layer_shapes=shapes) == rounded
@@ -886,11 +893,12 @@ def test_masks_go_to_a_gpu_and_back(native):
 
 def test_counting_computes_no_weight():
     """That of a spectral norm takes a step of its iteration whenever it is read in training."""
-    net = nn.Sequential(*(parametrizations.spectral_norm(nn.Linear(7, 7)) for _ in range(5))).train()
+    layers = [*(nn.Linear(7, 5) for _ in range(5)), nn.Conv2d(4, 6, (3, 2), groups=2), nn.Conv1d(5, 3, 2)]
+    net = nn.Sequential(*map(parametrizations.spectral_norm, layers)).train()
     before = copy.deepcopy(net.state_dict())
-    assert masks.num_weights(net) == 5 * 49
+    assert masks.num_weights(net) == 5 * 35 + 6 * 2 * 6 + 3 * 5 * 2
     assert masks.connectivity(net) == 1
-    assert masks.density(net) == dict.fromkeys("01234", 1)
+    assert masks.density(net) == dict.fromkeys("0123456", 1)
     assert masks.layer_masks(net) == {}
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -908,7 +916,7 @@ def test_a_layer_whose_bias_is_computed_has_a_weight_that_counts():
 
 def test_layers_with_weights_that_are_not_counted_are_named_once_a_model():
     net = nn.ModuleDict({"in": nn.Embedding(7, 5), "lstm": nn.LSTM(5, 3), "out": nn.Linear(5, 7)})
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="the weights of in") as said:
         masks.num_weights(net)
     assert [str(warning.message) for warning in said] == [
         "the weights of in (Embedding), lstm (LSTM) are neither counted nor made sparse (of an attention, its "
@@ -938,3 +946,21 @@ def test_a_network_without_memory_is_made_sparse_where_it_is():
         ValueError, match="the weight of 0 must be its own, got one tensor for 0.weight and 1"
     ):
         masks.sparsify(tied, allocation={"0": 7}, generator=generator())
+
+
+def test_weights_decay_and_biases_do_not():
+    net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Linear(7, 3), nn.Linear(3, 3))
+    masks.sparsify(net, allocation={"0": 11}, generator=generator())
+    for made in (net, to_sparse(copy.deepcopy(net))):
+        weights = [made[0].parametrizations.weight.original, made[2].weight, made[3].weight]
+        others = [made[0].bias, made[1].weight, made[1].bias, made[2].bias, made[3].bias]
+        groups = masks.decay_groups(made, weight_decay=0.125)
+        assert [set(group) for group in groups] == [{"params", "weight_decay"}] * 2
+        assert [group["weight_decay"] for group in groups] == [0.125, 0.0]
+        for group, expected in zip(groups, (weights, others), strict=True):
+            assert {id(p) for p in group["params"]} == {id(p) for p in expected}
+            assert len(group["params"]) == len(expected)
+    (only,) = masks.decay_groups(nn.Linear(3, 2, bias=False), weight_decay=0.5)
+    assert only["weight_decay"] == 0.5
+    (only,) = masks.decay_groups(nn.BatchNorm1d(3), weight_decay=0.5)
+    assert only["weight_decay"] == 0.0

@@ -1,9 +1,11 @@
 """Records: whole or not there, checked on reading, never run."""
 
+import base64
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -224,8 +226,12 @@ def test_a_failure_is_known_until_the_run_has_a_record(tmp_path):
         store.note_failure(note)
     (tmp_path / "failures" / f"{'0' * specs.KEY_LENGTH}.json").write_text('{"spec": ')  # torn
     (tmp_path / "failures" / f"{'1' * specs.KEY_LENGTH}.json").write_text("{}")
+    (tmp_path / "failures" / f"{'2' * specs.KEY_LENGTH}.json").write_text("[]")
     (tmp_path / "failures" / "notes.json").write_text("of somebody else")
     assert store.failures() == notes
+    content = {"spec": specs.to_dict(RUN), "error": "E: é", "traceback": "at 1\nat 2"}
+    written = (tmp_path / "failures" / f"{wsn.spec_key(RUN)}.json").read_text()
+    assert written == json.dumps(content, indent=1)  # for people, too
     store.save(record())
     assert store.failures() == {wsn.spec_key(OTHER): notes[wsn.spec_key(OTHER)]}
 
@@ -490,3 +496,79 @@ def test_the_index_is_written_when_it_pays_and_keeps_what_is_still_there(tmp_pat
     content = json.dumps({"version": [0, specs.SPEC_VERSION], "entries": {keys[1]: 3}})
     (tmp_path / ".index").write_bytes(index.seal(content.encode()))
     assert [s.key for s in store.summaries(runs[1:3])] == keys[1:3]  # of another version: not used
+
+
+# -- folders elsewhere ------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A file system of fsspec's that does nothing and notes what is asked of it."""
+
+    def __init__(self, entries=()):
+        self.entries, self.asked = entries, []
+
+    def ls(self, path, detail):
+        return [{"name": f"{path}/{name}", "type": "file"} | entry for name, entry in self.entries]
+
+    def __getattr__(self, name):
+        return lambda *given, **_: self.asked.append((name, *given))
+
+
+def elsewhere(monkeypatch, files, address="memory://x"):
+    monkeypatch.setattr(wsn.store.folders, "_file_system", lambda _: (files, "x"))
+    return wsn.store.folders.RemoteFolder(address)
+
+
+@pytest.mark.parametrize(
+    "told", ["ETag", "etag", "md5Hash", "size", "mtime", "created", "LastModified", "updated"]
+)
+def test_whatever_a_file_system_tells_of_a_file_is_in_its_stamp(told, monkeypatch):
+    files = Elsewhere([("a", {told: 1}), ("b", {told: 2}), ("c", {"type": "directory", told: 3}), ("", {})])
+    assert elsewhere(monkeypatch, files).stamps() == {"a": "1", "b": "2"}
+    assert files.asked == [("invalidate_cache",)]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket", "gs://bucket"])
+def test_where_a_file_is_written_whole_it_is_written_under_its_name(address, monkeypatch):
+    monkeypatch.setattr("fsspec.get_filesystem_class", lambda _: Elsewhere)
+    files = Elsewhere()
+    elsewhere(monkeypatch, files, address).publish("a", b"1")
+    assert files.asked == [("pipe_file", "x/a", b"1")]
+
+
+def test_elsewhere_a_file_is_renamed_when_it_is_whole(monkeypatch):
+    files = Elsewhere()
+    elsewhere(monkeypatch, files, "file://x").publish("a", b"1")
+    made, written, moved, removed = files.asked
+    assert made == ("makedirs", "x")
+    temporary = written[1]
+    assert temporary.startswith("x/.a.")
+    assert temporary.endswith(".tmp")
+    assert (written, moved, removed) == (
+        ("pipe_file", temporary, b"1"), ("mv", temporary, "x/a"), ("rm_file", temporary),
+    )  # fmt: skip
+
+
+def test_of_many_files_each_is_read_once():
+    folder = wsn.store.folders.open_folder(f"memory://{os.urandom(8).hex()}")
+    names = [f"f{i}" for i in range(2 * 256 + 3)]
+    for name in names[1:]:
+        folder.publish(name, name.encode())
+    assert sorted(name for name, _ in folder.read_many(names)) == sorted(names[1:])
+    assert dict(folder.read_many(names)) == {name: name.encode() for name in names[1:]}
+
+
+def test_outside_of_a_book_only_ones_own_records_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert wsn.store.repository() is None
+    assert wsn.default_store().also == ()
+    (tmp_path / "_toc.yml").write_text("")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert wsn.store.repository() == tmp_path
+
+
+def test_predictions_are_packed_as_small_as_zlib_can():
+    packed = json.loads(record().to_json())["content"]["predictions"]
+    assert packed["dtype"] == "uint8"
+    assert base64.b64decode(packed["zlib"]) == zlib.compress(record().predictions.tobytes(), 9)

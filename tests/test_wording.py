@@ -242,10 +242,6 @@ REFUSALS = [
         lambda: setattr(sparsified()[0].parametrizations["weight"][0], "mask", torch.ones(5, 7).bool()),
         "a mask must be of the weight's shape (7, 5), got (5, 7); make a network of that width",
     ),
-    (
-        lambda: copied_over()[0].weight,
-        "the buffers of a sparse layer must be those of its own mask, got those of other masks, copied or stacked without them; draw the masks of all processes and copies from one seed, load a state dict, or call wsn.densify on each network before they are stacked",
-    ),
     # widening
     (
         lambda: widening.bottleneck_sizes(
@@ -778,6 +774,20 @@ REFUSALS = [
     (
         lambda: similarity.block_structure(np.ones((5, 5))),
         "the matrix must have 8 or more layers that vary, got 5",
+    ),
+    # buffers
+    (
+        lambda: copied_over()[0].weight,
+        "the buffers of a sparse layer must be those of its own mask, got those of other masks, copied or stacked without them; draw the masks of all processes and copies from one seed, load a state dict, or call wsn.densify on each network before they are stacked",
+    ),
+    # names of layers
+    (
+        lambda: specs.ComponentProjections(RUN, layers="abc"),
+        "ComponentProjections.layers must be a sequence of names of layers, all different, got 'abc'",
+    ),
+    (
+        lambda: specs.ComponentProjections(RUN, layers=[3, 5]),
+        "ComponentProjections.layers must be a sequence of names of layers, all different, got [3, 5]",
     ),
 ]
 
