@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ sys.path = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve()
 
 BATCH = 256
 NETWORKS = {"resnet20": (20, 1), "resnet56": (56, 1), "resnet38x4": (38, 4)}
+WORKERS = (0, 2)
+LOADED_TURNS = 3
 FEW = 8  # layers on which torch_cka is timed
 
 
@@ -75,11 +78,12 @@ def ours(model: nn.Module, x: torch.Tensor, names: list[str]) -> np.ndarray:
     return wsn.cka_matrix(model, x, layers=names, batch_size=BATCH, passes=1).values
 
 
-def pytorch_cka(model: nn.Module, x: torch.Tensor, names: list[str]) -> np.ndarray:
+def pytorch_cka(model: nn.Module, x: torch.Tensor | DataLoader, names: list[str]) -> np.ndarray:
     """One pass of pytorch-cka."""
     import cka
 
-    return cka.compute_cka(model, model, loader(x), layers=names, device="cpu", progress=False)[0].numpy()
+    batches = x if isinstance(x, DataLoader) else loader(x)
+    return cka.compute_cka(model, model, batches, layers=names, device="cpu", progress=False)[0].numpy()
 
 
 def torch_cka(model: nn.Module, x: torch.Tensor, names: list[str]) -> np.ndarray:
@@ -126,6 +130,11 @@ def peak(method: str, network: str) -> float:
 
 def child(method: str, network: str) -> None:
     """Run one method on two batches and print the peak."""
+    kind, _, count = method.partition(" ")
+    if kind == "stream":
+        stream(int(count))
+        print(peak_of_this_process())
+        return
     model, x = build(network), images(2)
     names = layers(model)
     if method != "nothing":
@@ -198,6 +207,51 @@ def compare(network: str, batches: int, *, whole: bool) -> None:
     least = median["forward"] + bound
     print(f"forward pass and products: {least / median['ours']:.2f} of our time, ", end="")
     print(f"{least / median['pytorch-cka']:.2f} of pytorch-cka's")
+
+
+def loaded(network: str, batches: int) -> None:
+    """The same batches from a tensor, and through a `DataLoader` with and without workers of its own."""
+    model, x = build(network), images(batches)
+    names = layers(model)
+    took: dict[str, list[float]] = {}
+
+    def turn(name: str, run: Callable[[], object]) -> None:
+        took.setdefault(name, []).append(seconds(run))
+
+    for _ in range(LOADED_TURNS):
+        turn("tensor", lambda: ours(model, x, names))
+        for workers in WORKERS:
+            batched = DataLoader(TensorDataset(x), batch_size=BATCH, num_workers=workers)
+            turn(f"alone {workers}", lambda batched=batched: [len(each) for each in batched])
+            turn(f"ours {workers}", lambda batched=batched: wsn.cka_matrix(model, batched, layers=names))
+            turn(f"peer {workers}", lambda batched=batched: pytorch_cka(model, batched, names))
+    print(f"\n{network}, {batches} batches of {BATCH} through a DataLoader")
+    for workers in WORKERS:
+        own = [
+            (through - alone) / tensor - 1
+            for through, alone, tensor in zip(
+                took[f"ours {workers}"], took[f"alone {workers}"], took["tensor"], strict=True
+            )
+        ]
+        peer = np.divide(took[f"peer {workers}"], took[f"ours {workers}"])
+        print(
+            f"{workers} workers: loading alone {np.median(took[f'alone {workers}']):.2f} s, a tensor "
+            f"{np.median(took['tensor']):.2f} s, ours beyond both {np.median(own):+.1%} (at most 5%), "
+            f"pytorch-cka / ours {np.median(peer):.2f}"
+        )
+
+
+def streamed() -> None:
+    """Peak memory of a process that reads few batches and of one that reads many."""
+    found = [peak(f"stream {count}", "resnet20") - peak("stream 10", "resnet20") for count in (100, 10_000)]
+    print(f"\nmemory of 100 and of 10,000 batches of 16, above 10: {found[0]:.1f} and {found[1]:.1f} MB")
+
+
+def stream(count: int) -> None:
+    """CKA over a generator of small batches."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 16), nn.ReLU())
+    wsn.cka_matrix(net, (torch.randn(16, 32) for _ in range(count)))
 
 
 def many(network: str) -> None:
@@ -308,6 +362,9 @@ def main() -> None:
     print(f"{given.threads} threads, {given.clock} time, load {os.getloadavg()[0]:.1f} at the start")
     for network in given.networks:
         compare(network, given.batches, whole=given.whole)
+    print(flush=True)
+    loaded(given.networks[0], 2 * given.batches)
+    streamed()
     many(given.networks[0])
     if not given.skip_accuracy:
         accuracy(given.train_steps)

@@ -119,10 +119,10 @@ def steps(repetitions: int) -> None:
         row(f"step, width {width} / width 5", ours, took["compiled 5"], most, per=STEPS)
         row(f"    masked dense {width} / 5", usual, took["masked 5"], per=STEPS)
         row(f"    masked dense {width} / compiled", usual, ours, least, per=STEPS)
-    row("width 640: native layers / compiled", took["layers 640"], took["compiled 640"], per=STEPS)
+    row("width 640: sparse layers / compiled", took["layers 640"], took["compiled 640"], per=STEPS)
     for name in peers:
         row(f"width 640: {name} / compiled", took[name], took["compiled 640"], "at least 1", per=STEPS)
-        row(f"    {name} / native layers", took[name], took["layers 640"], per=STEPS)
+        row(f"    {name} / sparse layers", took[name], took["layers 640"], per=STEPS)
 
 
 class OneByOne(TorchDataset):

@@ -1,13 +1,13 @@
-"""Native sparse layers against the masked dense ones, and against other ways to compute them.
+"""Sparse layers against the masked dense ones, and against other ways to compute them.
 
-    python benchmarks/sparse.py [--part linear|layers|memory|resnet] [--repetitions 5]
+    python benchmarks/sparse.py [--part linear|memory|layers|roofline|resnet] [--repetitions 5]
 
 All contenders take their turn in every repetition, in one process, on one thread, and what counts is that
 thread's time; shown are medians of the ratios over repetitions with their least and greatest, and the medians
 themselves. The data are random: no part depends on them. Peers: `torch.sparse` (CSR products and
 `sampled_addmm`), gather and scatter in plain PyTorch. `layers` compares the rate of each convolution of
 ResNet-18 8 -> 64, in operations of the weights that are there, with that of the dense convolution of 64
-channels at 32 x 32.
+channels at 32 x 32; `roofline` shows what limits them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from turns import Work, compare, row, title
 
 import wsnlib as wsn
 from wsnlib import masks
+from wsnlib.sparse import tiles
 from wsnlib.sparse.functions import Conv2dFunction, Images, product, values_gradient
 from wsnlib.sparse.geometry import conv_places
 from wsnlib.sparse.layers import SparseLayer, geometry_of
@@ -64,7 +65,7 @@ def passes_of(layer: nn.Module, x: torch.Tensor) -> Work:
 def linear(repetitions: int) -> None:
     """Forward and both backward passes of 784 x 640 with 3,970 weights, in several ways."""
     layer = masks.sparsify(nn.Linear(784, 640, bias=False), num_weights=3970, generator=torch.Generator())
-    native = wsn.to_sparse(copy.deepcopy(layer))
+    sparse = wsn.to_sparse(copy.deepcopy(layer))
     mask, values = masks.layer_masks(layer)[""], layer.parametrizations.weight.original.detach()
     x, g = torch.randn(100, 784), torch.randn(100, 640)
     row_of, column = mask.nonzero().unbind(1)
@@ -88,30 +89,30 @@ def linear(repetitions: int) -> None:
             "dense": passes_of(layer, x),
             "csr": csr_kernels,
             "gather": gathered,
-            "native": passes_of(native, x),
+            "sparse": passes_of(sparse, x),
         },
         20 * repetitions,
         clock=time.thread_time,
     )
-    row("784 x 640, 3,970 weights: dense / native", took["dense"], took["native"])
-    row("    torch.sparse CSR, products alone / native", took["csr"], took["native"])
-    row("    gather and scatter, products alone / native", took["gather"], took["native"])
+    row("784 x 640, 3,970 weights: dense / sparse", took["dense"], took["sparse"])
+    row("    torch.sparse CSR, products alone / sparse", took["csr"], took["sparse"])
+    row("    gather and scatter, products alone / sparse", took["gather"], took["sparse"])
 
 
 def passes(layer: nn.Conv2d, x: torch.Tensor) -> tuple[dict[str, Work], float]:
-    """The three products of a native convolution on these images, and the operations of one of them."""
-    native = wsn.to_sparse(copy.deepcopy(layer), layers=[""])
-    values, index, shape = native._weights()
+    """The three products of a sparse convolution on these images, and the operations of one of them."""
+    sparse = wsn.to_sparse(copy.deepcopy(layer), layers=[""])
+    values, index, shape = sparse._weights()
     geometry, values = geometry_of(layer, x), values.detach()
     found = conv_places(index.numpy(), tuple(shape), geometry)
     inner = packed(x)
     y = packed(torch.randn(len(x), shape[0], *geometry.outputs))
     if not geometry.in_place:
         operations = 2.0 * len(values) * len(x) * geometry.outputs[0] * geometry.outputs[1]
-        native.keeps_layout = True
+        sparse.keeps_layout = True
 
         def whole() -> None:
-            given = inner.requires_grad_(), native._weights()[0], None, found, geometry, len(x), shape[0]
+            given = inner.requires_grad_(), sparse._weights()[0], None, found, geometry, len(x), shape[0]
             Conv2dFunction.apply(*given).backward(y)
 
         return {"all three": whole}, 3 * operations
@@ -151,7 +152,8 @@ def layers(repetitions: int, batch_size: int) -> None:
         net(torch.randn(batch_size, 3, 32, 32))
     for hook in hooks:
         hook.remove()
-    print(f"{'layer':20s} density  GFLOP/s: forward, at input, at weights   share of dense, at least {GOAL}")
+    print("weights: of an output; KB: what a tile of it reads; forward, at the input, at the weights")
+    print(f"{'layer':20s} density weights    KB  GFLOP/s               share of dense, at least {GOAL}")
     seen = set()
     for name, given in inputs.items():
         layer = net.get_submodule(name)
@@ -172,10 +174,45 @@ def layers(repetitions: int, batch_size: int) -> None:
             )
         density = wsn.connectivity(layer)
         print(
-            f"{name:20s} {density:7.4f}  {' '.join(f'{r:6.1f}' for r in rates):22s}"
+            f"{name:20s} {density:7.4f} {wsn.num_weights(layer) / layer.out_channels:7.0f} "
+            f"{_read(layer, given):5.0f}  {' '.join(f'{r:6.1f}' for r in rates):20s}"
             f" {' '.join(f'{s:5.2f}' for s in shares)}",
             flush=True,
         )
+
+
+def roofline(repetitions: int) -> None:
+    """The rate of one product by what limits it: weights an output, and how far what they read lies."""
+    planes, each = (16, 64, 256, 1024), (4, 16, 64, 256)
+    print("1x1 convolutions of 16 images of 14 x 14, forward, GFLOP/s; 64 bytes are read for 32 operations")
+    reads = " ".join(f"{read_by_tile(n, 1, (14, 14)):6.0f} KB" for n in planes)
+    print(f"weights an output   a tile reads {reads}")
+    for weights in each:
+        rates = []
+        for inputs in planes:
+            if weights > inputs:
+                rates.append("        -")
+                continue
+            layer = masks.sparsify(
+                nn.Conv2d(inputs, 64, 1, bias=False),
+                num_weights=64 * weights,
+                generator=torch.Generator().manual_seed(0),
+            )
+            works, operations = passes(layer, torch.randn(16, inputs, 14, 14))
+            with torch.no_grad():
+                took = compare({"forward": works["forward"]}, 5 * repetitions, clock=time.thread_time)
+            rates.append(f"{1e-9 * operations / median(took['forward']):9.1f}")
+        print(f"{weights:17d}                {' '.join(rates)}")
+
+
+def _read(layer: nn.Conv2d, x: torch.Tensor) -> float:
+    return read_by_tile(layer.in_channels, layer.kernel_size[0], geometry_of(layer, x).outputs)
+
+
+def read_by_tile(planes: int, kernel: int, size: tuple[int, int]) -> float:
+    """KB of all planes that a tile of the output sees, 16 images each."""
+    rows, columns = tiles.tile_shape(*size, tiles.MOST)
+    return planes * (rows + kernel - 1) * (columns + kernel - 1) * 64 / 1024
 
 
 def resnet(repetitions: int, batch_size: int) -> None:
@@ -196,8 +233,8 @@ def resnet(repetitions: int, batch_size: int) -> None:
         if (base, width) == (8, 64):
             print(f"{'layer':22s} density  dense ms  sparse ms  chosen")
             for cost in costs:
-                native = f"{cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  {cost.chosen}"
-                print(f"{cost.layer:22s} {cost.density:7.4f} {native}")
+                sparse = f"{cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  {cost.chosen}"
+                print(f"{cost.layer:22s} {cost.density:7.4f} {sparse}")
         steps = {
             name: step_of(net, x, labels, bfloat16=name == "bfloat16")
             for name, net in nets.items()
@@ -219,28 +256,28 @@ def _has_bfloat16() -> bool:
 
 
 def memory() -> None:
-    """Bytes of weights, gradients and optimiser state, and of the positions that native layers keep."""
+    """Bytes of weights, gradients and optimiser state, and of the positions that sparse layers keep."""
     spec = wsn.ResNet18Spec(width=8)
-    base, native = wsn.build(spec), wsn.build(wsn.StaticSparsity(spec, width=64))
-    wsn.to_sparse(native)
+    base, sparse = wsn.build(spec), wsn.build(wsn.StaticSparsity(spec, width=64))
+    wsn.to_sparse(sparse)
     with torch.no_grad():
-        native(torch.zeros(1, 3, 32, 32))
-    held = [sum(3 * p.numel() * p.element_size() for p in net.parameters()) for net in (base, native)]
+        sparse(torch.zeros(1, 3, 32, 32))
+    held = [sum(3 * p.numel() * p.element_size() for p in net.parameters()) for net in (base, sparse)]
     kept = sum(
         each.nbytes
-        for module in native.modules()
+        for module in sparse.modules()
         if isinstance(module, SparseLayer)
         for each in tree_leaves(module._known)
         if hasattr(each, "nbytes")
     )
     print(f"memory of weights, gradients, momentum: {held[1] / held[0]:.2f} times the base network's")
-    print(f"    with the positions that native layers keep: {(held[1] + kept) / held[0]:.2f}, at most 3")
+    print(f"    with the positions that sparse layers keep: {(held[1] + kept) / held[0]:.2f}, at most 3")
 
 
 def main() -> None:
     """Print the comparison as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("linear", "layers", "memory", "resnet"))
+    parser.add_argument("--part", choices=("linear", "layers", "memory", "roofline", "resnet"))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128, help="of the ResNet-18")
     options = parser.parse_args()
@@ -249,6 +286,7 @@ def main() -> None:
         "linear": lambda: linear(options.repetitions),
         "memory": memory,
         "layers": lambda: layers(options.repetitions, options.batch_size),
+        "roofline": lambda: roofline(options.repetitions),
         "resnet": lambda: resnet(options.repetitions, options.batch_size),
     }
     for name, part in parts.items():

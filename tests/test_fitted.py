@@ -11,7 +11,8 @@ from wsnlib.book import cka_blocks, fitted
 from wsnlib.book.engine.chapters import chapter_stages, read_parameters
 from wsnlib.book.fitted import results as judged
 from wsnlib.layers import NetworkResults, OriginResults
-from wsnlib.layers.origins import OutputMap, dominance_of, output_names
+from wsnlib.layers.origins import OutputMap, output_names
+from wsnlib.representations import dominance_of
 
 FILES = [f"params/planned/cka_blocks.{profile}.yml" for profile in ("cpu", "gpu", "smoke")]
 DEEP = {"name": "deep", "depth": 32, "epochs": 10, "seeds": [0, 1, 2]}

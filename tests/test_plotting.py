@@ -1,6 +1,7 @@
 """Figures say what they are given."""
 
 import math
+from itertools import pairwise
 
 import matplotlib
 
@@ -187,6 +188,59 @@ def test_a_heat_map_of_two_networks_has_the_layers_of_each():
         ValueError, match=r"values must be of shape \(9, 9\), the numbers of names, got \(4, 9\)"
     ):
         wsn.plot.cka(np.zeros((4, 9)), ax=ax, rows=LAYERS)
+
+
+def ticks_of(axis) -> dict[str, float]:
+    return dict(zip((t.get_text() for t in axis.get_ticklabels()), axis.get_ticklocs(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("layers", "wanted"),
+    [
+        (["conv1", "layer1.0.conv1", "layer1.0.bn1", "layer2.0.conv1", "fc"], {"layer 1": 1.5, "layer 2": 3}),
+        (
+            [f"encoder.layers.encoder_layer_{i}.{part}" for i in (0, 1) for part in ("ln", "mlp")]
+            + ["encoder.ln"],
+            {"encoder layer 0": 0.5, "encoder layer 1": 2.5},
+        ),
+        (
+            ["features.0.0", *["features.1.0.norm"] * 3, "features.1.1.norm", "features.2.norm", "head"],
+            {"features 0": 0, "features 1": 2.5, "features 2": 5},
+        ),
+        (["features.0", "features.1", "features.2", "features.3", "fc"], {"features": 1.5}),
+        (["0", "1", "relu"], {"0": 0, "1": 1, "relu": 2}),
+    ],
+)
+def test_stages_of_other_networks_have_names_that_can_be_read(layers, wanted):
+    _, ax = plt.subplots()
+    wsn.plot.cka(np.zeros((len(layers), len(layers))), ax=ax, rows=layers)
+    assert ticks_of(ax.xaxis) == ticks_of(ax.yaxis) == wanted
+
+
+def test_names_of_many_layers_do_not_overlap():
+    fig, ax = plt.subplots(figsize=(4, 4))
+    layers = [f"encoder.layers.encoder_layer_{i}.{part}" for i in range(24) for part in ("mlp", "norm")]
+    wsn.plot.cka(np.zeros((48, 48)), ax=ax, rows=layers)
+    fig.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) > 1
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_matrix_draws_itself_with_its_blocks():
+    values = np.random.default_rng(0).uniform(0, 1, (9, 9))
+    found = wsn.similarity.CKAMatrix(
+        rows=tuple(LAYERS), columns=tuple(LAYERS), values=values, standard_errors=0 * values
+    )
+    block = wsn.similarity.Block(start=1, stop=4, similarity=1, strength=1, p_value=0)
+    own = found.plot(blocks=[block])
+    assert np.array_equal(own.images[0].get_array(), values)
+    assert [each.get_bbox().bounds for each in own.patches] == [(0.5, 0.5, 3, 3)]
+    assert [ax.get_ylabel() for ax in own.figure.axes] == ["", "CKA"]
+    _, ax = plt.subplots()
+    assert found.select(LAYERS[:3], LAYERS[3:]).plot(ax=ax) is ax
+    assert ax.images[0].get_array().shape == (3, 6)
+    assert len(ax.figure.axes) == 1
 
 
 def test_curves_by_layer_lie_at_their_layers():

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import wsnlib as wsn
 from wsnlib import similarity
@@ -759,6 +760,41 @@ def test_a_complex_layer_is_read_and_has_no_cka():
         ):
             measure()
         measure(layers=["0"])
+
+
+def test_a_script_with_a_torchvision_model_and_a_loader_is_a_few_lines(tmp_path):
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18().eval()
+    pairs = TensorDataset(normal(0, 20, 3, 32, 32), torch.arange(20))
+    found = wsn.cka_matrix(net, DataLoader(pairs, batch_size=10), layers=["layer*.conv?", "fc"])
+    assert len(found.rows) == 17 and found.rows[-1] == "fc"
+    assert [label.get_text() for label in found.plot().get_xticklabels()] == [
+        f"layer {i}" for i in (1, 2, 3, 4)
+    ]
+    found.explorer(tmp_path / "layers.html")
+    assert "layer4.1.conv2" in (tmp_path / "layers.html").read_text()
+
+
+def test_dominance_is_the_part_of_each_image_in_the_components_and_adds_up_to_1():
+    net = nn.Sequential(nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3))
+    x = normal(0, 23, 7)
+    x[11] *= 30
+    found = wsn.representations.first_components(net, x)
+    wanted = sum(
+        share * (projection / np.linalg.norm(projection)) ** 2
+        for share, projection in zip(found.shares, found.projections, strict=True)
+    ) / sum(found.shares)
+    assert found.dominance == pytest.approx(wanted, abs=1e-12)
+    assert found.dominance.sum() == pytest.approx(1, abs=1e-12)
+    assert found.dominance.argmax() == 11
+
+
+def test_the_cka_of_a_network_in_double_precision_is_in_double_precision():
+    net = nn.Sequential(nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    x = normal(0, 23, 7).double()
+    found = wsn.cka_matrix(net, x, batch_size=23, passes=1)
+    exact = similarity.full_cka(outputs(net, x))
+    assert np.abs(found.values - exact.values).max() < 1e-13
 
 
 def test_a_network_in_double_precision_is_read_whatever_the_default_is():

@@ -7,8 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import colormaps
 from PIL import Image
+from torch import nn
 
 import wsnlib as wsn
 from wsnlib import widgets
@@ -751,6 +753,57 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
         (2, 1, "-0.30"),
     ):  # cut off at what a byte holds
         assert said(tab, 0, 0, row, column, without=True).endswith(f": {text}.")
+
+
+def test_a_map_of_two_networks_has_the_layers_of_both_and_nothing_to_choose(open_page):
+    rows, columns = LAYERS[:5], ["features.0", "features.1", "head"]
+    values = np.random.default_rng(0).uniform(0, 1, (5, 3))
+    values[2, 1] = np.nan
+    tab = open_page(
+        wsn.widgets.cka_explorer_page(wsn.widgets.CKAMap(layers=rows, columns=columns, cka=values))
+    )
+    for name in ("network", "seed", "without"):
+        assert not control(tab, name).is_visible()
+    assert not tab.locator(".of-blocks").first.is_visible()
+    box = tab.locator(".wsn-cka svg.plot image").first.bounding_box()
+    for row, column in ((4, 0), (0, 2), (3, 1), (2, 1)):
+        x = box["x"] + box["width"] * (column + 0.5) / len(columns)
+        tab.mouse.move(x, box["y"] + box["height"] * (1 - (row + 0.5) / len(rows)))
+        text = readout(tab).replace("\u00a0", " ")
+        assert text.startswith(f"3 layers across, 5 upwards. CKA of {columns[column]} and {rows[row]}: ")
+        wanted = (
+            "not defined: a layer does not vary" if (row, column) == (2, 1) else f"{values[row, column]:.2f}"
+        )
+        assert text.endswith(f": {wanted}.")
+    assert tab.locator(".wsn-cka").first.locator("svg text").all_text_contents() == [
+        "features",
+        "stage 1",
+        "stage 2",
+    ]
+
+
+def test_a_result_is_explored_in_one_file(tmp_path, browser):
+    generator = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
+    x = torch.randn(40, 7, generator=generator)
+    found, without = (
+        wsn.cka_matrix(net, x, batch_size=20, passes=3, without_component=less) for less in (False, True)
+    )
+    block = wsn.similarity.Block(start=1, stop=3, similarity=1, strength=1, p_value=0)
+    found.explorer(tmp_path / "layers.html", blocks=[block], without_component=without)
+    tab = browser.new_page(java_script_enabled=True)
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((tmp_path / "layers.html").as_uri())
+    assert asked == [(tmp_path / "layers.html").as_uri()] or all(u.startswith("data:") for u in asked[1:])
+    assert tab.title() == "CKA of every pair of layers"
+    assert tab.locator(".wsn-cka svg .block").count() == 1
+    assert readout(tab).replace("\u00a0", " ").endswith(f"1 and 2: {found.values[2, 1]:.2f}.")
+    control(tab, "without").check()
+    assert readout(tab).replace("\u00a0", " ").endswith(f"1 and 2: {without.values[2, 1]:.2f}.")
+    tab.close()
+    with pytest.raises(ValueError, match="without_component must be of the same layers, got others"):
+        found.explorer(without_component=without.select(["0", "1"]))
 
 
 def test_maps_that_cannot_be_shown_are_refused():

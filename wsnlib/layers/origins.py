@@ -21,7 +21,7 @@ from wsnlib.layers.similarity import (
     probe_accuracies,
     refuse_diverged,
 )
-from wsnlib.representations import cka_matrices, decompose_layers
+from wsnlib.representations import cka_matrices, decompose_layers, dominance_of
 from wsnlib.similarity import bures_of_grams, cka_of_grams
 from wsnlib.store import Store
 
@@ -123,17 +123,6 @@ def output_names(layers: Sequence[str]) -> list[str]:
         ['relu', 'stage1.block1.relu2']
     """
     return [name for name in layers if name == "relu" or name.endswith(".relu2")]
-
-
-def dominance_of(directions: Array, shares: Array) -> Array:
-    """Σₗ sₗ uₗᵢ² / Σₗ sₗ of each image, over layers that vary.
-
-    Examples:
-        >>> dominance_of(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.75, 0.25])).round(2)
-        array([0.84, 0.16])
-    """
-    weights = np.nan_to_num(shares)
-    return np.asarray(weights @ np.nan_to_num(directions) ** 2 / weights.sum())
 
 
 def observe_outputs(model: nn.Module, data: Dataset, images: torch.Tensor) -> OutputMap:

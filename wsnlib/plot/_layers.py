@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -22,19 +24,66 @@ RESIDUAL_STYLES: dict[str, dict[str, Any]] = {
 def stages(layers: Sequence[str]) -> list[tuple[str, int, int]]:
     """Where the stages of a network lie among its layers: name, first position, one past the last.
 
-    A stage is what a name has before its first point; layers without one belong to none.
+    A stage is what names of neighbouring layers have before their first point; layers without one belong to
+    none. A stage of more than three quarters of the layers is parted at its next point: `features` of a Swin
+    transformer, `encoder` and `encoder.layers` of a vision transformer.
 
     Examples:
         >>> stages(["conv", "stage1.block1.conv1", "stage1.block1.relu2", "stage2.block1.conv1", "dense"])
         [('stage1', 1, 3), ('stage2', 3, 4)]
+        >>> stages(["features.0", "features.1.0.norm", "features.1.0.mlp", "features.3.0.norm", "head"])
+        [('features.1', 1, 3), ('features.3', 3, 4)]
     """
-    found, at = [], 0
-    for name, group in groupby(name.partition(".")[0] if "." in name else "" for name in layers):
+    return _stages(list(layers), 0, 1, most=0.75 * len(layers))
+
+
+def _stages(layers: list[str], start: int, depth: int, *, most: float) -> list[tuple[str, int, int]]:
+    found = []
+    parts = (name.split(".") for name in layers)
+    for name, group in groupby(".".join(part[:depth]) if len(part) > depth else "" for part in parts):
         size = len(list(group))
         if name:
-            found.append((name, at, at + size))
-        at += size
+            inside = layers[:size] if size > most else []
+            found += _stages(inside, start, depth + 1, most=most) or [(name, start, start + size)]
+        start, layers = start + size, layers[size:]
     return found
+
+
+def ticks(layers: Sequence[str], room: float) -> list[tuple[float, str]]:
+    """Positions and names of stages (of layers, where there are no stages), as many as room has letters.
+
+    Examples:
+        >>> ticks(["conv", "stage1.block1.conv1", "stage1.block1.relu2", "stage2.block1.conv1"], room=20)
+        [(1.5, 'stage 1'), (3.0, 'stage 2')]
+        >>> ticks(["0", "1", "2", "3"], room=7)
+        [(0.0, '0'), (2.0, '2')]
+    """
+    found = stages(layers) or [(name, at, at + 1) for at, name in enumerate(layers)]
+    named = [((start + stop - 1) / 2, _label(name)) for name, start, stop in found]
+    return named[:: max(1, math.ceil(sum(len(label) + 1 for _, label in named) / room))]
+
+
+def _label(name: str) -> str:
+    """What a figure says of `encoder.layers.encoder_layer_1`: "encoder layer 1"."""
+    parts = name.split(".")
+    own = " ".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
+    return re.sub(r"(?<=[a-z])(?=[0-9])", " ", own.replace("_", " "))
+
+
+def edges(layers: Sequence[str]) -> list[int]:
+    """Where stages begin or end, as positions between layers.
+
+    Examples:
+        >>> edges(["conv", "stage1.block1.conv1", "stage1.block1.relu2", "stage2.block1.conv1"])
+        [1, 3, 4]
+    """
+    return sorted({edge for _, start, stop in stages(layers) for edge in (start, stop)})
+
+
+def _room(ax: Axes) -> tuple[float, float]:
+    """Letters of size 7 that fit across the axes, and upwards."""
+    box, letter = ax.get_window_extent(), 3.8 / 72 * ax.figure.dpi
+    return box.width / letter, box.height / letter
 
 
 def cka(
@@ -81,12 +130,12 @@ def cka(
     ax.imshow(
         np.ma.masked_invalid(matrix), vmin=0, vmax=1, cmap="magma", origin="lower", interpolation="nearest"
     )
-    for axis, layers, line in ((ax.yaxis, rows, ax.axhline), (ax.xaxis, columns, ax.axvline)):
-        found = stages(layers)
-        for edge in sorted({e for _, start, stop in found for e in (start, stop)}):
+    across, upwards = _room(ax)
+    sides = ((ax.yaxis, rows, ax.axhline, upwards), (ax.xaxis, columns, ax.axvline, across))
+    for axis, layers, line, room in sides:
+        for edge in edges(layers):
             line(edge - 0.5, color="white", linewidth=0.4, alpha=0.7)
-        labels = [name.replace("stage", "stage ") for name, *_ in found]
-        axis.set_ticks([(start + stop - 1) / 2 for _, start, stop in found], labels)
+        axis.set_ticks(*zip(*ticks(layers, room), strict=True))
         axis.set_tick_params(length=0, labelsize=7)
     for label in ax.get_yticklabels():
         label.set(rotation=90, va="center")
@@ -129,13 +178,9 @@ def by_layer(
                 raise ValueError(f"{name} must have layers among the {len(place)} given, got {layer!r}")
         style = {"linewidth": 1.2, "markersize": 3.5, **(styles or {}).get(name, {})}
         ax.plot(np.array([place[layer] for layer in curve]), list(curve.values()), label=name, **style)
-    found = stages(layers)
-    for edge in sorted({e for _, start, stop in found for e in (start, stop)}):
+    for edge in edges(layers):
         ax.axvline(edge - 0.5, color="#999999", linewidth=0.5)
     ax.set_xlim(-0.5, len(layers) - 0.5)
-    ax.set_xticks(
-        [(start + stop - 1) / 2 for _, start, stop in found],
-        [name.replace("stage", "stage ") for name, *_ in found],
-    )
+    ax.set_xticks(*zip(*ticks(layers, _room(ax)[0]), strict=True))
     ax.tick_params(axis="x", length=0)
     return ax

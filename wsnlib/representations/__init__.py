@@ -6,6 +6,7 @@ from wsnlib.representations.components import (
     activation_sparsity,
     deleted_blocks,
     deletion_order,
+    dominance_of,
     first_components,
     logits_without_ends,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "decompose_layers",
     "deleted_blocks",
     "deletion_order",
+    "dominance_of",
     "first_components",
     "layer_names",
     "logits_without_ends",

@@ -143,7 +143,8 @@ def cka_sums(
     """The sums over minibatches from which the CKA of every pair of layers follows.
 
     Each layer's output becomes a U-centred Gram matrix inside its hook; nothing else of it is kept: memory is
-    4 · n(n − 1)/2 bytes a layer beside one forward pass. All pairs are then one product of matrices.
+    4 · n(n − 1)/2 bytes a layer (8 of a network in double precision) beside one forward pass. All pairs are
+    then one product of matrices.
 
     Sums of disjoint passes (`passes=[0, 1]` here, `passes=[2, 3]` on another machine) are added with
     `merge`: the order of images in a pass depends on the seed and its number alone.
@@ -357,7 +358,9 @@ def _grams(
     n = num_examples(next(iter(batches.values())))
     home = device_of(next(iter(networks.values())).model)
     count = sum(len(net.layers) for net in networks.values())
-    vectors = torch.empty(count, n * (n - 1) // 2, dtype=torch.float32, device=home)
+    dtypes = {p.dtype for net in networks.values() for p in net.model.parameters()}
+    precision = torch.float64 if torch.float64 in dtypes else torch.float32
+    vectors = torch.empty(count, n * (n - 1) // 2, dtype=precision, device=home)
     norms = torch.empty(count, dtype=torch.float32 if home.type == "mps" else torch.float64, device=home)
     start = 0
     for name, net in networks.items():

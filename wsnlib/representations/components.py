@@ -47,6 +47,37 @@ class Components:
             unit = self.projections / norms
         return np.asarray((unit @ unit.T) ** 2)
 
+    @property
+    def dominance(self) -> npt.NDArray[np.float64]:
+        """How much of the layers' first components is each image's (see `dominance_of`), (n,)."""
+        lengths = np.linalg.norm(self.projections, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return dominance_of(self.projections / lengths, self.shares)
+
+
+def dominance_of(
+    directions: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Σₗ sₗ uₗᵢ² / Σₗ sₗ of each image, over layers that vary: its part of their first components.
+
+    It adds up to 1. Where a few images have most of it, a block of alike layers may be theirs alone; compute
+    CKA without them and see.
+
+    Args:
+        directions: u, unit vectors (layers, n); NaN for layers that do not vary.
+        shares: s, (layers,), each component's share of its layer's variance.
+
+    References:
+        Nguyen, Raghu, Kornblith, *On the origins of the block structure phenomenon* (2022), which speaks of
+        dominant examples; the measure is ours.
+
+    Examples:
+        >>> dominance_of(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.75, 0.25])).round(2)
+        array([0.84, 0.16])
+    """
+    weights = np.nan_to_num(shares)
+    return np.asarray(weights @ np.nan_to_num(directions) ** 2 / weights.sum())
+
 
 def first_components(
     model: nn.Module,

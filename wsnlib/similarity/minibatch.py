@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 import torch
 
+from wsnlib.addresses import local_path
+from wsnlib.similarity.blocks import Block
 from wsnlib.similarity.hsic import (
     LEAST_EXAMPLES,
     Array,
@@ -22,6 +25,11 @@ from wsnlib.similarity.hsic import (
     real,
     warn_constant,
 )
+
+if TYPE_CHECKING:  # drawing is loaded where something is drawn
+    from matplotlib.axes import Axes
+
+    from wsnlib.widgets import CKAExplorerPage
 
 Weighting = Literal["released", "paper"]
 """How batches are weighted, `"released"` by n(n − 3), `"paper"` equally."""
@@ -74,6 +82,83 @@ class CKAMatrix:
             columns=tuple(columns),
             values=self.values[index],
             standard_errors=self.standard_errors[index],
+        )
+
+    def plot(self, *, ax: Axes | None = None, blocks: Iterable[Block] = ()) -> Axes:
+        """The heat map, with a colour bar if it is a figure of its own, the first layers at the lower left.
+
+        Args:
+            ax: Axes to draw on; a new figure if not given.
+            blocks: Those of `block_structure(result.values)`, drawn as dashed squares.
+
+        References:
+            N21, Figures 1 to 3 and 6.
+
+        Examples:
+            >>> values = np.array([[1.0, 0.5], [0.5, 1.0]])
+            >>> names = ("a", "b")
+            >>> found = CKAMatrix(rows=names, columns=names, values=values, standard_errors=0 * values)
+            >>> [label.get_text() for label in found.plot().get_yticklabels()]
+            ['a', 'b']
+        """
+        import matplotlib.pyplot as plt
+
+        from wsnlib import plot
+
+        own = plt.subplots(figsize=(6, 5))[1] if ax is None else ax
+        edges = [(block.start, block.stop) for block in blocks]
+        plot.cka(self.values, ax=own, rows=self.rows, columns=self.columns, blocks=edges)
+        if ax is None:
+            own.figure.colorbar(own.images[-1], ax=own, label="CKA")
+        return own
+
+    def explorer(
+        self,
+        file: Path | str | None = None,
+        *,
+        blocks: Iterable[Block] | None = None,
+        without_component: CKAMatrix | None = None,
+    ) -> CKAExplorerPage:
+        """The heat map to explore, in a notebook or as one HTML file that a browser opens without a network.
+
+        Args:
+            file: Where it is written, if it is.
+            blocks: Those of `block_structure(result.values)`, drawn as dashed squares.
+            without_component: The same without the first principal component of each layer
+                (`without_component=True` in `cka_matrix`), to switch to.
+
+        Raises:
+            ValueError: If the matrix without components is of other layers.
+
+        Examples:
+            >>> values = np.array([[1.0, 0.5], [0.5, 1.0]])
+            >>> names = ("a", "b")
+            >>> found = CKAMatrix(rows=names, columns=names, values=values, standard_errors=0 * values)
+            >>> found.explorer("layers.html")
+            CKAExplorerPage()
+        """
+        from wsnlib import widgets
+
+        other = without_component
+        if other is not None and (other.rows, other.columns) != (self.rows, self.columns):
+            raise ValueError("without_component must be of the same layers, got others; select them first")
+        page = widgets.cka_explorer_page(
+            widgets.CKAMap(
+                layers=self.rows,
+                columns=None if self._symmetric() else self.columns,
+                cka=self.values,
+                without_component=None if other is None else other.values,
+                blocks=None if blocks is None else [(block.start, block.stop) for block in blocks],
+            )
+        )
+        if file is not None:
+            page.save(local_path(file, what="the explorer"), title="CKA of every pair of layers")
+        return page
+
+    def _symmetric(self) -> bool:
+        """Whether it compares a network with itself; two may have layers of the same names."""
+        return self.rows == self.columns and np.allclose(
+            self.values, self.values.T, rtol=0, atol=1e-9, equal_nan=True
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +22,36 @@ class ExplorerPage:
 
     def _repr_html_(self) -> str:
         return self.html
+
+    def save(self, file: Path | str, *, title: str) -> None:
+        """Write one HTML file that a browser opens without a network.
+
+        Examples:
+            >>> ExplorerPage("<p>3 layers</p>").save("layers.html", title="Layers")
+            >>> print(Path("layers.html").read_text(encoding="utf-8").rstrip())
+            <!DOCTYPE html>
+            <html lang="en">
+            <meta charset="utf-8">
+            <meta name="viewport" content="width=device-width">
+            <title>Layers</title>
+            <body style="font-family: sans-serif; margin: 1rem auto; max-width: 50rem; padding: 0 1rem">
+            <p>3 layers</p>
+            </body>
+            </html>
+        """
+        Path(file).write_text(DOCUMENT.format(title=escape(title), html=self.html), encoding="utf-8")
+
+
+DOCUMENT = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<body style="font-family: sans-serif; margin: 1rem auto; max-width: 50rem; padding: 0 1rem">
+{html}
+</body>
+</html>
+"""
 
 
 def fill_template(template: str, data: Any) -> str:
