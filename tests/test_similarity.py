@@ -9,7 +9,7 @@ import torch
 
 import wsnlib as wsn
 from wsnlib import similarity
-from wsnlib.similarity import blocks, constructed, hsic
+from wsnlib.similarity import blocks, constructed, hsic, minibatch
 from wsnlib.similarity.rolled import rolled
 
 
@@ -876,6 +876,31 @@ def test_strong_blocks_are_found_and_smooth_or_checkered_maps_hold_none():
     assert constructed.detections(length=0.4, strength=0.1, **few) <= 0.05
 
 
+def test_noise_is_symmetric_and_has_the_mean_and_spread_that_were_asked_for():
+    values = constructed.smooth(97, np.random.default_rng(0))
+    noise = constructed.noisy(values, np.random.default_rng(1), noise=0.3) - values
+    np.testing.assert_allclose(noise, noise.T, atol=1e-15)
+    above = noise[np.triu_indices(97, 1)]
+    assert (np.diag(noise) == 0).all()
+    assert abs(above.mean()) < 4 * 0.3 / len(above) ** 0.5
+    assert above.std() == pytest.approx(0.3, rel=4 / (2 * len(above)) ** 0.5)
+
+
+def test_shares_are_of_the_maps_and_surrogates_that_were_asked_for(monkeypatch):
+    asked = []
+    kept = constructed.block_structure
+
+    def noted(values, **options):
+        asked.append((values.shape, options))
+        return kept(values, **options)
+
+    monkeypatch.setattr(constructed, "block_structure", noted)
+    few = {"layers": 31, "maps": 3, "surrogates": 19}
+    constructed.alarms(constructed.smooth, **few)
+    constructed.detections(length=0.4, strength=0.3, **few)
+    assert asked == [((31, 31), {"surrogates": 19})] * 6
+
+
 def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
     few = {"layers": 43, "maps": 20, "surrogates": 99}
     assert constructed.alarms(constructed.staged(0.05), **few) <= 0.05
@@ -891,10 +916,10 @@ def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
 def test_every_product_of_a_gram_matrix_is_that_of_double_precision(monkeypatch, add, n, p, far):
     monkeypatch.setattr(hsic, "_fastest", lambda: add)
     x = far + torch.randn(n, p, generator=torch.Generator().manual_seed(0))
-    exact = hsic.read_gram(x.double())
+    above = hsic.u_centred(x.double() @ x.double().T)[tuple(torch.triu_indices(n, n, 1))]
     found = hsic.read_gram(x)
-    torch.testing.assert_close(found.norm, exact.norm, rtol=1e-5, atol=0.0)
-    assert float((found.vector.double() - exact.vector).norm()) < 1e-5
+    torch.testing.assert_close(found.norm, above.norm(), rtol=1e-5, atol=0.0)
+    assert float((found.vector.double() - above / above.norm()).norm()) < 1e-5
     turned = x.T.contiguous().T  # in another order in memory
     torch.testing.assert_close(hsic.read_gram(turned).vector, found.vector, rtol=0.0, atol=1e-5)
 
@@ -979,3 +1004,42 @@ def test_an_interval_needs_layers_batches_and_a_confidence():
         sums.difference(pair, ("x", "y"))
     with pytest.raises(ValueError, match="confidence must be above 0 and below 1, got 1"):
         sums.difference(pair, pair, confidence=1)
+
+
+def test_a_centred_gram_matrix_is_accurate_where_activations_lie_far_from_0():
+    x = 1000 + torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
+    exact = x.double() - x.double().mean(0)
+    found = hsic.read_centred_gram(x)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, exact @ exact.T, rtol=0.0, atol=1e-3)
+
+
+def test_a_warning_is_of_the_line_that_asked_for_what_is_undefined():
+    with pytest.warns(RuntimeWarning, match="^x: constant over the examples") as said:
+        similarity.cka(torch.ones(5, 3), normal(0, 5, 3))
+    assert [warning.filename for warning in said] == [__file__]
+
+
+def test_small_variation_on_a_large_constant_is_seen_by_the_biased_estimate_too():
+    x = normal(0, 30, 4)
+    still = torch.cat([1e-6 * x, torch.full((30, 500), 1000.0, dtype=torch.float64)], dim=1)
+    assert similarity.cka(x, still, estimator="biased") == pytest.approx(1, abs=1e-6)
+
+
+def test_hsic1_of_many_matrices_is_that_of_each():
+    x, y = normal(0, 3, 7, 5), normal(1, 3, 7, 5)
+    found = similarity.hsic1(x @ x.mT, y @ y.mT)
+    each = [similarity.hsic1(a @ a.T, b @ b.T) for a, b in zip(x, y, strict=True)]
+    torch.testing.assert_close(found, torch.stack(each))
+
+
+def test_an_interval_does_not_depend_on_where_a_pass_was_interrupted():
+    batches = 2 * minibatch.GROUPS + 3
+    given = [linear_layers(torch.Generator().manual_seed(i), 8) for i in range(batches)]
+    whole, parts = (similarity.MinibatchCKA(["x", "one", "other"]) for _ in range(2))
+    for i, batch in enumerate(given):
+        whole.update(batch)
+        parts.update(batch)
+        if i == minibatch.GROUPS + 1:
+            parts = similarity.MinibatchCKA.from_state(parts.state())
+    assert parts.difference(("x", "one"), ("x", "other")) == whole.difference(("x", "one"), ("x", "other"))
