@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import warnings
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wsnlib as wsn
 from wsnlib import masks, sparse, timings, training
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse import SparseConv2d, convert, costs, layers
+from wsnlib.sparse import SparseConv2d, convert, costs, layers, tiles
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -744,3 +745,91 @@ def test_a_shape_is_timed_once_and_its_time_is_kept(monkeypatch, tmp_path):
     (tmp_path / "deep" / "times.json").write_text("{")  # as one that was cut off
     wsn.sparse.estimated_costs(net, torch.zeros(1, 3, 6, 6))
     assert len(calls) == done + 11
+
+
+def test_the_choice_is_the_cheapest_of_all_or_none():
+    """Over all sets of layers, in a row: what each costs, its batch norm, and every change of the layout."""
+    names = "abcd"
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        dense, native, out, into = rng.uniform(0.2, 3, (4, len(names)))
+        around = costs.Elementwise(*rng.uniform(0, 0.5, 3))
+
+        def total(chosen, dense=dense, native=native, out=out, into=into, around=around):
+            spent, before = 0.0, False
+            for i, name in enumerate(names):
+                here = name in chosen
+                spent += (native if here else dense)[i] + (around.sparse if here else around.dense) * out[i]
+                spent += around.change * into[i] * (here != before)
+                before = here
+            return spent
+
+        sets = [set(c) for k in range(len(names) + 1) for c in itertools.combinations(names, k)]
+        best = min(sets, key=total)
+        found = costs.choose(
+            {name: (dense[i], native[i]) for i, name in enumerate(names)},
+            {name: 1e6 * out[i] for i, name in enumerate(names)},
+            {name: 1e6 * into[i] for i, name in enumerate(names)},
+            around,
+        )
+        assert found == (best if total(best) < 0.9 * total(set()) else set())
+    assert costs.choose({}, {}, {}, around) == set()
+
+
+def test_what_is_timed_is_a_layer_of_these_sizes_on_such_a_batch():
+    timed = costs.Timed("conv", (3, 5, 3, 2, 2, 1, 1, 0, 1, 2, 9, 8), 7, 4)
+    layer, x = timed.layer, timed.input
+    assert (layer.in_channels, layer.out_channels, layer.bias) == (3, 5, None)
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    assert sizes == ((3, 2), (2, 1), (1, 0), (1, 2))
+    assert x.shape == (4, 3, 9, 8)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    linear = costs.Timed("linear", (13, 11), 7, 4)
+    assert (linear.layer.weight.shape, linear.layer.bias, linear.input.shape) == ((11, 13), None, (4, 13))
+
+
+def test_a_time_is_of_the_shape_the_weights_and_the_batch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(costs, "kept", lambda key, _: asked.append(key) or float(len(asked)))
+    monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
+    net = nn.Sequential(nn.Conv2d(3, 5, (3, 2), stride=(2, 1)), nn.Flatten(), nn.Linear(5 * 4 * 7, 2))
+    wsn.sparsify(net, allocation={"0": 50, "2": 29}, generator=generator())
+    found = wsn.sparse.estimated_costs(net, torch.zeros(2, 3, 9, 8), batch_size=6, precision="bfloat16")
+    conv = "conv 3 5 3 2 2 1 0 0 1 1 9 8 of 16"
+    assert asked == [
+        f"bfloat16 {conv}, 0", f"native {conv}, 50", "bfloat16 linear 140 2 of 6, 0", "native linear 140 2 of 6, 29",
+    ]  # fmt: skip
+    assert [cost.layer for cost in found] == ["0", "2"]
+    share = 6 / 16
+    assert [(cost.dense_ms, cost.sparse_ms) for cost in found] == [
+        (pytest.approx(1 * share), pytest.approx(2 * share)), (3, 4),
+    ]  # fmt: skip
+
+
+def test_without_numba_nothing_is_timed(monkeypatch):
+    monkeypatch.setattr(costs, "can_compile", lambda: False)
+    monkeypatch.setattr(costs, "kept", None)
+    (cost,) = wsn.sparse.estimated_costs(nn.Sequential(masked_linear()), inputs(3, 13))
+    assert np.isnan([cost.dense_ms, cost.sparse_ms]).all()
+    assert cost.chosen == "dense"
+    assert costs.elementwise_ns() == (0, 0, 0)
+
+
+@pytest.mark.parametrize("most", [4, 7, 14, 16])
+def test_tiles_cover_an_image_with_the_fewest(most):
+    for height, width in itertools.product(range(1, 20), repeat=2):
+        rows, columns = tiles.tile_shape(height, width, most)
+        assert rows in (1, 2, 4)
+        assert rows <= height
+        assert 1 <= columns <= width
+        assert rows * columns <= most
+        assert (rows, columns) in tiles.shapes(most)
+
+        def count(rows, columns, height=height, width=width):
+            return -(-width // columns) * (height // rows + bin(height % rows).count("1"))
+
+        fewest = min(count(r, c) for r in (1, 2, 4) if r <= height for c in range(1, most // r + 1))
+        assert count(rows, columns) == fewest
+        assert all(
+            -(-width // c) > -(-width // columns) for c in range(1, columns)
+        )  # and none wider than it must
