@@ -74,8 +74,10 @@ def pytest_collection_modifyitems(items):
     if "sparse.tiles" in os.environ["MUTANT_UNDER_TEST"]:
         from numba.core.caching import NullCache
 
-        for name in ("elementwise", "tiles"):
-            for each in vars(sys.modules[f"wsnlib.sparse.{name}"]).values():
+        from wsnlib.sparse import elementwise, tiles
+
+        for module in (elementwise, tiles):
+            for each in vars(module).values():
                 if hasattr(each, "_cache"):
                     each._cache = NullCache()
 '''

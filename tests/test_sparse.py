@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wsnlib as wsn
 from wsnlib import masks, sparse, timings, training
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse import SparseConv2d, convert, costs, layers, tiles
+from wsnlib.sparse import SparseConv2d, convert, costs, geometry, layers, tiles
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -833,3 +833,113 @@ def test_tiles_cover_an_image_with_the_fewest(most):
         assert all(
             -(-width // c) > -(-width // columns) for c in range(1, columns)
         )  # and none wider than it must
+
+
+# -- images in groups, further --
+
+
+def test_batch_norm_the_sum_and_the_relu_after_it_are_one_pass(monkeypatch):
+    from wsnlib.sparse import elementwise
+    from wsnlib.sparse.packed import Pack, Packed
+
+    passes = []
+    kept = elementwise.normalise
+
+    def noted(x, shape, scale, shift, added, relu, *rest):
+        passes.append((len(added) > 0, relu))
+        return kept(x, shape, scale, shift, added, relu, *rest)
+
+    monkeypatch.setattr(elementwise, "normalise", noted)
+    x, y = torch.randn(2, 5, 3, 7, 6, generator=generator())
+    norm = nn.BatchNorm2d(3).train()
+    found = torch.relu(norm(Packed(Pack.apply(x), 5)) + Packed(Pack.apply(y), 5)).plain()
+    assert passes == [(True, True)]
+    torch.testing.assert_close(found, torch.relu(nn.BatchNorm2d(3)(x) + y))
+    passes.clear()
+    torch.testing.assert_close(norm(Packed(Pack.apply(x), 5)).relu().plain(), nn.BatchNorm2d(3)(x).relu())
+    assert passes == [(False, True)]
+
+
+def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x, y = torch.randn(2, 5, 3, 7, 6, generator=generator())
+
+    def images(values, needed=False):
+        return Packed(Pack.apply(values.clone().requires_grad_(needed)), 5)
+
+    for one, other in itertools.product((False, True), repeat=2):
+        total = images(x, one) + images(y, other)
+        assert type(total) is Packed
+        assert total.requires_grad == (one or other)
+        torch.testing.assert_close(total.plain(), x + y)
+        with torch.no_grad():
+            assert not (images(x, one) + images(y, other)).requires_grad
+    total = images(x)
+    total += images(y)
+    assert type(total) is Packed
+    assert total._plain is None  # not converted in between
+    torch.testing.assert_close(total.plain(), x + y)
+    total = images(x)
+    assert type(total.add_(images(y), alpha=2)) is torch.Tensor
+    torch.testing.assert_close(total.plain(), x + 2 * y)
+
+
+def test_means_over_all_positions_have_the_shape_of_torchs():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x = torch.randn(5, 3, 7, 6, generator=generator())
+    for mean in (
+        lambda t: F.adaptive_avg_pool2d(t, 1), lambda t: F.adaptive_avg_pool2d(t, (1, 1)),
+        lambda t: F.adaptive_avg_pool2d(t, (1, 2)), lambda t: t.mean((2, 3)), lambda t: t.mean([-1, -2], keepdim=True),
+        lambda t: t.mean((1, 2)), lambda t: t.mean((2, 3), dtype=torch.float64), lambda t: t.mean(1),
+    ):  # fmt: skip
+        found = mean(Packed(Pack.apply(x), 5))
+        assert type(found) is torch.Tensor
+        torch.testing.assert_close(found, mean(x))
+
+
+def test_where_nothing_is_compiled_a_convolution_keeps_its_geometry():
+    options = {"stride": 2, "padding": (1, 2), "dilation": (2, 1)}
+    net = wsn.sparsify(nn.Conv2d(5, 7, 3, **options), num_weights=50, generator=generator())
+    native = wsn.to_sparse(copy.deepcopy(net)).to(torch.bfloat16)
+    x = torch.randn(3, 5, 9, 8, dtype=torch.bfloat16)
+    torch.testing.assert_close(native(x), net.to(torch.bfloat16)(x))
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "expected"),
+    [
+        ("aarch64-apple-darwin", "+neon", (32, 4)),
+        ("x86_64-pc-linux", "+sse2,+avx2,+avx512f", (32, 16)),
+        ("x86_64-pc-linux", "+avx2,-avx512f", (16, 8)),
+        ("x86_64-pc-linux", "+sse2,-avx2", (16, 4)),
+    ],
+)
+def test_registers_are_those_of_the_processor_that_is_compiled_for(monkeypatch, triple, features, expected):
+    class Target:
+        def magic_tuple(self):
+            return triple, "", features
+
+        codegen = target_context = property(lambda self: self)
+
+        def __call__(self):
+            return self
+
+    monkeypatch.setattr(tiles, "cpu_target", Target())
+    assert tiles.registers() == expected
+
+
+def test_weights_are_summed_together_in_blocks_of_a_bounded_size(monkeypatch):
+    monkeypatch.setattr(geometry, "TOGETHER", 7)
+    rng = np.random.default_rng(0)
+    plane, source = rng.integers(0, (11, 5), (97, 2)).T
+    found = geometry.terms(plane, source, source, planes=11, sources=5, patch=1)
+    counts = found.segments[:, 2] - found.segments[:, 1]
+    assert counts.sum() == 97
+    assert found.blocks[0] == 0
+    assert found.blocks[-1] == len(counts)
+    assert (np.diff(found.blocks) > 0).all()
+    assert len(found.blocks) - 1 <= 97 // 7 + 1
+    for first, stop in itertools.pairwise(found.blocks):
+        assert counts[first:stop].sum() < 7 + counts.max()
