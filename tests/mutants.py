@@ -136,7 +136,9 @@ def change(folder: Path, mutant: str) -> str:
     text = next(p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()).read_text()
     names = (re.sub(r"\d+$", "orig", function), function)
     found = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
-    before, after = ("\n".join(map(ast.unparse, found[name].body)).splitlines() for name in names)
+    before, after = (
+        "\n".join(map(ast.unparse, (found[name].args, *found[name].body))).splitlines() for name in names
+    )
     lines = [line for line in difflib.ndiff(before, after) if line[:2] in ("- ", "+ ")]
     return " → ".join(" ".join(line[1:].split()) for line in lines)
 

@@ -943,3 +943,12 @@ def test_weights_are_summed_together_in_blocks_of_a_bounded_size(monkeypatch):
     assert len(found.blocks) - 1 <= 97 // 7 + 1
     for first, stop in itertools.pairwise(found.blocks):
         assert counts[first:stop].sum() < 7 + counts.max()
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(2**15 - 1, np.int16), (2**15, np.int32), (40_000, np.int32)])
+def test_places_of_many_weights_are_whole_numbers_that_hold_them(count, dtype):
+    nothing = np.zeros(count, np.int64)
+    found = geometry.terms(nothing, nothing, np.arange(count), planes=1, sources=1, patch=1)
+    assert found.segments.dtype == dtype
+    assert found.segments.tolist() == [[0, 0, count, 0]]
+    assert found.order is None
