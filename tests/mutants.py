@@ -22,11 +22,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path("_build/mutants")
-RECORD = Path("book/mutants.json")
+RECORD, REASONS = Path("book/mutants.json"), Path("book/mutants_left.toml")
 SEED = 0
 
 
@@ -154,8 +155,13 @@ def tried(name: str, *, sample: int, again: bool) -> dict[str, Any]:
             shutil.copy(Path("tests", file), place / "tests" / file)
     every = sorted(outcomes(folder))
     chosen = random.Random(SEED).sample(every, min(sample or len(every), len(every)))
-    done = KILLED if again else {*SURVIVED, *KILLED}
-    if left := [mutant for mutant in chosen if outcomes(folder)[mutant] not in done]:
+    given = tomllib.loads(REASONS.read_text()) if again else {}
+    explained = {mutant for kind in given.values() for mutant in kind}
+    codes = outcomes(folder)
+    done = {
+        m for m in chosen if codes[m] in KILLED or (codes[m] in SURVIVED and (not again or m in explained))
+    }
+    if left := [mutant for mutant in chosen if mutant not in done]:
         mutmut(folder, "run", "--max-children", "1", *left)
     codes = outcomes(folder)
     if untried := sum(codes[mutant] not in {*SURVIVED, *KILLED} for mutant in chosen):
@@ -178,7 +184,7 @@ def main() -> None:
     )
     parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}; all of them")
     parser.add_argument("--sample", type=int, default=150, help="mutants drawn of each area; 0 for all")
-    parser.add_argument("--again", action="store_true", help="try survivors again, by the tests of now")
+    parser.add_argument("--again", action="store_true", help="try survivors without a reason again")
     given = parser.parse_args()
     if unknown := set(given.areas) - set(AREAS):
         parser.error(f"area must be one of {', '.join(AREAS)}, got {min(unknown)}")
