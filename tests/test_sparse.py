@@ -952,3 +952,18 @@ def test_places_of_many_weights_are_whole_numbers_that_hold_them(count, dtype):
     assert found.segments.dtype == dtype
     assert found.segments.tolist() == [[0, 0, count, 0]]
     assert found.order is None
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 7), (2, 7), (3, 7), (7, 3), (2, 1), (3, 0)])
+def test_work_is_shared_among_as_many_threads_as_torch_uses(monkeypatch, threads, count):
+    from wsnlib.sparse.packed import in_threads
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    parts = []
+    in_threads(lambda first, last: parts.append((first, last)), count)
+    assert len(parts) == max(1, min(threads, count))
+    assert sorted(i for first, last in parts for i in range(first, last)) == list(range(count))
+    if count > 1 < threads:
+        assert max(last - first for first, last in parts) <= -(-count // min(threads, count))
+        with pytest.raises(ZeroDivisionError):  # of whichever thread
+            in_threads(lambda first, last: 1 // (count - last), count)
