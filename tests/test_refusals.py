@@ -481,3 +481,10 @@ def test_compiling_goes_around_native_layers():
     net = nn.Sequential(wsn.to_sparse(wsn.sparsify(nn.Linear(7, 5), num_weights=11, generator=generator())))
     x = torch.ones(2, 7)
     torch.testing.assert_close(torch.compile(net, backend="eager")(x), net(x))
+
+
+def test_a_warning_is_of_the_line_that_asked_for_what_is_undefined():
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="^x: constant over the examples") as said:
+        wsn.cka(torch.ones(5, 3), x)
+    assert [warning.filename for warning in said] == [__file__]
