@@ -161,9 +161,9 @@ def tried(name: str, *, sample: int, again: bool) -> dict[str, Any]:
     done = {
         m for m in chosen if codes[m] in KILLED or (codes[m] in SURVIVED and (not again or m in explained))
     }
-    if left := [mutant for mutant in chosen if mutant not in done]:
-        if "mutations/second" not in mutmut(folder, "run", "--max-children", "1", *left):
-            sys.exit(f"mutmut must try {len(left)} mutants of {name}, got an error; see {folder / 'log'}")
+    left = [mutant for mutant in chosen if mutant not in done]
+    if left and "mutations/second" not in mutmut(folder, "run", "--max-children", "1", *left):
+        sys.exit(f"mutmut must try {len(left)} mutants of {name}, got an error; see {folder / 'log'}")
     codes = outcomes(folder)
     if untried := sum(codes[mutant] not in {*SURVIVED, *KILLED} for mutant in chosen):
         sys.exit(
