@@ -85,7 +85,7 @@ def test_a_grid_of_cells_is_named_by_its_ticks():
 
 
 def test_a_map_and_one_half_of_a_symmetric_one():
-    symmetric = np.array([[1, 0.25, 0.12345], [0.25, 1, np.nan], [0.12345, np.nan, 1]])
+    symmetric = np.array([[1, 0.25 + 1e-12, 0.12345], [0.25, 1, np.nan], [0.12345, np.nan, 1]])
     left, right = axes(1, 2)
     left.imshow(symmetric)
     left.set_title("whole")

@@ -145,7 +145,7 @@ def _cells(ax: Axes, values: Floats) -> Iterator[Row]:
     height, width = values.shape
     columns, rows = _labels(ax.xaxis, width), _labels(ax.yaxis, height)
     digits = 3 if values.size <= LARGE_MAP else 2
-    symmetric = height == width > 1 and np.array_equal(values, values.T, equal_nan=True)
+    symmetric = height == width > 1 and np.allclose(values, values.T, rtol=0, atol=1e-9, equal_nan=True)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value) and not (symmetric and row > column):
             yield {"x": columns[column], "y": rows[row], "value": float(f"{value:.{digits}g}")}
