@@ -899,7 +899,7 @@ def test_means_over_all_positions_have_the_shape_of_torchs():
         torch.testing.assert_close(found, mean(x))
 
 
-def test_where_nothing_is_compiled_a_convolution_keeps_its_geometry():
+def test_where_there_is_no_kernel_a_convolution_keeps_its_geometry():
     options = {"stride": 2, "padding": (1, 2), "dilation": (2, 1)}
     net = wsn.sparsify(nn.Conv2d(5, 7, 3, **options), num_weights=50, generator=generator())
     native = wsn.to_sparse(copy.deepcopy(net)).to(torch.bfloat16)
@@ -916,7 +916,9 @@ def test_where_nothing_is_compiled_a_convolution_keeps_its_geometry():
         ("x86_64-pc-linux", "+sse2,-avx2", (16, 4)),
     ],
 )
-def test_registers_are_those_of_the_processor_that_is_compiled_for(monkeypatch, triple, features, expected):
+def test_registers_are_those_of_the_machine_that_kernels_are_made_for(
+    monkeypatch, triple, features, expected
+):
     class Target:
         def magic_tuple(self):
             return triple, "", features
@@ -931,18 +933,18 @@ def test_registers_are_those_of_the_processor_that_is_compiled_for(monkeypatch, 
 
 
 def test_weights_are_summed_together_in_blocks_of_a_bounded_size(monkeypatch):
-    monkeypatch.setattr(geometry, "TOGETHER", 7)
+    monkeypatch.setattr(geometry, "TOGETHER", 20)
     rng = np.random.default_rng(0)
-    plane, source = rng.integers(0, (11, 5), (97, 2)).T
-    found = geometry.terms(plane, source, source, planes=11, sources=5, patch=1)
+    plane, source = rng.integers(0, (41, 5), (97, 2)).T
+    found = geometry.terms(plane, source, source, planes=41, sources=5, patch=1)
     counts = found.segments[:, 2] - found.segments[:, 1]
     assert counts.sum() == 97
     assert found.blocks[0] == 0
     assert found.blocks[-1] == len(counts)
     assert (np.diff(found.blocks) > 0).all()
-    assert len(found.blocks) - 1 <= 97 // 7 + 1
+    assert len(found.blocks) - 1 <= 97 // 20 + 1
     for first, stop in itertools.pairwise(found.blocks):
-        assert counts[first:stop].sum() < 7 + counts.max()
+        assert counts[first:stop].sum() < 20 + counts.max()
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(2**15 - 1, np.int16), (2**15, np.int32), (40_000, np.int32)])
@@ -967,3 +969,12 @@ def test_work_is_shared_among_as_many_threads_as_torch_uses(monkeypatch, threads
         assert max(last - first for first, last in parts) <= -(-count // min(threads, count))
         with pytest.raises(ZeroDivisionError):  # of whichever thread
             in_threads(lambda first, last: 1 // (count - last), count)
+
+
+def test_what_is_no_tensor_is_refused_in_these_words():
+    for layer in (wsn.to_sparse(masked_linear()), layers.SparseConv2d(3, 5, 3)):
+        with pytest.raises(RuntimeError) as refused:
+            layer("x")
+        assert str(refused.value) == (
+            "a sparse layer must be run on tensors as it is, got a str; call wsn.to_dense(model) first"
+        )
