@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 
 import wsnlib as wsn
@@ -320,7 +321,7 @@ def test_a_record_is_found_in_every_folder_and_made_in_ones_own(tmp_path):
     ]
 
 
-def test_an_export_copies_what_the_target_lacks_and_nothing_if_one_is_missing(tmp_path):
+def test_records_are_copied_that_the_target_lacks_and_none_if_one_is_missing(tmp_path):
     store, target = wsn.Store(tmp_path / "a", also=[tmp_path / "c"]), wsn.Store(tmp_path / "b")
     runs = [replace(RUN, seed=seed) for seed in range(5)]
     for run in runs[:4]:
@@ -562,6 +563,8 @@ def test_outside_of_a_book_only_ones_own_records_are_read(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert wsn.store.repository() is None
     assert wsn.default_store().also == ()
+    monkeypatch.delenv("WSN_STORE", raising=False)
+    assert wsn.default_store().path == Path(platformdirs.user_cache_dir("wsnlib")) / "records"
     (tmp_path / "_toc.yml").write_text("")
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
