@@ -39,7 +39,7 @@ def test_the_runs_of_a_chapter_are_those_that_its_notebook_trains(chapter):
     """What `wsn run` would make of the smoke profile is what nbval has left, in `make suite`."""
     store, p = wsn.default_store(), chapters.read_parameters(ROOT / f"params/{chapter}.smoke.yml")
     runs = [run for stage in chapters.chapter_stages(p, store=store) for run in stage]
-    assert bool(runs) == (chapter != published.SCORECARD)
+    assert bool(runs) == (chapter not in (published.SCORECARD, "your_layers"))
     assert [run for run in runs if not store.has_made(run)] == []
 
 
