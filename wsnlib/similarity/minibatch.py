@@ -134,7 +134,7 @@ class CKAMatrix:
             >>> values = np.array([[1.0, 0.5], [0.5, 1.0]])
             >>> names = ("a", "b")
             >>> found = CKAMatrix(rows=names, columns=names, values=values, standard_errors=0 * values)
-            >>> found.explorer("layers.html")
+            >>> found.explorer()
             CKAExplorerPage()
         """
         from wsnlib import widgets

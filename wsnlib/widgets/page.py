@@ -27,8 +27,11 @@ class ExplorerPage:
         """Write one HTML file that a browser opens without a network.
 
         Examples:
-            >>> ExplorerPage("<p>3 layers</p>").save("layers.html", title="Layers")
-            >>> print(Path("layers.html").read_text(encoding="utf-8").rstrip())
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as folder:
+            ...     file = Path(folder, "layers.html")
+            ...     ExplorerPage("<p>3 layers</p>").save(file, title="Layers")
+            ...     print(file.read_text(encoding="utf-8").rstrip())
             <!DOCTYPE html>
             <html lang="en">
             <meta charset="utf-8">
