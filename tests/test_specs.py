@@ -525,3 +525,10 @@ def test_what_is_just_allowed_is_allowed():
     specs.KernelDistances(**of_one)
     specs.KernelSimulation(**of_one, widths=(1,), num_networks=1, scaled_by=(1e-9,), exact_count=True)
     assert specs.BlockOrigins(run, num_images=None, num_removed=9).num_images is None
+
+
+@pytest.mark.parametrize("kind", [specs.NetworkSimilarity, specs.OutputSimilarity])
+def test_networks_may_be_listed_in_any_sequence(kind):
+    spec = kind([N21, replace(N21, seed=1)])
+    assert spec.experiments == (N21, replace(N21, seed=1))
+    assert hash(spec) == hash(kind((N21, replace(N21, seed=1))))
