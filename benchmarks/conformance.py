@@ -77,7 +77,7 @@ def ours(x, y):
 
 @adapter("wsnlib", "cka_matrices", networks=True)
 def ours_of_networks(first, second, batches, layer, other):
-    """Its documentation says unbiased. Gram matrices of a batch are kept in float32."""
+    """Its documentation says unbiased."""
     from wsnlib import cka_matrices
 
     layers = {"first": [layer], "second": [other]}
