@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 import safetensors.torch
@@ -99,13 +100,14 @@ def test_sparse_layers_end_with_the_same_number_of_weights(base, width, sparse, 
 
 def test_every_budget_is_met_exactly_and_no_layer_is_emptied():
     sizes = {"a": 7, "b": 31, "c": 31, "d": 2, "e": 13}
-    for rule in (masks.allocate, masks.allocate_uniform):
+    shapes = {"a": (7,), "b": (31, 1), "c": (31, 1), "d": (2, 1), "e": (13, 1)}
+    for rule in get_args(masks.Rule):
         for budget in range(5, sum(sizes.values()) + 1):
             try:
-                kept = rule(sizes, num_weights=budget)
+                kept = masks.allocate(shapes, num_weights=budget, rule=rule)
             except ValueError:
-                assert rule is masks.allocate_uniform
-                assert budget < -(-84 // 2)
+                assert rule not in ("largest_first", "balanced")
+                assert rule != "uniform" or budget < -(-84 // 2)
                 continue
             assert sum(kept.values()) == budget
             assert all(1 <= kept[name] <= sizes[name] for name in sizes)
@@ -114,7 +116,7 @@ def test_every_budget_is_met_exactly_and_no_layer_is_emptied():
 
 def test_uniform_allocation_is_within_one_weight_of_the_share():
     sizes = {"hidden1": 784 * 80, "output": 800}
-    kept = masks.allocate_uniform(sizes, num_weights=3970)
+    kept = masks.allocate(sizes, num_weights=3970, rule="uniform")
     assert all(abs(kept[name] - sizes[name] * 3970 / 63_520) < 1 for name in sizes)
 
 
@@ -152,7 +154,7 @@ def test_uniform_density_is_apportioned_by_the_largest_remainder(seed):
         more = by_remainder[: budget - 4 - sum(int(share) for share in shares.values())]
         expected = {"fixed": 4} | {name: int(share) + (name in more) for name, share in shares.items()}
         if all(expected.values()):
-            kept = masks.allocate_uniform(sizes, num_weights=budget, density={"fixed": 0.25})
+            kept = masks.allocate(sizes, num_weights=budget, rule="uniform", density={"fixed": 0.25})
             assert kept == expected
             assert list(kept) == list(sizes)
         else:
@@ -160,7 +162,7 @@ def test_uniform_density_is_apportioned_by_the_largest_remainder(seed):
             with pytest.raises(
                 ValueError, match=f"^num_weights must be ≥ {least} at uniform density, got {budget},"
             ):
-                masks.allocate_uniform(sizes, num_weights=budget, density={"fixed": 0.25})
+                masks.allocate(sizes, num_weights=budget, rule="uniform", density={"fixed": 0.25})
             assert budget < least
 
 
@@ -226,7 +228,7 @@ def test_a_fraction_of_a_weight_is_refused():
     with pytest.raises(TypeError, match=r"num_weights must be an integer, got 3\.5; round it"):
         masks.allocate({"a": 7}, num_weights=3.5)
     with pytest.raises(ValueError, match="must be ≥ 51 at uniform density, got 20, which leaves none in b; "):
-        masks.allocate_uniform({"a": 100, "b": 2}, num_weights=20)
+        masks.allocate({"a": 100, "b": 2}, num_weights=20, rule="uniform")
     with pytest.raises(ValueError, match="must have Linear or Conv layers"):
         masks.allocate({}, num_weights=1)
 
@@ -265,7 +267,7 @@ def test_impossible_masks_are_named():
 
 def test_channel_masks_are_whole_kernels_with_exact_counts():
     shape = (7, 5, 3, 2)
-    mask = masks.draw_mask(shape, num_weights=66, dimensions="channels", generator=generator(1))
+    mask = masks.draw_mask(shape, num_weights=66, pattern="channels", generator=generator(1))
     assert mask.sum() == 66
     assert mask.flatten(2).all(2).sum() == mask.flatten(2).any(2).sum() == 11
     mask[0, 0, 0, 0] ^= True  # a tensor of its own, not a view of one channel pair
@@ -273,27 +275,27 @@ def test_channel_masks_are_whole_kernels_with_exact_counts():
     with pytest.raises(
         ValueError, match=r"num_weights must be a multiple of 6 for whole kernels of .*, got 64; "
     ):
-        masks.draw_mask(shape, num_weights=64, dimensions="channels", generator=generator())
+        masks.draw_mask(shape, num_weights=64, pattern="channels", generator=generator())
 
 
 def test_channel_masks_are_uniform_over_channel_pairs():
     draws, rng = 4000, generator(3)
-    options = {"num_weights": 8, "dimensions": "channels", "generator": rng}
+    options = {"num_weights": 8, "pattern": "channels", "generator": rng}
     share = sum(masks.draw_mask((2, 3, 4), **options).float() for _ in range(draws)) / draws
     assert (share - 1 / 3).abs().max() < 4 * (1 / 3 * 2 / 3 / draws) ** 0.5
 
 
 def test_for_linear_layers_channel_masks_are_the_usual_ones():
     one, other = (
-        masks.draw_mask((5, 7), num_weights=11, dimensions=d, generator=generator(2))
-        for d in ("all", "channels")
+        masks.draw_mask((5, 7), num_weights=11, pattern=d, generator=generator(2))
+        for d in ("random", "channels")
     )
     assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("num_weights", [30, 97, 200, 301, 369])
 def test_channel_sparsity_keeps_exactly_the_weights_asked_for(num_weights):
-    net = masks.sparsify(conv_net(), num_weights=num_weights, dimensions="channels", generator=generator())
+    net = masks.sparsify(conv_net(), num_weights=num_weights, pattern="channels", generator=generator())
     assert masks.num_weights(net) == num_weights
     for mask in masks.layer_masks(net).values():
         kernels = mask.flatten(2) if mask.ndim > 2 else mask[:, :, None]
@@ -349,7 +351,7 @@ def test_whole_kernels_that_cannot_be_had_are_named():
     with pytest.raises(
         ValueError, match="weights kept in 0 must be a multiple of 3 for whole kernels, got 10; "
     ):
-        masks.sparsify(net, allocation={"0": 10}, dimensions="channels", generator=generator())
+        masks.sparsify(net, allocation={"0": 10}, pattern="channels", generator=generator())
     assert masks.layer_masks(net) == {}
 
 

@@ -134,7 +134,7 @@ def narrow(pairs=PAIRS, **sizes):
     return lambda net, g: wsn.nonlinear_bottleneck(net, sizes=sizes, pairs=pairs, generator=g)
 
 
-CHANGES = {"sparsify": sparsify(), "channels": sparsify(70, dimensions="channels"), "split": split(), "narrow": narrow()}  # fmt: skip
+CHANGES = {"sparsify": sparsify(), "channels": sparsify(70, pattern="channels"), "split": split(), "narrow": narrow()}  # fmt: skip
 CASES = [
     *((call, lambda m=make: net(m), "weight of third must be a par", f"{name}, {kind}")
       for name, call in CHANGES.items() for kind, make in COMPUTED.items()),
@@ -147,7 +147,7 @@ CASES = [
     (sparsify(4), net, "num_weights must be 5 to .*, got 4", "too few weights"),
     (sparsify(exclude=["sixth"]), net, "sixth must be a layer, got none", "unknown layer"),
     (sparsify(initialisation="release"), net, "initialisation must be one of released, unscaled, got 'release'", "initialisation"),
-    (sparsify(dimensions="channel"), net, "dimensions must be one of all, channels, got 'channel'", "dimensions"),
+    (sparsify(pattern="channel"), net, "pattern must be one of random, channels, .*, got 'channel'", "pattern"),
     (split(), lambda: net(some_hook), "third must have no hooks, got some", "split, hook"),
     (narrow(), lambda: net(some_hook), "third must have no hooks, got some", "narrow, hook"),
     (split(first=2, third=6), net, "the bottleneck of third must be an integer of 1 to", "split, size"),

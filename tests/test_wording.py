@@ -145,8 +145,8 @@ REFUSALS = [
         "num_weights must leave 0 to 0 for no other layer, got 9, which leaves 5 beside 3 in a, 1 in b; change it, or fix fewer layers",
     ),
     (
-        lambda: masks.allocate_uniform(
-            {"a": 30, "b": 70, "c": 2, "d": 2}, num_weights=13, density={"a": 0.1}
+        lambda: masks.allocate(
+            {"a": 30, "b": 70, "c": 2, "d": 2}, num_weights=13, rule="uniform", density={"a": 0.1}
         ),
         "num_weights must be ≥ 40 at uniform density, got 13, which leaves none in c, d; give it a density, or allocate the largest first",
     ),
@@ -167,7 +167,7 @@ REFUSALS = [
         "num_weights must be 0 to 15 for shape (3, 5), got -1; change it",
     ),
     (
-        lambda: masks.draw_mask((3, 5, 2), num_weights=7, dimensions="channels", generator=generator()),
+        lambda: masks.draw_mask((3, 5, 2), num_weights=7, pattern="channels", generator=generator()),
         "num_weights must be a multiple of 2 for whole kernels of shape (3, 5, 2), got 7; round it",
     ),
     (
@@ -178,7 +178,10 @@ REFUSALS = [
         lambda: sparsified(initialisation="mine"),
         "initialisation must be one of released, unscaled, got 'mine'",
     ),
-    (lambda: sparsified(dimensions="rows"), "dimensions must be one of all, channels, got 'rows'"),
+    (
+        lambda: sparsified(pattern="rows"),
+        "pattern must be one of random, channels, constant_fan_in, balanced, blocks, got 'rows'",
+    ),
     (lambda: sparsified(exclude=["9", "8"]), "8, 9 must be a layer, got none; choose from 0, 1"),
     (
         lambda: sparsified(allocation={"0": 3}),
@@ -200,7 +203,7 @@ REFUSALS = [
         lambda: masks.sparsify(
             nn.Sequential(nn.Conv1d(3, 5, 2)),
             allocation={"0": 7},
-            dimensions="channels",
+            pattern="channels",
             generator=generator(),
         ),
         "the weights kept in 0 must be a multiple of 2 for whole kernels, got 7; round it",
@@ -333,7 +336,7 @@ REFUSALS = [
     ),
     (
         lambda: specs.MLPSpec(width=5, parametrisation="mup"),
-        "MLPSpec.parametrisation must be one of 'standard', 'ntk', got 'mup'",
+        "MLPSpec.parametrisation must be one of 'standard', 'ntk', 'sparse_mu', got 'mup'",
     ),
     (lambda: specs.MLPSpec(width=5, bias=1), "MLPSpec.bias must be True or False, got 1"),
     (
@@ -398,7 +401,7 @@ REFUSALS = [
     ),
     (
         lambda: specs.StaticSparsity(specs.MLPSpec(width=5), width=5, allocation="uniform"),
-        "StaticSparsity.allocation must be a LargestFirst or UniformDensity or LastLayerDensity, got 'uniform'",
+        "StaticSparsity.allocation must be a LargestFirst or UniformDensity or ErdosRenyi or Balanced or Pyramidal or LastLayerDensity, got 'uniform'",
     ),
     (
         lambda: specs.StaticSparsity(specs.MLPSpec(width=5), width=5, initialisation="scaled"),
@@ -462,7 +465,7 @@ REFUSALS = [
     ),
     (
         lambda: specs.CustomSparsity(specs.CustomSpec("a.b"), specs.CustomSpec("a.b"), allocation=1),
-        "CustomSparsity.allocation must be a LargestFirst or UniformDensity or LastLayerDensity, got 1",
+        "CustomSparsity.allocation must be a LargestFirst or UniformDensity or ErdosRenyi or Balanced or Pyramidal or LastLayerDensity, got 1",
     ),
     (
         lambda: specs.CustomSparsity(specs.CustomSpec("a.b"), specs.CustomSpec("a.b"), initialisation=1),

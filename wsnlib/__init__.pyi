@@ -53,6 +53,7 @@ from .specs import CIFAR10 as CIFAR10
 from .specs import CIFAR100 as CIFAR100
 from .specs import MNIST as MNIST
 from .specs import SVHN as SVHN
+from .specs import Balanced as Balanced
 from .specs import BlockOrigins as BlockOrigins
 from .specs import ChannelSparsity as ChannelSparsity
 from .specs import ComponentProjections as ComponentProjections
@@ -63,6 +64,8 @@ from .specs import CustomSparsity as CustomSparsity
 from .specs import CustomSpec as CustomSpec
 from .specs import DataSpec as DataSpec
 from .specs import Digits as Digits
+from .specs import DynamicSparseTraining as DynamicSparseTraining
+from .specs import ErdosRenyi as ErdosRenyi
 from .specs import ExampleImages as ExampleImages
 from .specs import ExampleLabels as ExampleLabels
 from .specs import Experiment as Experiment
@@ -83,6 +86,8 @@ from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
 from .specs import OutputSimilarity as OutputSimilarity
 from .specs import PackedData as PackedData
+from .specs import PatternedSparsity as PatternedSparsity
+from .specs import Pyramidal as Pyramidal
 from .specs import ResizedCropAndFlip as ResizedCropAndFlip
 from .specs import ResNet18Spec as ResNet18Spec
 from .specs import ResNetCifarSpec as ResNetCifarSpec
@@ -106,6 +111,7 @@ from .sweeps import runs_behind as runs_behind
 from .sweeps import summarise as summarise
 from .sweeps import table as table
 from .sweeps import training_history as training_history
+from .training import MovingMasks as MovingMasks
 from .training import evaluate as evaluate
 from .training import predict as predict
 from .training import train as train

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import packages_distributions, version
+from math import prod
 from typing import Any
 
 import torch
@@ -104,14 +105,18 @@ def _sentence(error: Exception) -> str:
 
 
 @lru_cache(maxsize=256)
-def _shapes(spec: specs.CustomSpec) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Weights of each layer that counts (a shared one once), and the shapes of all other parameters."""
+def _shapes(spec: specs.CustomSpec) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Shapes of the weight of each layer that counts (a shared one once), and of all other parameters."""
     model = network(spec)
     layers = masks.weight_layers(model)
     counted = {name: layers[name].weight for name in masks.density(model)}
     seen = {id(weight) for weight in counted.values()}
     others = {name: tuple(p.shape) for name, p in model.named_parameters() if id(p) not in seen}
-    return {name: weight.numel() for name, weight in counted.items()}, others
+    return {name: tuple(weight.shape) for name, weight in counted.items()}, others
+
+
+def _sizes(spec: specs.CustomSpec) -> dict[str, int]:
+    return {name: prod(shape) for name, shape in _shapes(spec)[0].items()}
 
 
 def allocation(spec: specs.CustomModelSpec) -> dict[str, int]:
@@ -128,8 +133,8 @@ def allocation(spec: specs.CustomModelSpec) -> dict[str, int]:
         ({'': 150}, {'': 15})
     """
     if isinstance(spec, specs.CustomSpec):
-        return dict(_shapes(spec)[0])
-    sizes, num_weights = _shapes(spec.wide)[0], sum(_shapes(spec.base)[0].values())
+        return _sizes(spec)
+    sizes, num_weights = _sizes(spec.wide), sum(_sizes(spec.base).values())
     _check_counted(spec)
     if unknown := [name for name in spec.exclude if name not in sizes]:
         near = difflib.get_close_matches(unknown[0], sizes, n=1)
@@ -141,8 +146,6 @@ def allocation(spec: specs.CustomModelSpec) -> dict[str, int]:
             f"{sum(sizes.values())}; make it wider"
         )
     given = dict.fromkeys(spec.exclude, 1.0)
-    if isinstance(spec.allocation, specs.UniformDensity):
-        return masks.allocate_uniform(sizes, num_weights=num_weights, density=given)
     if isinstance(spec.allocation, specs.LastLayerDensity):
         last = list(sizes)[-1]
         if last in given:
@@ -150,7 +153,8 @@ def allocation(spec: specs.CustomModelSpec) -> dict[str, int]:
                 f"the last layer must not be excluded where it has a density, got {last}; drop one"
             )
         given[last] = spec.allocation.density
-    return masks.allocate(sizes, num_weights=num_weights, density=given)
+    shapes, rule = _shapes(spec.wide)[0], spec.allocation.rule
+    return masks.allocate(shapes, num_weights=num_weights, rule=rule, density=given)
 
 
 def _check_counted(spec: specs.CustomSparsity) -> None:

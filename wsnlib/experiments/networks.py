@@ -50,10 +50,19 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
             model,
             allocation=kept,
             initialisation=spec.initialisation,
-            dimensions=_dimensions(spec),
+            pattern=_pattern(spec),
             generator=generator("mask"),
         )
+        if isinstance(spec.base, specs.MLPSpec) and spec.base.parametrisation == "sparse_mu":
+            models.scale_updates(model, fan_in=_fan_in(spec), base_fan_in=_fan_in(spec.base))
     return model
+
+
+def _fan_in(spec: specs.ModelSpec) -> list[float]:
+    """Inputs of a unit that are present, mean over the units, layer by layer."""
+    base, width = (spec.base, spec.width) if isinstance(spec, specs.StaticSparsity) else (spec, None)
+    shapes = _layer_shapes(base, width)
+    return [kept / shapes[name][0] for name, kept in weights_per_layer(spec).items()]
 
 
 _KINDS: dict[type, type[nn.Module]] = {
@@ -97,8 +106,10 @@ def _layer_sizes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, i
     return {name: math.prod(shape) for name, shape in _layer_shapes(spec, width).items()}
 
 
-def _dimensions(spec: specs.StaticSparsity) -> masks.Dimensions:
-    return "channels" if isinstance(spec, specs.ChannelSparsity) else "all"
+def _pattern(spec: specs.StaticSparsity) -> masks.Pattern:
+    if isinstance(spec, specs.PatternedSparsity):
+        return spec.pattern
+    return "channels" if isinstance(spec, specs.ChannelSparsity) else "random"
 
 
 def weights_per_layer(spec: specs.ModelSpec) -> dict[str, int]:
@@ -127,19 +138,13 @@ def weights_per_layer(spec: specs.ModelSpec) -> dict[str, int]:
         return dict(_narrowed_sizes(spec))
     if not isinstance(spec, specs.StaticSparsity):
         return _layer_sizes(spec)
-    sizes, fixed = _layer_sizes(spec.base, spec.width), []
+    shapes, density = _layer_shapes(spec.base, spec.width), {}
+    if isinstance(spec.allocation, specs.LastLayerDensity):
+        density = {list(shapes)[-1]: spec.allocation.density}
     num_weights = sum(_layer_sizes(spec.base).values())
-    if isinstance(spec.allocation, specs.UniformDensity):
-        kept = masks.allocate_uniform(sizes, num_weights=num_weights)
-    elif isinstance(spec.allocation, specs.LastLayerDensity):
-        fixed = [list(sizes)[-1]]
-        density = {fixed[0]: spec.allocation.density}
-        kept = masks.allocate(sizes, num_weights=num_weights, density=density)
-    else:
-        kept = masks.allocate(sizes, num_weights=num_weights)
-    if _dimensions(spec) == "channels":
-        shapes = _layer_shapes(spec.base, spec.width)
-        kept = masks.whole_kernels(kept, layer_shapes=shapes, fixed=fixed)
+    kept = masks.allocate(shapes, num_weights=num_weights, rule=spec.allocation.rule, density=density)
+    if _pattern(spec) == "channels":
+        kept = masks.whole_kernels(kept, layer_shapes=shapes, fixed=density)
     return kept
 
 

@@ -141,6 +141,8 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     if not on_cpu:
         return torch_engine, "on a GPU a step of PyTorch is recorded and replayed", ()
     protocol = run.training
+    if isinstance(protocol, specs.DynamicSparseTraining):
+        return torch_engine, "masks that move are masked layers'", ()
     why = "other engines are for fully connected networks and masked layers"
     if joint_key(run) is not None and can_compile():
         steps = protocol.epochs * math.ceil(len(data.train.labels) / protocol.batch_size)
@@ -214,8 +216,11 @@ def joint_key(run: specs.Run) -> str | None:
     shape = timed_as(run.model) if isinstance(run.model, specs.StaticSparsity) else run.model
     protocol = run.training
     plain = protocol.weight_decay_on == "all" and protocol.precision == "float32"
+    plain = plain and not isinstance(protocol, specs.DynamicSparseTraining)
     if not (isinstance(shape, specs.MLPSpec) and plain):
         return None
+    if shape.parametrisation == "sparse_mu":  # scales follow from the base and the densities
+        shape = run.model
     return specs.spec_key(replace(run, model=shape, seed=0, training=replace(protocol, learning_rate=1.0)))
 
 

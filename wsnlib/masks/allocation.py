@@ -2,47 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from math import prod
+from typing import Literal, cast, get_args
 
 import numpy as np
+from scipy.optimize import brentq
+
+Rule = Literal["largest_first", "uniform", "erdos_renyi", "balanced", "pyramidal"]
+"""How layers share the weights that a network keeps."""
+
+LayerSize = int | Sequence[int]
+"""Weights of a dense layer, or the shape of its weight."""
 
 
 def allocate(
-    layer_sizes: Mapping[str, int],
+    layer_sizes: Mapping[str, LayerSize],
     *,
     num_weights: int,
+    rule: Rule = "largest_first",
     density: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Weights kept per layer: the largest layer gives until it equals the next, and so on.
+    """Weights kept per layer, by a rule.
 
-    Every layer that gives ends with the same number of weights; what is left over in the integer
-    division comes off the largest. Layers smaller than that stay dense.
+    - `"largest_first"`: the largest layer gives until it equals the next, and so on. Every layer that gives
+      ends with the same number of weights; what is left over in the integer division comes off the largest.
+      Layers smaller than that stay dense.
+    - `"uniform"`: one density, to within one weight.
+    - `"erdos_renyi"`: in proportion to the sum of the weight's dimensions, that is a density of
+      (inputs + outputs + kernel's height + its width) / their product times a constant.
+    - `"balanced"`: the same number of weights each, which is `"largest_first"` to within one weight a layer.
+    - `"pyramidal"`: a density of q, q², q³, … from the first layer to the last, q being the same.
+
+    In all of them a layer keeps at most what it has, and the others share the rest. Whole parts are kept
+    first; the weights still missing go to the largest fractions.
 
     Args:
-        layer_sizes: Weights of each dense layer.
+        layer_sizes: Weights of each dense layer, or the shapes of the weights, which `"erdos_renyi"` needs;
+            in the order of the layers.
         num_weights: Weights to keep in all, from one per layer to all there are.
+        rule: One of these five.
         density: Layers whose density in (0, 1] is given; they keep `round(density * size)`
-            weights, at least one, and the others share the rest by the rule above.
+            weights, at least one, and the others share the rest by the rule.
 
     Returns:
         Weights kept, in the order of `layer_sizes`; they sum to `num_weights`.
 
     Raises:
-        ValueError: If no allocation has that many weights.
+        ValueError: If no allocation has that many weights, or a layer would keep none.
 
     References:
-        G21, Section 2.3 and Appendix B (`get_ntf`), Figure 4.
+        G21, Section 2.3 and Appendix B (`get_ntf`), Figure 4, for the largest first. Evci et al., *Rigging
+        the lottery* (2020), for Erdős–Rényi-kernel ratios, and Gadhikar et al., *Why random pruning is all
+        we need to start sparse* (2023), for balanced and pyramidal ones.
 
     Examples:
         >>> allocate({"conv1": 216, "linear": 6400}, num_weights=3000)
         {'conv1': 216, 'linear': 2784}
         >>> allocate({"hidden1": 31360, "output": 400}, num_weights=3970, density={"output": 0.5})
         {'hidden1': 3770, 'output': 200}
+        >>> allocate({"hidden1": 31360, "output": 400}, num_weights=3970, rule="uniform")
+        {'hidden1': 3920, 'output': 50}
+        >>> allocate({"hidden1": (40, 784), "output": (10, 40)}, num_weights=874, rule="erdos_renyi")
+        {'hidden1': 824, 'output': 50}
     """
-    fixed, free, rest = _given(layer_sizes, num_weights, density or {})
-    kept = fixed | _largest_first(free, rest)
-    return {name: kept[name] for name in layer_sizes}
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}; choose one")
+    sizes = {name: prod(size) if isinstance(size, Sequence) else size for name, size in layer_sizes.items()}
+    fixed, free, rest = _given(sizes, num_weights, density or {})
+    if rule == "largest_first":
+        kept = _largest_first(free, rest)
+    else:
+        kept = _in_proportion(free, rest, _shares(rule, free, layer_sizes, rest))
+        if empty := [name for name in kept if kept[name] == 0]:
+            least = num_weights - rest - (-sum(free.values()) // min(free.values()))
+            said = f"must be ≥ {least} at uniform density"
+            if rule != "uniform":
+                said = f"must be larger for the rule {rule!r}"
+            raise ValueError(
+                f"num_weights {said}, got {num_weights}, which leaves none in {listed(empty)}; give it a "
+                "density, or allocate the largest first"
+            )
+    kept |= fixed
+    return {name: kept[name] for name in sizes}
+
+
+def _shares(
+    rule: Rule, sizes: Mapping[str, int], layer_sizes: Mapping[str, LayerSize], num_weights: int
+) -> dict[str, Fraction]:
+    """What layers keep is proportional to these, unless it is all that they have."""
+    if rule == "balanced":
+        return dict.fromkeys(sizes, Fraction(1))
+    if rule == "pyramidal":
+        powers = {name: i + 1 for i, name in enumerate(sizes)}
+
+        def excess(q: float) -> float:
+            return sum(size * q ** powers[name] for name, size in sizes.items()) - num_weights
+
+        q = Fraction(brentq(excess, 0.0, 1.0, xtol=1e-15))
+        return {name: size * q ** powers[name] for name, size in sizes.items()}
+    if rule == "erdos_renyi":
+        shapes = {name: layer_sizes[name] for name in sizes}
+        if numbers := [name for name, shape in shapes.items() if not isinstance(shape, Sequence)]:
+            raise ValueError(
+                f"layer_sizes must be the shapes of weights for the rule 'erdos_renyi', got a number for "
+                f"{listed(numbers)}; give (outputs, inputs, …)"
+            )
+        return {name: Fraction(sum(cast(Sequence[int], shape))) for name, shape in shapes.items()}
+    return {name: Fraction(size) for name, size in sizes.items()}
+
+
+def _in_proportion(
+    sizes: Mapping[str, int], num_weights: int, shares: Mapping[str, Fraction]
+) -> dict[str, int]:
+    full: dict[str, int] = {}
+    while free := {name: shares[name] for name in sizes if name not in full}:
+        factor = Fraction(num_weights - sum(full.values())) / sum(free.values())
+        over = {name: sizes[name] for name, share in free.items() if factor * share > sizes[name]}
+        if not over:
+            break
+        full |= over
+    exact = {name: factor * share for name, share in free.items()}
+    kept = full | {name: int(value) for name, value in exact.items()}
+    by_fraction = sorted(exact, key=lambda name: -(exact[name] - kept[name]))
+    for name in by_fraction[: num_weights - sum(kept.values())]:
+        kept[name] += 1
+    return kept
 
 
 def _largest_first(layer_sizes: Mapping[str, int], num_weights: int) -> dict[str, int]:
@@ -62,37 +148,6 @@ def _largest_first(layer_sizes: Mapping[str, int], num_weights: int) -> dict[str
     else:  # so few weights that the largest layer alone would be emptied
         kept |= dict.fromkeys(names[:excess], level - 1)
     return kept
-
-
-def allocate_uniform(
-    layer_sizes: Mapping[str, int], *, num_weights: int, density: Mapping[str, float] | None = None
-) -> dict[str, int]:
-    """Weights kept per layer when all layers have one density, to within one weight.
-
-    Each layer first keeps the whole part of its share; the weights still missing go to the layers
-    with the largest fractions. Arguments and refusals are those of [`allocate`][wsnlib.masks.allocate].
-
-    Raises:
-        ValueError: Also if a layer would keep none.
-
-    Examples:
-        >>> allocate_uniform({"hidden1": 31360, "output": 400}, num_weights=3970)
-        {'hidden1': 3920, 'output': 50}
-    """
-    fixed, free, rest = _given(layer_sizes, num_weights, density or {})
-    total = sum(free.values())
-    kept = {name: size * rest // total for name, size in free.items()}
-    by_fraction = sorted(free, key=lambda name: -(free[name] * rest % total))
-    for name in by_fraction[: rest - sum(kept.values())]:
-        kept[name] += 1
-    if empty := [name for name in kept if kept[name] == 0]:
-        least = num_weights - rest - (-total // min(free.values()))
-        raise ValueError(
-            f"num_weights must be ≥ {least} at uniform density, got {num_weights}, which leaves none in "
-            f"{listed(empty)}; give it a density, or allocate the largest first"
-        )
-    kept |= fixed
-    return {name: kept[name] for name in layer_sizes}
 
 
 def _given(

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
-from wsnlib.masks.allocation import allocate, listed, whole_kernels
+from wsnlib.masks.allocation import Rule, allocate, listed, whole_kernels
 from wsnlib.masks.counting import counts_by_layer, static_mask, warn_uncounted, weight_layers, weight_shape
-from wsnlib.masks.static import Dimensions, StaticMask, attach_mask, check_generator, draw_mask
+from wsnlib.masks.static import Pattern, StaticMask, attach_mask, check_generator, draw_mask
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -28,10 +28,10 @@ def sparsify(
     model: M,
     *,
     num_weights: int | None = None,
-    allocation: Mapping[str, int] | None = None,
+    allocation: Mapping[str, int] | Rule | None = None,
     exclude: Iterable[str] = (),
     initialisation: Initialisation = "released",
-    dimensions: Dimensions = "all",
+    pattern: Pattern = "random",
     generator: torch.Generator,
 ) -> M:
     """Make a model sparse in place by static random masks, and return it.
@@ -43,16 +43,17 @@ def sparsify(
 
     Args:
         model: Any module; its Linear, Conv1d, Conv2d and Conv3d layers are made sparse.
-        num_weights: Weights to keep in all, excluded layers included, shared out by
-            [`allocate`][wsnlib.masks.allocate].
-        allocation: Instead of `num_weights`: weights kept per layer, by the names of
-            `model.named_modules()`; layers not named stay dense.
+        num_weights: Weights to keep in all, excluded layers included.
+        allocation: The rule by which [`allocate`][wsnlib.masks.allocate] shares them out,
+            `"largest_first"` if none is given. Or, instead of `num_weights`: weights kept per layer, by the
+            names of `model.named_modules()`; layers not named stay dense.
         exclude: Names of layers that stay dense.
         initialisation: `"released"` divides the remaining weights and the bias of a sparse layer
             by √density, which for PyTorch's default layers is in distribution what the authors'
             code draws, U(±1/√(fan_in · density)); `"unscaled"` leaves the values as they are.
-        dimensions: `"all"`, or `"channels"` for masks over input and output channels only; then
-            [`whole_kernels`][wsnlib.masks.whole_kernels] rounds what `num_weights` gives each layer.
+        pattern: Where in a layer its weights lie, as in [`draw_mask`][wsnlib.masks.draw_mask]; for
+            `"channels"` [`whole_kernels`][wsnlib.masks.whole_kernels] rounds what `num_weights` gives each
+            layer.
         generator: Random generator on the CPU; one seed gives one mask on every device.
 
     Raises:
@@ -79,11 +80,14 @@ def sparsify(
     excluded = set(exclude)
     for what, chosen, allowed in (
         ("initialisation", initialisation, Initialisation),
-        ("dimensions", dimensions, Dimensions),
+        ("pattern", pattern, Pattern),
     ):
         if chosen not in get_args(allowed):
             raise ValueError(f"{what} must be one of {', '.join(get_args(allowed))}, got {chosen!r}")
     check_generator(generator)
+    rule: Rule = "largest_first"
+    if isinstance(allocation, str):
+        rule, allocation = allocation, None
     if unknown := (excluded | set(allocation or {})) - set(sizes):
         raise ValueError(f"{listed(sorted(unknown))} must be a layer, got none; choose from {listed(sizes)}")
     if (num_weights is None) == (allocation is None):
@@ -93,9 +97,10 @@ def sparsify(
         assert num_weights is not None
         counts = counts_by_layer(model)
         fixed = {n: present / size for n, (present, size) in counts.items() if n in excluded}
-        allocation = allocate({n: sizes[n] for n in counts}, num_weights=num_weights, density=fixed)
+        shapes = {n: layer_shapes[n] for n in counts}
+        allocation = allocate(shapes, num_weights=num_weights, rule=rule, density=fixed)
         allocation = {name: kept for name, kept in allocation.items() if name not in excluded}
-        if dimensions == "channels":
+        if pattern == "channels":
             allocation = whole_kernels(allocation, layer_shapes=layer_shapes)
     elif both := excluded & set(allocation):
         raise ValueError(
@@ -109,7 +114,7 @@ def sparsify(
                 "change the allocation"
             )
         kernel = layer_shapes[name][2:].numel()
-        if dimensions == "channels" and count % kernel:
+        if pattern == "channels" and count % kernel:
             raise ValueError(
                 f"the weights kept in {name} must be a multiple of {kernel} for whole kernels, got {count}; "
                 "round it"
@@ -119,7 +124,7 @@ def sparsify(
 
     for name, count in sparse.items():
         layer = layers[name]
-        mask = draw_mask(layer_shapes[name], num_weights=count, dimensions=dimensions, generator=generator)
+        mask = draw_mask(layer_shapes[name], num_weights=count, pattern=pattern, generator=generator)
         if initialisation == "released":
             with torch.no_grad():
                 scale = (count / sizes[name]) ** -0.5

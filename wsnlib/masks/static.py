@@ -4,48 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Literal, SupportsIndex, cast
+from typing import Any, Literal, SupportsIndex, cast, get_args
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-Dimensions = Literal["all", "channels"]
-"""What a mask is drawn over, every entry of a weight or pairs of input and output channel."""
+Pattern = Literal["random", "channels", "constant_fan_in", "balanced", "blocks"]
+"""Where in a weight the entries lie that are present."""
+
+BLOCK = 4
+"""Outputs and inputs of a block."""
 
 
 def draw_mask(
     shape: tuple[int, ...] | torch.Size,
     *,
     num_weights: int,
-    dimensions: Dimensions = "all",
+    pattern: Pattern = "random",
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """A bool tensor with exactly `num_weights` True entries, uniform over all such tensors.
+    """A bool tensor with exactly `num_weights` True entries, drawn at random among those of a pattern.
+
+    A row is all weights into one output, a column all out of one input (in a convolution, one input channel
+    at one position of the kernel).
+
+    - `"random"`: any entries; uniform over all such tensors.
+    - `"channels"`: all positions of a kernel are present or absent together; uniform over these.
+    - `"constant_fan_in"`: rows have as many entries, or one more; uniform over these.
+    - `"balanced"`: so have rows and columns. Rows, in a random order, take of the emptiest columns.
+    - `"blocks"`: blocks of 4 rows by 4 columns (smaller at the edges) are present or absent together, uniform
+      over these, but for one of which a part is present where that is needed for the number of entries.
 
     Args:
         shape: Shape of the weight.
         num_weights: 0 to the number of entries.
-        dimensions: `"all"`, or `"channels"` for masks over the first two dimensions only: all
-            positions of a kernel are present or absent together.
+        pattern: One of these five.
         generator: Random generator on the CPU, so that one seed gives one mask on every device.
 
     References:
-        G21, Section 2.3 (all dimensions) and Appendix C (channels).
+        G21, Section 2.3 (random) and Appendix C (channels); Lasby et al., *Dynamic sparse training with
+        structured sparsity* (2023), for a constant fan-in.
 
     Examples:
         >>> int(draw_mask((3, 5), num_weights=7, generator=torch.Generator()).sum())
         7
-        >>> mask = draw_mask((3, 5, 2), num_weights=14, dimensions="channels", generator=torch.Generator())
+        >>> mask = draw_mask((3, 5, 2), num_weights=14, pattern="channels", generator=torch.Generator())
         >>> torch.equal(mask[..., 0], mask[..., 1]), int(mask.sum())
         (True, 14)
+        >>> mask = draw_mask((3, 5), num_weights=7, pattern="constant_fan_in", generator=torch.Generator())
+        >>> sorted(mask.sum(1).tolist())
+        [2, 2, 3]
     """
     size = torch.Size(shape).numel()
     if not 0 <= num_weights <= size:
         raise ValueError(
             f"num_weights must be 0 to {size} for shape {tuple(shape)}, got {num_weights}; change it"
         )
-    if dimensions == "channels" and (kernel := torch.Size(shape[2:]).numel()) > 1:
+    if pattern not in get_args(Pattern):
+        raise ValueError(f"pattern must be one of {', '.join(get_args(Pattern))}, got {pattern!r}")
+    if pattern == "channels" and (kernel := torch.Size(shape[2:]).numel()) > 1:
         if num_weights % kernel:
             raise ValueError(
                 f"num_weights must be a multiple of {kernel} for whole kernels of shape {tuple(shape)}, got "
@@ -55,7 +73,25 @@ def draw_mask(
         return pairs.view(*shape[:2], *[1] * len(shape[2:])).expand(shape).clone()
     check_generator(generator)
     mask = torch.zeros(size, dtype=torch.bool, device="cpu")
-    mask[torch.randperm(size, generator=generator, device="cpu")[:num_weights]] = True
+    if pattern in ("random", "channels"):
+        mask[torch.randperm(size, generator=generator, device="cpu")[:num_weights]] = True
+        return mask.view(shape)
+    rows, columns = shape[0], size // shape[0]
+    if pattern == "blocks":
+        row, column = torch.arange(rows)[:, None] // BLOCK, torch.arange(columns) // BLOCK
+        block = row * -(-columns // BLOCK) + column
+        rank = torch.randperm(int(block.max()) + 1, generator=generator)[block].flatten()
+        mask[rank.argsort(stable=True)[:num_weights]] = True
+        return mask.view(shape)
+    fan_in = torch.full((rows,), num_weights // rows)
+    fan_in[torch.randperm(rows, generator=generator)[: num_weights % rows]] += 1
+    taken = torch.zeros(columns)
+    for i in torch.randperm(rows, generator=generator).tolist():
+        # below 1, so that among columns taken as often the order is random
+        order = torch.rand(columns, generator=generator) + (taken if pattern == "balanced" else 0)
+        chosen = order.argsort()[: int(fan_in[i])]
+        mask[i * columns + chosen] = True
+        taken[chosen] += 1
     return mask.view(shape)
 
 

@@ -6,7 +6,7 @@ import keyword
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from wsnlib.specs.checks import choice, flag, instance, integer, number, plain, refuse
 
@@ -14,6 +14,9 @@ from wsnlib.specs.checks import choice, flag, instance, integer, number, plain, 
 @dataclass(frozen=True, kw_only=True)
 class MLPSpec:
     """A fully connected network; `wsnlib.models.MLP` says what each field does.
+
+    As the base of `StaticSparsity`, one of the parametrisation `"sparse_mu"` is where one learning rate is to
+    be the same as in the standard one; alone it is the standard one.
 
     Examples:
         >>> MLPSpec(width=5)
@@ -27,13 +30,13 @@ parametrisation='standard')
     hidden_layers: int = 1
     activation: Literal["relu", "linear"] = "relu"
     bias: bool = True
-    parametrisation: Literal["standard", "ntk"] = "standard"
+    parametrisation: Literal["standard", "ntk", "sparse_mu"] = "standard"
 
     def __post_init__(self) -> None:
         integer(self, "width", "inputs", "outputs", "hidden_layers", at_least=1)
         choice(self, "activation", ("relu", "linear"))
         flag(self, "bias")
-        choice(self, "parametrisation", ("standard", "ntk"))
+        choice(self, "parametrisation", ("standard", "ntk", "sparse_mu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +167,43 @@ def _check_widened(spec: Any, bases: tuple[type, ...] = _DENSE) -> None:
         raise refuse(spec, "width", f"an integer of at least the base width {spec.base.width}")
 
 
+Rule = Literal["largest_first", "uniform", "erdos_renyi", "balanced", "pyramidal"]
+"""How `wsnlib.masks.allocate` shares weights out."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LargestFirst:
     """Take weights from the largest layer until it equals the next, and so on (G21, Appendix B)."""
+
+    rule: ClassVar[Rule] = "largest_first"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniformDensity:
     """Give every layer the same density, to within one weight."""
+
+    rule: ClassVar[Rule] = "uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErdosRenyi:
+    """Give layers weights in proportion to the sum of their weight's dimensions (Evci et al. 2020)."""
+
+    rule: ClassVar[Rule] = "erdos_renyi"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced:
+    """Give every layer the same number of weights, or all it has (Gadhikar et al. 2023)."""
+
+    rule: ClassVar[Rule] = "balanced"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramidal:
+    """Give layers the densities q, q², q³, … from the first to the last (Gadhikar et al. 2023)."""
+
+    rule: ClassVar[Rule] = "pyramidal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +214,16 @@ class LastLayerDensity:
     """
 
     density: float
+    rule: ClassVar[Rule] = "largest_first"
 
     def __post_init__(self) -> None:
         number(self, "density", above=0, at_most=1)
+
+
+Allocation = LargestFirst | UniformDensity | ErdosRenyi | Balanced | Pyramidal | LastLayerDensity
+"""Rule for the number of weights that each layer keeps; `wsnlib.masks.allocate` says what each is."""
+
+_ALLOCATIONS = (LargestFirst, UniformDensity, ErdosRenyi, Balanced, Pyramidal, LastLayerDensity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +245,12 @@ class StaticSparsity:
 
     base: DenseSpec = field(kw_only=False)
     width: int
-    allocation: LargestFirst | UniformDensity | LastLayerDensity = LargestFirst()
+    allocation: Allocation = LargestFirst()
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
         _check_widened(self)
-        instance(self, "allocation", (LargestFirst, UniformDensity, LastLayerDensity))
+        instance(self, "allocation", _ALLOCATIONS)
         choice(self, "initialisation", ("released", "unscaled"))
 
 
@@ -222,6 +261,24 @@ class ChannelSparsity(StaticSparsity):
     The fields are those of `StaticSparsity`. Each layer keeps what the allocation gives it, rounded
     to whole kernels so that the network keeps the base's number of weights exactly.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternedSparsity(StaticSparsity):
+    """Static sparsity with weights where a pattern has them; `wsnlib.masks.draw_mask` says what each is.
+
+    The other fields are those of `StaticSparsity`, which is the pattern `"random"`.
+
+    Examples:
+        >>> PatternedSparsity(MLPSpec(width=5), width=40, pattern="blocks").pattern
+        'blocks'
+    """
+
+    pattern: Literal["constant_fan_in", "balanced", "blocks"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice(self, "pattern", ("constant_fan_in", "balanced", "blocks"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,14 +463,14 @@ class CustomSparsity:
 
     base: CustomSpec = field(kw_only=False)
     wide: CustomSpec = field(kw_only=False)
-    allocation: LargestFirst | UniformDensity | LastLayerDensity = LargestFirst()
+    allocation: Allocation = LargestFirst()
     exclude: tuple[str, ...] = ()
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
         instance(self, "base", (CustomSpec,))
         instance(self, "wide", (CustomSpec,))
-        instance(self, "allocation", (LargestFirst, UniformDensity, LastLayerDensity))
+        instance(self, "allocation", _ALLOCATIONS)
         exclude: object = self.exclude
         if not isinstance(exclude, list | tuple) or not all(isinstance(name, str) for name in exclude):
             raise refuse(self, "exclude", "a sequence of names of layers")

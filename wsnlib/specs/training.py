@@ -135,3 +135,27 @@ class Training:
             instance(self, "augmentation", (CropAndFlip, ResizedCropAndFlip))
         choice(self, "precision", ("float32", "bfloat16"))
         choice(self, "report", ("last", "best_validation", "best_test"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicSparseTraining(Training):
+    """A training in which masks move; `wsnlib.training.MovingMasks` says how, and what each field does.
+
+    The other fields are those of `Training`.
+
+    Examples:
+        >>> DynamicSparseTraining(epochs=5, method="rigl").every
+        100
+    """
+
+    method: Literal["set", "rigl"]
+    every: int = 100
+    fraction: float = 0.3
+    until: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice(self, "method", ("set", "rigl"))
+        integer(self, "every", at_least=1)
+        number(self, "fraction", above=0, at_most=1)
+        number(self, "until", above=0, at_most=1)

@@ -11,11 +11,13 @@ from wsnlib.training.joint import train_jointly
 from wsnlib.training.log import Evaluation, Outcome
 from wsnlib.training.loop import evaluate, predict, train
 from wsnlib.training.memory import fitting_batch_size
+from wsnlib.training.moving import MovingMasks
 from wsnlib.training.schedules import learning_rate_factor
 
 __all__ = [
     "Checkpoint",
     "Evaluation",
+    "MovingMasks",
     "Outcome",
     "StateFile",
     "evaluate",

@@ -16,7 +16,7 @@ from torch import nn
 from wsnlib import specs
 from wsnlib.data import Dataset
 from wsnlib.models import MLP
-from wsnlib.models.mlp import NTKLinear
+from wsnlib.models.mlp import NTKLinear, ScaledLinear
 from wsnlib.sparse import SparseLinear
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog
 from wsnlib.training.steps import check_float32
@@ -92,6 +92,8 @@ def layer_scale(layer: nn.Linear) -> float:
     """Factor of the layer's input."""
     if isinstance(layer, SparseLinear):
         return layer.input_scale
+    if isinstance(layer, ScaledLinear):
+        return layer.scale
     return float(layer.in_features**-0.5) if isinstance(layer, NTKLinear) else 1.0
 
 
@@ -106,6 +108,8 @@ def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], see
         raise ValueError(
             f"the networks must have one shape, got {len(shapes)}; train those of each shape by themselves"
         )
+    if any(isinstance(protocol, specs.DynamicSparseTraining) for protocol in protocols):
+        raise ValueError("masks must stay in joint training, got DynamicSparseTraining; train it alone")
     alike = {replace(protocol, learning_rate=1.0) for protocol in protocols}
     if len(alike) > 1:
         raise ValueError("protocols must differ in the learning rate alone, got others; train those apart")

@@ -15,6 +15,7 @@ from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
+from wsnlib.training.moving import MovingMasks
 from wsnlib.training.schedules import learning_rate_factors
 from wsnlib.training.steps import (
     RecordedStep,
@@ -81,7 +82,8 @@ def train(
         stack.enter_context(training_stream(device))
         if device.type == "cpu":
             stack.enter_context(reused_memory())
-        recorded = cuda_graph and device.type == "cuda"
+        moving = isinstance(protocol, specs.DynamicSparseTraining)
+        recorded = cuda_graph and device.type == "cuda" and not moving
         return _train(model, data, protocol, seed, recorded=recorded, checkpoint=checkpoint, observe=observe)
 
 
@@ -102,10 +104,25 @@ def _train(
     step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
     if recorded:
         step = RecordedStep(step, batch_size=protocol.batch_size)
+    move, steps = None, -(-len(data.train.labels) // protocol.batch_size)
+    if isinstance(protocol, specs.DynamicSparseTraining):
+        move = MovingMasks(
+            model,
+            optimizer,
+            method=protocol.method,
+            steps=steps * protocol.epochs,
+            every=protocol.every,
+            fraction=protocol.fraction,
+            until=protocol.until,
+            seed=seed,
+        )
+        step = _moving(step, move, model, data)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
     log = TrainingLog(protocol, data)
     precision = protocol.precision
     done = 0 if checkpoint is None else checkpoint.restore(model, optimizer, order, log)
+    if move is not None:
+        move.done = done * steps
     if observe is not None and done == 0:
         observe(0, model)
     for epoch in range(done + 1, protocol.epochs + 1):
@@ -120,6 +137,17 @@ def _train(
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
+
+
+def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset) -> Step:
+    """A step after which masks move, if it is time to."""
+
+    def moved(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = step(images, labels)
+        move(lambda: F.cross_entropy(model(data.normalise(images)).float(), labels))
+        return logits
+
+    return moved
 
 
 def _crashes(model: nn.Module, data: Dataset) -> bool:
