@@ -5,6 +5,9 @@ differences of populations, and shares of them, where nothing differs: their cov
 All draws are seeded.
 """
 
+import ast
+import importlib
+import inspect
 import math
 
 import numpy as np
@@ -13,14 +16,23 @@ import pytest
 from scipy import special, stats
 
 import wsnlib as wsn
-from wsnlib.book import wide_vs_deep_errors
+from wsnlib import estimates
+from wsnlib.book import gp_kernel
+from wsnlib.book import wide_vs_deep_errors as errors
+from wsnlib.book.engine.claims import claims_of, judging_chapters
 from wsnlib.book.engine.rule import holm
 from wsnlib.estimates import CellsAndSeeds, correlation_of_means, proportion
-from wsnlib.predictions import inference
-from wsnlib.predictions.excess import _without_second_order, mean_squares
 
 FROM, TO = 0.93, 0.97
 TRIES = 800
+
+SIMULATED = set()
+"""Names of the estimators that tests of this module simulate."""
+
+
+def simulates(*estimators):
+    SIMULATED.update(f"{each.__module__}.{each.__qualname__}" for each in estimators)
+    return lambda test: test
 
 
 def most(tries: int, level: float) -> int:
@@ -31,7 +43,8 @@ def most(tries: int, level: float) -> int:
 # -- means, contrasts and ratios over few seeds -------------------------------------------------
 
 
-@pytest.mark.parametrize(("confidence", "seeds"), [(0.95, 3), (0.95, 10), (0.9, 3), (0.9, 5)])
+@simulates(wsn.estimate)
+@pytest.mark.parametrize(("confidence", "seeds"), [(0.95, 3), (0.95, 10), (0.95, 50), (0.9, 3), (0.9, 5)])
 def test_a_mean_over_seeds(confidence, seeds):
     values = np.random.default_rng(1).normal(3, 2, (2000, seeds))
     found = [wsn.estimate(v, confidence=confidence) for v in values]
@@ -50,6 +63,7 @@ SIZES = [(18, 3), (14, 5), (7, 10)]
 """Cells and seeds of the pages on bottlenecks, ResNet-18 and the kernel."""
 
 
+@simulates(CellsAndSeeds.contrast)
 @pytest.mark.parametrize(("cells", "seeds"), SIZES)
 def test_a_contrast_with_the_spread_of_all_runs(cells, seeds):
     """The model's own tests are part of the estimator: where they refuse it, pairs of seeds decide."""
@@ -84,6 +98,7 @@ def test_a_contrast_keeps_its_level_where_the_model_does_not_hold(how):
     assert wrong <= most(tries, 0.07)
 
 
+@simulates(CellsAndSeeds.largest)
 @pytest.mark.parametrize("ahead", [0.0, 5.0])
 def test_the_largest_of_four_contrasts(ahead):
     """Four wider networks alike, or one far ahead; the one contrast's own interval covers 92 % of the first."""
@@ -95,6 +110,7 @@ def test_the_largest_of_four_contrasts(ahead):
     assert sides.max() <= most(tries, 0.025)
 
 
+@simulates(CellsAndSeeds.ratio)
 def test_the_ratio_of_two_gains():
     """As the share of width alone: 0.75, five seeds, fourteen cells, gains of three to five points."""
     covered, tries = 0, 800
@@ -107,14 +123,18 @@ def test_the_ratio_of_two_gains():
     assert FROM < covered / tries < TO
 
 
+@simulates(CellsAndSeeds.not_below_best, gp_kernel.octaves)
 @pytest.mark.parametrize(("cells", "seeds"), [(8, 3), (5, 5), (7, 10)])
 def test_the_best_cell_is_in_the_set(cells, seeds):
+    """And so many octaves lie between it and the smallest of the distances, which is in no doubt."""
     means = np.concatenate([np.linspace(-1, 0, cells - 2), [0.0, -0.1]])
     covered, rng, tries = 0, np.random.default_rng(4), 120
     for _ in range(tries):
         values = means[:, None] + rng.normal(0, 1, seeds) + rng.normal(0, 0.2, (cells, seeds))
-        found = CellsAndSeeds(pd.DataFrame(values)).not_below_best({i: float(i) for i in range(cells)})
-        covered += found.low <= means.argmax() <= found.high
+        best = CellsAndSeeds(pd.DataFrame(values)).not_below_best({i: 2.0**i for i in range(cells)})
+        covered += best.low <= 2.0 ** means.argmax() <= best.high
+        found = gp_kernel.octaves(best, pd.Series(range(cells, 0, -1), index=2.0 ** np.arange(cells)))
+        assert (found.low, found.high) == tuple(cells - 1 - np.log2([best.high, best.low]))
     assert tries - covered <= most(tries, 0.05)
 
 
@@ -142,6 +162,7 @@ KERNEL = [2.78, 3.50, 4.20, 4.90, 5.56, 6.10, 6.60], [13.2, 11.5, 11.3, 10.8, 10
 NOISE = [0.20, 0.25, 0.08, 0.14, 0.13, 0.16, 0.14]
 
 
+@simulates(correlation_of_means)
 @pytest.mark.parametrize(
     ("seeds", "means", "noise", "together"),
     [
@@ -168,87 +189,95 @@ def test_a_correlation_over_widths(seeds, means, noise, together):
 QUALITIES = stats.norm.ppf((np.arange(101) + 0.5) / 101)
 """Of networks, as `simulate_population` draws them."""
 
+CLASSES = np.arange(400) % 10
 
-def inner(p, q, m, n, rng, spread=0.07) -> np.ndarray:
-    """Inner products of two populations whose networks differ in quality."""
-    rows = [
-        rng.random((k, len(x))) < special.expit(special.logit(x) + spread * rng.normal(size=(k, 1)))
-        for x, k in ((p, m), (q, n))
+
+def populations(one, other, sizes, seed: int, *, spread=0.07, class_spread=0.0) -> list:
+    """Two populations that are right on 400 images of 10 classes with these probabilities."""
+    return [
+        wsn.predictions.simulate_population(
+            p, networks=n, labels=CLASSES, num_classes=10, spread=spread, class_spread=class_spread, seed=s
+        )
+        for p, n, s in zip((one, other), sizes, (2 * seed, 2 * seed + 1), strict=True)
     ]
-    both = np.concatenate(rows).astype(np.float32)
-    return (both @ both.T).astype(float) / len(p)
 
 
-def excess_interval(gram, m, n, confidence):
-    def excess(one, other):
-        return np.subtract(*mean_squares(gram, one, other))
-
-    whole = (np.arange(m + n) < m)[None]
-    found = float(excess(whole, ~whole)[0])
-    low, high = inference.jackknife(excess, m, n, confidence=confidence)
-    return found, (high - low) / 2, _without_second_order((high - low) / 2, gram, m, n, confidence=confidence)
-
-
+@simulates(errors._root_mean_square, errors._squared_points)
 @pytest.mark.parametrize(
-    ("m", "n", "difference", "confidence"), [(50, 50, 0.09, 0.95), (25, 25, 0.09, 0.95), (50, 20, 0.0, 0.9)]
+    ("sizes", "difference", "level", "confidence"),
+    [
+        ((50, 50), 0.09, "example", 0.95),
+        ((25, 25), 0.09, "example", 0.95),
+        ((50, 50), 0.09, "class", 0.95),
+        ((50, 50), 0.0, "example", 0.95),
+        ((50, 20), 0.0, "example", 0.9),
+        ((50, 50), 0.0, "class", 0.95),
+    ],
 )
-def test_the_excess_of_two_populations(m, n, difference, confidence):
-    """Its truth is the mean over the simulation, as it is unbiased; the jackknife alone covers too often."""
+def test_the_excess_of_two_populations(sizes, difference, level, confidence):
+    """Its truth is the mean over the simulation, as it is unbiased.
+
+    Where nothing differs, the larger of two estimates of its error is taken, so that it covers more.
+    """
     rng, tries = np.random.default_rng(7), 400
     p = rng.beta(0.8, 1, 400).clip(0.1, 0.9)
-    q = p + difference * rng.choice([-1, 1], 400)
-    found, jackknifed, corrected = np.array(
-        [excess_interval(inner(p, q, m, n, rng), m, n, confidence) for _ in range(tries)]
-    ).T
-    off = abs(found - found.mean())
-    covered, before = (off <= corrected).mean(), (off <= jackknifed).mean()
-    assert confidence - 0.02 < covered < confidence + (0.02 if difference else 0.05)  # of 0, conservative
-    assert before > covered
+    signs = (CLASSES % 2 if level == "class" else rng.integers(0, 2, 400)) * 2 - 1
+    q, n, options = p + difference * signs, min(sizes), {"level": level, "confidence": confidence}
+    values = []
+    for i in range(tries):
+        found = wsn.predictions.dispersion(*populations(p, q, sizes, i), permutations=199, **options)
+        points = errors._root_mean_square(found, n, confidence=confidence)
+        squared = errors._squared_points(found, n)
+        roots = [points.mean, points.low, points.high]
+        assert [x * abs(x) for x in roots] == pytest.approx([squared.mean, squared.low, squared.high])
+        values.append((squared.mean, squared.low, squared.high))
+    mean, low, high = np.array(values).T
+    covered = ((low <= mean.mean()) & (mean.mean() <= high)).mean()
+    assert confidence - 0.02 < covered <= (confidence + 0.02 if difference else 1)
 
 
+@simulates(errors.neighbours_less_extremes)
 def test_neighbours_less_extremes_over_all_pairs():
     """Three populations of 50: error consistency of neighbours less that of the ends, in the pairs' own truth."""
-    rng, tries, labels = np.random.default_rng(8), 120, np.zeros(200, int)
+    rng, tries, labels = np.random.default_rng(8), 400, np.zeros(200, int)
     p = rng.uniform(0.2, 0.9, 200)
     kinds = [p, (p + p[::-1]) / 2 + 0.02, p[::-1]]
     values = []
     for i in range(tries):
         family = [
             wsn.predictions.simulate_population(
-                x, networks=30, labels=labels, num_classes=2, seed=3 * i + k, spread=0.1, name=str(k)
+                x, networks=50, labels=labels, num_classes=2, seed=3 * i + k, spread=0.1, name=str(k)
             )
             for k, x in enumerate(kinds)
         ]
-        e = wide_vs_deep_errors.neighbours_less_extremes(family)
+        e = errors.neighbours_less_extremes(family)
         values.append((e.mean, e.low, e.high))
     mean, low, high = np.array(values).T
-    covered = ((low <= mean.mean()) & (mean.mean() <= high)).mean()
-    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / tries)
+    assert FROM < ((low <= mean.mean()) & (mean.mean() <= high)).mean() < TO
 
 
-def test_the_share_of_classes_in_the_effects_of_examples():
-    """V²'s truth is its mean over the simulation: chance is in it, as the networks are as many.
-
-    Where classes are alike, the jackknife counts what varies twice, and covers more: 99 % of 100 tries.
-    """
-    rng, tries, labels = np.random.default_rng(12), 40, np.arange(400) % 10
+@simulates(errors._share_of_classes, errors._gain_in_aic)
+def test_models_of_classes_and_of_examples():
+    """Truths are means over the simulation, of as many networks: V² has chance in it, AIC grows with them."""
+    rng, tries, n = np.random.default_rng(12), 40, 50
     logits = special.logit(rng.beta(1, 1.2, 400).clip(0.05, 0.95))
-    effects, found = rng.normal(0, 0.35, 400) + 0.25 * np.linspace(-1, 1, 10)[labels], []
-    options = {"networks": 50, "labels": labels, "num_classes": 10, "spread": 0.05, "class_spread": 0.15}
+    effects, values = rng.normal(0, 0.35, 400) + 0.25 * np.linspace(-1, 1, 10)[CLASSES], []
+    p, q = (special.expit(logits + sign * effects) for sign in (1, -1))
     for i in range(tries):
-        first, second = (
-            wsn.predictions.simulate_population(
-                special.expit(logits + sign * effects), seed=2 * i + s, **options
-            )
-            for s, sign in enumerate((1, -1))
-        )
-        models = wsn.predictions.logistic_models(first, second, permutations=1)
-        found.append((models.v_squared, models.v_squared_low, models.v_squared_high))
-    value, low, high = np.array(found).T
-    assert ((low > value.mean()) | (value.mean() > high)).sum() <= most(tries, 0.05)
-    assert 0.7 < value.std() / ((high - low).mean() / 2 / stats.t.isf(0.025, 49)) < 1.3
+        pair = populations(p, q, (n, n), i, spread=0.05, class_spread=0.15)
+        models = wsn.predictions.logistic_models(*pair, permutations=1)
+        aic = [errors._gain_in_aic(models, *of, n) for of in ("AB", "BC")]
+        found = [errors._share_of_classes(models, n), *aic]
+        assert [e.mean for e in aic] == pytest.approx(-np.diff(models.models["aic"]))
+        values.append([(e.mean, e.low, e.high) for e in found])
+    mean, low, high = np.array(values).transpose(2, 1, 0)
+    truth = mean.mean(1, keepdims=True)
+    assert ((low > truth) | (truth > high)).sum(1).max() <= most(tries, 0.05)
+    found_by_said = mean.std(1) / ((high - low).mean(1) / 2 / stats.t.isf(0.025, n - 1))
+    assert (0.7 < found_by_said).all() and (found_by_said < 1.3).all()
 
 
+@simulates(errors._points)
 @pytest.mark.parametrize("reading", ["chosen images", "often less rest"])
 def test_what_one_half_chooses_the_other_reports(reading):
     """Given the choice, the truth is known: the mean over the chosen images of what is simulated."""
@@ -273,22 +302,23 @@ def test_what_one_half_chooses_the_other_reports(reading):
             often = (accuracy >= 0.5) & (accuracy < 1)
             truth = (of_q - of_p)[often].mean() - (of_q - of_p)[~often].mean()
             row = wsn.predictions.gains_by_difficulty(first, second).set_index("where").loc["often less rest"]
-        found = wide_vs_deep_errors._points(row, 50)
+        found = errors._points(row, 50)
         covered += found.low <= 100 * truth <= found.high
     assert FROM <= covered / tries <= TO
 
 
+@simulates(errors._points)
 @pytest.mark.parametrize(("deviations", "confidence"), [((1.5, 1.1), 0.95), ((1.5, 1.1), 0.9)])
 def test_a_difference_of_two_populations_of_fifty(deviations, confidence):
     """Welch's interval, of its own level whatever table it stands in."""
     rng, tries, covered = np.random.default_rng(9), 1500, 0
     first, second = (rng.normal(0, d, (tries, 50)) for d in deviations)
-    errors = [x.std(1, ddof=1) / math.sqrt(50) for x in (first, second)]
-    squares = [e**2 for e in errors]
+    each = [x.std(1, ddof=1) / math.sqrt(50) for x in (first, second)]
+    squares = [e**2 for e in each]
     df = (squares[0] + squares[1]) ** 2 / sum(s**2 / 49 for s in squares)
-    for gap, one, other, of in zip(first.mean(1) - second.mean(1), *errors, df, strict=True):
+    for gap, one, other, of in zip(first.mean(1) - second.mean(1), *each, df, strict=True):
         row = {"difference": gap, "first_error": one, "second_error": other, "df": of}
-        found = wide_vs_deep_errors._points(row, 50, confidence=confidence)
+        found = errors._points(row, 50, confidence=confidence)
         covered += found.low <= 0 <= found.high
     assert confidence - 0.02 < covered / tries < confidence + 0.02
 
@@ -304,6 +334,7 @@ def test_two_one_sided_tests_at_the_edge_of_the_margin():
     assert equal >= stats.binom.ppf(1e-4, 2000, 0.05)  # and no less often
 
 
+@simulates(proportion)
 @pytest.mark.parametrize("n", [3, 19, 36])
 def test_every_network_is_said_too_often_in_at_most_one_study_in_forty(n):
     """Of networks of which 0.9 have it; the exact binomial's two-sided 95 %."""
@@ -333,3 +364,59 @@ def test_holm_against_its_definition(n):
         for level in (0.01, 0.05, 0.3):
             passed = np.logical_and.accumulate(p[order] <= level / np.arange(n, 0, -1))
             assert (adjusted[order] <= level).tolist() == passed.tolist()
+
+
+# -- none is left out ---------------------------------------------------------------------------
+
+MAKERS = {
+    name: f"{made.__module__}.{made.__qualname__}"
+    for owner in (estimates, CellsAndSeeds)
+    for name, made in inspect.getmembers(owner, inspect.isfunction)
+    if not name.startswith("_") and inspect.signature(made).return_annotation == "Estimate"
+}
+"""Functions of `wsnlib.estimates` that make an estimate."""
+
+WITHOUT_ERROR = {MAKERS["exact"], MAKERS["median_and_range"]}
+
+
+class Made(ast.NodeVisitor):
+    """Where a chapter makes estimates: by functions of `wsnlib.estimates`, or in one of its own."""
+
+    def __init__(self, chapter: str):
+        module = importlib.import_module(f"wsnlib.book.{chapter}")
+        self.inside, self.makers, self.without_error = [module.__name__], set(), []
+        self.visit(ast.parse(inspect.getsource(module)))
+
+    def visit_FunctionDef(self, node):
+        self.inside.append(node.name)
+        self.generic_visit(node)
+        self.inside.pop()
+
+    def visit_Call(self, node):
+        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if name in MAKERS:
+            self.makers.add(MAKERS[name])
+        elif name == "Estimate":
+            self.makers.add(".".join(self.inside))
+        self.generic_visit(node)
+
+    def visit_Dict(self, node):
+        self.named(node.keys, node.values)
+
+    def visit_DictComp(self, node):
+        self.named([node.key], [node.value])
+
+    def named(self, keys, values):
+        for key, value in zip(keys, values, strict=True):
+            if isinstance(value, ast.Call) and MAKERS.get(getattr(value.func, "id", "")) in WITHOUT_ERROR:
+                self.without_error.append((getattr(key, "value", ""), value))
+            self.visit(value)
+
+
+@pytest.mark.parametrize("chapter", judging_chapters())
+def test_every_estimator_that_decides_a_verdict_is_simulated_here(chapter):
+    made = Made(chapter)
+    assert made.makers - WITHOUT_ERROR - SIMULATED == set() != made.makers
+    for claim, call in made.without_error:  # of one unit nothing empirical is concluded
+        one_unit = call.func.id == "exact" and not call.keywords
+        assert one_unit or claims_of(chapter)[claim].type == "arithmetic"

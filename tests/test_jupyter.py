@@ -1,7 +1,7 @@
 """Notebooks as a reader meets them: in JupyterLab and in Notebook, in a browser, and where others render them.
 
-One server serves two notebooks of a copy of the repository: a published one, which nobody trusts yet, and a small
-one that trains in seconds.
+One server serves three notebooks of a copy of the repository: a published one, which nobody trusts yet, a small
+one that trains in seconds, and one of explorers.
 """
 
 import importlib.util
@@ -50,6 +50,19 @@ def test_commonmark_alone_renders_all_text(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_outputs_show_where_no_script_runs_and_no_source_is_folded(path):
+    """On GitHub, in VS Code, in Colab: pictures are PNG, HTML says something in words, what is folded is text."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        shown = [output.get("data", {"text/plain": output.get("text")}) for output in cell.get("outputs", [])]
+        for data in shown:
+            assert "image/png" in data or not any(kind.startswith("image/") for kind in data)
+            words = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", data.get("text/html", "x"), flags=re.DOTALL)
+            assert words.strip()
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            assert all("text/markdown" in data for data in shown)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_nbconvert_shows_text_and_figures_with_their_words(path):
     nbconvert = pytest.importorskip("nbconvert", reason="a test of nbconvert needs it")
     html, _ = nbconvert.HTMLExporter(template_name="basic", exclude_input=True).from_filename(str(path))
@@ -67,14 +80,14 @@ SETTINGS = {
 }
 
 EXPLORERS = [
-    'import numpy as np\nx, y = np.random.default_rng(0).normal(size=(2, 4, 49))\n'
+    'import numpy as np\nimport wsnlib as wsn\nx, y = np.random.default_rng(0).normal(size=(2, 4, 49))\n'
     'table = wsn.widgets.distance_table({"Gaussian": (x, y)})\nwsn.widgets.distance_explorer_page(table)',
     "wsn.widgets.distance_explorer(table)",
 ]  # fmt: skip
 
 
 def small_notebook(target: Path) -> None:
-    """A chapter that trains in seconds, with both explorers at its end."""
+    """A chapter that trains in seconds."""
     build = importlib.import_module("build")
     values = {"widths": [5, 10], "last_layer_densities": [0.5, 1.0], "seeds": [0], "epochs": 2}
     build.prepared(Path("book/sparse_mlp.ipynb"), target, "smoke", **values)
@@ -82,13 +95,18 @@ def small_notebook(target: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    notebook.cells += [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
     nbformat.write(notebook, target)
+
+
+def notebook_of_explorers(target: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
+    title = nbformat.v4.new_markdown_cell("# Explorers")
+    nbformat.write(nbformat.v4.new_notebook(cells=[title, *cells]), target)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A repository with its parameters, its records and two notebooks."""
+    """A repository with its parameters, its records and three notebooks."""
     folder = tmp_path_factory.mktemp("repository")
     for name in ("params", "records"):
         (folder / name).symlink_to(ROOT / name)
@@ -96,6 +114,7 @@ def folder(tmp_path_factory):
     (folder / "book").mkdir()
     shutil.copy(ROOT / "book" / "gp_kernel.ipynb", folder / "book" / "gp_kernel.ipynb")
     small_notebook(folder / "book" / "small.ipynb")
+    notebook_of_explorers(folder / "book" / "explorers.ipynb")
     return folder
 
 
@@ -191,20 +210,20 @@ def test_an_untrusted_notebook_shows_figures_and_no_markup_and_saving_changes_no
     assert after == before
 
 
+def run_all(tab) -> None:
+    tab.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+    tab.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+
+
 @browsed
-def test_a_reader_edits_a_parameter_interrupts_goes_on_and_explores(opened):
+def test_a_reader_edits_a_parameter_interrupts_and_goes_on(opened):
     tab = opened("small")
     line = cell_with(tab, 'profile = "smoke"').locator(".cm-line", has_text="epochs = 2")
     line.click()
     for keys in ("Home", "Shift+End"):
         tab.keyboard.press(keys)
     tab.keyboard.type("epochs = 150")
-
-    def run_all() -> None:
-        tab.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-        tab.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
-
-    run_all()
+    run_all(tab)
     trains = cell_with(tab, "page.run_missing(runs)").locator(".jp-OutputArea").first
     trains.get_by_text(re.compile(r"\d+ of \d+ trained")).wait_for()
     tab.locator("[data-command='notebook:interrupt-kernel']").first.click()
@@ -212,18 +231,26 @@ def test_a_reader_edits_a_parameter_interrupts_goes_on_and_explores(opened):
     sentence.wait_for()
     assert len(trains.inner_text().splitlines()) <= 4 and "Traceback" not in trains.inner_text()
     stored, total = map(int, re.findall(r"\d+", sentence.inner_text())[:2])
-    run_all()
+    run_all(tab)
     ended = trains.get_by_text(re.compile(r"\d+ results read, \d+ trained"))
     ended.wait_for()
     read, trained = map(int, re.findall(r"\d+", ended.inner_text()))
     assert read >= stored and read + trained == total
-    live = cell_with(tab, "distance_explorer(table)").locator(".jp-OutputArea").first
-    live.locator(".widget-readout", has_text="8").first.wait_for()
+    tab.locator(".wsn-table").first.wait_for()
     said = text_of(tab)
     assert "150 epochs (the paper: 300)" in said and MARKUP.findall(said) == []
     whole = tab.locator(".jp-Notebook").text_content()
     assert re.search(r"Profile smoke \(but widths = \[5, 10\], .*, epochs = 150\)", whole)
     assert tab.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+
+
+@browsed
+@pytest.mark.parametrize("program", ["lab", "notebook"])
+def test_explorers_move_by_mouse_and_keys_and_keep_these_to_themselves(program, opened):
+    tab = opened("explorers", program=program)
+    run_all(tab)
+    live = cell_with(tab, "distance_explorer(table)").locator(".jp-OutputArea").first
+    live.locator(".widget-readout", has_text="8").first.wait_for()
 
     static = tab.locator(".wsn-distance").first
     slider, readout = static.locator("input[type=range]").first, static.locator(".readout")
@@ -242,7 +269,11 @@ def test_a_reader_edits_a_parameter_interrupts_goes_on_and_explores(opened):
     handle = live.locator(".noUi-handle").first
     handle.scroll_into_view_if_needed()
     assert live.locator(".noUi-target").first.bounding_box()["width"] > 300
-    handle.focus()
+    for control in (live.locator("input[type=checkbox]"), live.locator("select").first, handle):
+        control.focus()
+        for key in ("m", "y", "r"):
+            tab.keyboard.press(key)
+            assert tab.locator(".jp-Notebook .jp-CodeCell").count() == len(EXPLORERS)
     tab.keyboard.press("ArrowRight")
     live.get_by_text("m = 12 (588 weights)").wait_for()
     at, track = handle.bounding_box(), live.locator(".noUi-target").first.bounding_box()

@@ -230,12 +230,12 @@ def correlation_of_means(
 ) -> Estimate:
     """Pearson's correlation over widths of two means over seeds, with a bootstrap interval over the seeds.
 
-    The widths are a design, not a sample: only the noise of the seeds is drawn, at each width from
-    Student's distribution with the covariance of its runs and seeds − 1 degrees of freedom. The 95 %
-    interval holds every correlation ρ of the true means under which r lies in neither tail of 2.5 %; the
-    true means scatter as those measured do, less what noise adds. An interval about r would leave out a ρ
-    near ±1, since noise alone moves r away from it. It is −1 to 1 where the means of one scatter no more
-    than their noise.
+    The widths are a design, not a sample: only the noise of the seeds is drawn, at each width with the
+    covariance of its runs, from Student's distribution with the degrees of freedom of the error of r, to
+    which all widths contribute (Satterthwaite). The 95 % interval holds every correlation ρ of the true
+    means under which r lies in neither tail of 2.5 %; the true means scatter as those measured do, less what
+    noise adds. An interval about r would leave out a ρ near ±1, since noise alone moves r away from it. It is
+    −1 to 1 where the means of one scatter no more than their noise.
 
     Args:
         first, second: (seeds, widths), the same seeds and widths in both; at least 3 widths.
@@ -244,7 +244,8 @@ def correlation_of_means(
 
     References:
         DiCiccio and Romano, *Nonparametric confidence limits by resampling methods and least favorable
-        families* (1990).
+        families* (1990). Satterthwaite, *An approximate distribution of estimates of variance components*
+        (1946).
 
     Examples:
         >>> noise = np.random.default_rng(0).normal(size=(2, 6, 5))
@@ -266,11 +267,16 @@ def correlation_of_means(
     if n == 1 or not scatter.min() > 0:
         return Estimate(mean=r, low=-1.0, high=1.0, n=n)
 
+    along, beside = means / np.sqrt(squares)[:, None]
+    moves = noise[0] * (beside - r * along) / math.sqrt(squares[0])
+    moves += noise[1] * (along - r * beside) / math.sqrt(squares[1])
+    of_width = (moves**2).sum(0)
+    df = (n - 1) * of_width.sum() ** 2 / max(float((of_width**2).sum()), 1e-300) or n - 1
+
     rng = np.random.default_rng(seed)
-    size = np.sqrt(widths / (widths - 1) / n / rng.chisquare(n - 1, (samples, 1, widths)))
+    size = np.sqrt(widths / (widths - 1) / n / (n - 1) * df / rng.chisquare(df, (samples, 1, 1)))
     draws = rng.normal(size=(samples, n, widths)) * size
     a, b = (_centred((draws * each).sum(1)) for each in noise)
-    along = means[0] / math.sqrt(squares[0])
     across = means[1] - (means[1] @ along) * along
     across /= math.sqrt(max(across @ across, 1e-300))
     a += math.sqrt(scatter[0]) * along

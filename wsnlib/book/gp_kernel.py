@@ -386,13 +386,6 @@ def estimates(
     closest = theorem.mean().idxmin()
     wider = [width for width in accuracy.index if width > p.base_width]
 
-    def octaves(reading: str) -> Estimate:
-        """From the widths that may be the best to that of the smallest distance."""
-        distance = by_reading[reading].mean()
-        lowest = float(distance.index.to_numpy()[np.nanargmin(distance.to_numpy())])
-        mean, low, high = (float(np.log2(lowest / width)) for width in (best.mean, best.high, best.low))
-        return Estimate(mean=mean, low=low, high=high, n=best.n)
-
     def correlation(reading: str, scale: Callable[[Any], Any] = np.log) -> Estimate:
         """Of the distance, means over seeds, with the test error."""
         distance = by_reading[reading]
@@ -409,12 +402,30 @@ def estimates(
         "distance-falls": estimate((1 - theorem[closest] / theorem[p.base_width]).tolist()),
         "sparse-gain": model.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
         "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
-        "similar-width": octaves("released code"),
-        "similar-width/connectivity": octaves("allocation, σ² by connectivity"),
+        "similar-width": octaves(best, by_reading["released code"].mean()),
+        "similar-width/connectivity": octaves(best, by_reading["allocation, σ² by connectivity"].mean()),
         "correlation": correlation("Theorem 1"),
         "correlation/linear": correlation("Theorem 1", lambda distance: distance),
         "correlation/released code": correlation("released code"),
     }
+
+
+def octaves(best: Estimate, distance: pd.Series[float]) -> Estimate:
+    """From the widths that may be the best to the one of the smallest distance, in factors of 2.
+
+    Args:
+        best: As `CellsAndSeeds.not_below_best` gives it.
+        distance: Mean over seeds, by width.
+
+    Examples:
+        >>> best = Estimate(mean=128.0, low=64.0, high=512.0, n=10)
+        >>> found = octaves(best, pd.Series({64: 0.3, 128: 0.1, 256: 0.2}))
+        >>> found.mean, found.low, found.high
+        (0.0, -2.0, 1.0)
+    """
+    lowest = float(distance.index.to_numpy()[np.nanargmin(distance.to_numpy())])
+    mean, low, high = (float(np.log2(lowest / width)) for width in (best.mean, best.high, best.low))
+    return Estimate(mean=mean, low=low, high=high, n=best.n)
 
 
 def _theorem_1(

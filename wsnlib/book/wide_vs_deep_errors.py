@@ -18,7 +18,7 @@ from scipy import stats
 from wsnlib import data, predictions, specs, sweeps
 from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import claims_of
-from wsnlib.estimates import Estimate, estimate, exact
+from wsnlib.estimates import Estimate, estimate
 from wsnlib.predictions import Dispersion, LogisticModels, Population, inference
 from wsnlib.predictions.excess import signed_root
 from wsnlib.store import Store
@@ -461,8 +461,6 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     """
     deep, wide = results.deep, results.wide
     n, logistic, again = len(deep), results.logistic, results.searched
-    a, b, c = logistic.models["aic"]
-    by_class = predictions.dispersion(wide, deep, level="class")
     found = {
         "matched": _points(results.matched, n, confidence=0.9),
         "excess": _root_mean_square(predictions.dispersion(deep, wide), n),
@@ -470,14 +468,10 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         "control-wide": _root_mean_square(_control(wide, again["wide"]), len(again["wide"]), confidence=0.9),
         "examples-deep": _points(predictions.chosen_difference(deep, wide), n),
         "examples-wide": _points(predictions.chosen_difference(wide, deep), n),
-        "classes": Estimate(
-            mean=1e4 * by_class.excess, low=1e4 * by_class.low, high=1e4 * by_class.high, n=n
-        ),
-        "class-share": Estimate(
-            mean=logistic.v_squared, low=logistic.v_squared_low, high=logistic.v_squared_high, n=n
-        ),
-        "aic-class": exact(a - b, n=n),
-        "aic-example": exact(b - c, n=n),
+        "classes": _squared_points(predictions.dispersion(wide, deep, level="class"), n),
+        "class-share": _share_of_classes(logistic, n),
+        "aic-class": _gain_in_aic(logistic, "A", "B", n),
+        "aic-example": _gain_in_aic(logistic, "B", "C", n),
     }
     for over, (smaller, larger) in results.ends.items():
         better = {"depth": "deeper-better", "width": "wider-better"}[over]
@@ -506,6 +500,21 @@ def _control(one: Population, other: Population) -> Dispersion:
 def _root_mean_square(found: Dispersion, n: int, *, confidence: float = 0.95) -> Estimate:
     low, high = found.interval
     return Estimate(mean=100 * found.difference, low=100 * low, high=100 * high, n=n, confidence=confidence)
+
+
+def _squared_points(found: Dispersion, n: int) -> Estimate:
+    return Estimate(mean=1e4 * found.excess, low=1e4 * found.low, high=1e4 * found.high, n=n)
+
+
+def _share_of_classes(found: LogisticModels, n: int) -> Estimate:
+    return Estimate(mean=found.v_squared, low=found.v_squared_low, high=found.v_squared_high, n=n)
+
+
+def _gain_in_aic(found: LogisticModels, smaller: str, larger: str, n: int) -> Estimate:
+    """AIC of the smaller model less that of the larger: twice the gain in log-likelihood less its price."""
+    row = found.tests.set_index(["smaller", "larger"]).loc[(smaller, larger)]
+    mean, low, high = (float(row[end] - 2 * row["df"]) for end in ("statistic", "low", "high"))
+    return Estimate(mean=mean, low=low, high=high, n=n)
 
 
 def _points(test: Any, n: int, *, confidence: float = 0.95) -> Estimate:

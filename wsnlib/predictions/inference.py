@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy
@@ -125,17 +125,22 @@ def permutation_p_value(observed: float, permuted: Array) -> float:
     return float((1 + np.sum(permuted >= observed - tolerance)) / (1 + len(permuted)))
 
 
-def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -> tuple[float, float]:
+def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -> tuple[Any, Any]:
     """Interval of a statistic of samples of networks, from its values with one network left out.
 
     Variance = Σ over all samples of (n − 1)/n · Σ (θ₋ᵢ − mean)²; quantiles are Student's with the
-    smallest sample's n − 1 degrees of freedom. Infinite if a sample has fewer than three networks.
+    smallest sample's n − 1 degrees of freedom. On average too large by what pairs of networks, beyond
+    single ones, add to the variance, so that it is conservative where nothing but pairs moves a statistic,
+    such as a square about 0. Infinite if a sample has fewer than three networks.
 
     Args:
         statistic: Vectorised statistic of one array of indicators (rows, networks of all samples) for each
-            sample.
+            sample; one number a row, or several, each with its own interval.
         sizes: Sizes of the samples, whose networks follow one another; a sample of 0 is none.
         confidence: Confidence level of the interval.
+
+    References:
+        Efron and Stein, *The jackknife estimate of variance* (1981).
     """
     present = [n for n in sizes if n]
     if min(present) < 3:
@@ -143,8 +148,8 @@ def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -
     members = np.repeat(np.arange(len(sizes)), sizes) == np.arange(len(sizes))[:, None]
     left_in = 1.0 - np.eye(members.shape[1])
     values = statistic(*(sample * left_in for sample in members))
-    centre = float(statistic(*(sample[None].astype(float) for sample in members))[0])
+    centre = statistic(*(sample[None].astype(float) for sample in members))[0]
     parts = np.split(values, np.cumsum(present)[:-1])
-    variance = sum((n - 1) * part.var() for n, part in zip(present, parts, strict=True))
-    half = float(scipy.stats.t.isf((1 - confidence) / 2, min(present) - 1) * np.sqrt(variance))
+    variance = sum((n - 1) * part.var(0) for n, part in zip(present, parts, strict=True))
+    half = float(scipy.stats.t.isf((1 - confidence) / 2, min(present) - 1)) * np.sqrt(variance)
     return centre - half, centre + half

@@ -79,13 +79,15 @@ class LogisticModels:
         models: One row a model, A, B, C: `effects` (columns of the design), `log_likelihood`, `aic`,
             `residual_variance` = mean (y − π)².
         tests: One row a likelihood-ratio test, (A, B), (A, C), (B, C): `smaller`, `larger`,
-            `statistic`; `df` and `p_value` of χ² as any program has them; `df_informative` and
+            `statistic` with its jackknife interval over networks, `low` and `high` (less 2 `df` it is the gain
+            in AIC); `df` and `p_value` of χ² as any program has them; `df_informative` and
             `p_informative` without the examples that cannot tell; `p_permutation`, and that
             `adjusted` for three tests (Holm and Šidák). Permutations test that the two populations are of one
             kind; where classes differ, (B, C) is an approximation.
         v_squared: V² = (Var_A − Var_B)/(Var_A − Var_C), NaN if A and C are the same.
         v_squared_low, v_squared_high: Its jackknife interval, over networks. Of what the networks at
-            hand have on average; chance is in it (see `explained_share`).
+            hand have on average; chance is in it (see `explained_share`). Where classes are alike, what is
+            left are squares of noise, of which the jackknife counts the variance twice: VSQ.
         v_squared_chance: Mean of V² over the permutations: what as many classes explain if
             there is nothing to explain.
         v_squared_p: Permutation p-value of V².
@@ -199,19 +201,20 @@ def logistic_models(
         index=pd.Index(["A", "B", "C"], name="model"),
     )
 
-    def v_squared(one: NDArray[Any], other: NDArray[Any]) -> Array:
-        return np.array([again.v_squared for again in _refits(one, other, correct, labels)])
+    def compared(one: NDArray[Any], other: NDArray[Any]) -> Array:
+        return np.array([[again.v_squared, *again.ratios] for again in _refits(one, other, correct, labels)])
 
-    low, high = inference.jackknife(v_squared, m, n, confidence=inference.sidak_confidence(confidence, 1))
+    each = inference.sidak_confidence(confidence, 1)
+    low, high = (np.broadcast_to(end, 4) for end in inference.jackknife(compared, m, n, confidence=each))
     chosen = inference.assignments(m, n, permutations=permutations, seed=seed)
     permuted = list(_refits(chosen, ~chosen, correct, labels))
     chance = np.array([again.v_squared for again in permuted if np.isfinite(again.v_squared)])
     return LogisticModels(
         models=models,
-        tests=_tests(fits, columns, np.array([again.ratios for again in permuted])),
+        tests=_tests(fits, columns, np.array([again.ratios for again in permuted]), (low[1:], high[1:])),
         v_squared=fits.v_squared,
-        v_squared_low=low,
-        v_squared_high=high,
+        v_squared_low=float(low[0]),
+        v_squared_high=float(high[0]),
         v_squared_chance=float(chance.mean()) if chance.size else float("nan"),
         v_squared_p=inference.permutation_p_value(fits.v_squared, chance)
         if np.isfinite(fits.v_squared)
@@ -290,7 +293,9 @@ def _right_counts(chosen: NDArray[Any], correct: NDArray[np.bool_]) -> Counts:
     return counts
 
 
-def _tests(fits: _ThreeFits, columns: NDArray[np.int64], permuted: Array) -> pd.DataFrame:
+def _tests(
+    fits: _ThreeFits, columns: NDArray[np.int64], permuted: Array, interval: tuple[Array, Array]
+) -> pd.DataFrame:
     df = np.array([columns[1] - columns[0], columns[2] - columns[0], columns[2] - columns[1]])
     examples, classes = fits.informative, fits.informative_classes
     free = np.maximum([classes - 1, examples - 1, examples - classes], 0)
@@ -302,6 +307,8 @@ def _tests(fits: _ThreeFits, columns: NDArray[np.int64], permuted: Array) -> pd.
             "smaller": ["A", "A", "B"],
             "larger": ["B", "C", "C"],
             "statistic": fits.ratios,
+            "low": interval[0],
+            "high": interval[1],
             "df": df,
             "p_value": _chi_squared_p(fits.ratios, df),
             "df_informative": free,

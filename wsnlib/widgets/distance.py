@@ -139,13 +139,12 @@ class _Minimum:
     place: Literal["left", "inside", "right"]
 
 
-def _minimum(widths: Array, total: Callable[[float], float]) -> _Minimum:
+def _minimum(widths: Array, total: Callable[[Array], Array]) -> _Minimum:
     """The lowest point between the first and the last width, and whether it is one of these."""
-    values = [total(width) for width in widths]
-    lowest = int(np.argmin(values))
+    lowest = int(np.argmin(total(widths)))
     bounds = np.log(widths[[max(lowest - 1, 0), min(lowest + 1, len(widths) - 1)]])
     found = minimize_scalar(
-        lambda u: total(np.exp(u)), bounds=bounds, method="bounded", options={"xatol": 1e-9}
+        lambda u: float(total(np.exp(u))), bounds=bounds, method="bounded", options={"xatol": 1e-9}
     )
     width = float(np.exp(found.x))
     place: Literal["left", "inside", "right"] = "inside"
@@ -153,7 +152,7 @@ def _minimum(widths: Array, total: Callable[[float], float]) -> _Minimum:
     for edge, name in edges:
         if abs(np.log(width / edge)) < 1e-3:
             width, place = float(edge), name
-    return _Minimum(width=width, distance=total(width), place=place)
+    return _Minimum(width=width, distance=float(total(np.asarray(width))), place=place)
 
 
 # -- words ------------------------------------------------------------------------------------
@@ -277,6 +276,14 @@ NEEDS_KERNEL = (
 )
 """Shown in place of the live explorer where there is no widget manager, and in a stored page."""
 
+KEEPS_KEYS = """<script>
+document.currentScript.closest(".wsn-live")?.addEventListener("focusin", ({ target }) => {
+  target.dataset.lmSuppressShortcuts = "";
+});
+</script>"""
+"""Else Jupyter takes keys that are meant for a control: m makes Markdown of a cell. An output inside of a
+widget is trusted, and attributes of what has the focus are all that Jupyter asks."""
+
 
 def distance_explorer(inputs: pd.DataFrame | Pairs) -> ipywidgets.VBox:
     """The kernel distance against width at a fixed number of weights, for your own inputs; needs a kernel.
@@ -371,7 +378,9 @@ def distance_explorer(inputs: pd.DataFrame | Pairs) -> ipywidgets.VBox:
     offer_dimensions(START["dimension"])
     for control in controls.values():
         control.observe(change, names="value")
-    box = ipw.VBox([*controls.values(), readout, image])
+    script = {"output_type": "display_data", "data": {"text/html": KEEPS_KEYS}, "metadata": {}}
+    keys = ipw.Output(outputs=(script,), layout={"display": "none"})
+    box = ipw.VBox([*controls.values(), readout, keys, image]).add_class("wsn-live")
     box.figure, box.controls, box.readout = figure, controls, readout
     box._repr_mimebundle_ = lambda **_: {
         **ipw.VBox._repr_mimebundle_(box),
@@ -419,8 +428,8 @@ def _explore(
     widths = np.geomspace(first, last, 241)
     curves = {"exact": theorem(widths, m / widths), "paper": _paper(d, widths, m / widths)}
     minima = {
-        "exact": _minimum(widths, lambda n: float(theorem(np.asarray(n), np.asarray(m / n)).total)),
-        "paper": _minimum(widths, lambda n: float(_paper(d, np.asarray(n), np.asarray(m / n)).total)),
+        "exact": _minimum(widths, lambda n: theorem(n, m / n).total),
+        "paper": _minimum(widths, lambda n: _paper(d, n, m / n).total),
     }
     ax = figure.subplots(gridspec_kw={"left": 0.09, "right": 0.87, "top": 0.87, "bottom": 0.31})
     for source, (name, marker, fill) in SOURCES.items():

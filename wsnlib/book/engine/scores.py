@@ -133,7 +133,7 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
     """How many claims have which verdict: of each paper, and of both, exploratory ones apart.
 
-    A claim is confirmatory if its range, its quantity and its data were fixed before a result was seen.
+    A claim is confirmatory if range, quantity, interval and data were fixed before a result was seen.
     """
     empirical = table["type"] == "empirical"
     exploratory = table["flag"] == "exploratory"
@@ -167,7 +167,7 @@ def headline(table: pd.DataFrame) -> str:
         f"Of {cells['both']['claims']} claims {tested['both']} are tested. {tested['arithmetic']} are "
         "arithmetic, decided without training: "
         f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
-        "with range, quantity and data fixed before a result was seen: "
+        "with range, quantity, interval and data fixed before a result was seen: "
         f"{said('confirmatory', of_training)}. {tested['exploratory']} are empirical and exploratory, since "
         f"one of them was fixed or changed after: {said('exploratory', of_training)}."
     )
