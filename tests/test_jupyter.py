@@ -56,7 +56,9 @@ def test_outputs_show_where_no_script_runs_and_no_source_is_folded(path):
         shown = [output.get("data", {"text/plain": output.get("text")}) for output in cell.get("outputs", [])]
         for data in shown:
             assert "image/png" in data or not any(kind.startswith("image/") for kind in data)
-            words = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", data.get("text/html", "x"), flags=re.DOTALL)
+            words = re.sub(
+                r"<(script|style)\b.*?</\1>|<[^>]*>", " ", data.get("text/html", "x"), flags=re.DOTALL
+            )
             assert words.strip()
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             assert all("text/markdown" in data for data in shown)

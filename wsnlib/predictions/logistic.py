@@ -79,15 +79,15 @@ class LogisticModels:
         models: One row a model, A, B, C: `effects` (columns of the design), `log_likelihood`, `aic`,
             `residual_variance` = mean (y − π)².
         tests: One row a likelihood-ratio test, (A, B), (A, C), (B, C): `smaller`, `larger`,
-            `statistic` with its jackknife interval over networks, `low` and `high` (less 2 `df` it is the gain
-            in AIC); `df` and `p_value` of χ² as any program has them; `df_informative` and
+            `statistic` with its jackknife interval over networks, `low` and `high` (less 2 `df` it is the
+            gain in AIC); `df` and `p_value` of χ² as any program has them; `df_informative` and
             `p_informative` without the examples that cannot tell; `p_permutation`, and that
             `adjusted` for three tests (Holm and Šidák). Permutations test that the two populations are of one
             kind; where classes differ, (B, C) is an approximation.
         v_squared: V² = (Var_A − Var_B)/(Var_A − Var_C), NaN if A and C are the same.
         v_squared_low, v_squared_high: Its jackknife interval, over networks. Of what the networks at
             hand have on average; chance is in it (see `explained_share`). Where classes are alike, what is
-            left are squares of noise, of which the jackknife counts the variance twice: VSQ.
+            left are squares of noise, of which the jackknife counts the variance twice: 95 % cover 99 %.
         v_squared_chance: Mean of V² over the permutations: what as many classes explain if
             there is nothing to explain.
         v_squared_p: Permutation p-value of V².
