@@ -82,7 +82,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_resumed_training_has_the_bits_of_one_that_was_not_interrupted(name, monkeypatch):
-    monkeypatch.setattr(costs, "layer_ms", lambda timed, form: float(form != "native"))
+    monkeypatch.setattr(costs, "layer_ms", lambda timed, form: float(form != "sparse"))
     monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
     monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 0.0)
     whole = wsn.run(CASES[name], device="cpu")

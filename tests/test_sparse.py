@@ -661,7 +661,7 @@ def fake_times(monkeypatch, native: float = 1e-9, change: float = 0.0) -> None:
 
     def layer_ms(timed, form):
         full = timed.layer.weight.numel()
-        return timed.images * (native * timed.weights if form == "native" else 1e-6 * full)
+        return timed.images * (native * timed.weights if form == "sparse" else 1e-6 * full)
 
     monkeypatch.setattr(costs, "layer_ms", layer_ms)
     monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, change))
@@ -797,7 +797,7 @@ def test_a_time_is_of_the_shape_the_weights_and_the_batch(monkeypatch):
     found = wsn.sparse.estimated_costs(net, torch.zeros(2, 3, 9, 8), batch_size=6, precision="bfloat16")
     conv = "conv 3 5 3 2 2 1 0 0 1 1 9 8 of 16"
     assert asked == [
-        f"bfloat16 {conv}, 0", f"native {conv}, 50", "bfloat16 linear 140 2 of 6, 0", "native linear 140 2 of 6, 29",
+        f"bfloat16 {conv}, 0", f"sparse {conv}, 50", "bfloat16 linear 140 2 of 6, 0", "sparse linear 140 2 of 6, 29",
     ]  # fmt: skip
     assert [cost.layer for cost in found] == ["0", "2"]
     share = 6 / 16

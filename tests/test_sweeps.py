@@ -213,7 +213,7 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
     net = wsn.StaticSparsity(wsn.ResNet18Spec(width=2, input_channels=1), width=8)
     wide = replace(experiment(), model=net, data=wsn.Digits(train_size=50))
     narrow = replace(experiment(), model=wsn.StaticSparsity(BASE, width=10))
-    ms = {"native": 1.0, "float32": 2.0, "bfloat16": 0.5}
+    ms = {"sparse": 1.0, "float32": 2.0, "bfloat16": 0.5}
     monkeypatch.setattr(costs, "layer_ms", lambda timed, form: ms[form])
     monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
     monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 1e8)

@@ -96,7 +96,8 @@ def dispersion(
         confidence: Confidence level of the interval, excess ± t · error. The excess is a U-statistic, of
             whose variance a jackknife counts the second-order part 2 tr Σ²/(m(m − 1)) + 2 tr T²/(n(n − 1)) +
             4 tr ΣT/(mn) twice (Σ and T are the covariances over networks); it is estimated without bias and
-            taken off once. No narrower than the spread of the permuted excess.
+            taken off once. No narrower than the spread of the permuted excess, the larger of two estimates
+            where nothing differs: there it covers more than its level (see `tests/test_calibration.py`).
         permutations: Number of assignments; the smallest p-value is 1/(permutations + 1).
         seed: Random seed for the assignments.
 

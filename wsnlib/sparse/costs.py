@@ -1,4 +1,4 @@
-"""Which layers are faster as native ones here, from times that are measured once and kept.
+"""Which layers are faster as sparse ones here, from times that are measured once and kept.
 
 A convolution costs as much as one of the same shape and number of weights did when it was timed here on
 random images, a change of layout as much as a number did. Times are those of the thread, so that what else
@@ -24,7 +24,7 @@ from wsnlib.timings import kept, thread_ms
 Precision = Literal["float32", "bfloat16"]
 
 MARGIN = 0.9
-"""Native forms are chosen where they take less than this share of the time without them."""
+"""Sparse forms are chosen where they take less than this share of the time without them."""
 IMAGES = 16
 """Images in a batch when a convolution is timed."""
 
@@ -37,7 +37,7 @@ class LayerCost:
         layer: Its name.
         density: Weights present / weights of the dense layer.
         dense_ms: Milliseconds of a forward and a backward pass with the dense weight, masked if it is.
-        sparse_ms: The same of the native form; NaN if there is none.
+        sparse_ms: The same of the sparse form; NaN if there is none.
         chosen: The form in which the whole network is fastest, changes of the layout included.
     """
 
@@ -91,7 +91,7 @@ def estimated_costs(
         model: With masked layers.
         images: One or more inputs of the model, which is run on them once, in evaluation mode.
         batch_size: Images in a batch; by default as many as there are.
-        precision: In which dense layers compute; native ones compute in float32.
+        precision: In which dense layers compute; sparse ones compute in float32.
 
     Returns:
         One entry a layer, in the order of their use; `pandas.DataFrame(costs)` is a table of them. A layer
@@ -145,10 +145,10 @@ def choose(
     inputs: dict[str, float],
     around: Elementwise,
 ) -> set[str]:
-    """The layers that are native in the fastest of all choices, of layers one after the other.
+    """The layers that are sparse in the fastest of all choices, of layers one after the other.
 
     Args:
-        times: Milliseconds of each, dense and native.
+        times: Milliseconds of each, dense and sparse.
         outputs: Numbers of each output on which batch norm and ReLU work.
         inputs: Numbers of each input, which change their layout where the form changes.
         around: What such numbers cost.
@@ -162,16 +162,16 @@ def choose(
         set()
     """
     best: dict[bool, tuple[float, tuple[str, ...]]] = {False: (0.0, ())}
-    for name, (dense, native) in times.items():
+    for name, (dense, sparse) in times.items():
         found = {}
-        for is_native in (False, True):
-            own = (native if is_native else dense) + outputs[name] / 1e6 * around[is_native]
+        for is_sparse in (False, True):
+            own = (sparse if is_sparse else dense) + outputs[name] / 1e6 * around[is_sparse]
             ways = [
-                (cost + own + (0.0 if before == is_native else around.change * inputs[name] / 1e6), layers)
+                (cost + own + (0.0 if before == is_sparse else around.change * inputs[name] / 1e6), layers)
                 for before, (cost, layers) in best.items()
             ]
             cost, layers = min(ways)
-            found[is_native] = cost, (*layers, name) if is_native else layers
+            found[is_sparse] = cost, (*layers, name) if is_sparse else layers
         best = found
     cost, layers = min(best.values(), default=(0.0, ()))
     without = sum(dense + around.dense * outputs[name] / 1e6 for name, (dense, _) in times.items())
@@ -181,7 +181,7 @@ def choose(
 def _milliseconds(
     layer: nn.Module, x: torch.Tensor, factor: float, weights: int, precision: Precision
 ) -> tuple[float, float]:
-    """Dense and native; `factor` batches like x are one batch of the training."""
+    """Dense and sparse; `factor` batches like x are one batch of the training."""
     if unsupported(layer) or not can_compile():
         return math.nan, math.nan
     if isinstance(layer, nn.Conv2d):
@@ -193,19 +193,19 @@ def _milliseconds(
         layer = cast(nn.Linear, layer)
         batch = round(factor * x.shape[:-1].numel())
         timed, factor = Timed("linear", (layer.in_features, layer.out_features), weights, batch), 1.0
-    return factor * layer_ms(timed, precision), factor * layer_ms(timed, "native")
+    return factor * layer_ms(timed, precision), factor * layer_ms(timed, "sparse")
 
 
-def layer_ms(timed: Timed, form: Precision | Literal["native"]) -> float:
+def layer_ms(timed: Timed, form: Precision | Literal["sparse"]) -> float:
     """Milliseconds of a forward and a backward pass in this form, measured here or kept from then."""
-    weights = timed.weights if form == "native" else 0
+    weights = timed.weights if form == "sparse" else 0
     key = f"{form} {timed.kind} {' '.join(map(str, timed.sizes))} of {timed.images}, {weights}"
     return kept(key, lambda: _layer_ms(timed, form))
 
 
 def _layer_ms(timed: Timed, form: str) -> float:
     x, layer = timed.input.requires_grad_(), timed.layer
-    if form == "native":
+    if form == "sparse":
         if timed.weights < cast(torch.Tensor, layer.weight).numel():
             masks.sparsify(layer, num_weights=timed.weights, generator=torch.Generator().manual_seed(0))
         to_sparse(layer, layers=[""])
@@ -215,11 +215,11 @@ def _layer_ms(timed: Timed, form: str) -> float:
             layer.keeps_layout = True  # type: ignore[assignment]
             inner = cast(torch.Tensor, Pack.apply(x.detach())).requires_grad_()
 
-            def native() -> None:
+            def through() -> None:
                 y = layer(Packed(inner, len(x))).grouped()
                 y.backward(torch.ones_like(y))
 
-            return thread_ms(native)
+            return thread_ms(through)
     else:
         layer.to(memory_format=torch.channels_last if timed.kind == "conv" else torch.contiguous_format)
 

@@ -1,4 +1,4 @@
-"""Native sparse layers.
+"""Sparse layers.
 
 They hold what masked layers hold and compute with the weights present only, by `wsnlib.sparse.functions`, on
 a CPU in float32 and float64. Elsewhere, and without numba, they multiply by the dense, masked weight.

@@ -10,9 +10,9 @@ claim                        number                                             
 depth (N21, Figure 1)        strength, deepest less shallowest, 1×                        above 0
 width (Figure 1)             strength, widest less narrowest, one depth                   above 0
 less-data (Figure 2)         strength, least less most data, same network                 above 0
-every-seed (Figure D.1)      share of the deepest network's seeds with a block            1
+every-seed (Figure D.1)      share of the deepest network's seeds with a block            above 0.9
 late (Section 4.1)           block's layers in stages 2 and 3, less their share of all    above 0
-no-residuals (Figure C.1)    share of seeds with a block, without residual connections    1
+no-residuals (Figure C.1)    share of seeds with a block, without residual connections    above 0.9
 component (Figure 3)         share of the first component, mean over the block            0.5 to 1
 component-inside (D.5)       the same inside less outside the block, same network         above 0
 component-without (D.5)      the same, with a block less networks without                 above 0
@@ -52,7 +52,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsnlib.book.fitted.plan import Key, Network, Runs
-from wsnlib.estimates import Estimate, estimate, median_and_range
+from wsnlib.estimates import Estimate, estimate, proportion
 from wsnlib.layers import NetworkResults, OriginResults, origin_results, output_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
@@ -251,7 +251,7 @@ def _estimate(values: Iterable[float]) -> Estimate | None:
 
 def _choices(values: Iterable[bool]) -> Estimate | None:
     listed = list(values)
-    return median_and_range(listed) if listed else None
+    return proportion(listed) if listed else None
 
 
 def _ends(family: Sequence[Sequence[Measured]]) -> Estimate | None:
