@@ -14,7 +14,7 @@ from typing import Any
 from wsnlib.book.engine import published
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
 from wsnlib.book.engine.text import UNKNOWN
-from wsnlib.store import Record
+from wsnlib.store import record_from_json
 
 LARGEST_NOTEBOOK = 4_000_000
 """Bytes of a chapter's file."""
@@ -163,7 +163,7 @@ def records(notebook: published.Notebook, folder: Path) -> Iterator[str]:
     for key in published.record_keys(notebook):
         file = folder / f"{key}.json"
         try:
-            record = Record.from_json(file.read_text(encoding="utf-8"))
+            record = record_from_json(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             yield f"the record {key} behind a figure is missing from {folder.name}"
         except ValueError as error:

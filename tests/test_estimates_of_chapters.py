@@ -8,6 +8,7 @@ import wsnlib as wsn
 from wsnlib import book
 from wsnlib.book import bottlenecks, gp_kernel, resnet_sweep, sparse_mlp
 from wsnlib.kernels import theory
+from wsnlib.store import MeasurementRecord
 
 SEEDS = [0, 1, 2]
 OF_SEED = [0.0, 11.0, -5.0]
@@ -322,7 +323,7 @@ def distance(density, seed):
     return (1 + seed) * (LOWEST**2 / density + density)
 
 
-def theory_history(run, plan):
+def theory_columns(run, plan):
     p = np.array(run.densities)
     if isinstance(run.inputs, wsn.GaussianInputs):
         ratios = np.where(p >= AGREES, 1.2, EQ_4_OVER_THEORY)
@@ -348,11 +349,11 @@ def kernels(store):
     """Distances by theory and by simulation, and accuracies, as the chapter reads them from records."""
     plan = gp_kernel.Runs(KERNELS)
     for run in plan.theory:
-        store.save(wsn.Record(experiment=run, status="finished", history=theory_history(run, plan)))
+        store.save(MeasurementRecord(experiment=run, status="finished", columns=theory_columns(run, plan)))
     for (_, n, seed), run in plan.simulated.items():
         shown = SIMULATED_OVER_THEORY * distance(NARROW / n, seed)
-        history = {"gp": [0.5 * shown, 1.5 * shown]}  # two pairs
-        store.save(wsn.Record(experiment=run, status="finished", history=history))
+        columns = {"gp": [0.5 * shown, 1.5 * shown]}  # two pairs
+        store.save(MeasurementRecord(experiment=run, status="finished", columns=columns))
     for (cell, rate, _), run in plan.tuning.items():
         store.save(trained(run, 50.0 + rate * (cell == ("sparse", 32))))
     assert plan.rates(store)["sparse", 32] == 0.3

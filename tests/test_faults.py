@@ -307,12 +307,12 @@ def test_hostile_content_is_refused(field, value, message, tmp_path, monkeypatch
         del content[field]
         message = "lacks what a record has"
     with pytest.raises(ValueError, match=message):
-        wsn.Record.from_json(sealed(content))
+        wsn.store.record_from_json(sealed(content))
 
 
 def test_deep_nesting_is_no_record():
     with pytest.raises(ValueError, match="cut off or is no record"):
-        wsn.Record.from_json('{"sha256":"' + "0" * 64 + '","content":' + "[" * 10**6 + "}\n")
+        wsn.store.record_from_json('{"sha256":"' + "0" * 64 + '","content":' + "[" * 10**6 + "}\n")
 
 
 def test_pickles_are_no_checkpoint_and_no_parameters(tmp_path, nothing_runs):

@@ -223,7 +223,7 @@ def test_long_runs_are_compiled_and_the_record_says_so(tmp_path, monkeypatch):
         alone, together = wsn.run(each, device="cpu"), store.load(each)
         assert alone.environment["compiled"] == together.environment["compiled"]
         assert alone.environment["compiled"].startswith("numba ")
-        assert wsn.Record.from_json(alone.to_json()).history == together.history
+        assert wsn.store.record_from_json(alone.to_json()).history == together.history
         assert (alone.predictions == together.predictions).all()
     for other in (
         replace(runs[0], model=RESNET),

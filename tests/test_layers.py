@@ -130,8 +130,8 @@ def test_projections_are_those_of_the_trained_network_image_by_image(store, trai
     )
     for name, values in zip(found.layers, found.projections, strict=True):
         np.testing.assert_allclose(table[name], values / values.std(), atol=1e-3)
-    assert store.load(spec).network["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
-    assert store.load(spec).network["num_weights"] == [wsn.num_weights(model)]
+    assert store.load(spec).names["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
+    assert store.load(spec).names["num_weights"] == [wsn.num_weights(model)]
 
 
 def test_a_layer_that_is_not_there_is_named_before_the_training(monkeypatch):

@@ -21,7 +21,7 @@ from wsnlib import book, sweeps
 from wsnlib.book import sparse_mlp
 from wsnlib.book.engine import page as page_module
 from wsnlib.book.engine import provenance, published, scores, session, verdicts
-from wsnlib.store import Record
+from wsnlib.store import MeasurementRecord, Record
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "book").glob("*.ipynb"))
@@ -94,7 +94,7 @@ def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
 
 def test_seeds_of_measured_trainings_count(store, shown):
     measured = wsn.NetworkSimilarity([experiment(3), experiment(4)])
-    store.save(Record(experiment=measured, status="finished", history={}))
+    store.save(MeasurementRecord(experiment=measured, status="finished"))
     made_page(store).show(line(), [measured], **WORDS)
     assert {3, 4} <= set(shown[2].seeds)
 

@@ -10,7 +10,7 @@ import yaml
 
 import wsnlib as wsn
 from wsnlib.book import wide_vs_deep_errors
-from wsnlib.store import Record
+from wsnlib.store import MeasurementRecord, Record
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "params" / "wide_vs_deep_errors.smoke.yml"
@@ -64,8 +64,8 @@ def page(tmp_path_factory):
     on_imagenet = np.arange(3000) % 1000
     answers = wsn.ExampleLabels(data=plan.imagenet["ResNet-50"][0].data)
     store.save(
-        Record(
-            experiment=answers, status="finished", history={}, arrays={"labels": on_imagenet.astype("int16")}
+        MeasurementRecord(
+            experiment=answers, status="finished", arrays={"labels": on_imagenet.astype("int16")}
         )
     )
     for seed, runs in enumerate(plan.imagenet.values()):

@@ -20,14 +20,16 @@ from wsnlib.experiments.networks import build, check_fit
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
 from wsnlib.representations import layer_names
-from wsnlib.store import Record
+from wsnlib.store import MeasurementRecord
 from wsnlib.timings import cpu_threads
 from wsnlib.training import Outcome, StateFile
 
 Array = NDArray[np.float64]
 
 
-def read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download: bool = False) -> Record:
+def read_examples(
+    spec: specs.ExampleLabels | specs.ExampleImages, *, download: bool = False
+) -> MeasurementRecord:
     """Labels or images of a test set, as they are."""
     data = load_data(spec.data, download=download)
     if isinstance(spec, specs.ExampleLabels):
@@ -45,7 +47,7 @@ def read_examples(spec: specs.ExampleLabels | specs.ExampleImages, *, download: 
             )
         arrays = {"images": data.test.images[list(spec.examples)].numpy()}
     made = environment(torch.device("cpu")) | {"data_sha256": data.sha256}
-    return Record(experiment=spec, status="finished", history={}, arrays=arrays, environment=made)
+    return MeasurementRecord(experiment=spec, status="finished", arrays=arrays, environment=made)
 
 
 def measure_layers(
@@ -56,7 +58,7 @@ def measure_layers(
     download: bool,
     file: Callable[[int], StateFile] | None = None,
     network: Callable[[specs.Experiment], StateFile] | None = None,
-) -> Record:
+) -> MeasurementRecord:
     """Train, on the images to be measured as test set, and measure the last weights.
 
     Args:
@@ -109,11 +111,11 @@ def measure_layers(
     seconds = time.perf_counter() - start
     made = {"engines": [each.engine for each in plans], "threads": threads, "seconds": round(seconds, 2)}
     made["seconds_measuring"] = round(seconds - trained_after, 2)
-    return Record(
+    return MeasurementRecord(
         experiment=spec,
         status=status,
-        history=columns,
-        network=names,
+        columns=columns,
+        names=names,
         arrays=arrays,
         environment=environment(device) | made | {"data_sha256": data[0].sha256},
     )
@@ -177,16 +179,16 @@ def measured_data(
 
 def measure_kernels(
     spec: specs.KernelDistances | specs.KernelSimulation, *, download: bool = False
-) -> Record:
+) -> MeasurementRecord:
     """Distances of kernels, from the theory or from simulated networks."""
     start = time.perf_counter()
     x, y, data_sha256 = _pairs(spec, download=download)
     columns = _distances(spec, x, y) if isinstance(spec, specs.KernelDistances) else _simulated(spec, x, y)
     seconds = round(time.perf_counter() - start, 2)
-    return Record(
+    return MeasurementRecord(
         experiment=spec,
         status="finished",
-        history={name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()},
+        columns={name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()},
         environment=environment(torch.device("cpu")) | {"seconds": seconds} | data_sha256,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 
@@ -12,8 +13,16 @@ from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import run_trainings
-from wsnlib.store import Record
+from wsnlib.store import AnyRecord, MeasurementRecord, Record
 from wsnlib.training import StateFile
+
+
+@overload
+def run(experiment: specs.Experiment, **options: Any) -> Record: ...
+
+
+@overload
+def run(experiment: specs.Measurement, **options: Any) -> MeasurementRecord: ...
 
 
 @float32()
@@ -25,7 +34,7 @@ def run(
     download: bool = False,
     deterministic: bool = False,
     file: Callable[[int], StateFile] | None = None,
-) -> Record:
+) -> AnyRecord:
     """Train the network of an experiment, or measure layers or kernels, or read examples; the record.
 
     `wsn.run_missing` keeps it.
@@ -68,7 +77,7 @@ def run_planned(
     data: Dataset | None = None,
     file: Callable[[int], StateFile] | None = None,
     network: Callable[[specs.Experiment], StateFile] | None = None,
-) -> list[Record]:
+) -> list[AnyRecord]:
     """The records of a plan's runs.
 
     Args:
@@ -102,4 +111,4 @@ def run_planned(
             for each in plan.runs
         ]
     state = None if file is None else file(0)
-    return run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=state)
+    return [*run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=state)]

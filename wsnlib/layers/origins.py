@@ -215,7 +215,7 @@ def origin_results(run: specs.BlockOrigins, *, store: Store) -> OriginResults:
     """
     record = store.load(run)
     refuse_diverged(record.status, record.key)
-    names, arrays, columns = record.network, record.arrays, record.history
+    names, arrays, columns = record.names, record.arrays, record.columns
     layers = tuple(names["layers"])
     outputs = output_names(layers)
     images, relu = len(arrays["labels"]), names["relu_layers"]
@@ -289,10 +289,10 @@ def output_results(run: specs.OutputSimilarity, *, store: Store) -> NetworkResul
     """
     record = store.load(run)
     refuse_diverged(record.status, record.key)
-    layers = tuple(map(tuple, record.network["layers"]))
+    layers = tuple(map(tuple, record.names["layers"]))
     cka: dict[tuple[int, int], Array] = {}
     for i in range(len(layers)):
         for j in range(i, len(layers)):
             values = unpacked(record.arrays[f"cka {i} {j}"], len(layers[i]), len(layers[j]))
             cka[i, j], cka[j, i] = values, values.T
-    return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.history["test_accuracy"]))
+    return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.columns["test_accuracy"]))

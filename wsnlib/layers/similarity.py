@@ -238,7 +238,7 @@ def layer_results(run: specs.LayerSimilarity, *, store: Store) -> LayerResults:
     """
     record = store.load(run)
     refuse_diverged(record.status, record.key)
-    columns, names = record.history, record.network
+    columns, names = record.columns, record.names
     n = len(names["layers"])
     return LayerResults(
         layers=tuple(names["layers"]),
@@ -271,8 +271,8 @@ def component_projections(run: specs.ComponentProjections, *, store: Store) -> p
     """
     record = store.load(run)
     refuse_diverged(record.status, record.key)
-    columns = ["example", "label", "brightness", *record.network["layers"]]
-    table = pd.DataFrame({name: record.history[name] for name in columns})
+    columns = ["example", "label", "brightness", *record.names["layers"]]
+    table = pd.DataFrame({name: record.columns[name] for name in columns})
     return table.astype({"example": int, "label": int})
 
 
@@ -285,13 +285,13 @@ def network_results(run: specs.NetworkSimilarity, *, store: Store) -> NetworkRes
     """
     record = store.load(run)
     refuse_diverged(record.status, record.key)
-    layers = tuple(map(tuple, record.network["layers"]))
+    layers = tuple(map(tuple, record.names["layers"]))
     cka: dict[tuple[int, int], Array] = {}
     for i in range(len(layers)):
         for j in range(i, len(layers)):
-            values = np.array(record.history[f"cka {i} {j}"]).reshape(len(layers[i]), len(layers[j]))
+            values = np.array(record.columns[f"cka {i} {j}"]).reshape(len(layers[i]), len(layers[j]))
             cka[i, j], cka[j, i] = values, values.T
-    return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.history["test_accuracy"]))
+    return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.columns["test_accuracy"]))
 
 
 def refuse_diverged(status: str, key: str) -> None:

@@ -5,18 +5,21 @@ where it was made, with a checksum over all of it. It is there whole or not at a
 named and set aside, never used; reading it never runs code.
 """
 
-from wsnlib.store.records import Integers, Record, Summary
+from wsnlib.store.records import AnyRecord, Integers, MeasurementRecord, Record, Summary, record_from_json
 from wsnlib.store.stores import CheckpointFile, Failure, Remains, Store, StoreError, default_store, repository
 
 __all__ = [
+    "AnyRecord",
     "CheckpointFile",
     "Failure",
     "Integers",
+    "MeasurementRecord",
     "Record",
     "Remains",
     "Store",
     "StoreError",
     "Summary",
     "default_store",
+    "record_from_json",
     "repository",
 ]

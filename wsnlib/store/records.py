@@ -27,28 +27,25 @@ MOST_UNPACKED = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The result of one run.
+    """The result of one training.
 
     Args:
-        experiment: What was run, a training or a measurement; its key names the record.
+        experiment: What was run; its key names the record.
         status: `"finished"`, or `"diverged"` if the loss was not finite.
-        history: One number per epoch under each name (see `wsnlib.training.Outcome`); for a
-            measurement, one number per row. Kept to 7 digits.
+        history: One number per epoch under each name (see `wsnlib.training.Outcome`). Kept to 7 digits.
         reported_epoch: The epoch that the protocol reports, from 1; `None` if diverged.
         train_accuracy: Accuracy of the last weights on the training images, in [0, 1].
         predictions: Predicted class of each test image at the reported epoch, (n,) uint8 or int16.
-        arrays: What a measurement read, by name: integers of any shape.
         network: What was built: `num_weights`, `connectivity` and `weights_per_layer`.
         environment: Versions, commit, device, threads, seconds.
     """
 
-    experiment: specs.Run
+    experiment: specs.Experiment
     status: str
     history: dict[str, list[float]]
     reported_epoch: int | None = None
     train_accuracy: float | None = None
     predictions: Integers | None = None
-    arrays: dict[str, Integers] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -62,61 +59,117 @@ class Record:
         return math.nan if self.reported_epoch is None else self.history[name][self.reported_epoch - 1]
 
     def to_json(self) -> str:
-        """The record as text, with the SHA-256 of its content."""
-        content: dict[str, Any] = {
-            "spec_version": specs.SPEC_VERSION,
-            "spec": specs.to_dict(self.experiment),
-            "status": self.status,
-            "history": {
-                name: [float(f"{v:.7g}") if math.isfinite(v) else None for v in values]
-                for name, values in self.history.items()
-            },
-            "reported_epoch": self.reported_epoch,
-            "train_accuracy": self.train_accuracy,
-            "predictions": None if self.predictions is None else _packed(self.predictions),
-            "network": self.network,
-            "environment": self.environment,
-        }
+        """The record as text, with the SHA-256 of its content; `record_from_json` reads it."""
+        packed = None if self.predictions is None else _packed(self.predictions)
+        content = _content(self.experiment, self.status, self.history, self.network, self.environment)
+        content |= {"reported_epoch": self.reported_epoch, "train_accuracy": self.train_accuracy}
+        return _sealed(content | {"predictions": packed})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementRecord:
+    """What was measured of layers or kernels, or read of a data set.
+
+    Args:
+        experiment: What was measured; its key names the record.
+        status: `"finished"`, or `"diverged"` if a network that was trained for it did.
+        columns: Numbers by name; of kernels one for each row. Kept to 7 digits.
+        names: What the numbers are of, such as `layers`, and `num_weights` of each network.
+        arrays: Integers of any shape by name.
+        environment: Versions, commit, device, threads, seconds.
+    """
+
+    experiment: specs.Measurement
+    status: str
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    names: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Integers] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The key of the measurement."""
+        return specs.spec_key(self.experiment)
+
+    def to_json(self) -> str:
+        """The record as text, with the SHA-256 of its content; `record_from_json` reads it."""
+        content = _content(self.experiment, self.status, self.columns, self.names, self.environment)
         if self.arrays:
-            content["arrays"] = {
-                name: _packed(array) | {"shape": list(array.shape)} for name, array in self.arrays.items()
-            }
-        text = specs.canonical_json(content)
-        return f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","content":{text}}}\n'
+            arrays = {name: _packed(a) | {"shape": list(a.shape)} for name, a in self.arrays.items()}
+            content["arrays"] = arrays
+        return _sealed(content)
 
-    @classmethod
-    def from_json(cls, text: str) -> Record:
-        """The record that `to_json` wrote.
 
-        Raises:
-            ValueError: If the text is cut off or changed.
-        """
-        content = checked_content(text)
-        try:
-            return cls._of(content)
-        except (KeyError, TypeError, AttributeError, zlib.error) as error:
-            raise ValueError(f"it lacks what a record has ({type(error).__name__}: {error})") from error
+AnyRecord = Record | MeasurementRecord
+"""The result of any run."""
 
-    @classmethod
-    def _of(cls, content: dict[str, Any]) -> Record:
+
+def record_from_json(text: str) -> AnyRecord:
+    """The record that `to_json` wrote.
+
+    Raises:
+        ValueError: If the text is cut off or changed.
+    """
+    content = checked_content(text)
+    try:
+        experiment, status = specs.from_dict(content["spec"]), content["status"]
+        columns = {
+            name: [math.nan if v is None else v for v in values]
+            for name, values in content["history"].items()
+        }
+        names, environment = content["network"], content["environment"]
+        if not isinstance(experiment, specs.Experiment):
+            arrays = content.get("arrays", {}).items()
+            return MeasurementRecord(
+                experiment=experiment,
+                status=status,
+                columns=columns,
+                names=names,
+                arrays={name: _unpacked(array).reshape(array["shape"]) for name, array in arrays},
+                environment=environment,
+            )
         packed = content["predictions"]
-        return cls(
-            experiment=specs.from_dict(content["spec"]),
-            status=content["status"],
-            history={
-                name: [math.nan if v is None else v for v in values]
-                for name, values in content["history"].items()
-            },
+        return Record(
+            experiment=experiment,
+            status=status,
+            history=columns,
             reported_epoch=content["reported_epoch"],
             train_accuracy=content["train_accuracy"],
             predictions=None if packed is None else _unpacked(packed),
-            arrays={
-                name: _unpacked(array).reshape(array["shape"])
-                for name, array in content.get("arrays", {}).items()
-            },
-            network=content["network"],
-            environment=content["environment"],
+            network=names,
+            environment=environment,
         )
+    except (KeyError, TypeError, AttributeError, zlib.error) as error:
+        raise ValueError(f"it lacks what a record has ({type(error).__name__}: {error})") from error
+
+
+def _content(
+    experiment: specs.Run,
+    status: str,
+    columns: dict[str, list[float]],
+    names: dict[str, Any],
+    environment: dict[str, Any],
+) -> dict[str, Any]:
+    """What all records have; what only a training has is null in others, under the names of a training."""
+    return {
+        "spec_version": specs.SPEC_VERSION,
+        "spec": specs.to_dict(experiment),
+        "status": status,
+        "history": {
+            name: [float(f"{v:.7g}") if math.isfinite(v) else None for v in values]
+            for name, values in columns.items()
+        },
+        "reported_epoch": None,
+        "train_accuracy": None,
+        "predictions": None,
+        "network": names,
+        "environment": environment,
+    }
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    text = specs.canonical_json(content)
+    return f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","content":{text}}}\n'
 
 
 @dataclass(frozen=True, kw_only=True)

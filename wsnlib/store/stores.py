@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import platformdirs
 
 from wsnlib import specs
 from wsnlib.store import index
 from wsnlib.store.folders import TEMPORARY, Folder, open_folder
-from wsnlib.store.records import Record, Summary
+from wsnlib.store.records import AnyRecord, MeasurementRecord, Record, Summary, record_from_json
 
 _RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
 
@@ -104,7 +105,7 @@ class Store:
     def __contains__(self, experiment: specs.Run) -> bool:
         return self._find(specs.spec_key(experiment)) is not None
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[AnyRecord]:
         """All records, in order of their keys."""
         for key in sorted(self.keys()):
             yield self._load(key)
@@ -117,8 +118,14 @@ class Store:
         """The keys of all records, from one look at each folder."""
         return {key for folder in (self._folder, *self._also) for key in _keys(self._stamps(folder))}
 
-    def load(self, experiment: specs.Run) -> Record:
-        """The record of an experiment.
+    @overload
+    def load(self, experiment: specs.Experiment) -> Record: ...
+
+    @overload
+    def load(self, experiment: specs.Measurement) -> MeasurementRecord: ...
+
+    def load(self, experiment: specs.Run) -> AnyRecord:
+        """The record of a training or a measurement.
 
         Raises:
             KeyError: If there is none.
@@ -148,13 +155,13 @@ class Store:
                 raise self._unreadable(error) from error
         return None
 
-    def _load(self, key: str) -> Record:
+    def _load(self, key: str) -> AnyRecord:
         found = self._find(key)
         if found is None:
             raise KeyError(f"no record {key} in {self.path}; wsn.run_missing makes it")
         folder, data = found
         try:
-            record = Record.from_json(data.decode())
+            record = record_from_json(data.decode())
         except ValueError as error:
             raise StoreError(f"{_unusable(folder, key, str(error))}; {_ADVICE}") from error
         if record.key != key:
@@ -204,7 +211,7 @@ class Store:
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def save(self, record: Record) -> None:
+    def save(self, record: AnyRecord) -> None:
         """Write a record, whole or not at all; one of the same key is replaced.
 
         Raises:
@@ -321,13 +328,13 @@ class Store:
             KeyError: If one is missing.
             StoreError: If one is damaged, or the target cannot be written.
         """
-        wanted = {specs.spec_key(experiment): experiment for experiment in experiments}
-        for each in wanted.values():
-            self.load(each)
+        wanted = dict.fromkeys(specs.spec_key(experiment) for experiment in experiments)
+        for key in wanted:
+            self._load(key)
         there = set(_keys(target._stamps(target._folder)))
-        lacking = [each for key, each in wanted.items() if key not in there]
-        for each in lacking:
-            target.save(self.load(each))
+        lacking = [key for key in wanted if key not in there]
+        for key in lacking:
+            target.save(self._load(key))
         return len(lacking)
 
     def _unwritable(self, error: OSError) -> StoreError:

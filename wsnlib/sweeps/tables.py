@@ -94,7 +94,7 @@ def read_measurements(
     parts = []
     for run in runs:
         record = store.load(run)
-        part = pd.DataFrame(record.history)
+        part = pd.DataFrame(record.columns)
         spec = {k: v for k, v in _flat(specs.to_dict(run)).items() if not isinstance(v, list)}
         parts.append(pd.concat([pd.DataFrame([spec] * len(part)), part], axis=1))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
