@@ -512,7 +512,7 @@ def _share_of_classes(found: LogisticModels, n: int) -> Estimate:
 
 def _gain_in_aic(found: LogisticModels, smaller: str, larger: str, n: int) -> Estimate:
     """AIC of the smaller model less that of the larger: twice the gain in log-likelihood less its price."""
-    row = found.tests.set_index(["smaller", "larger"]).loc[(smaller, larger)]
+    row: Any = found.tests.set_index(["smaller", "larger"]).loc[(smaller, larger)]
     mean, low, high = (float(row[end] - 2 * row["df"]) for end in ("statistic", "low", "high"))
     return Estimate(mean=mean, low=low, high=high, n=n)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
 
 import torch
 
@@ -13,16 +12,8 @@ from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import run_trainings
-from wsnlib.store import AnyRecord, MeasurementRecord, Record
+from wsnlib.store import AnyRecord
 from wsnlib.training import StateFile
-
-
-@overload
-def run(experiment: specs.Experiment, **options: Any) -> Record: ...
-
-
-@overload
-def run(experiment: specs.Measurement, **options: Any) -> MeasurementRecord: ...
 
 
 @float32()

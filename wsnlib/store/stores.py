@@ -124,6 +124,9 @@ class Store:
     @overload
     def load(self, experiment: specs.Measurement) -> MeasurementRecord: ...
 
+    @overload
+    def load(self, experiment: specs.Run) -> AnyRecord: ...
+
     def load(self, experiment: specs.Run) -> AnyRecord:
         """The record of a training or a measurement.
 
