@@ -174,7 +174,7 @@ NOISE = [0.20, 0.25, 0.08, 0.14, 0.13, 0.16, 0.14]
 )
 def test_a_correlation_over_widths(seeds, means, noise, together):
     first, second = map(np.array, means)
-    rng, tries, covered = np.random.default_rng(3), 300, 0
+    rng, tries, covered = np.random.default_rng(3), TRIES, 0
     truth = np.corrcoef(first, second)[0, 1]
     for _ in range(tries):
         a, b = rng.normal(size=(2, seeds, len(first)))

@@ -56,11 +56,11 @@ def test_a_measurement_reads_the_images_of_a_data_set(tmp_path):
     images = data.normalise(data.test.images).flatten(1).double().numpy()
     x, y = wsn.kernels.take_pairs(images, num_pairs=5, seed=derive_seed(0, "inputs"))
     expected = wsn.kernels.masked_kernels(x, y, density=0.3)
-    assert record.history["squared_bias"] == pytest.approx([0, np.mean(expected.first_bias**2) / 64**2])
+    assert record.columns["squared_bias"] == pytest.approx([0, np.mean(expected.first_bias**2) / 64**2])
     wsn.Store(tmp_path).save(record)
     again = wsn.Store(tmp_path).load(run)
     assert again.experiment == run
-    assert again.history["spread"] == pytest.approx(record.history["spread"], rel=1e-6)
+    assert again.columns["spread"] == pytest.approx(record.columns["spread"], rel=1e-6)
 
 
 @pytest.mark.parametrize(
