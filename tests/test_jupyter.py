@@ -103,7 +103,9 @@ def small_notebook(target: Path) -> None:
 def notebook_of_explorers(target: Path) -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
     title = nbformat.v4.new_markdown_cell("# Explorers")
-    nbformat.write(nbformat.v4.new_notebook(cells=[title, *cells]), target)
+    notebook = nbformat.v4.new_notebook(cells=[title, *cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, target)
 
 
 @pytest.fixture(scope="module")
