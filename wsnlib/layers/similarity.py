@@ -40,7 +40,7 @@ class LayerResults:
     Args:
         layers: Every leaf module that the forward pass calls, in order of computation.
         cka: Linear CKA between them, (layers, layers), NaN for a layer that does not vary.
-        cka_without_component: The same with each layer's first principal component taken out.
+        cka_without_component: The same with each layer's first principal component removed.
         component_similarity: cos² of the angle between the layers' first principal components, which
             are directions in the space of images.
         shares: σ₁²/Σσ² of each layer, (layers,).

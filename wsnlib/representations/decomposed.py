@@ -25,7 +25,7 @@ class DecomposedLayers:
     Args:
         layers: Names, in order of computation.
         cka: Linear CKA between them by HSIC₁ of all images, (layers, layers); NaN for one that does not vary.
-        cka_without_component: The same with each layer's first principal component taken out.
+        cka_without_component: The same with each layer's first principal component removed.
         shares: σ₁²/Σσ² of each layer, (layers,).
         directions: u₁ of each layer, the images along its component, (layers, n); each of length 1, its
             largest absolute value positive.

@@ -107,7 +107,7 @@ def block_structure(
         level: The largest p-value of a block.
         surrogates: Matrices without blocks from which p-values come; the least p-value is
             1 / (surrogates + 1), and one of 0.05 is known to 0.002 (one standard error).
-        seed: Draws them.
+        seed: Random seed for the surrogates.
 
     Raises:
         ValueError: If the matrix is not square and symmetric, has entries that are not finite in other

@@ -34,7 +34,7 @@ choose and allocate what they need."""
 def sgd(
     model: nn.Module, protocol: specs.Training, *, rate_on_device: bool | None = None
 ) -> torch.optim.Optimizer:
-    """Stochastic gradient descent by the protocol's momentum, weight decay and what is decayed.
+    """Stochastic gradient descent by the protocol's momentum, and weight decay on what it names.
 
     Args:
         model: Its parameters as they are now, and where.
