@@ -226,6 +226,7 @@ ALLOWED = [
     r"\b95 %",  # every interval of the book
     r"(?<![\w.,])[01](?!\w|[.,]\d)",  # nothing, and all or one of it
     r"^\s*\d+\.\s",  # numbered lists
+    r"^\*\*\d\.\*\*\s",  # exercises
     r"[A-Za-z]\.\d+\b",
 ]
 """What numbers in prose may be part of: markup, formulas, names, references, definitions."""

@@ -127,6 +127,45 @@ def test_an_explorer_is_alive_by_keyboard_and_mouse(name, opened):
     assert opened.trouble == []
 
 
+ANSWERED = ("bottlenecks", "cka_blocks", "your_network", "your_layers")
+LONGEST_CHAPTER = 15_000
+"""Pixels of a chapter at the width of a desktop."""
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_the_first_screen_of_a_chapter_answers(name, opened):
+    page = opened(name)
+    typeset(page)
+
+    def top(words: str) -> float:
+        return page.locator("article p", has_text=words).first.bounding_box()["y"]
+
+    assert top("Question.") < top("Answer.") < top("Scale.") < 0.55 * DESKTOP["height"]
+    figure = page.locator("article figure img").first.bounding_box()
+    assert figure["y"] < 0.75 * DESKTOP["height"]
+    assert page.evaluate("document.documentElement.scrollHeight") < LONGEST_CHAPTER
+
+
+@pytest.mark.parametrize("keys", [False, True], ids=["mouse", "keyboard"])
+def test_a_button_shows_all_code_and_hides_it_again(keys, opened):
+    page = opened("bottlenecks")
+    button = page.get_by_role("button", name="Show all code")
+    code = page.locator("article .cell.tag_hide-input .cell_input")
+    solutions = page.locator("article .cell.tag_solution .cell_input")
+    lessons = page.locator("article .cell.tag_lesson .cell_input")
+    assert code.count() > 5 and solutions.count() == 3 and lessons.first.is_visible()
+    for shown in (True, False):
+        if keys:
+            button.focus()
+            page.keyboard.press("Enter")
+        else:
+            button.click()
+        button = page.get_by_role("button", name="Hide all code" if shown else "Show all code")
+        assert button.get_attribute("aria-pressed") == str(shown).lower()
+        assert {each.is_visible() for each in code.all()} == {shown}
+        assert {each.is_visible() for each in solutions.all()} == {False}
+
+
 def test_a_table_sorts_by_mouse_and_by_keyboard(opened):
     page = opened("scorecard")
     table = page.locator("table.wsn-table").first

@@ -371,8 +371,10 @@ class CellsAndSeeds:
         squares = float((rest**2).sum())
         product = float((a @ y @ b) ** 2 / ((a @ a) * (b @ b)))
         f = product / max(squares - product, 1e-300) * (self.df - 1)
+        with np.errstate(divide="ignore"):  # the runs of a cell may be equal, which no normal noise makes
+            spread = float(scipy.stats.bartlett(*y).pvalue)
         return {
-            "equal spread": float(scipy.stats.bartlett(*y).pvalue),
+            "equal spread": spread,
             "additivity": float(scipy.stats.f.sf(f, 1, self.df - 1)),
             "normality": float(scipy.stats.shapiro(rest.ravel()).pvalue),
         }

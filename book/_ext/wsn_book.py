@@ -5,6 +5,7 @@
 - `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` are written from the notebooks at
   every build; the reference is what autodoc makes of the docstrings.
 - `wsn.name` in text links to the reference.
+- Code is folded, but for what is part of the lesson; a button on the page shows all (`_static/code.js`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ MATHJAX = "tex-svg.js"
 
 
 def work_offline(app: Sphinx, _config: Any) -> None:
-    """MathJax from beside the pages, no widget manager, and launch buttons only where a repository is known."""
+    """MathJax from beside the pages, no widget manager, and launch buttons only where a repository is known.
+
+    Figures have their numbers in the notebooks.
+    """
+    app.config.numfig = False
     app.config.mathjax_path = MATHJAX
     app.config.nb_ipywidgets_js = {}
     if repository := os.environ.get("BOOK_REPOSITORY"):
@@ -136,8 +141,44 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
                 data["text/html"] = re.sub(
                     r'href="(\w+)\.ipynb', r'href="\1.html', data["text/html"]
                 )
-    notebook.cells = cells
+    notebook.cells = folded(cells)
     return notebook
+
+
+FOLDED = {
+    "parameters": ("hide-input", "Parameters"),
+    "solution": ("hide-cell", "Solution"),
+}
+"""What unfolds of a cell with a tag, and what the line says that it unfolds from."""
+
+UNFOLDED = {"lesson", "remove-input", "remove-cell"}
+"""Tags of cells whose code is to be read, and of those whose code is not shown at all."""
+
+
+def folded(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Cells whose code is one line that unfolds, but for those with the tag `lesson`.
+
+    Code that shows nothing is joined to the code that follows it, so that one line stands between two
+    paragraphs or figures.
+    """
+    found: list[nbformat.NotebookNode] = []
+    before = None  # the code that shows nothing so far
+    for cell in cells:
+        tags = cell.metadata.setdefault("tags", [])
+        own = FOLDED.keys() & set(tags)
+        found.append(cell)
+        if cell.cell_type == "code" and not UNFOLDED & set(tags):
+            how, name = FOLDED[own.pop()] if own else ("hide-input", "Code")
+            if name == "Code" and before is not None:
+                cell.source = f"{before.source}\n\n{cell.source}"
+                found = [each for each in found if each is not before]
+            before = None if cell.outputs or name != "Code" else cell
+            tags.append(how)
+            prompts = {"code_prompt_show": name, "code_prompt_hide": name}
+            cell.metadata["mystnb"] = cell.metadata.get("mystnb", {}) | prompts
+        elif "remove-cell" not in tags:
+            before = None
+    return found
 
 
 def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
@@ -351,6 +392,32 @@ class LinkNames(SphinxPostTransform):
             reference += literal
 
 
+class FoldAppendices(SphinxPostTransform):
+    """Every part of a section that is called Appendix unfolds from its heading."""
+
+    default_priority = 6
+    formats: ClassVar[tuple[str, ...]] = ("html",)
+
+    def run(self, **_: Any) -> None:
+        for appendix in list(self.document.findall(nodes.section)):
+            if appendix.next_node(nodes.title).astext() != "Appendix":
+                continue
+            for part in (
+                p for p in appendix.children if isinstance(p, nodes.section)
+            ):
+                start, head, end = (
+                    nodes.raw("", html, format="html")
+                    for html in (
+                        '<details class="wsn-appendix"><summary>',
+                        "</summary>",
+                        "</details>",
+                    )
+                )
+                title, *rest = part.children
+                part.children = []
+                part += [start, title, head, *rest, end]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("config-inited", work_offline, priority=900)
@@ -366,5 +433,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)
     app.add_post_transform(LinkNames)
+    app.add_post_transform(FoldAppendices)
     app.add_js_file(None, body=sorting_script())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

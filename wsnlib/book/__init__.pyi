@@ -25,5 +25,10 @@ from .engine.scores import read_pages as read_pages
 from .engine.scores import scorecard_table as scorecard_table
 from .engine.scores import verdict_counts as verdict_counts
 from .engine.text import Text as Text
+from .engine.text import by_sign as by_sign
+from .engine.text import counted as counted
+from .engine.text import data_name as data_name
+from .engine.text import listed as listed
+from .engine.text import said as said
 from .engine.verdicts import PageVerdicts as PageVerdicts
 from .engine.verdicts import table_html as table_html

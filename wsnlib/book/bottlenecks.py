@@ -87,37 +87,41 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         return estimate((100 * (best - start)).tolist())
 
     full, original = narrowest("linear, full rank", smallest), narrowest("original", smallest)
-    linear = wider("linear", smallest)
     pairs = first[first["factor"] == 1].pivot_table(
         index="seed", columns=["method", "base"], values="test_accuracy", dropna=False
     )
     found = {
-        "linear-gain": model.contrast(less(mean_of(linear), full)),
-        "linear-gain/held-out best": held_out("linear", "linear, full rank", smallest),
-        "linear-gain/equal weights": model.contrast(less(mean_of(linear), narrowest("linear", smallest))),
         "reparametrisation": model.contrast(less(full, original)),
         "reparametrisation/seed pairs": estimate(
             (100 * (pairs["linear, full rank", smallest] - pairs["original", smallest])).tolist()
         ),
-        "linear-against-original": model.largest([less({cell: 1.0}, original) for cell in linear]),
-        "nonlinear-smallest": model.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
-        "nonlinear-smallest/held-out best": held_out("nonlinear", "original", smallest),
     }
-    if larger:
+    if linear := wider("linear", smallest):
+        found |= {
+            "linear-gain": model.contrast(less(mean_of(linear), full)),
+            "linear-gain/held-out best": held_out("linear", "linear, full rank", smallest),
+            "linear-gain/equal weights": model.contrast(less(mean_of(linear), narrowest("linear", smallest))),
+            "linear-against-original": model.largest([less({cell: 1.0}, original) for cell in linear]),
+            "nonlinear-smallest": model.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
+            "nonlinear-smallest/held-out best": held_out("nonlinear", "original", smallest),
+        }
+    if larger and wider("linear", larger[0]):
         base = larger[0]
         factors = {w / smallest for w in p.widths(smallest)[1:]} & {w / base for w in p.widths(base)[1:]}
+        found |= {
+            "nonlinear-larger": model.contrast(
+                less(mean_of(wider("nonlinear", base)), narrowest("original", base))
+            ),
+            "nonlinear-larger/held-out best": held_out("nonlinear", "original", base),
+        }
         gains = [
             less(
                 mean_of(wider("linear", b, [round(b * f) for f in sorted(factors)])),
                 narrowest("linear, full rank", b),
             )
             for b in (smallest, base)
+            if factors
         ]
-        found |= {
-            "nonlinear-larger": model.contrast(
-                less(mean_of(wider("nonlinear", base)), narrowest("original", base))
-            ),
-            "nonlinear-larger/held-out best": held_out("nonlinear", "original", base),
-            "linear-smaller-more": model.contrast(less(*gains)),
-        }
+        if gains:
+            found["linear-smaller-more"] = model.contrast(less(*gains))
     return found

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from torch import nn
 
@@ -83,6 +89,30 @@ class Parameters(fields.ChapterParameters):
             precision=self.precision,
             evaluate_every=self.epochs,
         )
+
+
+def colour_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """scikit-learn's digits, enlarged to 32 by 32 pixels with three colour channels, and their labels.
+
+    Examples:
+        >>> pixels, labels = colour_digits()
+        >>> pixels.shape, int(pixels.max()), labels.shape
+        ((1797, 32, 32, 3), 240, (1797,))
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (15 * digits.images).astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    return pixels[..., None].repeat(3, axis=3), digits.target
+
+
+def pack_digits() -> None:
+    """Pack `colour_digits` into the data root, as the page shows, and say nothing."""
+    pixels, labels = colour_digits()
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        file = Path(folder) / "digits.npz"
+        np.savez(file, train_x=pixels, train_y=labels)
+        data.pack_data(file, name="colour_digits")
 
 
 Cell = tuple[str, float]

@@ -108,33 +108,46 @@ def connectivity_grid(
     return ax
 
 
-def widening(curves: Mapping[str, pd.DataFrame], *, ax: Axes, baseline: float | None = None) -> Axes:
-    """Accuracy against width, one curve a method, with a band for the interval.
+def widening(
+    curves: Mapping[str, pd.DataFrame],
+    *,
+    ax: Axes,
+    baseline: float | None = None,
+    runs: Mapping[str, pd.Series] | None = None,
+) -> Axes:
+    """Accuracy against width, one curve per method, with a band for the interval or a dot for every run.
 
-    The vertical axis is chosen by the means; a wide band is cut off at the frame.
+    The vertical axis is chosen by the means, or holds all runs; a wide band is cut off at the frame.
 
     Args:
-        curves: Curves by method; index: width; columns `mean`, `low`, `high`, in [0, 1].
+        curves: Curves by method; index: width; column `mean` and, for a band, `low` and `high`, in [0, 1].
         ax: Axes to draw on.
         baseline: Accuracy of the dense network of the base width, as a dashed line.
+        runs: Accuracies of single runs by method; index: width.
     """
     if baseline is not None:
         ax.axhline(baseline * 100, color="#444444", linestyle="--", linewidth=1, label="dense network")
+    dots = [100 * accuracy for accuracy in (runs or {}).values()]
     for name, curve in curves.items():
         curve = curve.sort_index()
         style = METHOD_STYLES.get(name, {"marker": "o"})
-        (line,) = ax.plot(curve.index, curve["mean"] * 100, label=name, markersize=4, **style)
-        ax.fill_between(
-            curve.index,
-            curve["low"] * 100,
-            curve["high"] * 100,
-            color=line.get_color(),
-            alpha=0.2,
-            linewidth=0,
-        )
+        marker = {"marker": ""} if runs else {}
+        (line,) = ax.plot(curve.index, curve["mean"] * 100, label=name, markersize=4, **style | marker)
+        if "low" in curve:
+            band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+            ax.fill_between(curve.index, curve["low"] * 100, curve["high"] * 100, **band)
+        if runs:
+            color = {"color": line.get_color(), "alpha": 0.8, "linestyle": "none"}
+            ax.plot(runs[name].index, runs[name] * 100, markersize=4, **{"marker": "o", **style} | color)
     means = 100 * pd.concat([curve["mean"] for curve in curves.values()])
     margin = 0.3 * (means.max() - means.min()) + 0.5
-    ax.set_ylim(max(0, means.min() - margin), min(100, means.max() + margin))
+    low, high = means.min() - margin, means.max() + margin
+    if dots:
+        low, high = (
+            min(low, *(each.min() - 1 for each in dots)),
+            max(high, *(each.max() + 1 for each in dots)),
+        )
+    ax.set_ylim(max(0, low), min(100, high))
     widths = sorted({width for curve in curves.values() for width in curve.index})
     log_axis(ax, widths)
     ax.set_xlabel("width (hidden units)")

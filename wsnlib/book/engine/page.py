@@ -20,7 +20,8 @@ from wsnlib import specs
 from wsnlib.book.engine import session
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
-from wsnlib.book.engine.provenance import Provenance
+from wsnlib.book.engine.provenance import Provenance, core_time
+from wsnlib.book.engine.text import listed
 from wsnlib.book.engine.verdicts import PageVerdicts
 from wsnlib.estimates import Estimate
 from wsnlib.plot import drawn_data
@@ -64,6 +65,22 @@ class Page:
         session.run_missing(
             runs, store=self.store, device=p.device, budget_minutes=p.budget_minutes, download=p.download
         )
+
+    def facts(self, runs: Iterable[specs.Run]) -> dict[str, str]:
+        """What a page says of its own scale: profile, preset, and of the records their time and devices.
+
+        Args:
+            runs: All that stand behind the page, each with a record.
+        """
+        records = {record.key: record for record in map(self.store.load, runs)}
+        made = [record.environment for record in records.values()]
+        devices = sorted({str(each["device"]).removeprefix("cpu: ") for each in made if "device" in each})
+        return {
+            "profile": self.profile,
+            "preset": self.parameters.preset,
+            "core_time": core_time(sum(float(each.get("seconds", 0)) for each in made)),
+            "device": listed(devices),
+        }
 
     def show(
         self,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from typing import Any
+
+from wsnlib import specs
+from wsnlib.estimates import Estimate, shown
 
 UNKNOWN = "⋯"
 """Stands for a number that is not known yet."""
@@ -37,9 +42,9 @@ class Text:
     def fill(self, **numbers: object) -> None:
         """Say what numbers are, by name."""
         self._numbers |= {name: str(number) for name, number in numbers.items()}
-        for template, shown in self._shown:
-            if shown is not None and not numbers.keys().isdisjoint(_NAME.findall(template)):
-                shown.update(self._bundle(template), raw=True)
+        for template, place in self._shown:
+            if place is not None and not numbers.keys().isdisjoint(_NAME.findall(template)):
+                place.update(self._bundle(template), raw=True)
 
     def filled(self, template: str) -> str:
         """A text with the numbers that are known, and `⋯` for the others."""
@@ -48,3 +53,62 @@ class Text:
     def _bundle(self, template: str) -> dict[str, str]:
         text = self.filled(template)
         return {"text/markdown": text, "text/plain": text}
+
+
+def said(sentence: str, *found: Estimate | None, otherwise: str) -> str:
+    """A sentence with an estimate and its interval in each `{}`; another one where there is no estimate.
+
+    Examples:
+        >>> gain = Estimate(mean=0.5, low=-0.4, high=1.4, n=3)
+        >>> said("Widening adds {} points.", gain, otherwise="No network is wider.")
+        'Widening adds 0.50 (-0.40 to 1.40) points.'
+        >>> said("Widening adds {} points.", None, otherwise="No network is wider.")
+        'No network is wider.'
+    """
+    known = [each for each in found if each is not None and not math.isnan(each.mean)]
+    return sentence.format(*map(shown, known)) if len(known) == len(found) else otherwise
+
+
+def by_sign(found: Estimate | None, above: str, below: str, neither: str) -> str:
+    """A word for an estimate whose interval lies above 0, below it, or neither.
+
+    Examples:
+        >>> by_sign(Estimate(mean=2.0, low=1.0, high=3.0, n=3), "raises", "lowers", "does not change")
+        'raises'
+    """
+    if found is None or not (found.low > 0 or found.high < 0):
+        return neither
+    return above if found.low > 0 else below
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """How many there are of something, in the singular or the plural.
+
+    Examples:
+        >>> counted(1, "seed"), counted(5_000, "training image"), counted(0, "class", "classes")
+        ('1 seed', '5,000 training images', '0 classes')
+    """
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def listed(values: Iterable[object]) -> str:
+    """Values in a row, the last one after "and".
+
+    Examples:
+        >>> listed([8, 12, 18]), listed([8]), listed([])
+        ('8, 12 and 18', '8', 'none')
+    """
+    *first, last = [str(value) for value in values] or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def data_name(data: specs.DataSpec) -> str:
+    """What a data set is called in text.
+
+    Examples:
+        >>> data_name(specs.CIFAR10()), data_name(specs.MNIST())
+        ('CIFAR-10', 'MNIST')
+    """
+    if isinstance(data, specs.PackedData):
+        return data.name
+    return re.sub(r"(?<=[A-Z])(?=\d)", "-", type(data).__name__)

@@ -1,0 +1,145 @@
+"""A chapter with other parameters says what it has to say, and of what it has not that it has not.
+
+Notebooks are executed here in one process, without a kernel, with profiles of one seed, one width, one pass and the
+like, which train in seconds.
+"""
+
+import ast
+import re
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+
+import IPython.display
+import matplotlib as mpl
+import nbformat
+import pytest
+import yaml
+from matplotlib import pyplot as plt
+
+from wsnlib.book.engine import page as pages
+
+ROOT = Path(__file__).parent.parent
+
+THINGS = "seeds|epochs|trainings|runs|networks|images|blocks|widths|records|points|pairs|populations|classes"
+NOTHING = re.compile(
+    rf"(?<![\w.])(?:nan|NaN|[-+−]?inf|None|NaT|[Uu]nknown)(?!\w)|(?<![\w.,])1 (?:training )?(?:{THINGS})\b|⋯|(?<![\\\w^_])\{{[a-z_]+\}}"
+)
+"""What a page says that has nothing to say, or counts one as many."""
+
+
+class Reader:
+    """What a notebook shows when it is executed here."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict] = []
+
+    def display(self, *values, raw=False, display_id=None, **_):
+        places = [len(self.shown) + i for i in range(len(values))]
+        self.shown += [value if raw else bundle(value) for value in values]
+        return (
+            SimpleNamespace(update=lambda value, **_: self.shown.__setitem__(places[0], value))
+            if display_id
+            else None
+        )
+
+    def execute(self, source: str, names: dict) -> None:
+        body = ast.parse(source).body
+        last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), "<cell>", "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
+            if value is not None:
+                self.display(value)
+
+    def text(self) -> str:
+        """All words that a reader sees."""
+        return "\n".join(
+            unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", words, flags=re.DOTALL))
+            for each in self.shown
+            for kind, words in each.items()
+            if kind in ("text/markdown", "text/html") or (kind == "text/plain" and len(each) == 1)
+        )
+
+
+def bundle(value) -> dict:
+    if hasattr(value, "_repr_mimebundle_"):
+        return value._repr_mimebundle_()
+    html = value._repr_html_() if hasattr(value, "_repr_html_") else None
+    return {"text/html": html} if html else {"text/plain": repr(value)}
+
+
+def words_of(figure, alt: str) -> dict[str, str]:
+    """In place of a picture, which takes longer to draw than all else: the words in it."""
+    return {"text/plain": "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def read(monkeypatch, store, capsys):
+    """Executes a chapter with the smoke profile and other values; the text that it shows."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("WSN_STORE", str(store))
+    monkeypatch.setenv("WSN_DATA", str(store / "data"))
+    monkeypatch.setattr(pages, "_pictures", words_of)
+
+    def read(chapter: str, changes: dict) -> str:
+        reader = Reader()
+        monkeypatch.setattr(IPython.display, "display", reader.display)
+        values = yaml.safe_load((ROOT / "params" / f"{chapter}.smoke.yml").read_text()) | changes
+        names = {"__name__": "notebook"}
+        for cell in nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4).cells:
+            if cell.cell_type == "code":
+                reader.execute(cell.source, names)
+                if "parameters" in cell.metadata.get("tags", []):
+                    names.update(values)
+        plt.close("all")
+        return reader.text() + capsys.readouterr().out
+
+    return read
+
+
+SMALL_RESNETS = {
+    "base_widths": [2],
+    "widening_factors": [1.0, 2.0],
+    "seeds": [0],
+    "epochs": 1,
+    "train_size": 100,
+}
+ODD = {
+    "bottlenecks": {
+        "one seed": SMALL_RESNETS,
+        "no wider width": SMALL_RESNETS | {"largest_width": 2},
+        "two seeds": SMALL_RESNETS | {"seeds": [3, 5]},
+        "two base widths": SMALL_RESNETS | {"base_widths": [2, 3]},
+        "a validation set": SMALL_RESNETS | {"preset": "clean", "validation_size": 20, "train_size": None},
+    },
+    "your_layers": {
+        "one pass": {"passes": 1},
+        "few images": {"num_images": 32, "batch_size": 8},
+        "one batch": {"num_images": 32, "batch_size": 32},
+        "one network twice": {"networks": ["resnet18", "resnet34"], "num_images": 32},
+        "another seed": {"seed": 7, "num_images": 48},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name"), [(chapter, name) for chapter, cases in ODD.items() for name in cases]
+)
+def test_a_chapter_with_odd_parameters_says_nothing_that_is_none(chapter, name, read):
+    text = read(chapter, ODD[chapter][name])
+    found = [text[max(0, each.start() - 60) : each.end() + 30] for each in NOTHING.finditer(text)]
+    assert found == []
+    assert "**Answer.**" in text and "**Scale.**" in text
+
+
+def test_the_words_that_say_nothing_are_found():
+    for words in ("5 (-inf to inf)", "nan points", "1 seeds", "unknown to 3", "a {gain} b", "on None images"):
+        assert NOTHING.search(words)
+    for words in ("1 seed", "11 seeds", "0.1 points", "information", "not known", "nanometre"):
+        assert not NOTHING.search(words)
