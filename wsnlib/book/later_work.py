@@ -76,14 +76,14 @@ class Parameters(fields.ChapterParameters):
 
 
 def rate_runs(p: Parameters) -> list[specs.Experiment]:
-    """Every width at every learning rate; the epoch (of every third) and the rate are chosen on validation images."""
+    """Every width at every learning rate; the epoch (of every fifth) and the rate are chosen on validation images."""
     dense = p.dense(p.base_width)
     return [
         specs.Experiment(
             model=specs.StaticSparsity(dense, width=width),
             data=p.data_spec,
             training=p.training(
-                p.rate_epochs, learning_rate=rate, report="best_validation", evaluate_every=3
+                p.rate_epochs, learning_rate=rate, report="best_validation", evaluate_every=5
             ),
             seed=seed,
         )

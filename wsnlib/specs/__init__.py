@@ -40,7 +40,6 @@ from wsnlib.specs.experiments import (
 )
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
 from wsnlib.specs.networks import (
-    Allocation,
     Balanced,
     ChannelSparsity,
     CustomModelSpec,
@@ -87,7 +86,6 @@ __all__ = [
     "READABLE_VERSIONS",
     "SPEC_VERSION",
     "SVHN",
-    "Allocation",
     "Balanced",
     "BlockOrigins",
     "ChannelSparsity",
@@ -101,7 +99,6 @@ __all__ = [
     "DataSpec",
     "DenseSpec",
     "Digits",
-    "DynamicSparseTraining",
     "ErdosRenyi",
     "ExampleImages",
     "ExampleLabels",
