@@ -17,7 +17,7 @@ from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate
 from wsnlib.store import Store
 
-Part = Literal["rate", "data"]
+Part = Literal["rate", "smu", "data"]
 
 
 class Parameters(fields.ChapterParameters):
@@ -75,9 +75,11 @@ class Parameters(fields.ChapterParameters):
 # -- is it the learning rate? ------------------------------------------------------------------
 
 
-def rate_runs(p: Parameters) -> list[specs.Experiment]:
+def rate_runs(
+    p: Parameters, *, parametrisation: Literal["standard", "sparse_mu"] = "standard"
+) -> list[specs.Experiment]:
     """Every width at every learning rate; the epoch (of every fifth) and the rate are chosen on validation images."""
-    dense = p.dense(p.base_width)
+    dense = p.dense(p.base_width, parametrisation=parametrisation)
     return [
         specs.Experiment(
             model=specs.StaticSparsity(dense, width=width),
@@ -123,6 +125,29 @@ def rate_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     }
 
 
+def smu_runs(p: Parameters) -> list[specs.Experiment]:
+    """The same with the rates of layers and the first weights scaled by SμPar."""
+    return rate_runs(p, parametrisation="sparse_mu")
+
+
+def smu_estimates(
+    table: pd.DataFrame, p: Parameters, *, standard: pd.DataFrame | None = None
+) -> dict[str, Estimate]:
+    """Of the claims on SμPar; that it is better than the standard parametrisation needs the runs of that."""
+    widths = sorted(p.widths)
+    wider = widths[1:] or widths
+    own = own_rates(table)
+    best, shared = (at_rates(table, rates) for rates in (own, dict.fromkeys(widths, own[p.base_width])))
+    lost = _across(best[wider] - shared[wider])
+    found = {"smu-one-rate": _mean(lost, confidence=0.9)}
+    if standard is not None:
+        rate = own_rates(standard)[p.base_width]
+        plain, scaled = (at_rates(t, dict.fromkeys(widths, rate)) for t in (standard, table))
+        found["smu-better"] = _mean(scaled[widths[-1]] - plain[widths[-1]])
+        found["smu-better/mean over widths"] = _mean(_across(scaled[wider] - plain[wider]))
+    return found
+
+
 # -- more data, wider? -------------------------------------------------------------------------
 
 
@@ -158,10 +183,8 @@ def data_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
 
 # -- all parts ---------------------------------------------------------------------------------
 
-RUNS = {"rate": rate_runs, "data": data_runs}
-"""The runs of each part, which no other part reads."""
-
-ESTIMATES = {"rate": rate_estimates, "data": data_estimates}
+RUNS = {"rate": rate_runs, "smu": smu_runs, "data": data_runs}
+"""The runs of each part, which no other part has."""
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
@@ -183,8 +206,12 @@ def results(part: Part, p: Parameters, store: Store) -> pd.DataFrame:
 def estimates(tables: Mapping[str, pd.DataFrame], p: Parameters) -> dict[str, Estimate]:
     """Our estimate for each claim of the parts whose tables are given."""
     found: dict[str, Estimate] = {}
-    for part, table in tables.items():
-        found |= ESTIMATES[part](table, p)
+    if "rate" in tables:
+        found |= rate_estimates(tables["rate"], p)
+    if "smu" in tables:
+        found |= smu_estimates(tables["smu"], p, standard=tables.get("rate"))
+    if "data" in tables:
+        found |= data_estimates(tables["data"], p)
     return found
 
 
