@@ -64,6 +64,7 @@ from .specs import CustomSparsity as CustomSparsity
 from .specs import CustomSpec as CustomSpec
 from .specs import DataSpec as DataSpec
 from .specs import Digits as Digits
+from .specs import DynamicSparseTraining as DynamicSparseTraining
 from .specs import ErdosRenyi as ErdosRenyi
 from .specs import ExampleImages as ExampleImages
 from .specs import ExampleLabels as ExampleLabels

@@ -99,6 +99,7 @@ __all__ = [
     "DataSpec",
     "DenseSpec",
     "Digits",
+    "DynamicSparseTraining",
     "ErdosRenyi",
     "ExampleImages",
     "ExampleLabels",
