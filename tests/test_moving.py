@@ -17,7 +17,9 @@ SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
 
 def net(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    layers = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 11), nn.ReLU(), nn.Linear(11, 10))
+    layers = nn.Sequential(
+        nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 11), nn.ReLU(), nn.Linear(11, 10)
+    )
     return wsn.sparsify(layers, num_weights=311, generator=torch.Generator().manual_seed(seed))
 
 
@@ -189,7 +191,11 @@ def test_a_spec_of_moving_masks_is_planned_in_torch_and_has_a_key_of_its_own():
     run = wsn.Experiment(model=MODEL, data=wsn.Digits(), training=protocol)
     assert wsn.specs.from_dict(wsn.specs.to_dict(run)) == run
     assert wsn.experiments.plan(run, device="cpu").engine == "masked"
-    with pytest.raises(ValueError, match="masks must stay in joint training, got DynamicSparseTraining; train"):
+    with pytest.raises(
+        ValueError, match="masks must stay in joint training, got DynamicSparseTraining; train"
+    ):
         wsn.training.train_jointly([wsn.build(MODEL)], load_data(wsn.Digits()), [protocol], seeds=[0])
-    with pytest.raises(ValueError, match=r"DynamicSparseTraining.method must be one of 'set', 'rigl', got 'x'"):
+    with pytest.raises(
+        ValueError, match=r"DynamicSparseTraining.method must be one of 'set', 'rigl', got 'x'"
+    ):
         wsn.DynamicSparseTraining(epochs=1, method="x")

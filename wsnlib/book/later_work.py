@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import log, prod
@@ -10,23 +11,26 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
+from torch import nn
 
-from wsnlib import data, specs, sweeps
+from wsnlib import data, experiments, masks, similarity, specs, sweeps, training
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import Estimate, estimate
+from wsnlib.estimates import Estimate, estimate, median_and_range
+from wsnlib.models import MLP
 from wsnlib.store import Store
 
-Part = Literal["rate", "smu", "data"]
+Part = Literal["rate", "smu", "data", "allocation", "pattern", "moving", "ensemble", "split"]
 
 
 class Parameters(fields.ChapterParameters):
-    """Parameters of the chapter `later_work`: fully connected networks, and which parts of the page have runs."""
+    """Parameters of the chapter `later_work`: networks, and which parts of the page have runs."""
 
-    parts: list[Part] = Field(["rate", "data"], description="a list of parts of the page")
+    parts: list[Part] = Field(["rate"], description="a list of parts of the page")
     base_width: fields.PositiveInt = 5
     widths: list[fields.PositiveInt] = Field(
-        [5, 10, 20, 40], min_length=1, description="a list of integers of at least the base width"
+        [5, 10, 20, 40], min_length=2, description="a list of 2 or more integers of at least the base width"
     )
     seeds: fields.Seeds = Field([0])
     batch_size: fields.PositiveInt = 100
@@ -39,6 +43,19 @@ class Parameters(fields.ChapterParameters):
         [100, 1000], min_length=2, description="a list of 2 or more integers ≥ 1"
     )
     data_steps: fields.PositiveInt = 200
+    part_epochs: fields.PositiveInt = 10
+    deep_width: fields.PositiveInt = 32
+    deep_base_widths: list[fields.PositiveInt] = Field(
+        [16, 4], min_length=2, description="a falling list of 2 or more integers ≥ 1"
+    )
+    pattern_width: fields.PositiveInt = 40
+    pattern_seeds: fields.Seeds = Field([0])
+    members: fields.PositiveInt = 4
+    split_base_widths: list[fields.PositiveInt] = Field(
+        [3, 6], min_length=2, description="a rising list of 2 or more integers ≥ 1"
+    )
+    split_in: list[fields.PositiveInt] = Field([2, 4], min_length=2, description="a list of 2 and 4")
+    cka_epochs: fields.PositiveInt = 10
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
@@ -48,11 +65,16 @@ class Parameters(fields.ChapterParameters):
                 f"learning_rates must be a list that holds learning_rate {self.learning_rate:g}, got "
                 f"{self.learning_rates}"
             )
+        if self.deep_base_widths != sorted(self.deep_base_widths, reverse=True):
+            raise ValueError(
+                "deep_base_widths must be a falling list of 2 or more integers ≥ 1, got "
+                f"{self.deep_base_widths}"
+            )
         _ = self.data_spec
 
     @property
     def data_spec(self) -> specs.DataSpec:
-        """The data set, with validation images, by which learning rates are chosen."""
+        """The data set, with validation images, by which epochs and learning rates are chosen."""
         return self._data_spec()
 
     @property
@@ -65,11 +87,19 @@ class Parameters(fields.ChapterParameters):
         inputs, classes = prod(data.image_shape(self.data_spec)), data.num_classes(self.data_spec)
         return specs.MLPSpec(width=width, inputs=inputs, outputs=classes, **changes)
 
+    def wide(self, width: int) -> specs.StaticSparsity:
+        """The network of G21 at a width, with as many weights as the dense one of the base width."""
+        return specs.StaticSparsity(self.dense(self.base_width), width=width)
+
     def training(self, epochs: int, **changes: Any) -> specs.Training:
-        """G21's training of these networks, for so many epochs."""
-        return specs.Training(
-            epochs=epochs, batch_size=self.batch_size, **({"learning_rate": self.learning_rate} | changes)
-        )
+        """G21's training of these networks, for so many epochs; the best on validation images counts."""
+        given = {"learning_rate": self.learning_rate, "report": "best_validation"} | changes
+        return specs.Training(epochs=epochs, batch_size=self.batch_size, **given)
+
+    def run(self, model: specs.ModelSpec, seed: int) -> specs.Experiment:
+        """The training of one network of the smaller parts."""
+        protocol = self.training(self.part_epochs)
+        return specs.Experiment(model=model, data=self.data_spec, training=protocol, seed=seed)
 
 
 # -- is it the learning rate? ------------------------------------------------------------------
@@ -78,27 +108,28 @@ class Parameters(fields.ChapterParameters):
 def rate_runs(
     p: Parameters, *, parametrisation: Literal["standard", "sparse_mu"] = "standard"
 ) -> list[specs.Experiment]:
-    """Every width at every learning rate; the epoch (of every fifth) and the rate are chosen on validation images."""
+    """Every width at every learning rate; validation images choose rate and epoch (of every fifth)."""
     dense = p.dense(p.base_width, parametrisation=parametrisation)
     return [
         specs.Experiment(
             model=specs.StaticSparsity(dense, width=width),
             data=p.data_spec,
-            training=p.training(
-                p.rate_epochs, learning_rate=rate, report="best_validation", evaluate_every=5
-            ),
+            training=p.training(p.rate_epochs, learning_rate=rate, evaluate_every=5),
             seed=seed,
         )
         for seed, width, rate in product(p.seeds, p.widths, p.learning_rates)
     ]
 
 
+def smu_runs(p: Parameters) -> list[specs.Experiment]:
+    """The same with the rates of layers and the first weights scaled by SμPar."""
+    return rate_runs(p, parametrisation="sparse_mu")
+
+
 def own_rates(table: pd.DataFrame) -> pd.Series[float]:
     """By width, the learning rate with the best mean validation accuracy; one that diverged is never it."""
-    means = table.pivot_table(
-        index="width", columns="rate", values="validation_accuracy", aggfunc=lambda v: v.mean(skipna=False)
-    )
-    return means.idxmax(axis=1)
+    means = table.groupby(["width", "rate"])["validation_accuracy"].apply(lambda v: v.mean(skipna=False))
+    return means.unstack("rate").idxmax(axis=1)
 
 
 def at_rates(table: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
@@ -107,12 +138,16 @@ def at_rates(table: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
     return 100 * chosen.pivot(index="seed", columns="width", values="test_accuracy")
 
 
+def middle_width(p: Parameters) -> int:
+    """The width that G21 finds best, or the nearest wider than the base."""
+    wider = [w for w in p.widths if w > p.base_width] or p.widths
+    return min(wider, key=lambda w: abs(log(w / 80)))
+
+
 def rate_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     """Of the claims on learning rates, in the standard parametrisation."""
-    widths, base = sorted(p.widths), p.base_width
-    wider = widths[1:] or widths
-    middle = min(wider, key=lambda w: abs(log(w / 80)))
-    own = own_rates(table)
+    widths, base, middle = sorted(p.widths), p.base_width, middle_width(p)
+    wider, own = widths[1:], own_rates(table)
     best, shared = at_rates(table, own), at_rates(table, dict.fromkeys(widths, own[base]))
     one = at_rates(table, dict.fromkeys(widths, p.learning_rate))
     lost = best[wider] - shared[wider]
@@ -125,21 +160,14 @@ def rate_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     }
 
 
-def smu_runs(p: Parameters) -> list[specs.Experiment]:
-    """The same with the rates of layers and the first weights scaled by SμPar."""
-    return rate_runs(p, parametrisation="sparse_mu")
-
-
 def smu_estimates(
     table: pd.DataFrame, p: Parameters, *, standard: pd.DataFrame | None = None
 ) -> dict[str, Estimate]:
     """Of the claims on SμPar; that it is better than the standard parametrisation needs the runs of that."""
     widths = sorted(p.widths)
-    wider = widths[1:] or widths
-    own = own_rates(table)
+    wider, own = widths[1:], own_rates(table)
     best, shared = (at_rates(table, rates) for rates in (own, dict.fromkeys(widths, own[p.base_width])))
-    lost = _across(best[wider] - shared[wider])
-    found = {"smu-one-rate": _mean(lost, confidence=0.9)}
+    found = {"smu-one-rate": _mean(_across(best[wider] - shared[wider]), confidence=0.9)}
     if standard is not None:
         rate = own_rates(standard)[p.base_width]
         plain, scaled = (at_rates(t, dict.fromkeys(widths, rate)) for t in (standard, table))
@@ -153,15 +181,14 @@ def smu_estimates(
 
 def data_runs(p: Parameters) -> list[specs.Experiment]:
     """Every width on every number of training images, for as many steps; the last epoch counts."""
-    dense = p.dense(p.base_width)
     runs = []
     for seed, size, width in product(p.seeds, p.train_sizes, p.widths):
         epochs = max(1, round(p.data_steps * p.batch_size / size))
         runs.append(
             specs.Experiment(
-                model=specs.StaticSparsity(dense, width=width),
+                model=p.wide(width),
                 data=replace(p.data_spec, train_size=size, validation_size=0),
-                training=p.training(epochs, evaluate_every=epochs),
+                training=p.training(epochs, evaluate_every=epochs, report="last"),
                 seed=seed,
             )
         )
@@ -174,17 +201,365 @@ def best_widths(table: pd.DataFrame) -> pd.DataFrame:
     return accuracy.idxmax(axis=1).unstack("train_size")
 
 
-def data_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
+def data_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
     """Of the claim on the amount of data: doublings of the best width for ten times the images."""
     widths = np.log2(best_widths(table))
     slopes = np.polyfit(np.log10(widths.columns.astype(float)), widths.to_numpy().T, 1)[0]
     return {"more-data-wider": estimate(slopes.tolist())}
 
 
+# -- which layers should give? -----------------------------------------------------------------
+
+RULES: dict[str, specs.Allocation] = {
+    "largest layer first": specs.LargestFirst(),
+    "uniform density": specs.UniformDensity(),
+    "Erdős–Rényi-kernel": specs.ErdosRenyi(),
+    "pyramidal": specs.Pyramidal(),
+}
+"""Rules of allocation by name; balanced ratios are the first of them."""
+
+
+def deep(p: Parameters, base_width: int, rule: specs.Allocation) -> specs.StaticSparsity:
+    """A network with two hidden layers that has as many weights as the dense one of the base width."""
+    return specs.StaticSparsity(p.dense(base_width, hidden_layers=2), width=p.deep_width, allocation=rule)
+
+
+def allocation_runs(p: Parameters) -> list[specs.Experiment]:
+    """Every rule at every number of weights."""
+    models = [deep(p, base, rule) for base, rule in product(p.deep_base_widths, RULES.values())]
+    return [p.run(model, seed) for seed, model in product(p.seeds, models)]
+
+
+def balanced_differs(p: Parameters) -> list[int]:
+    """Weights by which a layer differs at most between balanced ratios and the largest first, by network."""
+    found = []
+    for base in p.deep_base_widths:
+        one, other = (
+            experiments.weights_per_layer(deep(p, base, rule))
+            for rule in (specs.Balanced(), specs.LargestFirst())
+        )
+        found.append(max(abs(one[name] - other[name]) for name in one))
+    return found
+
+
+def by_rule(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows), rule and density."""
+    names = {type(rule).__name__: name for name, rule in RULES.items()}
+    named = table.assign(rule=table["rule"].map(names), density=table["connectivity"])
+    return 100 * named.pivot(index="seed", columns=["rule", "density"], values="test_accuracy")
+
+
+def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
+    """Of the claims on how layers share the weights."""
+    accuracy = by_rule(table)
+    pairs = {
+        "erk-better": ("Erdős–Rényi-kernel", "uniform density"),
+        "balanced-better": ("largest layer first", "Erdős–Rényi-kernel"),
+        "pyramidal-better": ("pyramidal", "Erdős–Rényi-kernel"),
+    }
+    found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
+    for name, (rule, other) in pairs.items():
+        points = accuracy[rule] - accuracy[other]
+        found[name] = _mean(points[min(points.columns)])
+        found[f"{name}/mean over densities"] = _mean(_across(points))
+    return found
+
+
+# -- does it matter where in a layer? ----------------------------------------------------------
+
+PATTERNS = {"constant-fan-in": "constant_fan_in", "balanced-mask": "balanced", "block-mask": "blocks"}
+"""Patterns of masks by the claim on each."""
+
+
+def pattern_runs(p: Parameters) -> list[specs.Experiment]:
+    """Every pattern, and random masks, at one width."""
+    dense = p.dense(p.base_width)
+    models: list[specs.StaticSparsity] = [specs.StaticSparsity(dense, width=p.pattern_width)]
+    for pattern in ("constant_fan_in", "balanced", "blocks"):
+        models.append(specs.PatternedSparsity(dense, width=p.pattern_width, pattern=pattern))
+    return [p.run(model, seed) for seed, model in product(p.pattern_seeds, models)]
+
+
+def by_pattern(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows) and pattern."""
+    named = table.assign(pattern=table["pattern"].fillna("random"))
+    return 100 * named.pivot(index="seed", columns="pattern", values="test_accuracy")
+
+
+def pattern_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Of the equivalences of patterns with random masks."""
+    accuracy = by_pattern(table)
+    return {
+        claim: _mean(accuracy[pattern] - accuracy["random"], confidence=0.9)
+        for claim, pattern in PATTERNS.items()
+    }
+
+
+# -- static or moving? -------------------------------------------------------------------------
+
+
+def moving_runs(p: Parameters) -> list[specs.Experiment]:
+    """SET and RigL at every number of weights, and the same without moves."""
+    runs = []
+    for seed, base in product(p.seeds, p.deep_base_widths):
+        static = p.run(deep(p, base, specs.ErdosRenyi()), seed)
+        runs.append(static)
+        for method in ("set", "rigl"):
+            moving = specs.DynamicSparseTraining(method=method, **vars(static.training))
+            runs.append(replace(static, training=moving))
+    return runs
+
+
+def by_method(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows), method and density."""
+    named = table.assign(method=table["method"].fillna("static"), density=table["connectivity"])
+    return 100 * named.pivot(index="seed", columns=["method", "density"], values="test_accuracy")
+
+
+def moving_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Of the claims on masks that move."""
+    accuracy = by_method(table)
+    gaps = {method: accuracy[method] - accuracy["static"] for method in ("set", "rigl")}
+    low, high = min(gaps["set"].columns), max(gaps["set"].columns)
+    return {
+        "set-better": _mean(gaps["set"][low]),
+        "rigl-better": _mean(gaps["rigl"][low]),
+        "rigl-gap-grows": _mean(gaps["rigl"][low] - gaps["rigl"][high]),
+    }
+
+
+# -- one wide or many narrow? ------------------------------------------------------------------
+
+
+class Ensemble(nn.Module):
+    """Networks whose class probabilities are averaged; each is trained by the gradient of its own loss.
+
+    Returned are the logarithms of the mean probabilities. The gradient that reaches them from a mean
+    cross-entropy over the batch is (mean probabilities − labels) / batch; each member gets
+    (its own probabilities − labels) / batch instead, which is that of its own loss.
+
+    Examples:
+        >>> net = Ensemble(members=3, width=5, inputs=64, outputs=10)
+        >>> net(torch.ones(2, 1, 8, 8)).exp().sum(1).round(decimals=4).tolist()
+        [1.0, 1.0]
+    """
+
+    def __init__(self, *, members: int, width: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(MLP(width, inputs=inputs, outputs=outputs) for _ in range(members))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = torch.stack([member(x) for member in self.members])
+        mixed: torch.Tensor = _MeanProbabilities.apply(logits)  # type: ignore[no-untyped-call]
+        return mixed
+
+
+class _MeanProbabilities(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor) -> torch.Tensor:
+        mixed = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+        ctx.save_for_backward(logits, mixed)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        logits, mixed = ctx.saved_tensors
+        return gradients[0] + (logits.softmax(-1) - mixed.exp()) / logits.shape[1]
+
+
+def ensemble_runs(p: Parameters) -> list[specs.Experiment]:
+    """An ensemble, and a dense and a wide, sparse network of as many weights as it has in all."""
+    dense = p.dense(p.base_width)
+    options = {"members": p.members, "width": p.base_width, "inputs": dense.inputs, "outputs": dense.outputs}
+    wide = p.dense(p.members * p.base_width)
+    models: list[specs.ModelSpec] = [
+        specs.CustomSpec("wsnlib.book.later_work.Ensemble", options=options),
+        wide,
+        specs.StaticSparsity(wide, width=p.members * middle_width(p)),
+    ]
+    return [p.run(model, seed) for seed, model in product(p.seeds, models)]
+
+
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows) of the ensemble, and of one network, dense and sparse."""
+    kinds = {"CustomSpec": "ensemble", "MLPSpec": "dense", "StaticSparsity": "sparse"}
+    named = table.assign(kind=table["model"].map(kinds))
+    return 100 * named.pivot(index="seed", columns="kind", values="test_accuracy")
+
+
+def ensemble_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Of the claims on ensembles."""
+    accuracy = by_kind(table)
+    return {
+        "wide-beats-ensemble": _mean(accuracy["dense"] - accuracy["ensemble"]),
+        "sparse-beats-ensemble": _mean(accuracy["sparse"] - accuracy["ensemble"]),
+    }
+
+
+# -- splitting neurons -------------------------------------------------------------------------
+
+
+def split_mlp(*, width: int, parts: int, inputs: int, outputs: int) -> MLP:
+    """An MLP of `width` units, each split into parts with disjoint inputs and outputs, drawn at random.
+
+    It has width · parts units and the weights of the dense network of `width` units.
+
+    Examples:
+        >>> net = split_mlp(width=3, parts=4, inputs=64, outputs=10)
+        >>> masks.num_weights(net), net.hidden1.out_features
+        (222, 12)
+    """
+    net = MLP(width * parts, inputs=inputs, outputs=outputs)
+    if parts == 1:
+        return net
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    kept = {"hidden1": inputs * width, "output": outputs * width}
+    masks.sparsify(net, allocation=kept, generator=generator)
+    hidden, output = torch.zeros(width, parts, inputs), torch.zeros(outputs, width, parts)
+    for unit in range(width):
+        reads = torch.randperm(inputs, generator=generator) % parts
+        feeds = torch.randperm(outputs, generator=generator) % parts
+        hidden[unit, reads, torch.arange(inputs)] = 1
+        output[torch.arange(outputs), unit, feeds] = 1
+    drawn = {"hidden1": hidden.view(-1, inputs), "output": output.view(outputs, -1)}
+    for name, mask in drawn.items():
+        held = masks.static_mask(masks.weight_layers(net)[name])
+        assert held is not None
+        held.mask = mask.bool()
+    return net
+
+
+def split_runs(p: Parameters) -> list[specs.Experiment]:
+    """Every base width, whole and with its units split."""
+    dense = p.dense(p.base_width)
+    sizes = {"inputs": dense.inputs, "outputs": dense.outputs}
+    models = [
+        specs.CustomSpec("wsnlib.book.later_work.split_mlp", options={"width": width, "parts": parts} | sizes)
+        for width, parts in product(p.split_base_widths, [1, *p.split_in])
+    ]
+    return [p.run(model, seed) for seed, model in product(p.seeds, models)]
+
+
+def by_split(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows), base width and number of parts of a unit."""
+    return 100 * table.pivot(
+        index="seed", columns=["model.options.width", "model.options.parts"], values="test_accuracy"
+    )
+
+
+def split_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
+    """Of the claims on splitting units."""
+    accuracy = by_split(table)
+    narrow, wide = min(p.split_base_widths), max(p.split_base_widths)
+    gain = {w: accuracy[w].sub(accuracy[w][1], axis=0) for w in (narrow, wide)}
+    return {
+        "split-gain": _mean(gain[narrow][4]),
+        "split-gain/split in two": _mean(gain[narrow][2]),
+        "split-interference": _mean(gain[narrow][4] - gain[wide][4]),
+    }
+
+
+# -- is CKA to be trusted? ---------------------------------------------------------------------
+
+
+def hidden_layers(p: Parameters) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The hidden layers of two small networks on the digits' test images, in float64, by seed."""
+    digits = data.load_data(specs.Digits())
+    protocol = specs.Training(epochs=p.cka_epochs)
+
+    def layer(seed: int) -> torch.Tensor:
+        net = experiments.build(specs.MLPSpec(width=64, inputs=digits.num_inputs), seed=seed)
+        training.train(net, digits, protocol, seed=seed)
+        with torch.no_grad():
+            images = digits.normalise(digits.test.images).flatten(1)
+            return net.get_submodule("hidden1")(images).relu().double()  # type: ignore[no-any-return]
+
+    return [(layer(2 * seed), layer(2 * seed + 1)) for seed in p.seeds]
+
+
+def moved(x: torch.Tensor, share: float, distance: float) -> torch.Tensor:
+    """A representation (n, p) with the first share of its points moved by so many standard deviations."""
+    direction = torch.ones(x.shape[1], dtype=x.dtype) / x.shape[1] ** 0.5
+    away = torch.zeros(len(x), 1, dtype=x.dtype)
+    away[: round(share * len(x))] = distance * x.std()
+    return x + away * direction
+
+
+def moved_far(x: torch.Tensor, share: float) -> float:
+    """CKA of a representation with itself after the first share ρ of its points went infinitely far away.
+
+    ρ / (1 − ρ) · |m|² / |C|, with m the mean of the points that moved, from that of all, and C the
+    covariance: linear CKA with points on one line.
+
+    References:
+        Davari et al., *Reliability of CKA as a similarity measure in deep learning* (2022), Theorem 1.
+    """
+    centred = x - x.mean(0)
+    count = round(share * len(x))
+    rho, mean = count / len(x), centred[:count].mean(0)
+    covariance = centred.T @ centred / len(x)
+    return float(rho / (1 - rho) * mean.square().sum() / covariance.norm())
+
+
+def angular_procrustes(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Angular Procrustes similarity, 1 − 2 / π · arccos of the normalised Bures similarity: 1 if equal up to
+    rotation and scale, 0 if orthogonal."""
+    grams = torch.stack([similarity.read_centred_gram(each) for each in (x, y)])
+    return 1 - 2 / math.pi * math.acos(min(1.0, float(similarity.bures_of_grams(grams)[0, 1])))
+
+
+def principal(x: torch.Tensor, components: int) -> torch.Tensor:
+    """A representation (n, p) with its first principal components alone."""
+    centred = x - x.mean(0)
+    u, s, v = torch.linalg.svd(centred, full_matrices=False)
+    return (u[:, :components] * s[:components]) @ v[:components]
+
+
+SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)
+"""Of the points that are moved."""
+
+FAR = 1e5
+"""Standard deviations, for the claim on the closed form."""
+
+
+def few_features(x: torch.Tensor, y: torch.Tensor, *, keep: int, draws: int = 20) -> float:
+    """Mean CKA of two representations on so many of the features of each, drawn at random."""
+    rng = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(draws):
+        one, other = (z[:, torch.randperm(z.shape[1], generator=rng)[:keep]] for z in (x, y))
+        found.append(similarity.cka(one, other))
+    return float(np.mean(found))
+
+
+def cka_estimates(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, Estimate]:
+    """Of the claims on CKA, on the hidden layers of pairs of networks that differ in their seed."""
+    ratios = [
+        similarity.cka(x, moved(x, share, FAR), estimator="biased") / moved_far(x, share)
+        for (x, _), share in product(pairs, SHARES)
+    ]
+    falls = [few_features(x, y, keep=x.shape[1] // 8) - similarity.cka(x, y) for x, y in pairs]
+    excess = [similarity.cka(x, principal(x, 2)) - angular_procrustes(x, principal(x, 2)) for x, _ in pairs]
+    return {
+        "cka-moved": median_and_range(ratios),
+        "cka-few-features": estimate(falls),
+        "cka-few-directions": estimate(excess),
+    }
+
+
 # -- all parts ---------------------------------------------------------------------------------
 
-RUNS = {"rate": rate_runs, "smu": smu_runs, "data": data_runs}
-"""The runs of each part, which no other part has."""
+RUNS = {
+    "rate": rate_runs,
+    "smu": smu_runs,
+    "data": data_runs,
+    "allocation": allocation_runs,
+    "pattern": pattern_runs,
+    "moving": moving_runs,
+    "ensemble": ensemble_runs,
+    "split": split_runs,
+}
+"""The runs of each part."""
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
@@ -194,25 +569,45 @@ def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
 
 
 def results(part: Part, p: Parameters, store: Store) -> pd.DataFrame:
-    """One row a run of a part, with its `width`, `rate` and `train_size`."""
+    """One row a run of a part, with what it varies by names as short as `width`, `rate` and `rule`."""
     names = {
         "model.width": "width",
         "training.learning_rate": "rate",
         "data.train_size": "train_size",
+        "model.allocation": "rule",
+        "model.pattern": "pattern",
+        "training.method": "method",
     }
     return sweeps.table(RUNS[part](p), store=store, environment=True).rename(columns=names)
 
 
 def estimates(tables: Mapping[str, pd.DataFrame], p: Parameters) -> dict[str, Estimate]:
-    """Our estimate for each claim of the parts whose tables are given."""
+    """Our estimate for each claim of the parts whose tables are given, by part."""
     found: dict[str, Estimate] = {}
-    if "rate" in tables:
-        found |= rate_estimates(tables["rate"], p)
-    if "smu" in tables:
-        found |= smu_estimates(tables["smu"], p, standard=tables.get("rate"))
-    if "data" in tables:
-        found |= data_estimates(tables["data"], p)
+    for part, table in tables.items():
+        if part == "rate":
+            found |= rate_estimates(table, p)
+        elif part == "smu":
+            found |= smu_estimates(table, p, standard=tables.get("rate"))
+        elif part == "data":
+            found |= data_estimates(table)
+        elif part == "allocation":
+            found |= allocation_estimates(table, p)
+        elif part == "pattern":
+            found |= pattern_estimates(table)
+        elif part == "moving":
+            found |= moving_estimates(table)
+        elif part == "ensemble":
+            found |= ensemble_estimates(table)
+        else:
+            found |= split_estimates(table, p)
     return found
+
+
+def over_seeds(points: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds (rows) and its 95 % interval, `low` to `high`, of each column."""
+    found = {column: estimate(points[column].tolist()) for column in points.columns}
+    return pd.DataFrame({c: {"mean": e.mean, "low": e.low, "high": e.high} for c, e in found.items()}).T
 
 
 def _mean(points: pd.Series[float], *, confidence: float = 0.95) -> Estimate:

@@ -11,13 +11,13 @@ Weights are the entries of the `weight` of Linear and Conv1d, Conv2d and Conv3d 
 normalisation layers are neither counted nor masked (G21, Appendix A).
 """
 
+from wsnlib.masks.allocation import Rule as Rule
 from wsnlib.masks.allocation import allocate, whole_kernels
 from wsnlib.masks.conversion import check_own as check_own
 from wsnlib.masks.conversion import densify, sparsify
 from wsnlib.masks.counting import LAYER_TYPES, connectivity, decay_groups, density, layer_masks, num_weights
 from wsnlib.masks.counting import static_mask as static_mask
 from wsnlib.masks.counting import weight_layers as weight_layers
-from wsnlib.masks.allocation import Rule as Rule
 from wsnlib.masks.static import Pattern as Pattern
 from wsnlib.masks.static import StaticMask, draw_mask
 from wsnlib.masks.static import check_generator as check_generator

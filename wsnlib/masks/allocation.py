@@ -10,7 +10,6 @@ from typing import Literal, cast, get_args
 import numpy as np
 from scipy.optimize import brentq
 
-
 Rule = Literal["largest_first", "uniform", "erdos_renyi", "balanced", "pyramidal"]
 """How layers share the weights that a network keeps."""
 
@@ -54,9 +53,9 @@ def allocate(
         ValueError: If no allocation has that many weights, or a layer would keep none.
 
     References:
-        G21, Section 2.3 and Appendix B (`get_ntf`), Figure 4, for the largest first. Evci et al., *Rigging the
-        lottery* (2020), for Erdős–Rényi-kernel ratios, and Gadhikar et al., *Why random pruning is all we need
-        to start sparse* (2023), for balanced and pyramidal ones.
+        G21, Section 2.3 and Appendix B (`get_ntf`), Figure 4, for the largest first. Evci et al., *Rigging
+        the lottery* (2020), for Erdős–Rényi-kernel ratios, and Gadhikar et al., *Why random pruning is all
+        we need to start sparse* (2023), for balanced and pyramidal ones.
 
     Examples:
         >>> allocate({"conv1": 216, "linear": 6400}, num_weights=3000)
@@ -77,7 +76,8 @@ def allocate(
     else:
         kept = _in_proportion(free, rest, _shares(rule, free, layer_sizes, rest))
         if empty := [name for name in kept if kept[name] == 0]:
-            said = f"must be ≥ {num_weights - rest - (-sum(free.values()) // min(free.values()))} at uniform density"
+            least = num_weights - rest - (-sum(free.values()) // min(free.values()))
+            said = f"must be ≥ {least} at uniform density"
             if rule != "uniform":
                 said = f"must be larger for the rule {rule!r}"
             raise ValueError(

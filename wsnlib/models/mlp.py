@@ -96,9 +96,9 @@ class MLP(nn.Module):
 
 @torch.no_grad()
 def scale_updates(model: MLP, *, fan_in: Sequence[float], base_fan_in: Sequence[float]) -> None:
-    """Let one learning rate fit all widths and densities (SμPar): a step changes what a layer computes as at the base.
+    """Let one learning rate fit all widths and densities (SμPar): a step changes as much as one at the base.
 
-    With nₗ inputs of each unit of layer l that are present, n⁰ₗ at the base, and the same number of outputs, the
+    With nₗ inputs of each unit of layer l that are present, n⁰ₗ at the base, and as many outputs, the
     weights of layer l move at (nₗ₊₁ / n⁰ₗ₊₁) · (n⁰ₗ / nₗ) times the rate, and those of the last layer start
     √(n⁰ / n) times as large. This is maximal-update parametrisation for gradient descent without momentum or
     with it, with inputs that are present in place of all; at the base it is the standard parametrisation.
@@ -111,8 +111,8 @@ def scale_updates(model: MLP, *, fan_in: Sequence[float], base_fan_in: Sequence[
         base_fan_in: The same of the base.
 
     References:
-        Dey, Bergsma, Hestness, *Sparse maximal update parameterization* (2024), for Adam; Yang and Hu, *Tensor
-        programs V* (2022), Table 3, for gradient descent and dense layers.
+        Dey, Bergsma, Hestness, *Sparse maximal update parameterization* (2024), for Adam; Yang et al.,
+        *Tensor programs V* (2022), Table 3, for gradient descent and dense layers.
 
     Examples:
         >>> net = MLP(20, parametrisation="sparse_mu")

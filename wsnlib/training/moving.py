@@ -73,7 +73,9 @@ class MovingMasks:
         seed: int = 0,
     ) -> None:
         if method not in get_args(Method):
-            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}; choose one")
+            raise ValueError(
+                f"method must be one of {', '.join(get_args(Method))}, got {method!r}; choose one"
+            )
         self._model, self._optimizer, self._method = model, optimizer, method
         self._every, self._fraction, self._seed = every, fraction, seed
         self._last = until * steps
@@ -114,7 +116,9 @@ class MovingMasks:
         count = min(round(fraction * len(values)), int(absent.sum()))
         before = mask.index.clone()
         lost = before[values.abs().argsort(stable=True)[:count]]
-        ranked = scores.to(values.device).flatten().masked_fill(present, -1).argsort(descending=True, stable=True)
+        ranked = (
+            scores.to(values.device).flatten().masked_fill(present, -1).argsort(descending=True, stable=True)
+        )
         present[lost], present[ranked[:count]] = False, True
         mask.mask = present.view(mask.shape)
         for stored in (values, *self._optimizer.state.get(values, {}).values()):
