@@ -97,6 +97,15 @@ def test_what_is_given_up_is_nearest_to_0_and_rigl_grows_where_the_gradient_is_l
         assert gradient[new].min() >= gradient[~was[name] & ~new].max()
 
 
+def test_where_no_gradient_says_so_weights_still_grow_where_they_were_absent():
+    model = net()
+    opt = torch.optim.SGD(model.parameters(), **SGD)
+    kept = {name: int(mask.sum()) for name, mask in masks.layer_masks(model).items()}
+    move = MovingMasks(model, opt, method="rigl", steps=10, every=1)
+    assert move(lambda: sum(0 * layer.weight.sum() for layer in masks.weight_layers(model).values())) > 0
+    assert {name: int(mask.sum()) for name, mask in masks.layer_masks(model).items()} == kept
+
+
 def test_set_grows_anywhere_and_a_seed_says_where():
     def moved(seed):
         model = net()

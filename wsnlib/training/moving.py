@@ -25,9 +25,9 @@ class MovingMasks:
 
         f(t) = fraction / 2 · (1 + cos(π t / (until · steps)))
 
-    of its weights, those nearest to 0, and takes as many of those that were absent: any of them (SET), or the
-    ones with the largest gradients of the loss on the batch (RigL). Weights that are new are 0, and so is what
-    the optimiser remembers of them; all others keep both. The number of weights of a layer never changes.
+    of its weights, those nearest to 0, and takes as many of those that were absent: any of them (SET), or
+    the ones with the largest gradients of the loss on the batch (RigL). Weights that are new are 0, and so
+    is what the optimiser remembers of them; all others keep both. A layer's number of weights never changes.
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
@@ -40,9 +40,10 @@ class MovingMasks:
         seed: Draws where weights grow by SET.
 
     References:
-        Mocanu et al., *Scalable training of artificial neural networks with adaptive sparse connectivity* (2018),
-        for SET, here with the schedule and the choice of what is given up of Evci et al., *Rigging the lottery*
-        (2020), for RigL, Section 3. In RigL a weight just given up may come back at once, here at the next move.
+        Mocanu et al., *Scalable training of artificial neural networks with adaptive sparse connectivity*
+        (2018), for SET, here with the schedule and the choice of what is given up of RigL, Evci et al.,
+        *Rigging the lottery* (2020), Section 3. There a weight just given up may come back at once, here at
+        the next move.
 
     Examples:
         >>> net = masks.sparsify(nn.Linear(8, 4), num_weights=10, generator=torch.Generator())
@@ -95,7 +96,7 @@ class MovingMasks:
         if self.done % self._every or self.done >= self._last:
             return 0
         fraction = self._fraction / 2 * (1 + math.cos(math.pi * self.done / self._last))
-        found = {name: layer for name, layer in masks.weight_layers(self._model).items()}
+        found = masks.weight_layers(self._model)
         static = {n: masks.static_mask(layer) for n, layer in found.items()}
         held = {n: mask for n, mask in static.items() if mask is not None}
         scores = dense_gradients(held, loss) if self._method == "rigl" else self._drawn(held)
