@@ -2,6 +2,7 @@ from .engine.chapters import chapter_module as chapter_module
 from .engine.chapters import chapter_names as chapter_names
 from .engine.chapters import chapter_stages as chapter_stages
 from .engine.chapters import read_parameters as read_parameters
+from .engine.claims import LATER as LATER
 from .engine.claims import Claim as Claim
 from .engine.claims import Exhibit as Exhibit
 from .engine.claims import claims_of as claims_of

@@ -44,6 +44,7 @@ class Parameters(fields.ChapterParameters):
     )
     data_steps: fields.PositiveInt = 200
     part_epochs: fields.PositiveInt = 10
+    moving_every: fields.PositiveInt = 100
     deep_width: fields.PositiveInt = 32
     deep_base_widths: list[fields.PositiveInt] = Field(
         [16, 4], min_length=2, description="a falling list of 2 or more integers ≥ 1"
@@ -305,7 +306,7 @@ def moving_runs(p: Parameters) -> list[specs.Experiment]:
         static = p.run(deep(p, base, specs.ErdosRenyi()), seed)
         runs.append(static)
         for method in ("set", "rigl"):
-            moving = specs.DynamicSparseTraining(method=method, **vars(static.training))
+            moving = specs.DynamicSparseTraining(method=method, every=p.moving_every, **vars(static.training))
             runs.append(replace(static, training=moving))
     return runs
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from wsnlib.book.engine import claims, published
-from wsnlib.book.engine.claims import PAPERS, Claim, Exhibit
+from wsnlib.book.engine.claims import LATER, PAPERS, Claim, Exhibit
 from wsnlib.book.engine.provenance import core_time
 from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
 from wsnlib.book.engine.verdicts import estimates_of, row_of
@@ -131,15 +131,17 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
 
 
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have which verdict: of each paper, and of both, exploratory ones apart.
+    """How many claims have which verdict: of each paper, of both by kind, and of later work.
 
     A claim is confirmatory if range, quantity, interval and data were fixed before a result was seen.
     """
+    both = table["paper"].isin(PAPERS)
     empirical = table["type"] == "empirical"
     exploratory = table["flag"] == "exploratory"
     rows = {paper: table["paper"] == paper for paper in PAPERS}
-    rows |= {"both": table["paper"].isin(PAPERS), "arithmetic": ~empirical}
-    rows |= {"confirmatory": empirical & ~exploratory, "exploratory": empirical & exploratory}
+    rows |= {"both": both, "arithmetic": both & ~empirical}
+    rows |= {"confirmatory": both & empirical & ~exploratory, "exploratory": both & empirical & exploratory}
+    rows[LATER] = table["paper"] == LATER
     counts = pd.DataFrame(
         {
             name: table.loc[which, "verdict"].value_counts().reindex(VERDICTS, fill_value=0)
@@ -169,7 +171,8 @@ def headline(table: pd.DataFrame) -> str:
         f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
         "with range, quantity, interval and data fixed before a result was seen: "
         f"{said('confirmatory', of_training)}. {tested['exploratory']} are empirical and exploratory, since "
-        f"one of them was fixed or changed after: {said('exploratory', of_training)}."
+        f"one of them was fixed or changed after: {said('exploratory', of_training)}. Of {cells[LATER]['claims']} "
+        f"claims of later work {tested[LATER]} are tested: {said(LATER, list(Verdict)[:-1])}."
     )
 
 
