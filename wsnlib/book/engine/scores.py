@@ -171,8 +171,9 @@ def headline(table: pd.DataFrame) -> str:
         f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
         "with range, quantity, interval and data fixed before a result was seen: "
         f"{said('confirmatory', of_training)}. {tested['exploratory']} are empirical and exploratory, since "
-        f"one of them was fixed or changed after: {said('exploratory', of_training)}. Of {cells[LATER]['claims']} "
-        f"claims of later work {tested[LATER]} are tested: {said(LATER, list(Verdict)[:-1])}."
+        f"one of them was fixed or changed after: {said('exploratory', of_training)}. "
+        f"Of {cells[LATER]['claims']} claims of later work {tested[LATER]} are tested: "
+        f"{said(LATER, list(Verdict)[:-1])}."
     )
 
 
