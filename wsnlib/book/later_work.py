@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from wsnlib import data, experiments, masks, similarity, specs, sweeps, training
+from wsnlib import data, experiments, masks, similarity, specs, sweeps
 from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate, median_and_range
 from wsnlib.models import MLP
@@ -56,7 +56,7 @@ class Parameters(fields.ChapterParameters):
         [3, 6], min_length=2, description="a rising list of 2 or more integers ≥ 1"
     )
     split_in: list[fields.PositiveInt] = Field([2, 4], min_length=2, description="a list of 2 and 4")
-    cka_epochs: fields.PositiveInt = 10
+    cka_steps: fields.PositiveInt = 100
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
@@ -464,16 +464,26 @@ def split_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
 
 
 def hidden_layers(p: Parameters) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The hidden layers of two small networks on the digits' test images, in float64, by seed."""
+    """The hidden layers of two small networks on the digits' test images, by seed.
+
+    They are trained by gradient descent on all training images at once and in float64, which gives the same
+    digits on every machine.
+    """
     digits = data.load_data(specs.Digits())
-    protocol = specs.Training(epochs=p.cka_epochs)
+    images, test = (
+        digits.normalise(split.images).flatten(1).double() for split in (digits.train, digits.test)
+    )
 
     def layer(seed: int) -> torch.Tensor:
-        net = experiments.build(specs.MLPSpec(width=64, inputs=digits.num_inputs), seed=seed)
-        training.train(net, digits, protocol, seed=seed)
+        net = experiments.build(specs.MLPSpec(width=64, inputs=digits.num_inputs), seed=seed).double()
+        sgd = torch.optim.SGD(net.parameters(), lr=0.5)
+        for _ in range(p.cka_steps):
+            sgd.zero_grad()
+            nn.functional.cross_entropy(net(images), digits.train.labels).backward()
+            sgd.step()
         with torch.no_grad():
-            images = digits.normalise(digits.test.images).flatten(1)
-            return net.get_submodule("hidden1")(images).relu().double()  # type: ignore[no-any-return]
+            found: torch.Tensor = net.get_submodule("hidden1")(test).relu()
+        return found
 
     return [(layer(2 * seed), layer(2 * seed + 1)) for seed in p.seeds]
 
@@ -503,10 +513,13 @@ def moved_far(x: torch.Tensor, share: float) -> float:
 
 
 def angular_procrustes(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Angular Procrustes similarity, 1 − 2 / π · arccos of the normalised Bures similarity: 1 if equal up to
-    rotation and scale, 0 if orthogonal."""
-    grams = torch.stack([similarity.read_centred_gram(each) for each in (x, y)])
-    return 1 - 2 / math.pi * math.acos(min(1.0, float(similarity.bures_of_grams(grams)[0, 1])))
+    """1 − 2 / π · arccos(‖XᵀY‖_* / (‖X‖ ‖Y‖)) of centred X and Y, the angular Procrustes similarity.
+
+    1 if they are equal up to rotation and scale, 0 if they are orthogonal.
+    """
+    x, y = x - x.mean(0), y - y.mean(0)
+    bures = torch.linalg.svdvals(x.T @ y).sum() / (x.norm() * y.norm())
+    return 1 - 2 / math.pi * math.acos(min(1.0, float(bures)))
 
 
 def principal(x: torch.Tensor, components: int) -> torch.Tensor:
