@@ -109,13 +109,13 @@ class Parameters(fields.ChapterParameters):
 def rate_runs(
     p: Parameters, *, parametrisation: Literal["standard", "sparse_mu"] = "standard"
 ) -> list[specs.Experiment]:
-    """Every width at every learning rate; validation images choose rate and epoch (of every fifth)."""
+    """Every width at every learning rate; validation images choose rate and epoch (of every third)."""
     dense = p.dense(p.base_width, parametrisation=parametrisation)
     return [
         specs.Experiment(
             model=specs.StaticSparsity(dense, width=width),
             data=p.data_spec,
-            training=p.training(p.rate_epochs, learning_rate=rate, evaluate_every=5),
+            training=p.training(p.rate_epochs, learning_rate=rate, evaluate_every=3),
             seed=seed,
         )
         for seed, width, rate in product(p.seeds, p.widths, p.learning_rates)
