@@ -63,7 +63,7 @@ def shows(found, mean, *, confidence=0.95):
 
 def test_rates_are_chosen_on_validation_images_and_differences_paired_by_seed():
     found = chapter.estimates({"rate": STANDARD, "smu": SCALED}, P)
-    assert chapter.own_rates(STANDARD).to_dict() == {5: 0.1, 20: 0.4, 80: 0.4}
+    assert chapter.own_rates(STANDARD) == {5: 0.1, 20: 0.4, 80: 0.4}
     shows(found["gain-own-rate"], 68 - 61)
     shows(found["gain-own-rate/mean over widths"], (67 + 68) / 2 - 61)
     shows(found["gain-own-rate/one rate"], 60 - 61)
@@ -78,7 +78,7 @@ def test_rates_are_chosen_on_validation_images_and_differences_paired_by_seed():
 def test_a_rate_at_which_a_run_diverged_is_never_the_best():
     diverged = STANDARD.copy()
     diverged.loc[(diverged["rate"] == 0.4) & (diverged["seed"] == 1), "validation_accuracy"] = np.nan
-    assert chapter.own_rates(diverged).to_dict() == {5: 0.1, 20: 0.1, 80: 0.1}
+    assert chapter.own_rates(diverged) == {5: 0.1, 20: 0.1, 80: 0.1}
 
 
 def test_the_best_width_s_slope_is_in_doublings_for_ten_times_the_images():

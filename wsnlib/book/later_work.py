@@ -94,7 +94,7 @@ class Parameters(fields.ChapterParameters):
 
     def training(self, epochs: int, **changes: Any) -> specs.Training:
         """G21's training of these networks, for so many epochs; the best on validation images counts."""
-        given = {"learning_rate": self.learning_rate, "report": "best_validation"} | changes
+        given: dict[str, Any] = {"learning_rate": self.learning_rate, "report": "best_validation"} | changes
         return specs.Training(epochs=epochs, batch_size=self.batch_size, **given)
 
     def run(self, model: specs.ModelSpec, seed: int) -> specs.Experiment:
@@ -127,10 +127,11 @@ def smu_runs(p: Parameters) -> list[specs.Experiment]:
     return rate_runs(p, parametrisation="sparse_mu")
 
 
-def own_rates(table: pd.DataFrame) -> pd.Series[float]:
+def own_rates(table: pd.DataFrame) -> dict[int, float]:
     """By width, the learning rate with the best mean validation accuracy; one that diverged is never it."""
     means = table.groupby(["width", "rate"])["validation_accuracy"].apply(lambda v: v.mean(skipna=False))
-    return means.unstack("rate").idxmax(axis=1)
+    best: dict[int, float] = means.unstack("rate").idxmax(axis=1).to_dict()
+    return best
 
 
 def at_rates(table: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def smu_estimates(
     """Of the claims on SμPar; that it is better than the standard parametrisation needs the runs of that."""
     widths = sorted(p.widths)
     wider, own = widths[1:], own_rates(table)
-    best, shared = (at_rates(table, rates) for rates in (own, dict.fromkeys(widths, own[p.base_width])))
+    best, shared = at_rates(table, own), at_rates(table, dict.fromkeys(widths, own[p.base_width]))
     found = {"smu-one-rate": _mean(_across(best[wider] - shared[wider]), confidence=0.9)}
     if standard is not None:
         rate = own_rates(standard)[p.base_width]
@@ -204,8 +205,9 @@ def best_widths(table: pd.DataFrame) -> pd.DataFrame:
 
 def data_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
     """Of the claim on the amount of data: doublings of the best width for ten times the images."""
-    widths = np.log2(best_widths(table))
-    slopes = np.polyfit(np.log10(widths.columns.astype(float)), widths.to_numpy().T, 1)[0]
+    widths = best_widths(table)
+    images = np.log10(widths.columns.to_numpy(dtype=float))
+    slopes = np.polyfit(images, np.log2(widths.to_numpy(dtype=float)).T, 1)[0]
     return {"more-data-wider": estimate(slopes.tolist())}
 
 
@@ -260,7 +262,7 @@ def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estima
     }
     found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
     for name, (rule, other) in pairs.items():
-        points = accuracy[rule] - accuracy[other]
+        points: Any = accuracy[rule] - accuracy[other]
         found[name] = _mean(points[min(points.columns)])
         found[f"{name}/mean over densities"] = _mean(_across(points))
     return found
@@ -351,7 +353,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = torch.stack([member(x) for member in self.members])
-        mixed: torch.Tensor = _MeanProbabilities.apply(logits)  # type: ignore[no-untyped-call]
+        mixed: torch.Tensor = _MeanProbabilities.apply(logits)
         return mixed
 
 
@@ -365,7 +367,8 @@ class _MeanProbabilities(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         logits, mixed = ctx.saved_tensors
-        return gradients[0] + (logits.softmax(-1) - mixed.exp()) / logits.shape[1]
+        found: torch.Tensor = gradients[0] + (logits.softmax(-1) - mixed.exp()) / logits.shape[1]
+        return found
 
 
 def ensemble_runs(p: Parameters) -> list[specs.Experiment]:
@@ -471,7 +474,10 @@ def hidden_layers(p: Parameters) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """
     digits = data.load_data(specs.Digits())
     images, test = (
-        digits.normalise(split.images).flatten(1).double() for split in (digits.train, digits.test)
+        digits.normalise(next(iter(split.batches(torch.arange(len(split.labels)), batch_size=2000))).images)
+        .flatten(1)
+        .double()
+        for split in (digits.train, digits.test)
     )
 
     def layer(seed: int) -> torch.Tensor:
@@ -493,7 +499,8 @@ def moved(x: torch.Tensor, share: float, distance: float) -> torch.Tensor:
     direction = torch.ones(x.shape[1], dtype=x.dtype) / x.shape[1] ** 0.5
     away = torch.zeros(len(x), 1, dtype=x.dtype)
     away[: round(share * len(x))] = distance * x.std()
-    return x + away * direction
+    found: torch.Tensor = x + away * direction
+    return found
 
 
 def moved_far(x: torch.Tensor, share: float) -> float:
@@ -526,7 +533,8 @@ def principal(x: torch.Tensor, components: int) -> torch.Tensor:
     """A representation (n, p) with its first principal components alone."""
     centred = x - x.mean(0)
     u, s, v = torch.linalg.svd(centred, full_matrices=False)
-    return (u[:, :components] * s[:components]) @ v[:components]
+    found: torch.Tensor = (u[:, :components] * s[:components]) @ v[:components]
+    return found
 
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)

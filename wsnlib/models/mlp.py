@@ -95,7 +95,7 @@ class MLP(nn.Module):
 
 
 @torch.no_grad()
-def scale_updates(model: MLP, *, fan_in: Sequence[float], base_fan_in: Sequence[float]) -> None:
+def scale_updates(model: nn.Module, *, fan_in: Sequence[float], base_fan_in: Sequence[float]) -> None:
     """Let one learning rate fit all widths and densities (SμPar): a step changes as much as one at the base.
 
     With nₗ inputs of each unit of layer l that are present, n⁰ₗ at the base, and as many outputs, the
@@ -105,7 +105,7 @@ def scale_updates(model: MLP, *, fan_in: Sequence[float], base_fan_in: Sequence[
     Biases move at the rate itself.
 
     Args:
-        model: Of the parametrisation `"sparse_mu"`, its weights as drawn for these numbers of inputs; changed
+        model: An `MLP` of the parametrisation `"sparse_mu"`, its weights as drawn for these numbers of inputs; changed
             in place.
         fan_in: Inputs of a unit that are present, mean over the units, layer by layer.
         base_fan_in: The same of the base.

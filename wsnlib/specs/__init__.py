@@ -40,6 +40,7 @@ from wsnlib.specs.experiments import (
 )
 from wsnlib.specs.kernels import GaussianInputs, KernelDistances, KernelSimulation
 from wsnlib.specs.networks import (
+    Allocation,
     Balanced,
     ChannelSparsity,
     CustomModelSpec,
@@ -86,6 +87,7 @@ __all__ = [
     "READABLE_VERSIONS",
     "SPEC_VERSION",
     "SVHN",
+    "Allocation",
     "Balanced",
     "BlockOrigins",
     "ChannelSparsity",

@@ -15,7 +15,7 @@ from wsnlib import masks, specs
 from wsnlib.masks import StaticMask
 
 Method = Literal["set", "rigl"]
-"""Where weights grow: anywhere, or where the gradient of the loss is largest."""
+"""Whether weights grow anywhere, or where the gradient of the loss is largest."""
 
 
 class MovingMasks:
