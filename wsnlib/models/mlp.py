@@ -105,8 +105,8 @@ def scale_updates(model: nn.Module, *, fan_in: Sequence[float], base_fan_in: Seq
     Biases move at the rate itself.
 
     Args:
-        model: An `MLP` of the parametrisation `"sparse_mu"`, its weights as drawn for these numbers of inputs; changed
-            in place.
+        model: An `MLP` of the parametrisation `"sparse_mu"`, with weights drawn for these numbers of inputs;
+            changed in place.
         fan_in: Inputs of a unit that are present, mean over the units, layer by layer.
         base_fan_in: The same of the base.
 
