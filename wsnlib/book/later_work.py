@@ -39,6 +39,7 @@ class Parameters(fields.ChapterParameters):
         [0.05, 0.1, 0.2], min_length=1, description="a list of numbers > 0"
     )
     rate_epochs: fields.PositiveInt = 10
+    smu_seeds: fields.Seeds = Field([0])
     train_sizes: list[fields.PositiveInt] = Field(
         [100, 1000], min_length=2, description="a list of 2 or more integers ≥ 1"
     )
@@ -107,7 +108,10 @@ class Parameters(fields.ChapterParameters):
 
 
 def rate_runs(
-    p: Parameters, *, parametrisation: Literal["standard", "sparse_mu"] = "standard"
+    p: Parameters,
+    *,
+    parametrisation: Literal["standard", "sparse_mu"] = "standard",
+    seeds: Sequence[int] | None = None,
 ) -> list[specs.Experiment]:
     """Every width at every learning rate; validation images choose rate and epoch (of every third)."""
     dense = p.dense(p.base_width, parametrisation=parametrisation)
@@ -118,20 +122,20 @@ def rate_runs(
             training=p.training(p.rate_epochs, learning_rate=rate, evaluate_every=3),
             seed=seed,
         )
-        for seed, width, rate in product(p.seeds, p.widths, p.learning_rates)
+        for seed, width, rate in product(p.seeds if seeds is None else seeds, p.widths, p.learning_rates)
     ]
 
 
 def smu_runs(p: Parameters) -> list[specs.Experiment]:
     """The same with the rates of layers and the first weights scaled by SμPar."""
-    return rate_runs(p, parametrisation="sparse_mu")
+    return rate_runs(p, parametrisation="sparse_mu", seeds=p.smu_seeds)
 
 
 def own_rates(table: pd.DataFrame) -> dict[int, float]:
     """By width, the learning rate with the best mean validation accuracy; one that diverged is never it."""
     means = table.groupby(["width", "rate"])["validation_accuracy"].apply(lambda v: v.mean(skipna=False))
-    best: dict[int, float] = means.unstack("rate").idxmax(axis=1).to_dict()
-    return best
+    best = means.unstack("rate").idxmax(axis=1)
+    return dict(zip(best.index.tolist(), best.tolist(), strict=True))
 
 
 def at_rates(table: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
@@ -173,6 +177,7 @@ def smu_estimates(
     if standard is not None:
         rate = own_rates(standard)[p.base_width]
         plain, scaled = (at_rates(t, dict.fromkeys(widths, rate)) for t in (standard, table))
+        plain = plain.loc[scaled.index]
         found["smu-better"] = _mean(scaled[widths[-1]] - plain[widths[-1]])
         found["smu-better/mean over widths"] = _mean(_across(scaled[wider] - plain[wider]))
     return found
