@@ -233,9 +233,10 @@ def deep(p: Parameters, base_width: int, rule: specs.Allocation) -> specs.Static
 
 
 def allocation_runs(p: Parameters) -> list[specs.Experiment]:
-    """Every rule at every number of weights."""
+    """Every rule at every number of weights that it leaves one for every layer."""
     models = [deep(p, base, rule) for base, rule in product(p.deep_base_widths, RULES.values())]
-    return [p.run(model, seed) for seed, model in product(p.seeds, models)]
+    reachable = [model for model in models if experiments.is_reachable(model)]
+    return [p.run(model, seed) for seed, model in product(p.seeds, reachable)]
 
 
 def balanced_differs(p: Parameters) -> list[int]:
@@ -267,7 +268,7 @@ def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estima
     }
     found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
     for name, (rule, other) in pairs.items():
-        points: Any = accuracy[rule] - accuracy[other]
+        points: Any = (accuracy[rule] - accuracy[other]).dropna(axis=1, how="all")
         found[name] = _mean(points[min(points.columns)])
         found[f"{name}/mean over densities"] = _mean(_across(points))
     return found
