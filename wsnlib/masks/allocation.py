@@ -55,7 +55,8 @@ def allocate(
     References:
         G21, Section 2.3 and Appendix B (`get_ntf`), Figure 4, for the largest first. Evci et al., *Rigging
         the lottery* (2020), for Erdős–Rényi-kernel ratios, and Gadhikar et al., *Why random pruning is all
-        we need to start sparse* (2023), for balanced and pyramidal ones.
+        we need to start sparse* (2023), for balanced and pyramidal ones; that these are powers is our
+        reading.
 
     Examples:
         >>> allocate({"conv1": 216, "linear": 6400}, num_weights=3000)
