@@ -268,7 +268,7 @@ def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estima
     }
     found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
     for name, (rule, other) in pairs.items():
-        points: Any = (accuracy[rule] - accuracy[other]).dropna(axis=1, how="all")
+        points = pd.DataFrame(accuracy[rule] - accuracy[other]).dropna(axis=1, how="all")
         found[name] = _mean(points[min(points.columns)])
         found[f"{name}/mean over densities"] = _mean(_across(points))
     return found
