@@ -197,7 +197,7 @@ def test_an_untrusted_notebook_shows_figures_and_no_markup_and_saving_changes_no
     file = folder / "book" / "gp_kernel.ipynb"
     before = nbformat.read(file, as_version=4)
     tab = opened("gp_kernel", program=program)
-    tab.locator(".jp-Notebook h2", has_text="What this shows, and what it does not").wait_for()
+    tab.locator(".jp-Notebook h2", has_text="Run it yourself").wait_for()
     figures = tab.locator(".jp-OutputArea .jp-RenderedImage img")
     widths = figures.evaluate_all("images => images.map((image) => image.naturalWidth)")
     pictures = [o for c in before.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
@@ -242,7 +242,7 @@ def test_a_reader_edits_a_parameter_interrupts_and_goes_on(opened):
     assert read >= stored and read + trained == total
     tab.locator(".wsn-table").first.wait_for()
     said = text_of(tab)
-    assert "150 epochs (the paper: 300)" in said and MARKUP.findall(said) == []
+    assert "150 epochs (300 in the paper)" in said and MARKUP.findall(said) == []
     whole = tab.locator(".jp-Notebook").text_content()
     assert re.search(r"Profile smoke \(but widths = \[5, 10\], .*, epochs = 150\)", whole)
     assert tab.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0

@@ -297,7 +297,13 @@ def test_the_table_of_verdicts_escapes_and_marks_its_rows():
     assert "&lt;held&gt;" in html
     assert "<held>" not in html
     assert html.count('<tr class="verdict-') == len(CLAIMS)
-    assert html.count('<th scope="col">') == len(made_verdicts().table.columns)
+    short, whole = html.split("<details>")
+    heads = [re.findall(r'<th scope="col">(.*?)</th>', part) for part in (short, whole)]
+    assert heads[0][:2] == ["claim", "verdict"]  # on a phone, too
+    assert sorted({*heads[0], *heads[1]}) == sorted(made_verdicts().table.columns)
+    assert set(heads[0]) & set(heads[1]) == {"claim"}
+    signs = re.findall(r'<td class="verdict"><span aria-hidden="true">(.)</span> ([a-z ]+)</td>', short)
+    assert signs == [("✓", "reproduced"), ("?", "inconclusive"), ("?", "inconclusive"), ("–", "not tested")]
 
 
 def test_an_estimate_without_a_claim_is_refused():

@@ -11,9 +11,8 @@ SPEC = importlib.util.spec_from_file_location("wsn_book", ROOT / "book" / "_ext"
 wsn_book = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(wsn_book)
 
-NOTEBOOKS = [
-    ROOT / "book" / f"{name}.ipynb" for name in ("bottlenecks", "cka_blocks", "your_network", "your_layers")
-]
+ANSWERED = "bottlenecks cka_blocks gp_kernel resnet_sweep scorecard sparse_mlp wide_vs_deep_errors your_layers your_network"
+NOTEBOOKS = [ROOT / "book" / f"{name}.ipynb" for name in ANSWERED.split()]
 
 
 def code(source: str, *tags: str, shows: bool = False):

@@ -6,6 +6,7 @@ import re
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib import colormaps
@@ -336,10 +337,31 @@ def test_one_end_of_the_range_pushes_the_other(opened):
     assert "still falling at width 512" in words and "already rising at width 256" in words
     press_until(opened, "base", "128")
     control(opened, "widest").press("Home")
-    assert "no width from 1 to 2 can be shown; the table holds widths 128 to" in readout(opened)
-    assert opened.locator("svg.plot").first.locator("path").count() == 0
-    control(opened, "widest").press("End")
+    assert "width 256" in readout(opened)  # the first that can be drawn above the base width
     assert opened.locator("svg.plot").first.locator("path").count() == 8
+
+
+def test_a_view_is_in_the_address_and_reset_takes_it_out(browser, tmp_path, page):
+    file = tmp_path / "distance.html"
+    page.save(file, title="Distance")
+    one, other = browser.new_page(), browser.new_page()
+    one.goto(file.as_uri())
+    at_first = readout(one)
+    control(one, "base").press("ArrowRight")
+    one.wait_for_function("location.hash.includes('base=')")
+    other.goto(one.url)
+    assert readout(other) == readout(one) != at_first
+    other.get_by_role("button", name="Reset").click()
+    assert (readout(other), other.url) == (at_first, file.as_uri())
+    for tab in (one, other):
+        tab.close()
+
+
+def test_the_values_at_a_width_are_said_where_the_plot_is_pointed_at(opened):
+    box = opened.locator("svg.plot").first.bounding_box()
+    opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    said = opened.locator(".values").first.text_content()
+    assert re.match(r"Width [\d.,]+, p = [\d.]+\. Theorem 1: bias² .*; eq\. \(4\): .*total [\d.]+\.$", said)
 
 
 def test_the_axis_can_be_linear(opened):
@@ -529,8 +551,8 @@ def test_the_keyboard_drains_the_layers(open_page, resnet_page):
     press_until(tab, "width", "12")
     control(tab, "base").press("End")  # the base width pushes the width along, and the width the base width
     assert control(tab, "width").get_attribute("aria-valuetext") == "64 (f = 1)"
-    press_until(tab, "width", "27")
-    assert control(tab, "base").get_attribute("aria-valuetext") == "8 (175,192 weights)"
+    press_until(tab, "width", "27")  # the base comes back as far as the width allows
+    assert control(tab, "base").get_attribute("aria-valuetext") == "18 (884,502 weights)"
     control(tab, "base").press("End")
     control(tab, "width").press("ArrowLeft")
     assert control(tab, "base").get_attribute("aria-valuetext") == "40 (4,362,680 weights)"
@@ -720,6 +742,63 @@ def test_the_pointer_chooses_the_two_layers_from_the_lower_left(open_page, cka_n
             str(column),
         )
         assert f"{LAYERS[column]} and {LAYERS[row]}: " in readout(tab)
+
+
+def test_a_tap_chooses_the_two_layers(browser, tmp_path, cka_networks):
+    file = tmp_path / "map.html"
+    wsn.widgets.cka_explorer_page(cka_networks).save(file, title="Map")
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
+    tab = context.new_page()
+    tab.goto(file.as_uri())
+    image = tab.locator(".wsn-cka svg.plot image").first
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    x, y = (box[side] + 0.5 / len(LAYERS) * box[size] for side, size in (("x", "width"), ("y", "height")))
+    tab.touchscreen.tap(x, y)
+    assert f"{LAYERS[0]} and {LAYERS[-1]}: " in readout(tab)
+    context.close()
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear"])
+def test_the_widened_network_says_its_weights_and_accuracy(open_page, activation):
+    widths = [3, 7, 19]
+    curves = {
+        name: pd.DataFrame(
+            {
+                "mean": [0.6, 0.7 + i / 10, 0.65],
+                "low": [-np.inf, 0.6, 0.5],
+                "high": [np.inf, 0.9, 0.8],
+                "first": [60, 53, 41],
+                "last": [15, 22, 34],
+            },
+            index=widths,
+        )
+        for i, name in enumerate(("relu", "linear"))
+    }
+    tab = open_page(wsn.widgets.widening_explorer_page(curves, image=(4, 5)))
+    control(tab, "activation").select_option(activation)
+    assert control(tab, "width").get_attribute("aria-valuetext") == "7 (2.33×)"
+    said = readout(tab)
+    assert (
+        "still 75 weights" in said and "sees 7.57 of 20 pixels" in said and "3.14 of 5 output weights" in said
+    )
+    mean = {"relu": 70, "linear": 80}[activation]
+    assert f"{mean}.0 % (60.0 to 90.0): {mean - 60}.0 points above the dense network" in said
+    control(tab, "width").press("Home")
+    assert "60.0 %: this is the dense network" in readout(tab)
+    dark = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 480, 480).data].filter((v, i) => i % 4 === 3 && v > 200).length"
+    assert tab.locator("canvas").first.evaluate(dark) > 1000  # the units of the dense network see all
+    box = tab.locator(".wsn-widening svg.plot").first.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
+    assert "19 hidden units" in readout(tab)
+
+
+def test_a_widened_network_without_a_column_is_refused():
+    curve = pd.DataFrame({"mean": [0.5]}, index=[3])
+    with pytest.raises(ValueError, match="relu must have the columns .* got no low; add it"):
+        wsn.widgets.widening_explorer_page({"relu": curve}, image=(2, 2))
+    with pytest.raises(ValueError, match="one activation or more, got none"):
+        wsn.widgets.widening_explorer_page({}, image=(2, 2))
 
 
 def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value(open_page):

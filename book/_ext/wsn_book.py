@@ -2,8 +2,8 @@
 
 - Nothing is loaded from a network: MathJax comes from an installed package, and scripts that serve a
   live kernel are left out. No page shows a widget that would need one.
-- `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}` are written from the notebooks at
-  every build; the reference is what autodoc makes of the docstrings.
+- `{verdict}`, `{measured}`, `{status}`, `{exhibits}`, `{scorecard-summary}`, `{front-explorer}` are written from the
+  notebooks at every build; the reference is what autodoc makes of the docstrings.
 - `wsn.name` in text links to the reference.
 - Code is folded, but for what is part of the lesson; a button on the page shows all (`_static/code.js`).
 """
@@ -294,6 +294,21 @@ class ScorecardSummary(Computed):
         )
 
 
+class FrontExplorer(SphinxDirective):
+    """The explorer that a chapter shows in its cell with the tag `front-page`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
+        for cell in notebooks_of(self.env)[self.arguments[0]]["cells"]:
+            if "front-page" in cell["metadata"].get("tags", []):
+                for data in (o["data"] for o in cell["outputs"] if "data" in o):
+                    html = "".join(data.get("text/html", ""))
+                    return [nodes.raw("", html, format="html")]
+        return []
+
+
 class Exhibits(Computed):
     """Every figure, table and theorem of the papers, and ours beside it."""
 
@@ -432,6 +447,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("status", Status)
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)
+    app.add_directive("front-explorer", FrontExplorer)
     app.add_post_transform(LinkNames)
     app.add_post_transform(FoldAppendices)
     app.add_js_file(None, body=sorting_script())

@@ -121,6 +121,12 @@ PAPERS_WIDTH = {"relu": 80, "linear": 40}
 """The best width by activation, as G21 prints it (Section 2.3 and Appendix A)."""
 
 
+def papers_width(p: Parameters, activation: str) -> int:
+    """G21's best width, or the nearest of those that are wider than the base and trained."""
+    wider = [w for w in p.widths if w > p.base_width] or p.widths
+    return min(wider, key=lambda w: abs(log(w / PAPERS_WIDTH[activation])))
+
+
 def papers_best(
     table: pd.DataFrame, p: Parameters, *, activation: str, last_epoch: bool = False
 ) -> pd.DataFrame:
@@ -137,13 +143,26 @@ def papers_best(
     Returns:
         The columns `dense`, `wide` and `gain`, one row a seed.
     """
-    wider = [w for w in p.widths if w > p.base_width] or p.widths
-    width = min(wider, key=lambda w: abs(log(w / PAPERS_WIDTH[activation])))
+    width = papers_width(p, activation)
     part = table[(table["activation"] == activation) & (table["rule"] == "LargestFirst")]
     value = "test_accuracy_last" if last_epoch else "test_accuracy"
     accuracy = 100 * part.pivot(index="seed", columns="width", values=value)
     found = pd.DataFrame({"dense": accuracy[p.base_width], "wide": accuracy[width]})
     return found.assign(gain=found["wide"] - found["dense"])
+
+
+def widened(table: pd.DataFrame, p: Parameters) -> dict[str, pd.DataFrame]:
+    """Test accuracy and weights of each layer against width, largest layer first, by activation.
+
+    As `wsn.widgets.widening_explorer_page` takes them.
+    """
+    found = {}
+    for activation in p.activations:
+        part = table[(table["activation"] == activation) & (table["rule"] == "LargestFirst")]
+        kept = part.groupby("width")[["weights.hidden1", "weights.output"]].first()
+        curve = sweeps.summarise(part, by="width")[["mean", "low", "high"]]
+        found[activation] = curve.assign(first=kept["weights.hidden1"], last=kept["weights.output"])
+    return found
 
 
 def held_out_cells(table: pd.DataFrame, *, activation: str) -> pd.Series[float]:

@@ -24,7 +24,7 @@ def accuracy_scatter(
     Args:
         points: As `accuracy_scatter` gives them: `first` (horizontal), `second`, `examples`.
         ax: Axes to draw on; it becomes square.
-        control: Points of one architecture against itself, drawn over the others in orange.
+        control: Points of one architecture against itself: two orange lines enclose the central 95 % of them.
         same: Whether `points` are of one architecture, and orange themselves.
 
     References:
@@ -37,21 +37,29 @@ def accuracy_scatter(
         >>> ax.collections[0].get_offsets().tolist(), ax.get_xlim()
         ([[50.0, 25.0], [100.0, 100.0]], (np.float64(-4.0), np.float64(104.0)))
     """
-    layers = [(points, SAME if same else DIFFERENT)] + ([] if control is None else [(control, SAME)])
-    for part, color in layers:
-        area = 2 * np.sqrt(part["examples"].to_numpy(dtype=float))
-        ax.scatter(
-            100 * part["first"],
-            100 * part["second"],
-            s=area,
-            color=color,
-            alpha=0.5,
-            linewidths=0,
-            rasterized=True,
-        )
+    ax.scatter(
+        100 * points["first"],
+        100 * points["second"],
+        s=2 * np.sqrt(points["examples"].to_numpy(dtype=float)),
+        color=SAME if same else DIFFERENT,
+        alpha=0.5,
+        linewidths=0,
+        rasterized=True,
+    )
+    if control is not None:
+        ends = {first: _central(part) for first, part in control.groupby("first")}
+        ax.plot([100 * first for first in ends], list(ends.values()), color="#B36B00", linewidth=1.2)
     ax.plot([0, 100], [0, 100], color="#444444", linewidth=0.5)
     ax.set(xlim=(-4, 104), ylim=(-4, 104), aspect="equal", xticks=(0, 50, 100), yticks=(0, 50, 100))
     return ax
+
+
+def _central(points: pd.DataFrame, share: float = 0.95) -> list[float]:
+    """Between which values of `second` (%) a share of the examples lies, with as many below as above."""
+    ordered = points.sort_values("second")
+    below = ordered["examples"].cumsum() / ordered["examples"].sum()
+    ends = np.searchsorted(below, [(1 - share) / 2, (1 + share) / 2])
+    return (100 * ordered["second"].to_numpy()[ends.clip(max=len(ordered) - 1)]).tolist()
 
 
 def scatter_matrix(
@@ -59,8 +67,8 @@ def scatter_matrix(
 ) -> npt.NDArray[Any]:
     """Every population against every other (blue), and each against itself (orange), as in N21, F.2.
 
-    Panels above the diagonal stay empty. The orange points of a panel below it are those of the
-    population at its foot, which the diagonal shows.
+    Panels above the diagonal stay empty. The orange lines of a panel below it enclose the central 95 % of the
+    points of the population at its foot, which the diagonal shows.
 
     Args:
         points: Points by pair of names, the first horizontal; a pair of equal names stands for the halves
@@ -77,7 +85,7 @@ def scatter_matrix(
         >>> pairs = {("a", "a"): one, ("a", "b"): one, ("b", "b"): one}
         >>> axes = scatter_matrix(pairs, ["a", "b"], axes=Figure().subplots(2, 2))
         >>> [[len(ax.collections) for ax in row] for row in axes]
-        [[1, 0], [2, 1]]
+        [[1, 0], [1, 1]]
     """
     for row, second in enumerate(names):
         for column, first in enumerate(names):

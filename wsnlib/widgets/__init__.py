@@ -8,15 +8,18 @@ from wsnlib.widgets.distance import (
     distance_explorer_page,
     distance_table,
 )
+from wsnlib.widgets.widening import WideningExplorerPage, widening_explorer_page
 
 __all__ = [
     "AllocationExplorerPage",
     "CKAExplorerPage",
     "CKAMap",
     "DistanceExplorerPage",
+    "WideningExplorerPage",
     "allocation_explorer_page",
     "cka_explorer_page",
     "distance_explorer",
     "distance_explorer_page",
     "distance_table",
+    "widening_explorer_page",
 ]

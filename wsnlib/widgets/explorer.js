@@ -63,12 +63,68 @@
     }).observe(root);
   }
 
+  const heard = (control) => control.dispatchEvent(new Event("input", { bubbles: true }));
+
+  function stateOf(root) {
+    const values = Object.entries(controlsOf(root));
+    return new URLSearchParams(values.map(([name, e]) => [name, e.type === "checkbox" ? Number(e.checked) : e.value]));
+  }
+
+  // In the order of the controls, as what one offers may depend on those before it.
+  function setState(root, state) {
+    for (const [name, control] of Object.entries(controlsOf(root))) {
+      if (!state.has(name)) continue;
+      const value = state.get(name);
+      if (control.type === "checkbox") control.checked = value === "1";
+      else if (control.type === "range" || [...control.options].some((option) => option.value === value)) control.value = value;
+      heard(control);
+    }
+  }
+
+  // A page's address holds the view that was changed last, so that it can be linked. Jupyter's address is not ours.
+  function keepInAddress(root, name) {
+    const place = `#${name.slice(1)}?`;
+    const start = stateOf(root);
+    const own = document.querySelector(".bd-article, body.wsn-page") !== null;
+    const write = (state) => {
+      if (own) history.replaceState(null, "", state ? place + state : location.pathname + location.search);
+    };
+    if (own && location.hash.startsWith(place)) {
+      setState(root, new URLSearchParams(location.hash.slice(place.length)));
+      addEventListener("load", () => root.scrollIntoView());
+    }
+    let waiting;
+    root.addEventListener("input", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(() => write(stateOf(root)), 250);
+    });
+    root.querySelector("button.reset").addEventListener("click", () => {
+      setState(root, start);
+      clearTimeout(waiting);
+      write(null);
+    });
+  }
+
   function bringToLife(name, explore) {
     for (const root of document.querySelectorAll(`${name}:not([data-ready])`)) {
       root.dataset.ready = "";
-      root.querySelector(".controls").hidden = false;
+      const controls = root.querySelector(".controls");
+      controls.hidden = false;
+      controls.insertAdjacentHTML("beforeend", '<button type="button" class="reset">Reset</button>');
       // Else Jupyter takes keys that are meant for a control: m makes Markdown of a cell. It asks no element above.
-      for (const control of root.querySelectorAll("input, select, summary")) control.dataset.lmSuppressShortcuts = "";
+      for (const control of root.querySelectorAll("input, select, summary, button"))
+        control.dataset.lmSuppressShortcuts = "";
       explore(root);
+      keepInAddress(root, name);
     }
+  }
+
+  // Where a pointer is in the coordinates of a plot: hovering with a mouse, or a tap.
+  function onPointer(svg, choose) {
+    const at = (event) => {
+      const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      choose(x, y);
+    };
+    svg.addEventListener("pointermove", (event) => event.pointerType === "mouse" && at(event));
+    svg.addEventListener("click", at);
   }

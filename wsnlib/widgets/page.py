@@ -37,7 +37,7 @@ class ExplorerPage:
             <meta charset="utf-8">
             <meta name="viewport" content="width=device-width">
             <title>Layers</title>
-            <body style="font-family: sans-serif; margin: 1rem auto; max-width: 50rem; padding: 0 1rem">
+            <body class="wsn-page" style="font-family: sans-serif; margin: 1rem auto; max-width: 52rem">
             <p>3 layers</p>
             </body>
             </html>
@@ -50,7 +50,7 @@ DOCUMENT = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
-<body style="font-family: sans-serif; margin: 1rem auto; max-width: 50rem; padding: 0 1rem">
+<body class="wsn-page" style="font-family: sans-serif; margin: 1rem auto; max-width: 52rem">
 {html}
 </body>
 </html>

@@ -20,6 +20,23 @@ VERDICTS_TYPE = "application/vnd.wsnlib.verdicts+json"
 """Media type under which a notebook keeps its estimates and verdicts."""
 
 
+SHORT = ("claim", "verdict", "ours", "holds in", "seeds to decide")
+"""Columns of the table that a page shows; the others unfold."""
+
+UNFOLDS = "Types, contradictions, flags and reasons"
+
+SIGNS = {
+    "verified": "✓",
+    "reproduced": "✓",
+    "mixed": "±",
+    "inconclusive": "?",
+    "not reproduced": "✗",
+    "refuted": "✗",
+    "not tested": "–",
+}
+"""Before the word of each verdict, so that neither colour nor reading is needed."""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PageVerdicts:
     """The verdicts of one page, with the estimates that gave them.
@@ -80,8 +97,12 @@ class PageVerdicts:
         return f"Verdicts of {self.chapter}: " + ", ".join(f"{n} {self[n]}" for n in self.claims)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        caption = f"Verdicts of this page, profile {self.profile}"
+        short = table_html(self.table[list(SHORT)], caption=caption)
+        rest = self.table.drop(columns=[name for name in SHORT if name != "claim"])
+        whole = table_html(rest, caption="Of each claim")
         return {
-            "text/html": table_html(self.table, caption=f"Verdicts of this page, profile {self.profile}"),
+            "text/html": f"{short}<details><summary>{UNFOLDS}</summary>{whole}</details>",
             "text/plain": repr(self),
             VERDICTS_TYPE: self.to_dict(),
         }
@@ -157,8 +178,15 @@ def sorting_script() -> str:
 
 def _row(row: Mapping[Any, Any], link: str | None) -> str:
     said = str(row.get("verdict", "")).replace(" ", "-")
-    cells = "".join(f"<td>{_cell(value, linked=name == link)}</td>" for name, value in row.items())
+    cells = "".join(
+        _verdict(str(value)) if name == "verdict" else f"<td>{_cell(value, linked=name == link)}</td>"
+        for name, value in row.items()
+    )
     return f'<tr class="verdict-{said}">{cells}</tr>' if said else f"<tr>{cells}</tr>"
+
+
+def _verdict(word: str) -> str:
+    return f'<td class="verdict"><span aria-hidden="true">{SIGNS.get(word, "")}</span> {escape(word)}</td>'
 
 
 def _cell(value: Any, *, linked: bool) -> str:
