@@ -21,9 +21,9 @@ from wsnlib.book.engine import page as pages
 
 ROOT = Path(__file__).parent.parent
 
-THINGS = "seeds|epochs|trainings|runs|networks|images|blocks|widths|records|points|pairs|populations|classes"
+THINGS = "seeds|epochs|trainings|runs|networks|images|blocks|widths|records|pairs|populations|classes"
 NOTHING = re.compile(
-    rf"(?<![\w.])(?:nan|NaN|[-+−]?inf|None|NaT|[Uu]nknown)(?!\w)|(?<![\w.,])1 (?:training )?(?:{THINGS})\b|⋯|(?<![\\\w^_])\{{[a-z_]+\}}"
+    rf"(?<![\w.])(?:nan|NaN|[-+−]?inf|None(?! of)|NaT|[Uu]nknown)(?!\w)|(?<![\w.,])1 (?:training )?(?:{THINGS})\b|⋯|(?<![\\\w^_])\{{[a-z_]+\}}"
 )
 """What a page says that has nothing to say, or counts one as many."""
 
@@ -110,7 +110,71 @@ SMALL_RESNETS = {
     "epochs": 1,
     "train_size": 100,
 }
+SMALL_BLOCKS = {
+    "train_size": 60, "validation_size": 40, "depths": [8, 14], "depth": 8, "width_multipliers": [0.0625, 0.125],
+    "width_multiplier": 0.0625, "epochs": 1, "num_images": 64, "num_component_images": 32, "cka_batch_size": 32, "passes": 1,
+    "data_parts": [1, 2], "seeds": [0, 1],
+}  # fmt: skip
+SMALL_MLPS = {
+    "base_width": 3,
+    "widths": [3, 6],
+    "last_layer_densities": [0.5, 1.0],
+    "seeds": [0],
+    "epochs": 2,
+}
+SMALL_NETWORK = {"seeds": [0], "epochs": 1, "train_size": 100}
+SMALL_KERNELS = {
+    "base_width": 4, "widths": [4, 8, 16], "learning_rates": [8.0], "tuning_seeds": [0], "seeds": [0], "epochs": 1,
+    "num_pairs": 4, "num_networks": 3, "train_size": 100,
+}  # fmt: skip
+SMALL_POPULATIONS = {
+    "train_size": 100, "epochs": 1, "evaluate_every": 1, "networks": 12, "other_networks": 12, "search_networks": 3, "caliper": 0.01,
+}  # fmt: skip
 ODD = {
+    "sparse_mlp": {
+        "one seed": SMALL_MLPS,
+        "no wider width": SMALL_MLPS | {"widths": [3]},
+        "one density": SMALL_MLPS | {"last_layer_densities": [1.0]},
+        "one activation": SMALL_MLPS | {"activations": ["linear"], "seeds": [0, 1]},
+        "a validation set": SMALL_MLPS | {"preset": "clean", "validation_size": 50, "epochs": 1},
+    },
+    "resnet_sweep": {
+        "one seed": SMALL_RESNETS | {"channel_base_widths": [2], "channel_factors": [2.0]},
+        "no wider width": SMALL_RESNETS | {"largest_width": 2, "channel_base_widths": [2], "channel_factors": [2.0]},
+        "no dense width": SMALL_RESNETS
+        | {"largest_dense_width": 2, "channel_base_widths": [2], "channel_factors": [2.0]},
+        "two seeds": SMALL_RESNETS | {"seeds": [3, 5], "channel_base_widths": [2], "channel_factors": [2.0]},
+        "two base widths": SMALL_RESNETS
+        | {"base_widths": [2, 3], "channel_base_widths": [2], "channel_factors": [2.0]},
+    },
+    "gp_kernel": {
+        "one seed": SMALL_KERNELS,
+        "two seeds": SMALL_KERNELS | {"seeds": [0, 1]},
+        "two widths": SMALL_KERNELS | {"widths": [4, 8]},
+        "a validation set": SMALL_KERNELS | {"preset": "clean", "validation_size": 50},
+        "two learning rates": SMALL_KERNELS | {"learning_rates": [4.0, 8.0]},
+    },
+    "wide_vs_deep_errors": {
+        "small populations": SMALL_POPULATIONS,
+        "no pair of equal accuracy": SMALL_POPULATIONS | {"caliper": 1e-9},
+        "other populations smaller": SMALL_POPULATIONS | {"other_networks": 8},
+        "another base": SMALL_POPULATIONS | {"base_multiplier": 0.125},
+        "a wide sparse network": SMALL_POPULATIONS | {"sparse_multiplier": 0.375},
+    },
+    "cka_blocks": {  # each trains little that the one before has not
+        "one pass": SMALL_BLOCKS,
+        "three seeds": SMALL_BLOCKS | {"seeds": [0, 1, 2]},
+        "all seeds compared": SMALL_BLOCKS | {"seeds": [0, 1, 2], "compared_seeds": 3},
+        "three parts": SMALL_BLOCKS | {"data_parts": [1, 2, 3]},
+        "three widths": SMALL_BLOCKS | {"width_multipliers": [0.0625, 0.1, 0.125]},
+    },
+    "your_network": {
+        "one seed": SMALL_NETWORK,
+        "two seeds": SMALL_NETWORK | {"seeds": [0, 1]},
+        "three widths": SMALL_NETWORK | {"widths": [0.25, 0.3, 0.5]},
+        "a validation set": SMALL_NETWORK | {"preset": "clean", "validation_size": 50},
+        "another schedule": SMALL_NETWORK | {"schedule": "cosine", "batch_size": 64},
+    },
     "bottlenecks": {
         "one seed": SMALL_RESNETS,
         "no wider width": SMALL_RESNETS | {"largest_width": 2},

@@ -209,20 +209,21 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
         )
     n = len(a)
     if n == 1:
-        return Estimate(mean=float(a[0] / b[0]), low=-math.inf, high=math.inf, n=1)
+        return Estimate(mean=float(a[0] / b[0]) if b[0] else math.nan, low=-math.inf, high=math.inf, n=1)
     return _fieller(a.mean(), b.mean(), np.cov(a, b) / n, n=n, df=n - 1)
 
 
 def _fieller(a: float, b: float, covariance: NDArray[np.float64], *, n: int, df: float) -> Estimate:
     """a / b, whose interval holds all r with (a − r b)² ≤ t² (Caa − 2 r Cab + r² Cbb)."""
-    everything = Estimate(mean=float(a / b), low=-math.inf, high=math.inf, n=n, df=df)
+    ratio = float(a / b) if b else math.nan
+    everything = Estimate(mean=ratio, low=-math.inf, high=math.inf, n=n, df=df)
     (aa, ab), (_, bb) = covariance * everything.quantile**2
     leading, middle, last = b**2 - bb, a * b - ab, a**2 - aa
     if not leading > 0:
         return everything
     root = math.sqrt(max(middle**2 - leading * last, 0))
     low, high = ((middle + sign * root) / leading for sign in (-1, 1))
-    return Estimate(mean=float(a / b), low=float(low), high=float(high), n=n, df=df)
+    return Estimate(mean=ratio, low=float(low), high=float(high), n=n, df=df)
 
 
 def correlation_of_means(
@@ -483,8 +484,12 @@ def shown(found: Estimate) -> str:
         '80 (40 to 80)'
         >>> shown(Estimate(mean=0.2, low=-0.3, high=0.7, n=3, confidence=0.9))
         '0.20 (-0.30 to 0.70, 90 %)'
+        >>> shown(estimate([math.nan, 0.5]))
+        'not known'
     """
     numbers = (found.mean, found.low, found.high)
+    if math.isnan(found.mean):
+        return "not known"
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return f"{found.mean:,.4g} (no interval)"
     half, rounding = (found.high - found.low) / 2, ROUNDING * max(map(abs, numbers))

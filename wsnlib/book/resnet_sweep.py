@@ -381,22 +381,27 @@ def estimates(
         of: family.pivot(index="seed", columns="width", values=f"{of}_accuracy").to_numpy()
         for of in ("train", "test")
     }
-    fitting = family.groupby("width")["train_accuracy"].mean()
-    best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
-    fitted = min(max(best_fit, min(shares)), max(shares))
-    gains = [width_gains(base, width) for width in shares]
     found = {
         "figure-10": exact(figure_10_error()),
-        "num-weights": median_and_range(_excess_weights(first).tolist()),
-        "gain": model.contrast(less(mean_of(wider), start)),
-        "gain/held-out best": estimate(held_out_gain(first, base).tolist()),
-        "best-factor": model.not_below_best({cell: cell[2] / base for cell in (*start, *wider)}),
-        "width-share": shares[fitted],
-        "width-share/mean over widths": model.ratio(*(_total(parts) for parts in zip(*gains, strict=True))),
         "channels": model.contrast(masks[factor]),
         "masks-similar": model.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
     }
-    if len(bases) > 1:
+    if excess := _excess_weights(first).tolist():
+        found["num-weights"] = median_and_range(excess)
+    if wider:
+        found |= {
+            "gain": model.contrast(less(mean_of(wider), start)),
+            "gain/held-out best": estimate(held_out_gain(first, base).tolist()),
+            "best-factor": model.not_below_best({cell: cell[2] / base for cell in (*start, *wider)}),
+        }
+    if shares:
+        fitting = family.groupby("width")["train_accuracy"].mean()
+        best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
+        fitted = min(max(best_fit, min(shares)), max(shares))
+        gains = [width_gains(base, width) for width in shares]
+        total = [_total(parts) for parts in zip(*gains, strict=True)]
+        found |= {"width-share": shares[fitted], "width-share/mean over widths": model.ratio(*total)}
+    if len(bases) > 1 and wider:
         common = max(set.intersection(*(set(family_of(first, b)["factor"]) for b in bases)))
         each = [width_gains(b, round(b * common))[0] for b in bases[:2]]
         found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))

@@ -239,6 +239,8 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     rules = {"first-layer": "last layer thinned most", "allocation-best": "uniform density"}
     for name, rule in rules.items():
         points = rule_gains(table, p, over=rule)
+        if points.columns.empty:
+            continue
         middle = points.columns[(len(points.columns) - 1) // 2]
         found[name] = estimate(points[middle].tolist())
         found[f"{name}/mean over widths"] = estimate(points.mean(axis=1, skipna=False).tolist())
@@ -246,8 +248,10 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         best = papers_best(table, p, activation=activation)
         last = papers_best(table, p, activation=activation, last_epoch=True)
         chosen = held_out_cells(table, activation=activation)
+        found[f"{activation}-baseline"] = estimate(best["dense"].tolist())
+        if max(p.widths) == p.base_width:
+            continue
         found |= {
-            f"{activation}-baseline": estimate(best["dense"].tolist()),
             f"{activation}-best": estimate(best["wide"].tolist()),
             f"{activation}-best/held-out best": estimate(chosen.tolist()),
             f"{activation}-gain": estimate(best["gain"].tolist()),
