@@ -192,6 +192,7 @@ ODD = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:the weights of encoder")  # the page shows a network that is refused
 @pytest.mark.parametrize(
     ("chapter", "name"), [(chapter, name) for chapter, cases in ODD.items() for name in cases]
 )

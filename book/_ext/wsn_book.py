@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 import re
@@ -115,7 +116,12 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
         if made:
             picture, caption, below = outputs[-3:]
             cell.metadata["mystnb"] = {
-                "image": {"alt": picture.metadata["image/png"]["alt"]},
+                "image": {"alt": picture.metadata["image/png"]["alt"]}
+                | (
+                    {"classes": "wide"}
+                    if _is_wide(picture.data["image/png"])
+                    else {}
+                ),
                 "figure": {
                     "caption": caption.data["text/markdown"],
                     "name": below.data[PROVENANCE_TYPE]["name"],
@@ -143,6 +149,12 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
                 )
     notebook.cells = folded(cells)
     return notebook
+
+
+def _is_wide(png: str) -> bool:
+    """Whether a picture (base64) is so wide that it scrolls on a phone: more than twice its height."""
+    size = base64.b64decode(png[:32])[16:24]
+    return int.from_bytes(size[:4], "big") > 2 * int.from_bytes(size[4:], "big")
 
 
 FOLDED = {

@@ -393,7 +393,7 @@ def estimates(
         error = 100 - accuracy.loc[common].T
         return correlation_of_means(scale(distance.loc[error.index, common]).to_numpy(), error.to_numpy())
 
-    return {
+    found = {
         "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
         "approximation": median_and_range(agrees_from(eq_4_ratios(distances, plan), plan).tolist()),
         "minimiser": median_and_range(
@@ -404,10 +404,14 @@ def estimates(
         "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
         "similar-width": octaves(best, by_reading["released code"].mean()),
         "similar-width/connectivity": octaves(best, by_reading["allocation, σ² by connectivity"].mean()),
-        "correlation": correlation("Theorem 1"),
-        "correlation/linear": correlation("Theorem 1", lambda distance: distance),
-        "correlation/released code": correlation("released code"),
     }
+    if sum(width in theorem.columns for width in accuracy.index) > 2:
+        found |= {
+            "correlation": correlation("Theorem 1"),
+            "correlation/linear": correlation("Theorem 1", lambda distance: distance),
+            "correlation/released code": correlation("released code"),
+        }
+    return found
 
 
 def octaves(best: Estimate, distance: pd.Series[float]) -> Estimate:

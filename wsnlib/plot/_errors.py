@@ -196,7 +196,7 @@ def positions(positions: pd.DataFrame, *, ends: tuple[str, str], ax: Axes) -> Ax
         >>> [text.get_text() for text in ax.texts]
         ['narrow', 'wide', 'sparse']
     """
-    unit = 100 * np.sqrt(positions["length"].iloc[0])
+    unit = 100 * np.sqrt(max(positions["length"].iloc[0], 0))
     ax.plot([0, unit], [0, 0], color="#444444", marker="o", linewidth=1)
     for end, x in zip(ends, (0, unit), strict=True):
         ax.annotate(end, (x, 0), (0, -12), textcoords="offset points", ha="center", fontsize=8)
