@@ -50,7 +50,7 @@ def test_commonmark_alone_renders_all_text(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_outputs_show_where_no_script_runs_and_no_source_is_folded(path):
+def test_outputs_show_where_no_script_runs_and_no_source_but_a_solution_s_is_folded(path):
     """On GitHub, in VS Code, in Colab: pictures are PNG, HTML says something in words, what is folded is text."""
     for cell in nbformat.read(path, as_version=4).cells:
         shown = [output.get("data", {"text/plain": output.get("text")}) for output in cell.get("outputs", [])]
@@ -60,7 +60,8 @@ def test_outputs_show_where_no_script_runs_and_no_source_is_folded(path):
                 r"<(script|style)\b.*?</\1>|<[^>]*>", " ", data.get("text/html", "x"), flags=re.DOTALL
             )
             assert words.strip()
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        solves = "solution" in cell.metadata.get("tags", [])  # of an exercise
+        if cell.metadata.get("jupyter", {}).get("source_hidden") and not solves:
             assert all("text/markdown" in data for data in shown)
 
 

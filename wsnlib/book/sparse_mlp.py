@@ -156,7 +156,7 @@ def widened(table: pd.DataFrame, p: Parameters) -> dict[str, pd.DataFrame]:
 
     As `wsn.widgets.widening_explorer_page` takes them.
     """
-    found = {}
+    found: dict[str, pd.DataFrame] = {}
     for activation in p.activations:
         part = table[(table["activation"] == activation) & (table["rule"] == "LargestFirst")]
         kept = part.groupby("width")[["weights.hidden1", "weights.output"]].first()

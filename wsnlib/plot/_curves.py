@@ -134,20 +134,16 @@ def widening(
         marker = {"marker": ""} if runs else {}
         (line,) = ax.plot(curve.index, curve["mean"] * 100, label=name, markersize=4, **style | marker)
         if "low" in curve:
-            band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-            ax.fill_between(curve.index, curve["low"] * 100, curve["high"] * 100, **band)
+            low, high = curve["low"] * 100, curve["high"] * 100
+            ax.fill_between(curve.index, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if runs:
             color = {"color": line.get_color(), "alpha": 0.8, "linestyle": "none"}
             ax.plot(runs[name].index, runs[name] * 100, markersize=4, **{"marker": "o", **style} | color)
     means = 100 * pd.concat([curve["mean"] for curve in curves.values()])
     margin = 0.3 * (means.max() - means.min()) + 0.5
-    low, high = means.min() - margin, means.max() + margin
-    if dots:
-        low, high = (
-            min(low, *(each.min() - 1 for each in dots)),
-            max(high, *(each.max() + 1 for each in dots)),
-        )
-    ax.set_ylim(max(0, low), min(100, high))
+    least = min([means.min() - margin, *(each.min() - 1 for each in dots)])
+    most = max([means.max() + margin, *(each.max() + 1 for each in dots)])
+    ax.set_ylim(max(0, least), min(100, most))
     widths = sorted({width for curve in curves.values() for width in curve.index})
     log_axis(ax, widths)
     ax.set_xlabel("width (hidden units)")

@@ -47,8 +47,9 @@ def accuracy_scatter(
         rasterized=True,
     )
     if control is not None:
-        ends = {first: _central(part) for first, part in control.groupby("first")}
-        ax.plot([100 * first for first in ends], list(ends.values()), color="#B36B00", linewidth=1.2)
+        places = np.unique(control["first"].to_numpy(dtype=float))
+        ends = [_central(control[control["first"] == place]) for place in places]
+        ax.plot(100 * places, np.array(ends), color="#B36B00", linewidth=1.2)
     ax.plot([0, 100], [0, 100], color="#444444", linewidth=0.5)
     ax.set(xlim=(-4, 104), ylim=(-4, 104), aspect="equal", xticks=(0, 50, 100), yticks=(0, 50, 100))
     return ax
@@ -56,10 +57,11 @@ def accuracy_scatter(
 
 def _central(points: pd.DataFrame, share: float = 0.95) -> list[float]:
     """Between which values of `second` (%) a share of the examples lies, with as many below as above."""
-    ordered = points.sort_values("second")
+    ordered = points.sort_values("second", kind="stable")
     below = ordered["examples"].cumsum() / ordered["examples"].sum()
     ends = np.searchsorted(below, [(1 - share) / 2, (1 + share) / 2])
-    return (100 * ordered["second"].to_numpy()[ends.clip(max=len(ordered) - 1)]).tolist()
+    found: list[float] = (100 * ordered["second"].to_numpy()[ends.clip(max=len(ordered) - 1)]).tolist()
+    return found
 
 
 def scatter_matrix(

@@ -281,7 +281,7 @@ document.currentScript.closest(".wsn-live")?.addEventListener("focusin", ({ targ
   target.dataset.lmSuppressShortcuts = "";
 });
 </script>"""
-"""Else Jupyter takes keys that are meant for a control: m makes Markdown of a cell. An output inside of a
+"""Else Jupyter takes keys that are meant for a control; m makes Markdown of a cell. An output inside of a
 widget is trusted, and attributes of what has the focus are all that Jupyter asks."""
 
 
