@@ -59,8 +59,10 @@ def work_offline(app: Sphinx, _config: Any) -> None:
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
-    """Put MathJax beside the pages of a finished book."""
+    """Put MathJax beside the pages of a finished book, and leave out what only debuggers of its scripts read."""
     if error is None and app.builder.format == "html":
+        for file in Path(app.outdir, "_static").rglob("*.map"):
+            file.unlink()
         (package,) = importlib.util.find_spec(
             "sphinx-mathjax-offline"
         ).submodule_search_locations
