@@ -523,14 +523,17 @@ def close_figures():
     plt.close("all")
 
 
-def test_points_are_drawn_where_they_lie_blue_or_orange():
+def test_points_are_drawn_where_they_lie_between_lines_of_95_percent_of_a_control():
     points = pd.DataFrame({"first": [0.2, 0.4], "second": [0.6, 1.0], "examples": [1, 9]})
-    ax = wsn.plot.accuracy_scatter(points, ax=plt.subplots()[1], control=points.iloc[:1])
-    both, control = ax.collections
+    control = pd.DataFrame({"first": [0.2] * 100, "second": np.arange(100)[::-1] / 100, "examples": 1})
+    at_once = pd.DataFrame({"first": [0.4, 0.4], "second": [0.5, 0.1], "examples": [98, 1]})
+    ax = wsn.plot.accuracy_scatter(points, ax=plt.subplots()[1], control=pd.concat([control, at_once]))
+    (both,) = ax.collections
     assert both.get_offsets().tolist() == [[20, 60], [40, 100]]
     assert both.get_sizes().tolist() == pytest.approx([2, 6])
-    colors = [matplotlib.colors.to_hex(c.get_facecolor()[0]) for c in (both, control)]
-    assert [c.upper() for c in colors] == [errors.DIFFERENT, errors.SAME]
+    assert matplotlib.colors.to_hex(both.get_facecolor()[0]).upper() == errors.DIFFERENT
+    below, above = (line.get_xydata().ravel() for line in ax.lines[:2])
+    assert below == pytest.approx([20, 2, 40, 50]) and above == pytest.approx([20, 97, 40, 50])
     same = wsn.plot.accuracy_scatter(points, ax=plt.subplots()[1], same=True)
     assert matplotlib.colors.to_hex(same.collections[0].get_facecolor()[0]).upper() == errors.SAME
 
@@ -541,7 +544,8 @@ def test_the_control_of_a_panel_is_the_population_at_its_foot():
 
     pairs = {("a", "a"): at(0.1), ("b", "b"): at(0.2), ("a", "b"): at(0.3)}
     axes = wsn.plot.scatter_matrix(pairs, ["a", "b"], axes=plt.subplots(2, 2)[1])
-    assert [c.get_offsets()[0, 0] for c in axes[1, 0].collections] == pytest.approx([30, 10])
+    assert [c.get_offsets()[0, 0] for c in axes[1, 0].collections] == pytest.approx([30])
+    assert [line.get_xdata()[0] for line in axes[1, 0].lines[:2]] == pytest.approx([10, 10])
     assert (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()) == ("a (%)", "b (%)")
     assert not axes[0, 1].axison
 

@@ -849,7 +849,7 @@ def test_a_map_of_two_networks_has_the_layers_of_both_and_nothing_to_choose(open
         x = box["x"] + box["width"] * (column + 0.5) / len(columns)
         tab.mouse.move(x, box["y"] + box["height"] * (1 - (row + 0.5) / len(rows)))
         text = readout(tab).replace("\u00a0", " ")
-        assert text.startswith(f"3 layers across, 5 upwards. CKA of {columns[column]} and {rows[row]}: ")
+        assert text.startswith(f"3 by 5 layers. CKA of {columns[column]} and {rows[row]}: ")
         wanted = (
             "not defined: a layer does not vary" if (row, column) == (2, 1) else f"{values[row, column]:.2f}"
         )
