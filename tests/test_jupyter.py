@@ -216,6 +216,15 @@ def test_an_untrusted_notebook_shows_figures_and_no_markup_and_saving_changes_no
 
 
 def run_all(tab) -> None:
+    """Run All, once the kernel is connected: before that nothing may run."""
+    tab.wait_for_function(
+        """async () => {
+            const kernels = await (await fetch(new URL("/api/kernels", location))).json();
+            const ready = kernels.filter((kernel) => kernel.connections && kernel.execution_state === "idle");
+            return ready.length > 0 && ready.length === kernels.length;
+        }""",
+        polling=200,
+    )
     tab.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
     tab.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
 

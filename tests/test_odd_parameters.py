@@ -14,6 +14,7 @@ import IPython.display
 import matplotlib as mpl
 import nbformat
 import pytest
+import torch
 import yaml
 from matplotlib import pyplot as plt
 
@@ -97,10 +98,11 @@ def read(monkeypatch, store, capsys):
                 reader.execute(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names.update(values)
-        plt.close("all")
         return reader.text() + capsys.readouterr().out
 
-    return read
+    yield read
+    plt.close("all")
+    torch.set_default_dtype(torch.float32)  # one chapter computes in float64
 
 
 SMALL_RESNETS = {

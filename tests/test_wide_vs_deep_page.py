@@ -84,7 +84,7 @@ def printed(page, words: str) -> str:
 
 
 def test_the_imagenet_section_reads_the_populations_it_is_given(page):
-    assert re.search(r"classes that differ: \d+\.\d ?%.*AIC", printed(page, "on_imagenet = ["), re.DOTALL)
+    assert re.search(r"classes that differ: \d+\.\d ?%.*AIC", printed(page, "matrix(on_imagenet)"), re.DOTALL)
     groups = printed(page, "synsets = ")
     assert "structure" in groups and "consumer goods" in groups and " 500 " in groups
 

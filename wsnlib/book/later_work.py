@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import log, prod
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from wsnlib.models import MLP
 from wsnlib.store import Store
 
 Part = Literal["rate", "smu", "data", "allocation", "pattern", "moving", "ensemble", "split"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Parameters(fields.ChapterParameters):
@@ -577,7 +578,7 @@ def cka_estimates(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[st
 
 # -- all parts ---------------------------------------------------------------------------------
 
-RUNS = {
+_RUNS: dict[Part, Callable[[Parameters], list[specs.Experiment]]] = {
     "rate": rate_runs,
     "smu": smu_runs,
     "data": data_runs,
@@ -587,13 +588,17 @@ RUNS = {
     "ensemble": ensemble_runs,
     "split": split_runs,
 }
-"""The runs of each part."""
+
+
+def runs(p: Parameters) -> dict[Part, list[specs.Experiment]]:
+    """The runs of each part of the page, in the order of the parts."""
+    return {part: _RUNS[part](p) for part in p.parts}
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """The runs of every part, one part after the other."""
-    for part in p.parts:
-        yield list(RUNS[part](p))
+    for part in runs(p).values():
+        yield list(part)
 
 
 def results(part: Part, p: Parameters, store: Store) -> pd.DataFrame:
@@ -606,7 +611,7 @@ def results(part: Part, p: Parameters, store: Store) -> pd.DataFrame:
         "model.pattern": "pattern",
         "training.method": "method",
     }
-    return sweeps.table(RUNS[part](p), store=store, environment=True).rename(columns=names)
+    return sweeps.table(_RUNS[part](p), store=store, environment=True).rename(columns=names)
 
 
 def estimates(tables: Mapping[str, pd.DataFrame], p: Parameters) -> dict[str, Estimate]:

@@ -75,7 +75,7 @@ def position_between(
         ...     simulate_population(values, seed=s, **options) for s, values in enumerate((p, q, (p + q) / 2))
         ... )
         >>> found = position_between(x, a, b)
-        >>> round(found.along, 1), found.aside_low < 0 < found.aside_high
+        >>> round(found.along, 1), bool(found.aside_low < 0 < found.aside_high)
         (0.5, True)
     """
     three = [population, first, second]
