@@ -11,6 +11,7 @@ import wsnlib as wsn
 from wsnlib import similarity
 from wsnlib.similarity import blocks, constructed, hsic, minibatch
 from wsnlib.similarity.rolled import rolled
+from wsnlib.timings import cpu_threads
 
 
 def normal(seed: int, *shape: int, dtype=torch.float64) -> torch.Tensor:
@@ -910,28 +911,30 @@ def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
 # -- the product of a Gram matrix --
 
 
-@pytest.mark.parametrize("add", [hsic._add_by_rows, hsic._add_by_numpy, hsic._add_whole])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("most", [0, 1024], ids=["by all threads", "one a thread"])
 @pytest.mark.parametrize(("n", "p"), [(4, 1), (67, 4099), (131, 8209)])
 @pytest.mark.parametrize("far", [0.0, 30.0])
-def test_every_product_of_a_gram_matrix_is_that_of_double_precision(monkeypatch, add, n, p, far):
-    monkeypatch.setattr(hsic, "_fastest", lambda: add)
+def test_a_gram_matrix_by_any_threads_is_that_of_double_precision(monkeypatch, threads, most, n, p, far):
+    monkeypatch.setattr(hsic, "_FEW_ROWS", most)
     x = far + torch.randn(n, p, generator=torch.Generator().manual_seed(0))
     above = hsic.u_centred(x.double() @ x.double().T)[tuple(torch.triu_indices(n, n, 1))]
-    found = hsic.read_gram(x)
+    with cpu_threads(threads):
+        found = hsic.read_gram(x)
+        turned = x.T.contiguous().T  # in another order in memory
+        torch.testing.assert_close(hsic.read_gram(turned).vector, found.vector, rtol=0.0, atol=1e-5)
+        assert {each["num_threads"] for each in hsic._blas().info()} == {threads}  # given back
     torch.testing.assert_close(found.norm, above.norm(), rtol=1e-5, atol=0.0)
     assert float((found.vector.double() - above / above.norm()).norm()) < 1e-5
-    turned = x.T.contiguous().T  # in another order in memory
-    torch.testing.assert_close(hsic.read_gram(turned).vector, found.vector, rtol=0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("fast", ["rows", "numpy"])
-def test_the_faster_product_is_taken_and_stays(monkeypatch, fast):
-    asked = []
-    monkeypatch.setattr(hsic, "kept", lambda key, _: asked.append(key) or float(fast not in key))
-    hsic._fastest.cache_clear()
-    assert hsic._fastest().__name__ == f"_add_by_{fast}"
-    assert len(asked) == 2 and hsic._fastest() and len(asked) == 2
-    hsic._fastest.cache_clear()
+def test_small_gram_matrices_are_the_same_to_the_last_bit_whatever_the_threads():
+    x = torch.randn(67, 3 * hsic._COLUMNS + 5, generator=torch.Generator().manual_seed(0))
+    found = []
+    for threads in (1, 2, 3):
+        with cpu_threads(threads):
+            found.append(hsic.read_gram(x).vector)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def linear_layers(generator: torch.Generator, n: int) -> dict[str, torch.Tensor]:

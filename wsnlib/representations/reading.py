@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def device_of(model: nn.Module) -> torch.device:
         >>> device_of(nn.Linear(2, 3))
         device(type='cpu')
     """
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
 
