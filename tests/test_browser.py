@@ -137,6 +137,7 @@ ANSWERED = [
     "bottlenecks",
     "cka_blocks",
     "gp_kernel",
+    "later_work",
     "resnet_sweep",
     "scorecard",
     "sparse_mlp",

@@ -146,6 +146,19 @@ def test_rules_are_compared_at_the_lowest_density():
     assert 0 <= found["balanced-is-water-filling"].low <= found["balanced-is-water-filling"].high <= 1
 
 
+def test_a_rule_that_leaves_a_layer_nothing_has_no_estimate():
+    table = pd.DataFrame(
+        [{"rule": r, "connectivity": d, "seed": s, "test_accuracy": 0.7}
+         for r in ("LargestFirst", "UniformDensity", "ErdosRenyi") for d in (0.5, 0.1) for s in range(3)]
+    )  # fmt: skip
+    assert "pyramidal-better" not in chapter.allocation_estimates(table, P)
+
+
+def test_intervals_without_an_end_are_not_drawn():
+    found = chapter.over_seeds(pd.DataFrame({5: [60.0], 10: [62.0]}))
+    assert found["mean"].tolist() == [60.0, 62.0] and found[["low", "high"]].isna().all(axis=None)
+
+
 def test_every_claim_of_the_chapter_has_an_estimate_and_no_other():
     names = {name.partition("/")[0] for name in chapter.estimates({"rate": STANDARD, "smu": SCALED}, P)}
     x = [(torch.randn(60, 16).double(), torch.randn(60, 16).double()) for _ in range(3)]
@@ -217,5 +230,12 @@ def test_parameters_that_do_not_fit_are_named():
         ValueError, match=r"learning_rates must be a list that holds learning_rate 0.1, got \[0.2\]"
     ):
         chapter.Parameters.read({"learning_rates": [0.2], "preset": "clean", "validation_size": 9})
-    with pytest.raises(ValueError, match=r"deep_base_widths must be a falling list .*, got \[4, 8\]"):
-        chapter.Parameters.read({"deep_base_widths": [4, 8], "preset": "clean", "validation_size": 9})
+    for odd in ([4, 8], [8, 8]):
+        with pytest.raises(ValueError, match=r"deep_base_widths must be a falling list .*, got \[."):
+            chapter.Parameters.read({"deep_base_widths": odd, "preset": "clean", "validation_size": 9})
+    with pytest.raises(
+        ValueError, match=r"parts must be a list that holds rate, the key figure's, got \['data'\]"
+    ):
+        chapter.Parameters.read({"parts": ["data"], "preset": "clean", "validation_size": 9})
+    with pytest.raises(ValueError, match=r"smu_seeds must be some of the seeds \[0\], got \[1\]"):
+        chapter.Parameters.read({"smu_seeds": [1], "preset": "clean", "validation_size": 9})

@@ -132,6 +132,11 @@ SMALL_KERNELS = {
 SMALL_POPULATIONS = {
     "train_size": 100, "epochs": 1, "evaluate_every": 1, "networks": 12, "other_networks": 12, "search_networks": 3, "caliper": 0.01,
 }  # fmt: skip
+SMALL_LATER = {
+    "validation_size": 1100, "base_width": 2, "widths": [2, 3], "seeds": [0], "learning_rates": [0.1, 0.2], "rate_epochs": 1,
+    "smu_seeds": [0], "train_sizes": [50, 100], "data_steps": 5, "part_epochs": 1, "moving_every": 1, "deep_width": 4,
+    "deep_base_widths": [3, 2], "pattern_width": 3, "pattern_seeds": [0], "members": 2, "split_base_widths": [2, 3], "cka_steps": 3,
+}  # fmt: skip
 ODD = {
     "sparse_mlp": {
         "one seed": SMALL_MLPS,
@@ -169,6 +174,13 @@ ODD = {
         "all seeds compared": SMALL_BLOCKS | {"seeds": [0, 1, 2], "compared_seeds": 3},
         "three parts": SMALL_BLOCKS | {"data_parts": [1, 2, 3]},
         "three widths": SMALL_BLOCKS | {"width_multipliers": [0.0625, 0.1, 0.125]},
+    },
+    "later_work": {
+        "one seed": SMALL_LATER,
+        "the key figure alone": SMALL_LATER | {"parts": ["rate"]},
+        "SμPar with one of two seeds": SMALL_LATER | {"parts": ["smu", "rate"], "seeds": [0, 1], "smu_seeds": [1]},
+        "one learning rate": SMALL_LATER | {"parts": ["rate", "data", "split"], "learning_rates": [0.1]},
+        "no pyramidal ratios": SMALL_LATER | {"parts": ["rate", "allocation", "moving"], "deep_width": 60, "deep_base_widths": [2, 1]},
     },
     "your_network": {
         "one seed": SMALL_NETWORK,

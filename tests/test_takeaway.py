@@ -43,6 +43,21 @@ def test_a_chapter_taken_away_runs_from_its_own_records(tmp_path):
     assert differences(shown, published) == []
 
 
+def test_predictions_are_taken_along_only_with_the_right_classes(tmp_path):
+    store = wsn.Store(tmp_path)
+    run = wsn.Experiment(
+        model=wsn.MLPSpec(width=3, inputs=64), data=wsn.Digits(), training=wsn.Training(epochs=1)
+    )
+    labels = wsn.ExampleLabels(data=wsn.Digits())
+    wsn.run_missing([run, labels], store=store)
+    runs = {wsn.spec_key(each): each for each in (run, labels)}
+    (alone,) = takeaway.without_unread({wsn.spec_key(run): run}, store=store)
+    assert alone.predictions is None and alone.history == store.load(run).history
+    both = list(takeaway.without_unread(runs, store=store))
+    assert [each.key for each in both] == sorted(runs)
+    assert [each.to_json() for each in both] == [store.load(runs[key]).to_json() for key in sorted(runs)]
+
+
 def test_the_scorecard_to_take_away_holds_the_verdicts_of_all_pages():
     chapter = ROOT / "book" / "scorecard.ipynb"
     packed = takeaway.bundled(chapter, "cpu", root=ROOT, store=wsn.Store(ROOT / "records"))

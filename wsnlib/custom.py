@@ -11,7 +11,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import packages_distributions, version
 from math import prod
 from typing import Any
@@ -95,9 +95,13 @@ def origin(spec: specs.CustomModelSpec) -> str:
         >>> origin(specs.CustomSpec("torch.nn.Linear")) == f"torch {version('torch')}"
         True
     """
-    name = (spec if isinstance(spec, specs.CustomSpec) else spec.wide).factory.split(".")[0]
-    packages = packages_distributions().get(name)
-    return f"{packages[0]} {version(packages[0])}" if packages else name
+    return _package((spec if isinstance(spec, specs.CustomSpec) else spec.wide).factory.split(".")[0])
+
+
+@cache  # to read what is installed takes seconds, and a module that is imported stays what it was
+def _package(module: str) -> str:
+    packages = packages_distributions().get(module)
+    return f"{packages[0]} {version(packages[0])}" if packages else module
 
 
 def _sentence(error: Exception) -> str:

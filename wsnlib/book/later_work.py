@@ -28,7 +28,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `later_work`: networks, and which parts of the page have runs."""
 
-    parts: list[Part] = Field(["rate"], description="a list of parts of the page")
+    parts: list[Part] = Field(
+        ["rate"], description=f"a list of {', '.join(PARTS[:-1])} and {PARTS[-1]}, or of some of them"
+    )
     base_width: fields.PositiveInt = 5
     widths: list[fields.PositiveInt] = Field(
         [5, 10, 20, 40], min_length=2, description="a list of 2 or more integers of at least the base width"
@@ -57,18 +59,21 @@ class Parameters(fields.ChapterParameters):
     split_base_widths: list[fields.PositiveInt] = Field(
         [3, 6], min_length=2, description="a rising list of 2 or more integers ≥ 1"
     )
-    split_in: list[fields.PositiveInt] = Field([2, 4], min_length=2, description="a list of 2 and 4")
     cka_steps: fields.PositiveInt = 100
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         self._check_widths(self.widths, self.base_width)
+        if "rate" not in self.parts:
+            raise ValueError(f"parts must be a list that holds rate, the key figure's, got {self.parts}")
+        if not set(self.smu_seeds) <= set(self.seeds):
+            raise ValueError(f"smu_seeds must be some of the seeds {self.seeds}, got {self.smu_seeds}")
         if self.learning_rate not in self.learning_rates:
             raise ValueError(
                 f"learning_rates must be a list that holds learning_rate {self.learning_rate:g}, got "
                 f"{self.learning_rates}"
             )
-        if self.deep_base_widths != sorted(self.deep_base_widths, reverse=True):
+        if self.deep_base_widths != sorted(set(self.deep_base_widths), reverse=True):
             raise ValueError(
                 "deep_base_widths must be a falling list of 2 or more integers ≥ 1, got "
                 f"{self.deep_base_widths}"
@@ -269,7 +274,11 @@ def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estima
     }
     found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
     for name, (rule, other) in pairs.items():
+        if not {rule, other} <= set(accuracy.columns.unique("rule")):
+            continue
         points = pd.DataFrame(accuracy[rule] - accuracy[other]).dropna(axis=1, how="all")
+        if points.empty:
+            continue
         found[name] = _mean(points[min(points.columns)])
         found[f"{name}/mean over densities"] = _mean(_across(points))
     return found
@@ -407,7 +416,10 @@ def ensemble_estimates(table: pd.DataFrame) -> dict[str, Estimate]:
     }
 
 
-# -- splitting neurons -------------------------------------------------------------------------
+# -- splitting units ---------------------------------------------------------------------------
+
+SPLITS = (1, 2, 4)
+"""Parts of a unit; 1 is the dense network."""
 
 
 def split_mlp(*, width: int, parts: int, inputs: int, outputs: int) -> MLP:
@@ -446,7 +458,7 @@ def split_runs(p: Parameters) -> list[specs.Experiment]:
     sizes = {"inputs": dense.inputs, "outputs": dense.outputs}
     models = [
         specs.CustomSpec("wsnlib.book.later_work.split_mlp", options={"width": width, "parts": parts} | sizes)
-        for width, parts in product(p.split_base_widths, [1, *p.split_in])
+        for width, parts in product(p.split_base_widths, SPLITS)
     ]
     return [p.run(model, seed) for seed, model in product(p.seeds, models)]
 
@@ -517,7 +529,7 @@ def moved_far(x: torch.Tensor, share: float) -> float:
     covariance: linear CKA with points on one line.
 
     References:
-        Davari et al., *Reliability of CKA as a similarity measure in deep learning* (2022), Theorem 1.
+        Davari et al., *Reliability of CKA as a similarity measure in deep learning* (2023), Theorem 1.
     """
     centred = x - x.mean(0)
     count = round(share * len(x))
@@ -640,7 +652,8 @@ def estimates(tables: Mapping[str, pd.DataFrame], p: Parameters) -> dict[str, Es
 def over_seeds(points: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds (rows) and its 95 % interval, `low` to `high`, of each column."""
     found = {column: estimate(points[column].tolist()) for column in points.columns}
-    return pd.DataFrame({c: {"mean": e.mean, "low": e.low, "high": e.high} for c, e in found.items()}).T
+    ends = pd.DataFrame({c: {"mean": e.mean, "low": e.low, "high": e.high} for c, e in found.items()}).T
+    return ends.where(np.isfinite(ends))
 
 
 def _mean(points: pd.Series[float], *, confidence: float = 0.95) -> Estimate:

@@ -44,7 +44,7 @@ def draw_mask(
 
     References:
         G21, Section 2.3 (random) and Appendix C (channels); Lasby et al., *Dynamic sparse training with
-        structured sparsity* (2023), for a constant fan-in.
+        structured sparsity* (2024), for a constant fan-in.
 
     Examples:
         >>> int(draw_mask((3, 5), num_weights=7, generator=torch.Generator()).sum())

@@ -12,6 +12,8 @@ import io
 import json
 import sys
 import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from wsnlib import specs
 from wsnlib.book.engine import published
 from wsnlib.book.engine.chapters import chapter_stages, read_parameters
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
-from wsnlib.store import Store, default_store
+from wsnlib.store import AnyRecord, Record, Store, default_store
 
 LIBRARY = ("pyproject.toml", "README.md", "LICENSE", "_toc.yml", "wsnlib/**/*")
 FOLDER = "what-width-does"
@@ -85,7 +87,10 @@ def bundled(chapter: Path, profile: str, *, root: Path, store: Store) -> bytes:
     }
     stages = chapter_stages(read_parameters(root / parameters), store=store)
     runs = {specs.spec_key(run): run for stage in stages for run in stage}
-    files |= {f"records/{key}.json": store.load(runs[key]).to_json().encode() for key in sorted(runs)}
+    files |= {
+        f"records/{record.key}.json": record.to_json().encode()
+        for record in without_unread(runs, store=store)
+    }
     if chapter.stem == published.SCORECARD:
         pages = sorted(chapter.parent.glob("*.ipynb"))
         files |= {f"book/{path.name}": verdicts_alone(published.read_notebook(path)) for path in pages}
@@ -96,6 +101,14 @@ def bundled(chapter: Path, profile: str, *, root: Path, store: Store) -> bytes:
             entry.size = len(content)
             packed.addfile(entry, io.BytesIO(content))
     return archive.getvalue()
+
+
+def without_unread(runs: Mapping[str, specs.Run], *, store: Store) -> Iterator[AnyRecord]:
+    """Records by rising key, without predictions unless there are right classes to compare them with."""
+    compared = any(isinstance(run, specs.ExampleLabels) for run in runs.values())
+    for key in sorted(runs):
+        record = store.load(runs[key])
+        yield replace(record, predictions=None) if isinstance(record, Record) and not compared else record
 
 
 def verdicts_alone(notebook: published.Notebook) -> bytes:
