@@ -68,6 +68,18 @@ def test_rules_that_cannot_be_had_are_named():
         masks.allocate(SIZES, num_weights=4, rule="pyramidal")
 
 
+@pytest.mark.parametrize("pattern", ["constant_fan_in", "balanced"])
+def test_no_unit_is_preferred_for_the_weights_that_are_left_over(pattern):
+    draws, rows, over = 600, 7, 3
+    masks_drawn = [
+        masks.draw_mask((rows, 13), num_weights=2 * rows + over, pattern=pattern, generator=generator(seed))
+        for seed in range(draws)
+    ]
+    more = sum((mask.sum(1) == 3).int() for mask in masks_drawn)
+    expected, deviation = draws * over / rows, (draws * over / rows * (1 - over / rows)) ** 0.5
+    assert (more - expected).abs().max() < 4 * deviation
+
+
 @pytest.mark.parametrize("shape", [LINEAR, CONV])
 @pytest.mark.parametrize("count", [0, 1, 97, 211, 329])
 @pytest.mark.parametrize("pattern", ["constant_fan_in", "balanced"])
