@@ -35,17 +35,17 @@ from cka_requirements import (
 from torch.utils.data import DataLoader, TensorDataset
 
 INTRODUCTION = """
-A row is a requirement, a column a function (named below): ✓ satisfies it, a number is the largest difference
-from what must be, *reads* says what is given where CKA is undefined, *error* that the call fails, and – that
-the interface cannot say it. A 0 in place of 0/0 is a convention, but cannot be told from layers that are
-unrelated.
+Rows are requirements and columns are functions (listed below). ✓: the requirement is satisfied; a number:
+the largest deviation from the required value; *reads*: what is returned where CKA is undefined; *error*:
+the call fails; –: the interface does not allow the test. Returning 0 instead of 0/0 is a convention, but it
+cannot be distinguished from unrelated layers.
 
-Each function is called on a CPU as its documentation has it, with its defaults, and held against the
-estimator that it documents: of {term}`HSIC`, the unbiased HSIC₁ (N21, equation 3) or the biased HSIC₀, by
-which linear CKA was first defined {cite}`kornblith2019`. Asked are packages of PyPI that compute linear CKA
-of any representation or PyTorch network and had a release within two years (looked up on 2026-11-27), and
-torch-cka of 2021. Not asked: thingsvision 2.7.3, which needs NumPy 1 and torchvision 0.15; cka-analyzer and
-treplina, which read one kind of language model.
+Each function is called on a CPU as documented, with its default options, and compared with the estimator
+that its documentation states: the unbiased HSIC₁ (N21, equation 3) or the biased HSIC₀ of {term}`HSIC`,
+with which linear CKA was originally defined {cite}`kornblith2019`. Included are the packages on PyPI that
+compute linear CKA of arbitrary representations or PyTorch networks and had a release within two years (as
+of 2026-11-27), and torch-cka of 2021. Not included: thingsvision 2.7.3, which requires NumPy 1 and
+torchvision 0.15, and cka-analyzer and treplina, which support only one kind of language model.
 
 ```bash
 pip install --group bench

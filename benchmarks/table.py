@@ -26,14 +26,15 @@ PARTS = ("cka_requirements", "masked", "table", "turns")  # of others
 OWN = {"conformance": Path("book/conformance.md")}
 HEAD = """# What it costs
 
-Each part is the output of one script in `benchmarks/`. All contenders of a comparison take turns in one run,
-so that ratios can be trusted where seconds depend on the machine. `make bench` measures everything anew.
+Each section is the output of one script in `benchmarks/`. The implementations that are compared alternate
+within one run, so that ratios are meaningful even though seconds depend on the machine. `make bench`
+repeats all measurements.
 
-*a / b* is a time divided by another: above 1, *a* is the slower. Beside it stand the least and the greatest
-ratio of the turns in brackets, what the project aims at (*at least*, *at most*), and both medians. How cost
-grows with width is the subject of `mlp` (one hidden layer) and `sparse` (ResNet-18, layer by layer), how it
-grows with the number of networks of `mlp` and `joint_resnets`, with layers and images of `cka`, with runs of
-`sweeps`.
+*a / b* is the ratio of two times: above 1, *a* is slower. Next to it are the smallest and the largest ratio
+over the repetitions (in brackets), the target (*at least*, *at most*), and both median times. Cost as a
+function of width is measured in `mlp` (one hidden layer) and `sparse` (ResNet-18, layer by layer), as a
+function of the number of networks in `mlp` and `joint_resnets`, of layers and images in `cka`, and of the
+number of runs in `sweeps`.
 """
 
 

@@ -5,7 +5,9 @@ like, which train in seconds.
 """
 
 import ast
+import json
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,10 @@ import torch
 import yaml
 from matplotlib import pyplot as plt
 
+from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
+from wsnlib.book.engine.verdicts import VERDICTS_TYPE
+from wsnlib.experiments import durations
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,13 +87,15 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def read(monkeypatch, store, capsys):
-    """Executes a chapter with the smoke profile and other values; the text that it shows."""
+    """Executes a chapter with the smoke profile and other values; the text that it shows, and its verdicts."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("WSN_STORE", str(store))
     monkeypatch.setenv("WSN_DATA", str(store / "data"))
     monkeypatch.setattr(pages, "_pictures", words_of)
+    for timed in ("seconds_per_run", "seconds_per_measurement"):  # takes longer than so short a run
+        monkeypatch.setattr(durations, timed, lambda *_, **__: 0.01)
 
-    def read(chapter: str, changes: dict) -> str:
+    def read(chapter: str, changes: dict) -> tuple[str, dict[str, str]]:
         reader = Reader()
         monkeypatch.setattr(IPython.display, "display", reader.display)
         values = yaml.safe_load((ROOT / "params" / f"{chapter}.smoke.yml").read_text()) | changes
@@ -98,7 +105,10 @@ def read(monkeypatch, store, capsys):
                 reader.execute(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names.update(values)
-        return reader.text() + capsys.readouterr().out
+        verdicts = next(
+            (each[VERDICTS_TYPE]["verdicts"] for each in reader.shown if VERDICTS_TYPE in each), {}
+        )
+        return reader.text() + capsys.readouterr().out, verdicts
 
     yield read
     plt.close("all")
@@ -137,7 +147,37 @@ SMALL_LATER = {
     "smu_seeds": [0], "train_sizes": [50, 100], "data_steps": 5, "part_epochs": 1, "moving_every": 1, "deep_width": 4,
     "deep_base_widths": [3, 2], "pattern_width": 3, "pattern_seeds": [0], "members": 2, "split_base_widths": [2, 3], "cka_steps": 3,
 }  # fmt: skip
+
+
+def held(change: Callable[[dict], dict | None]) -> Callable[[Path], dict]:
+    """Writes pages as the scorecard reads them, with other verdicts or none, into a folder."""
+
+    def write(folder: Path) -> dict:
+        for path in (ROOT / "book").glob("*.ipynb"):
+            page = json.loads(path.read_text())
+            outputs = [o for cell in page["cells"] for o in cell.get("outputs", ()) if "data" in o]
+            found = [change(o["data"][VERDICTS_TYPE]) for o in outputs if VERDICTS_TYPE in o["data"]]
+            shown = [{"data": {VERDICTS_TYPE: each}} for each in found if each is not None]
+            cells = [{"cell_type": "code", "outputs": shown}]
+            (folder / path.name).write_text(json.dumps({"metadata": {}, "cells": cells}))
+        return {"pages": str(folder)}
+
+    return write
+
+
+def one_seed(page: dict) -> dict:
+    alone = {"n": 1, "low": "-inf", "high": "inf", "later": []}
+    return page | {"ours": {name: each | alone for name, each in page["ours"].items()}}
+
+
 ODD = {
+    "scorecard": {
+        "pages that were never executed": held(lambda page: None),
+        "pages that measured nothing": held(lambda page: page | {"ours": {}}),
+        "other data": held(lambda page: page | {"same_data": False}),
+        "one seed": held(one_seed),
+        "one page alone": held(lambda page: page if page["chapter"] == "sparse_mlp" else None),
+    },
     "sparse_mlp": {
         "one seed": SMALL_MLPS,
         "no wider width": SMALL_MLPS | {"widths": [3]},
@@ -147,7 +187,7 @@ ODD = {
     },
     "resnet_sweep": {
         "one seed": SMALL_RESNETS | {"channel_base_widths": [2], "channel_factors": [2.0]},
-        "no wider width": SMALL_RESNETS | {"largest_width": 2, "channel_base_widths": [2], "channel_factors": [2.0]},
+        "no wider width": SMALL_RESNETS | {"largest_width": 2, "channel_base_widths": [2], "channel_factors": [1.0]},
         "no dense width": SMALL_RESNETS
         | {"largest_dense_width": 2, "channel_base_widths": [2], "channel_factors": [2.0]},
         "two seeds": SMALL_RESNETS | {"seeds": [3, 5], "channel_base_widths": [2], "channel_factors": [2.0]},
@@ -210,11 +250,14 @@ ODD = {
 @pytest.mark.parametrize(
     ("chapter", "name"), [(chapter, name) for chapter, cases in ODD.items() for name in cases]
 )
-def test_a_chapter_with_odd_parameters_says_nothing_that_is_none(chapter, name, read):
-    text = read(chapter, ODD[chapter][name])
+def test_a_chapter_with_odd_parameters_says_nothing_that_is_none(chapter, name, read, tmp_path):
+    odd = ODD[chapter][name]
+    text, verdicts = read(chapter, odd if isinstance(odd, dict) else odd(tmp_path))
     found = [text[max(0, each.start() - 60) : each.end() + 30] for each in NOTHING.finditer(text)]
     assert found == []
     assert "**Answer.**" in text and "**Scale.**" in text
+    always = {name for name, claim in claims.claims_of(chapter).items() if claim.any_scale}
+    assert [name for name in always if verdicts[name] == "not tested"] == []
 
 
 def test_the_words_that_say_nothing_are_found():

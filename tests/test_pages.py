@@ -378,7 +378,7 @@ def test_the_scorecard_has_every_claim_once_with_the_verdict_of_the_rule():
     page = notebook("sparse_mlp", ours)
     assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-gain"]) == "reproduced"
     assert scores.verdict_on(page, book.claims_of("sparse_mlp")["relu-best"]) == "not tested"
-    assert scores.measured_on(page, book.claims_of("sparse_mlp")["linear-gain"]) == "0 (-1 to 1)"
+    assert scores.measured_on(page, book.claims_of("sparse_mlp")["linear-gain"]) == "0 (−1 to 1)"
     with pytest.raises(KeyError, match="an estimate for, relu-gain, linear-gain, got 'relu-best'"):
         scores.measured_on(page, book.claims_of("sparse_mlp")["relu-best"])
     elsewhere = book.scorecard_table({"sparse_mlp": notebook("sparse_mlp", ours, same_data=False)})

@@ -21,13 +21,17 @@ def test_a_chapter_taken_away_runs_from_its_own_records(tmp_path):
     chapter = ROOT / "book" / "your_network.ipynb"
     made = takeaway.take_away(chapter, root=ROOT, store=wsn.Store(ROOT / "records"))
     first = "".join(made["cells"][0]["source"])
-    packed = base64.b64decode(first.split("'''")[1])
+    packed = base64.b85decode(first.split("'''")[1].replace("\n", ""))
     assert takeaway.bundled(chapter, "cpu", root=ROOT, store=wsn.Store(ROOT / "records")) == packed
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         names = archive.getnames()
     assert {"pyproject.toml", "_toc.yml", "params/your_network.cpu.yml", "wsnlib/__init__.py"} <= set(names)
     assert sum(name.startswith("records/") for name in names) == 21
     assert not any(name.endswith((".pyc", ".ipynb")) for name in names)
+    pictures = [
+        o["data"] for c in made["cells"] for o in c.get("outputs", ()) if "image/png" in o.get("data", {})
+    ]
+    assert pictures and not any("image/svg+xml" in data for data in pictures)
     file = tmp_path / "your_network.ipynb"
     nbformat.write(nbformat.from_dict(made), file)
     places = {"WSN_STORE": str(tmp_path / "store"), "WSN_DATA": str(tmp_path / "data")}

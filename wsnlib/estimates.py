@@ -6,6 +6,7 @@ Every interval is calibrated by simulation at the sizes of the book's pages (`te
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -470,6 +471,16 @@ class CellsAndSeeds:
         return np.asarray(sum(w * self._rows.get(cell, missing) for cell, w in weights.items()))
 
 
+def with_minus(text: str) -> str:
+    """A text whose negative numbers have a minus sign (U+2212) where they had a hyphen.
+
+    Examples:
+        >>> with_minus("-0.5 (-1 to 2e-05), `-1`, 2020-11, x^-1")
+        '−0.5 (−1 to 2e-05), `-1`, 2020-11, x^-1'
+    """
+    return re.sub(r"(?<![\w.)\]}{^`-])-(?=\.?\d)", "−", text)
+
+
 def shown(found: Estimate) -> str:
     """An estimate with its interval, in words, with as many decimals as the interval is worth.
 
@@ -477,13 +488,13 @@ def shown(found: Estimate) -> str:
 
     Examples:
         >>> shown(Estimate(mean=0.07667, low=-3.46, high=3.614, n=3))
-        '0.08 (-3.46 to 3.61)'
+        '0.08 (−3.46 to 3.61)'
         >>> shown(Estimate(mean=0.01347, low=-0.00196, high=0.0289, n=50))
-        '0.013 (-0.002 to 0.029)'
+        '0.013 (−0.002 to 0.029)'
         >>> shown(median_and_range([40, 80, 80]))
         '80 (40 to 80)'
         >>> shown(Estimate(mean=0.2, low=-0.3, high=0.7, n=3, confidence=0.9))
-        '0.20 (-0.30 to 0.70, 90 %)'
+        '0.20 (−0.30 to 0.70, 90 %)'
         >>> shown(estimate([math.nan, 0.5]))
         'not known'
     """
@@ -491,10 +502,10 @@ def shown(found: Estimate) -> str:
     if math.isnan(found.mean):
         return "not known"
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return f"{found.mean:,.4g} (no interval)"
+        return with_minus(f"{found.mean:,.4g} (no interval)")
     half, rounding = (found.high - found.low) / 2, ROUNDING * max(map(abs, numbers))
     if half <= rounding:
-        return f"{found.mean:,.0f}" if abs(found.mean) >= 1000 else f"{found.mean:,.4g}"
+        return with_minus(f"{found.mean:,.0f}" if abs(found.mean) >= 1000 else f"{found.mean:,.4g}")
     if all(abs(number - round(number)) <= rounding for number in numbers):
         decimals = 0
     else:
@@ -502,7 +513,7 @@ def shown(found: Estimate) -> str:
         decimals = max(digits, 0 if abs(found.mean) >= 1000 else 2)
     mean, low, high = (f"{round(number, decimals) + 0.0:,.{decimals}f}" for number in numbers)
     level = "" if found.confidence == 0.95 else f", {100 * found.confidence:g} %"
-    return f"{mean} ({low} to {high}{level})"
+    return with_minus(f"{mean} ({low} to {high}{level})")
 
 
 def held_out_best(

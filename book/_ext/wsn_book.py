@@ -32,7 +32,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 import wsnlib as wsn
 from wsnlib.book.engine import claims, published, scores
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
-from wsnlib.book.engine.verdicts import sorting_script
+from wsnlib.book.engine.verdicts import VERDICTS_TYPE, sorting_script
 
 MATHJAX = "tex-svg.js"
 """One file with its fonts, so that a page from a folder asks for no other."""
@@ -142,6 +142,8 @@ def read_notebook(text: str) -> nbformat.NotebookNode:
                     execution_count=1,
                 )
             )
+        if any(VERDICTS_TYPE in o.get("data", {}) for o in outputs):
+            cell.metadata.setdefault("tags", []).append("full-width")
         for data in (o.data for o in outputs if "data" in o):
             for kind in [kind for kind in data if "vnd.wsnlib" in kind]:
                 del data[kind]

@@ -286,7 +286,7 @@ def less(first: Weights, *others: Weights) -> Weights:
 
 def family_of(part: pd.DataFrame, base: int) -> pd.DataFrame:
     """The dense network of a base width and the sparse, wider ones with as many weights."""
-    sparse = (part["method"] == "sparse") & (part["base"] == base)
+    sparse = (part["method"] == "sparse") & (part["base"] == base) & (part["width"] > base)
     start = (part["method"] == "dense") & (part["width"] == base)
     return part[sparse | start].sort_values(["width", "seed"])
 
@@ -311,7 +311,8 @@ def gains_over_base(part: pd.DataFrame, base: int) -> pd.DataFrame:
     """
     accuracy = 100 * part.set_index(["width", "seed"])["test_accuracy"]
     is_dense = (part["method"] == "dense").to_numpy()
-    is_sparse = ((part["method"] == "sparse") & (part["base"] == base)).to_numpy()
+    wider = (part["base"] == base) & (part["width"] > base)
+    is_sparse = ((part["method"] == "sparse") & wider).to_numpy()
     start = accuracy[is_dense].loc[base]
     sparse, wide = (accuracy[rows].sub(start, level="seed") for rows in (is_sparse, is_dense))
     return pd.DataFrame({"sparse": sparse, "dense": wide.reindex(sparse.index)})

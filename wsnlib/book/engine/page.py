@@ -23,7 +23,7 @@ from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance, core_time
 from wsnlib.book.engine.text import listed
 from wsnlib.book.engine.verdicts import PageVerdicts
-from wsnlib.estimates import Estimate
+from wsnlib.estimates import Estimate, with_minus
 from wsnlib.plot import drawn_data
 from wsnlib.store import Store, default_store
 
@@ -121,7 +121,7 @@ class Page:
         )
         display(_pictures(figure, alt), raw=True, metadata={"image/png": {"alt": alt}})
         plt.close(figure)
-        under = f"**Figure {self._shown}.** {caption}"
+        under = f"**Figure {self._shown}.** {with_minus(caption)}"
         display({"text/markdown": under, "text/plain": under}, raw=True)
         display(provenance)
 

@@ -26,6 +26,9 @@ from wsnlib.store import AnyRecord, Record, Store, default_store
 LIBRARY = ("pyproject.toml", "README.md", "LICENSE", "_toc.yml", "wsnlib/**/*")
 FOLDER = "what-width-does"
 
+COLUMNS = 1000
+"""Of what is packed in a line: an editor is slow at a line of megabytes."""
+
 FIRST_CELL = f"""# @title Install the library and unpack this chapter's records
 import base64
 import importlib.util
@@ -38,7 +41,7 @@ import tarfile
 BUNDLE = '''
 {{bundle}}'''
 if os.path.basename(os.getcwd()) != "{FOLDER}":
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(BUNDLE))) as packed:
+    with tarfile.open(fileobj=io.BytesIO(base64.b85decode("".join(BUNDLE.split())))) as packed:
         packed.extractall("{FOLDER}", filter="data")
     os.chdir("{FOLDER}")
 del BUNDLE
@@ -60,7 +63,8 @@ def take_away(chapter: Path, *, root: Path, store: Store) -> dict[str, Any]:
     """
     notebook = copy.deepcopy(dict(published.read_notebook(chapter)))
     profile = notebook["metadata"]["wsnlib"]["profile"]
-    bundle = base64.encodebytes(bundled(chapter, profile, root=root, store=store)).decode("ascii")
+    packed = base64.b85encode(bundled(chapter, profile, root=root, store=store)).decode("ascii")
+    bundle = "".join(f"{packed[start : start + COLUMNS]}\n" for start in range(0, len(packed), COLUMNS))
     first: dict[str, Any] = {
         "cell_type": "code",
         "execution_count": None,
@@ -71,6 +75,8 @@ def take_away(chapter: Path, *, root: Path, store: Store) -> dict[str, Any]:
     }
     notebook["cells"].insert(0, first)
     for cell in notebook["cells"]:
+        for data in (o["data"] for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})):
+            data.pop("image/svg+xml", None)  # the same picture once more
         if cell["metadata"].get("jupyter", {}).get("source_hidden"):
             cell["metadata"]["cellView"] = "form"  # as Colab folds a source
     return notebook
@@ -95,7 +101,7 @@ def bundled(chapter: Path, profile: str, *, root: Path, store: Store) -> bytes:
         pages = sorted(chapter.parent.glob("*.ipynb"))
         files |= {f"book/{path.name}": verdicts_alone(published.read_notebook(path)) for path in pages}
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:xz", preset=0) as packed:
+    with tarfile.open(fileobj=archive, mode="w:xz", preset=2) as packed:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from wsnlib import specs
-from wsnlib.estimates import Estimate, shown
+from wsnlib.estimates import Estimate, shown, with_minus
 
 UNKNOWN = "⋯"
 """Stands for a number that is not known yet."""
@@ -24,9 +24,9 @@ class Text:
 
     Examples:
         >>> text = Text()
-        >>> text.fill(num_runs=402)
-        >>> text.filled("{{num_runs}} trainings, {{core_time}} of one core")
-        '402 trainings, ⋯ of one core'
+        >>> text.fill(num_runs=402, gain=-0.5)
+        >>> text.filled("{{num_runs}} trainings, {{gain}} points, {{core_time}} of one core")
+        '402 trainings, −0.5 points, ⋯ of one core'
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Text:
 
     def fill(self, **numbers: object) -> None:
         """Say what numbers are, by name."""
-        self._numbers |= {name: str(number) for name, number in numbers.items()}
+        self._numbers |= {name: with_minus(str(number)) for name, number in numbers.items()}
         for template, place in self._shown:
             if place is not None and not numbers.keys().isdisjoint(_NAME.findall(template)):
                 place.update(self._bundle(template), raw=True)
@@ -61,7 +61,7 @@ def said(sentence: str, *found: Estimate | None, otherwise: str) -> str:
     Examples:
         >>> gain = Estimate(mean=0.5, low=-0.4, high=1.4, n=3)
         >>> said("Widening adds {} points.", gain, otherwise="No network is wider.")
-        'Widening adds 0.50 (-0.40 to 1.40) points.'
+        'Widening adds 0.50 (−0.40 to 1.40) points.'
         >>> said("Widening adds {} points.", None, otherwise="No network is wider.")
         'No network is wider.'
     """

@@ -14,7 +14,7 @@ import pandas as pd
 
 from wsnlib.book.engine.claims import Claim, contradicted_by, holds_in
 from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
-from wsnlib.estimates import Estimate, shown
+from wsnlib.estimates import Estimate, shown, with_minus
 
 VERDICTS_TYPE = "application/vnd.wsnlib.verdicts+json"
 """Media type under which a notebook keeps its estimates and verdicts."""
@@ -190,5 +190,5 @@ def _verdict(word: str) -> str:
 
 
 def _cell(value: Any, *, linked: bool) -> str:
-    text = escape(str(value))
+    text = escape(with_minus(str(value)))
     return f'<a href="{text}.ipynb">{text}</a>' if linked and text else text
