@@ -42,16 +42,16 @@ _eps = sp.Symbol("epsilon", positive=True)  # 1/sqrt(d p)
 _NOTES = {
     "mask concentration": "E (Σs)²; without the spread of Σs, every mask keeps dp coordinates",
     "(11) |x_s|": "mean norm of dp Gaussian coordinates, by Stirling",
-    "(11) x_s·y_s": "root mean square, signed; (11) goes on with this, so the printed dp is a slip",
+    "(11) x_s·y_s": "root mean square, signed; the rest of (11) uses this value, so the printed dp is a typo",
     "(11) cos θ_s": "to leading order, |x_s| = |y_s| = √(dp)",
     "|ξ| = 1": "mean |cos θ_s|; the paper replaces a random magnitude by its root mean square",
-    "one ξ for all masks": "mean of x_s·y_s = Σ s_i x_i y_i over masks is p x·y, √p times what is used: "
-    "the signs of a masked and of the whole pair are treated as one",
+    "one ξ for all masks": "the mean of x_s·y_s = Σ s_i x_i y_i over masks is p x·y, smaller by √p than the value "
+    "substituted: a masked pair is given the sign of the whole pair",
     "(11) sin θ_s": "series of √(1 − cos²)",
     "(11) θ_s": "series of arccos",
     "(17)": "no term 1/(dp): +1/2 from J_1 and −1/2 from the two norms cancel",
     "(18)": "E|x_s|² = dp, so the norms add nothing; the last term has 2/3, not 1/2",
-    "(18) with θ_s cut": "1/2 comes of (11), whose θ_s stops before the cubic term",
+    "(18) with θ_s cut": "the 1/2 results from (11), whose θ_s omits the cubic term",
     "(19)": "σ² times (17) has no term 1/(2dp)",
     "(19) with |x_s| = √(dp)": "1/(2dp) is that of J_1 alone, without the −1/(4dp) of either norm",
     "(20)": "σ⁴ times (18): again 2/3, not 1/2",

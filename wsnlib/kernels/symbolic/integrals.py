@@ -313,7 +313,7 @@ def theorem_1_steps() -> list[Step]:
     mean = sp.summation(K1p, (sp.Symbol("i"), 1, n)) / (n * d)
     square = over_pairs(K2p, K1p**2, n) / (n * d) ** 2
     variance = (K2p - K1p**2) / (d**2 * n)
-    exact("(8)", mean, K1p / d, "mean over n neurons; σ² = 1/p makes it free of n")
+    exact("(8)", mean, K1p / d, "mean over n neurons; with σ² = 1/p it does not depend on n")
     exact("(9)", square - mean**2, variance, "pairs of equal and of different neurons")
     note = "at p = 1, K̃_l is K_l: the infinite dense kernel is the number K_1/d"
     exact("variance of the infinite kernel", sp.limit(square - mean**2, n, sp.oo), sp.S.Zero, note)
