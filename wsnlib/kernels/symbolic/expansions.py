@@ -45,8 +45,8 @@ _NOTES = {
     "(11) x_s·y_s": "root mean square, signed; the rest of (11) uses this value, so the printed dp is a typo",
     "(11) cos θ_s": "to leading order, |x_s| = |y_s| = √(dp)",
     "|ξ| = 1": "mean |cos θ_s|; the paper replaces a random magnitude by its root mean square",
-    "one ξ for all masks": "the mean of x_s·y_s = Σ s_i x_i y_i over masks is p x·y, smaller by √p than the value "
-    "substituted: a masked pair is given the sign of the whole pair",
+    "one ξ for all masks": "the mean of x_s·y_s = Σ s_i x_i y_i over masks is p x·y, smaller by √p than "
+    "the value substituted: a masked pair is given the sign of the whole pair",
     "(11) sin θ_s": "series of √(1 − cos²)",
     "(11) θ_s": "series of arccos",
     "(17)": "no term 1/(dp): +1/2 from J_1 and −1/2 from the two norms cancel",
