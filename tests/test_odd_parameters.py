@@ -8,6 +8,7 @@ import ast
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
 from wsnlib.experiments import durations
+from wsnlib.layers import similarity
+from wsnlib.probes import linear_probes
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,6 +101,8 @@ def read(monkeypatch, store, capsys):
     monkeypatch.setattr(pages, "_pictures", words_of)
     for timed in ("seconds_per_run", "seconds_per_measurement"):  # takes longer than so short a run
         monkeypatch.setattr(durations, timed, lambda *_, **__: 0.01)
+    few = partial(linear_probes, strengths=(1.0,))  # weak penalties take most of the time
+    monkeypatch.setattr(similarity, "linear_probes", few)
 
     def read(chapter: str, changes: dict) -> tuple[str, dict[str, str]]:
         reader = Reader()
