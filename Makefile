@@ -60,7 +60,7 @@ suite:
 	$(BIN)/python book/build.py prepare --profile smoke
 	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
 		--numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=300 _build/prepared
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 pages:
 	$(BIN)/python -m pytest --numprocesses 2 tests/test_book.py -k published_page

@@ -79,8 +79,6 @@ def browser():
 
 
 ROOT = Path(__file__).parent.parent
-BUILT = pytest.mark.xdist_group("built")
-"""Tests of one built book stay in one process."""
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

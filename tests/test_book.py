@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import BUILT, command, tracked_changes
+from conftest import command, tracked_changes
 from outputs import differences, outputs
 
 import wsnlib as wsn
@@ -15,13 +15,17 @@ ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("chapter", ["resnet_sweep", "sparse_mlp"])
-def test_the_smoke_profile_runs_from_the_root_and_trains_once(chapter, tmp_path):
+def test_the_smoke_profile_runs_from_the_root_and_trains_once(tmp_path):
     store, unchanged = tmp_path / "store", tracked_changes()
     places = {"WSN_STORE": str(store), "WSN_DATA": str(tmp_path / "data")}
 
     def executed() -> tuple[list[tuple[str, str]], dict[Path, int]]:
-        words = (f"book/{chapter}.ipynb", str(tmp_path / "out.ipynb"), "-f", f"params/{chapter}.smoke.yml")
+        words = (
+            "book/resnet_sweep.ipynb",
+            str(tmp_path / "out.ipynb"),
+            "-f",
+            "params/resnet_sweep.smoke.yml",
+        )
         done = command("papermill", *words, **places)
         assert done.returncode == 0, done.stderr[-2000:]
         shown = [each for each in outputs(tmp_path / "out.ipynb") if "printed" not in each[0]]
@@ -59,16 +63,6 @@ def test_the_published_page_is_what_its_records_give(chapter, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert not (tmp_path / "empty").exists()
     assert differences(outputs(tmp_path / "out.ipynb"), outputs(ROOT / "book" / f"{chapter}.ipynb")) == []
-
-
-@BUILT
-def test_the_published_book_has_its_pages(built):
-    for page in ("index", *CHAPTERS):
-        assert (built / f"{page}.html").stat().st_size > 10_000
-    for chapter in CHAPTERS:
-        page = (built / f"{chapter}.html").read_text()
-        assert "<img alt=" in page
-        assert not re.findall(r'<img alt="[^"]*/[^"]*\.png"', page)
 
 
 def test_the_readme_s_code_runs(small_mnist, tmp_path, monkeypatch):

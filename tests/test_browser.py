@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from conftest import BUILT
 
 ROOT = Path(__file__).parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 NAMES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
 LARGEST_BOOK = 60_000_000
 """Bytes of all files of the built book."""
@@ -31,8 +31,6 @@ HIDDEN = """formulas => formulas.filter(formula => {
     return width && (left < 0 || (box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "auto"));
 }).length"""
 """How many displayed formulas are cut off where nothing scrolls to the rest."""
-
-pytestmark = BUILT
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +86,15 @@ def findings(page, *only: str) -> list[str]:
         if v["impact"] in ("serious", "critical")
         for node in v["nodes"][:3]
     ]
+
+
+def test_the_published_book_has_its_pages(built):
+    for page in ("index", *CHAPTERS):
+        assert (built / f"{page}.html").stat().st_size > 10_000
+    for chapter in CHAPTERS:
+        page = (built / f"{chapter}.html").read_text()
+        assert "<img alt=" in page
+        assert not re.findall(r'<img alt="[^"]*/[^"]*\.png"', page)
 
 
 @pytest.mark.parametrize("name", NAMES)

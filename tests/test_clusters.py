@@ -21,8 +21,6 @@ from wsnlib.sweeps import clusters
 
 ROOT = Path(__file__).parent.parent
 COMMAND = Path(sys.executable).with_name("wsn")
-TOGETHER = pytest.mark.xdist_group("cluster")
-pytestmark = TOGETHER
 
 
 def stub(seed: int, pairs: int = 2) -> specs.KernelDistances:

@@ -30,8 +30,6 @@ MARKUP = re.compile(rf"\{{(?:{ROLES})\}}|:::|\(eq-|\{{\{{\w+\}}\}}|<Figure size|
 NEVER = 150_000
 """Milliseconds after which what is waited for will not come."""
 
-browsed = pytest.mark.xdist_group("jupyter")
-
 
 # -- where others render them -----------------------------------------------------------------
 
@@ -190,7 +188,6 @@ def text_of(tab) -> str:
     return "\n".join(tab.locator(".jp-Notebook :is(.jp-MarkdownOutput, .jp-OutputArea)").all_inner_texts())
 
 
-@browsed
 @pytest.mark.parametrize("program", ["lab", "notebook"])
 def test_an_untrusted_notebook_shows_figures_and_no_markup_and_saving_changes_nothing(
     program, opened, folder
@@ -229,7 +226,6 @@ def run_all(tab) -> None:
     tab.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
 
 
-@browsed
 def test_a_reader_edits_a_parameter_interrupts_and_goes_on(opened):
     tab = opened("small")
     line = cell_with(tab, 'profile = "smoke"').locator(".cm-line", has_text="epochs = 2")
@@ -258,7 +254,6 @@ def test_a_reader_edits_a_parameter_interrupts_and_goes_on(opened):
     assert tab.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
 
 
-@browsed
 @pytest.mark.parametrize("program", ["lab", "notebook"])
 def test_explorers_move_by_mouse_and_keys_and_keep_these_to_themselves(program, opened):
     tab = opened("explorers", program=program)
