@@ -107,13 +107,17 @@ def test_where_no_gradient_says_so_weights_still_grow_where_they_were_absent():
 
 
 def test_set_grows_anywhere_and_a_seed_says_where():
-    def moved(seed):
+    def moved(seed, *, after=0, steps=10):
         model = net()
         opt = torch.optim.SGD(model.parameters(), **SGD)
-        MovingMasks(model, opt, method="set", steps=10, every=1, seed=seed)(stepped(model, opt))
+        move = MovingMasks(model, opt, method="set", steps=steps, every=1, seed=seed)
+        move.done = after
+        move(stepped(model, opt))
         return masks.layer_masks(model)["3"]
 
     assert torch.equal(moved(1), moved(1)) and not torch.equal(moved(1), moved(2))
+    first, other = (moved(1, after=after, steps=10**6) for after in (0, 1))  # as many, but elsewhere
+    assert first.sum() == other.sum() and not torch.equal(first, other)
     was = masks.layer_masks(net())["3"]
     absent = ~was
     grown = torch.stack([moved(seed) & absent for seed in range(60)]).float().mean(0)[absent]
