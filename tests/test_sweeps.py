@@ -848,6 +848,7 @@ def interrupt(progress):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     model, data = wsn.MLPSpec(width=5, inputs=64), wsn.Digits()
     runs = [
         wsn.Experiment(model=model, data=data, training=wsn.Training(epochs=100_000, batch_size=1), seed=s)
