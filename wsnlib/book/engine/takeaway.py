@@ -27,7 +27,7 @@ LIBRARY = ("pyproject.toml", "README.md", "LICENSE", "_toc.yml", "wsnlib/**/*")
 FOLDER = "what-width-does"
 
 COLUMNS = 1000
-"""Of what is packed in a line: an editor is slow at a line of megabytes."""
+"""Of what is packed in a line, since an editor is slow at a line of megabytes."""
 
 FIRST_CELL = f"""# @title Install the library and unpack this chapter's records
 import base64
