@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +37,10 @@ Array = torch.Tensor | npt.ArrayLike
 LEAST_EXAMPLES = 4
 """HSIC₁ averages over 4-tuples of examples."""
 
-_COLUMNS = 2048
-"""Features that enter a Gram matrix at a time on a CPU, and in one thread; moved, they stay in its cache."""
-_FEW_ROWS = 1024
-"""Examples up to which a Gram matrix is small enough for one in each thread."""
+_COLUMNS = 4096
+"""Features that enter a Gram matrix at a time on a CPU; moved, they stay in its cache."""
+_ROWS = 64
+"""Rows of a Gram matrix that are computed at a time on a CPU; what lies right of them is not."""
 _FEW = 16
 """Examples by whose mean all are moved, near enough to the mean of all for the rounding."""
 
@@ -466,42 +465,44 @@ def _shift(x: torch.Tensor) -> torch.Tensor | None:
 
 
 def _gram(x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
-    """(X − shift)(X − shift)ᵀ, of which a CPU computes one half: numpy's BLAS has a symmetric product."""
+    """(X − shift)(X − shift)ᵀ, of which a CPU computes little more than one half."""
     n, p = x.shape
     gram = x.new_zeros(n, n)
     if x.device.type == "cpu":
-        rows, moved_by = x.detach().numpy(), None if shift is None else shift.detach().numpy()
-        total = gram.numpy()
-
-        def product(start: int) -> npt.NDArray[Any]:
-            part = rows[:, start : start + _COLUMNS]
-            if moved_by is not None:
-                part = part - moved_by[start : start + _COLUMNS]
-            return np.asarray(part @ part.T)
-
-        for found in _each(product, range(0, p, _COLUMNS), at_once=n <= _FEW_ROWS):
-            total += found
+        add = _add_by_numpy if torch.get_num_threads() == 1 else _add_by_rows
+        columns = p if shift is None and add is _add_by_numpy else _COLUMNS
     else:
-        columns = max(_COLUMNS, 2**22 // n)
-        for start in range(0, p, columns):
-            part = x[:, start : start + columns]
-            part = part if shift is None else part - shift[start : start + columns]
-            gram.addmm_(part, part.T)
+        add, columns = _add_whole, max(_COLUMNS, 2**22 // n)
+    moved = None if shift is None else x.new_empty(n, min(columns, p))
+    for start in range(0, p, columns):
+        part = x[:, start : start + columns]
+        if shift is not None:
+            out = moved if len(part.T) == columns else None
+            part = torch.sub(part, shift[start : start + columns], out=out)
+        add(gram, part)
     return gram
 
 
-def _each(
-    product: Callable[[int], npt.NDArray[Any]], starts: Sequence[int], *, at_once: bool
-) -> Iterator[npt.NDArray[Any]]:
-    """Products in their order: several at once by one thread each, or each by all threads that torch has."""
-    threads = torch.get_num_threads()
-    workers = min(threads, len(starts)) if at_once else 1
-    with _blas().limit(limits=max(1, threads // max(1, workers))):
-        if workers <= 1:
-            yield from map(product, starts)
-        else:
-            with ThreadPoolExecutor(workers) as pool:  # one of its own: a pool does not outlive a fork
-                yield from pool.map(product, starts)
+def _add_whole(gram: torch.Tensor, x: torch.Tensor) -> None:
+    gram.addmm_(x, x.T)
+
+
+def _add_by_rows(gram: torch.Tensor, x: torch.Tensor) -> None:
+    """By torch, some rows at a time up to the diagonal."""
+    total = torch.zeros_like(gram)
+    for top in range(0, len(x), _ROWS):
+        total[top : top + _ROWS, : top + _ROWS] = x[top : top + _ROWS] @ x[: top + _ROWS].T
+    gram += total.tril_().add_(total.tril(-1).T)
+
+
+def _add_by_numpy(gram: torch.Tensor, x: torch.Tensor) -> None:
+    """By the symmetric product of numpy's BLAS, the fastest of one thread.
+
+    Of several it is the slowest: BLAS's threads and torch's wait for each other.
+    """
+    given = x.detach().numpy()
+    with _blas().limit(limits=1):
+        gram += torch.from_numpy(given @ given.T)
 
 
 @cache
