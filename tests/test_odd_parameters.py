@@ -243,7 +243,7 @@ ODD = {
         "no wider width": SMALL_RESNETS | {"largest_width": 2},
         "two seeds": SMALL_RESNETS | {"seeds": [3, 5]},
         "two base widths": SMALL_RESNETS | {"base_widths": [2, 3]},
-        "a validation set": SMALL_RESNETS | {"preset": "clean", "validation_size": 20, "train_size": None},
+        "a validation set": SMALL_RESNETS | {"preset": "clean", "validation_size": 20, "train_size": 120},
     },
     "your_layers": {
         "one pass": {"passes": 1, "num_images": 32},
