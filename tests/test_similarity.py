@@ -911,6 +911,14 @@ def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
 # -- the product of a Gram matrix --
 
 
+@pytest.mark.parametrize("add", [hsic._add_whole, hsic._add_by_rows, hsic._add_by_numpy])
+def test_every_product_of_a_gram_matrix_is_added_to_what_is_there(add):
+    x = torch.randn(131, 67, generator=torch.Generator().manual_seed(0))
+    gram = torch.ones(131, 131)
+    add(gram, x)
+    torch.testing.assert_close(gram.double(), 1 + x.double() @ x.double().T, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("n", "p"), [(4, 1), (67, 4099), (131, 8209)])
 @pytest.mark.parametrize("far", [0.0, 30.0])
