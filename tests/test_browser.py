@@ -147,18 +147,7 @@ def test_an_explorer_is_alive_by_keyboard_and_mouse(name, opened):
     assert opened.trouble == []
 
 
-ANSWERED = [
-    "bottlenecks",
-    "cka_blocks",
-    "gp_kernel",
-    "later_work",
-    "resnet_sweep",
-    "scorecard",
-    "sparse_mlp",
-    "wide_vs_deep_errors",
-    "your_layers",
-    "your_network",
-]
+ANSWERED = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 LONGEST_CHAPTER = 12_000
 """Pixels of a chapter at the width of a desktop."""
 

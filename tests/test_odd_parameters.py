@@ -271,6 +271,11 @@ def test_a_chapter_with_odd_parameters_says_nothing_that_is_none(chapter, name, 
     assert [name for name in always if verdicts[name] == "not tested"] == []
 
 
+def test_every_chapter_has_five_odd_cases():
+    chapters = {path.stem for path in (ROOT / "book").glob("*.ipynb")}
+    assert {chapter for chapter, cases in ODD.items() if len(cases) >= 5} == chapters
+
+
 def test_the_words_that_say_nothing_are_found():
     for words in ("5 (-inf to inf)", "nan points", "1 seeds", "unknown to 3", "a {gain} b", "on None images"):
         assert NOTHING.search(words)

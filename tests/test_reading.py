@@ -14,8 +14,7 @@ SPEC = importlib.util.spec_from_file_location("wsn_book", ROOT / "book" / "_ext"
 wsn_book = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(wsn_book)
 
-ANSWERED = "bottlenecks cka_blocks gp_kernel later_work resnet_sweep scorecard sparse_mlp wide_vs_deep_errors your_layers your_network"
-NOTEBOOKS = [ROOT / "book" / f"{name}.ipynb" for name in ANSWERED.split()]
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 
 
 def code(source: str, *tags: str, shows: bool = False):

@@ -47,7 +47,8 @@
   }
 
   function sayIn(root, sentence, plotted) {
-    root.querySelector(".readout").textContent = sentence.replaceAll(" = ", "\u00a0=\u00a0");
+    const negative = /(^|[\s(\u00a0])-(?=\d)/g;
+    root.querySelector(".readout").textContent = sentence.replaceAll(" = ", "\u00a0=\u00a0").replace(negative, "$1−");
     root.querySelector("svg.plot").setAttribute("aria-label", `${plotted} ${sentence}`);
   }
 
