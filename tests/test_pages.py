@@ -117,7 +117,7 @@ def test_the_data_under_a_figure_are_those_that_it_shows(points, compressed, sto
     if compressed:  # no time in it, so that the same data are the same bytes
         packed = base64.b64decode(re.search(r"base64,([^\"]*)", html)[1])
         assert packed[4:8] == bytes(4)
-    assert "no record of its own is behind it" in html
+    assert "no stored run is behind it" in html
     assert "Keys of the records" not in html
 
 

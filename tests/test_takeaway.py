@@ -17,7 +17,8 @@ from wsnlib.book.engine import takeaway
 ROOT = Path(__file__).parent.parent
 
 
-def test_a_chapter_taken_away_runs_from_its_own_records(tmp_path):
+def test_a_chapter_taken_away_runs_from_its_own_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(tmp_path / "no data yet"))
     chapter = ROOT / "book" / "your_network.ipynb"
     made = takeaway.take_away(chapter, root=ROOT, store=wsn.Store(ROOT / "records"))
     first = "".join(made["cells"][0]["source"])

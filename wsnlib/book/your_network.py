@@ -160,5 +160,7 @@ def depthwise_layers(spec: specs.CustomSpec) -> tuple[str, ...]:
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
-    """All runs, those that depend on others after them."""
+    """All runs, of one stage; the data set that the page packs is packed where it is not there yet."""
+    if p.data == "colour_digits":
+        pack_digits()
     return Runs(p).stages(store)

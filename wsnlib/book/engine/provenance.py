@@ -119,7 +119,7 @@ class Provenance:
 
     def _origin(self) -> str:
         if not self.keys:
-            return "drawn from specs, print or other pages; no record of its own is behind it"
+            return "computed on this page or taken from another; no stored run is behind it"
         n, seeds = len(self.keys), _listed(self.seeds)
         with_seeds = f", seeds {seeds}" if seeds else ""
         records = f"{n:,} {'record' if n == 1 else 'records'}"
