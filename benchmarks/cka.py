@@ -7,7 +7,8 @@ Every method sees one network, one loader and the layers between input and class
 takes its turn batch by batch. Peak memory is that of a process of its own, above one that has loaded network
 and images. torch_cka computes every pair in a Python loop; it is timed on few layers and scaled by the number
 of pairs (`--whole` times all of them). Errors are against a float64 computation from the same activations.
-All numbers are of this run, on this machine, with what else it does.
+Half of each Gram matrix, which is symmetric, has to be computed: these products alone are timed, too. "Beyond
+both" is what a `DataLoader` costs above the time of loading and that of the same images as one tensor.
 """
 
 from __future__ import annotations

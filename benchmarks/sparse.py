@@ -7,7 +7,10 @@ thread's time; shown are medians of the ratios over repetitions with their least
 themselves. The data are random: no part depends on them. Peers: `torch.sparse` (CSR products and
 `sampled_addmm`), gather and scatter in plain PyTorch. `layers` compares the rate of each convolution of
 ResNet-18 8 -> 64, in operations of the weights that are there, with that of the dense convolution of 64
-channels at 32 x 32; `roofline` shows what limits them.
+channels at 32 x 32; `roofline` shows what keeps it lower: an output with few weights reads much for few
+operations, and a tile of many input channels lies beyond the nearest cache. The form of all layers is chosen
+together, since a change of layout between two takes time, too: a layer can be sparse that would be faster
+dense if it were alone.
 """
 
 from __future__ import annotations

@@ -49,6 +49,20 @@ def title(name: str) -> str:
     return docstring.splitlines()[0].rstrip(".")
 
 
+def words(name: str) -> str:
+    """What a benchmark's docstring says after its title and how it is called."""
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or name
+    _, *rest = docstring.split("\n\n")
+    return "\n\n".join(paragraph for paragraph in rest if not paragraph.startswith("    "))
+
+
+def with_words(part: str, name: str) -> str:
+    """A part of the page with what its benchmark's docstring says now, whenever it was measured."""
+    before, printed = part.split("```text\n", 1)
+    head, measured, *_ = before.split("\n\n")
+    return "\n\n".join([head, measured, *filter(None, [words(name)]), f"```text\n{printed}"])
+
+
 def machine() -> str:
     """Processor, cores and versions; no host name."""
     try:
@@ -98,7 +112,7 @@ def main() -> None:
             continue
         found = parts(PAGE.read_text()) if PAGE.exists() else {}
         found[name] = made
-        PAGE.write_text("\n".join([HEAD, *(found[each] for each in sorted(found))]))
+        PAGE.write_text("\n".join([HEAD, *(with_words(found[each], each) for each in sorted(found))]))
 
 
 if __name__ == "__main__":

@@ -74,3 +74,12 @@ def test_every_script_of_the_folder_can_be_started():
         [sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True
     )
     assert "by default all" in " ".join(found.stdout.split())
+
+
+def test_the_page_says_of_each_benchmark_what_its_docstring_says(bench, monkeypatch):
+    monkeypatch.chdir(SCRIPT.parent.parent)
+    page = bench.PAGE.read_text()
+    found = bench.parts(page)
+    assert set(found) == set(bench.names()) - set(bench.OWN)
+    assert [name for name, part in found.items() if bench.with_words(part, name) != part] == []
+    assert bench.words("sparse").startswith("All contenders take their turn")
