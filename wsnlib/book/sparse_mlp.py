@@ -215,6 +215,15 @@ def rule_gains(table: pd.DataFrame, p: Parameters, *, over: str) -> pd.DataFrame
     return points.groupby(["seed", "width"]).mean().unstack("width")
 
 
+def median_width(gains: pd.DataFrame) -> int:
+    """The width at which the claims on rules are decided: the middle one, of two the lower.
+
+    Args:
+        gains: As `rule_gains` gives it, with one column or more.
+    """
+    return int(gains.columns[(len(gains.columns) - 1) // 2])
+
+
 def papers_weights(p: Parameters) -> list[int]:
     """Weights of the networks of Figure 5 in a profile's widths: base width 5, MNIST."""
     dense = specs.MLPSpec(width=5, inputs=784, outputs=10)
@@ -241,8 +250,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         points = rule_gains(table, p, over=rule)
         if points.columns.empty:
             continue
-        middle = points.columns[(len(points.columns) - 1) // 2]
-        found[name] = estimate(points[middle].tolist())
+        found[name] = estimate(points[median_width(points)].tolist())
         found[f"{name}/mean over widths"] = estimate(points.mean(axis=1, skipna=False).tolist())
     for activation in p.activations:
         best = papers_best(table, p, activation=activation)

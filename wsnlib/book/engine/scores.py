@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from wsnlib.book.engine import claims, published
 from wsnlib.book.engine.claims import LATER, PAPERS, Claim, Exhibit
 from wsnlib.book.engine.provenance import core_time
 from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
+from wsnlib.book.engine.text import listed
 from wsnlib.book.engine.verdicts import estimates_of, row_of
 from wsnlib.estimates import Estimate, shown
 
@@ -133,7 +134,8 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
     """How many claims have which verdict: of each paper, of both by kind, and of later work.
 
-    A claim is confirmatory if range, quantity, interval and data were fixed before a result was seen.
+    An empirical claim is confirmatory if range, quantity, interval and data were fixed before a result was
+    seen.
     """
     both = table["paper"].isin(PAPERS)
     empirical = table["type"] == "empirical"
@@ -161,19 +163,24 @@ def headline(table: pd.DataFrame) -> str:
     counts = verdict_counts(table)
     tested, cells = counts["claims"] - counts["not tested"], counts.to_dict("index")
 
-    def said(row: str, verdicts: Iterable[Verdict]) -> str:
-        return ", ".join(f"{cells[row][str(v)]} {v}" for v in verdicts)
+    def how_many(row: str, which: str) -> str:
+        are = "is" if tested[row] == 1 else "are"
+        return f"Of {cells[row]['claims']} {which}, {tested[row]} {are} tested"
 
-    of_training = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.MIXED, Verdict.INCONCLUSIVE)
-    return (
-        f"Of {cells['both']['claims']} claims {tested['both']} are tested. {tested['arithmetic']} are "
-        "arithmetic, decided without training: "
-        f"{said('arithmetic', (Verdict.VERIFIED, Verdict.REFUTED))}. {tested['confirmatory']} are empirical, "
-        "with range, quantity, interval and data fixed before a result was seen: "
-        f"{said('confirmatory', of_training)}. {tested['exploratory']} are empirical and exploratory, since "
-        f"one of them was fixed or changed after: {said('exploratory', of_training)}. "
-        f"Of {cells[LATER]['claims']} claims of later work {tested[LATER]} are tested: "
-        f"{said(LATER, list(Verdict)[:-1])}."
+    def said(row: str, which: str) -> str:
+        found = [f"{cells[row][v]} {v}" for v in VERDICTS if cells[row][v] and v != Verdict.NOT_TESTED]
+        return how_many(row, which) + (f": {listed(found)}." if found else ".")
+
+    before = "whose range, quantity, interval and data were fixed before a result was seen"
+    after = "for which at least one of these was fixed or changed later"
+    return " ".join(
+        [
+            how_many("both", "claims of the two papers") + ".",
+            said("arithmetic", "*arithmetic* ones, decided without training"),
+            said("confirmatory", f"*confirmatory* ones, {before}"),
+            said("exploratory", f"*exploratory* ones, {after}"),
+            said(LATER, "claims of later work"),
+        ]
     )
 
 
