@@ -101,7 +101,7 @@ def judge(
         return Judgement(verdict=said, why=why)
     others = {name: _of_interval(claim, found)[0] for name, found in (readings or {}).items()}
     if unmet:
-        premise = unmet[0].lower() + unmet[1:].removesuffix(".").removesuffix(" (premise)")
+        premise = unmet[0].lower() + unmet[1:].removesuffix(".")
         why = f"its premise is not met, that {premise}"
         return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="none")
     if ours.n < LEAST_UNITS:
