@@ -195,7 +195,9 @@ def or_refused(call: Callable[[], float]) -> float:
 
 @requirement("definition")
 def definition(cka: Adapter) -> Iterator[Reading]:
-    """The value of the definition, term by term in float64: of 61 examples and 13 features; of 7 and 5, 3."""
+    """The value of the definition, computed term by term in float64, for 61 examples with 13 features each,
+    and for 7 examples with 5 and 3.
+    """
     for x, y in (alike(), alike(7, 5, 3)):
         yield Reading(cka(x, y), reference(x, y, cka.estimator))
 
@@ -218,7 +220,7 @@ def scale(cka: Adapter) -> Iterator[Reading]:
 
 @requirement("translation")
 def translation(cka: Adapter) -> Iterator[Reading]:
-    """CKA(X + 1cᵀ, Y + 1dᵀ) = CKA(X, Y) for c and d as long as a row."""
+    """CKA(X + 1cᵀ, Y + 1dᵀ) = CKA(X, Y) for arbitrary vectors c and d."""
     x, y = alike()
     yield Reading(cka(x + normal(3, 13), y + normal(4, 13)), cka(x, y))
 
@@ -349,7 +351,9 @@ def small(cka: Adapter) -> Iterator[Reading]:
 
 @requirement("in-place ReLU")
 def in_place(cka: Adapter) -> Iterator[Reading]:
-    """A layer before a ReLU that overwrites it, with one behind: the value of what each gave when it ran."""
+    """A layer whose output is overwritten by an in-place ReLU, and the layer after it: the value of what each
+    gave when it ran.
+    """
     inputs = normal(0, 64, 16)
     first, last = nn.Linear(16, 32), nn.Linear(32, 8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What an implementation of linear CKA must satisfy, and which packages do.
+"""Conformance: what an implementation of linear CKA must satisfy, and which packages do.
 
     pip install --group bench
     python benchmarks/table.py conformance                          # makes book/conformance.md anew
@@ -40,9 +40,10 @@ the largest deviation from the required value; *reads*: what is returned where C
 the call fails; –: the interface does not allow the test. Returning 0 instead of 0/0 is a convention, but it
 cannot be distinguished from unrelated layers.
 
-Each function is called on a CPU as documented, with its default options, and compared with the estimator
-that its documentation states: the unbiased HSIC₁ (N21, equation 3) or the biased HSIC₀ of {term}`HSIC`,
-with which linear CKA was originally defined {cite}`kornblith2019`. Included are the packages on PyPI that
+Each function is called on a CPU as documented, with default options except for those listed below, and
+compared with the estimator of {term}`HSIC` that is listed there: the unbiased HSIC₁ (N21, equation 3) or the
+biased HSIC₀, with which linear CKA was originally defined {cite}`kornblith2019`. That is the one that its
+documentation states or, where this names none, that its code takes. Included are the packages on PyPI that
 compute linear CKA of arbitrary representations or PyTorch networks and had a release within two years (as
 of 2026-11-27), and torch-cka of 2021. Not included: thingsvision 2.7.3, which requires NumPy 1 and
 torchvision 0.15, and cka-analyzer and treplina, which support only one kind of language model.

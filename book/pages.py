@@ -2,7 +2,6 @@
 
     python book/pages.py clusters                the script that dask-jobqueue submits to Slurm
     python book/pages.py reliability [--tries 20] [--quick] every test of a fault, and the table of what they found
-    python book/pages.py load                    what benchmarks/sweeps.py prints
     python book/pages.py mutants                 what tests/mutants.py found, and why survivors are left
 
 Run from the repository root. A part stands between the lines `<!-- NAME -->` and `<!-- end -->`.
@@ -15,7 +14,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -63,7 +61,7 @@ def fault_table(notes: Iterable[str]) -> str:
         found = json.loads(line)
         tries[found["fault"]].append(found)
     rows = [
-        "| fault | tries | lost | how it was checked |",
+        "| fault | tries | results lost | how it was checked |",
         "|---|---|---|---|",
     ]
     for fault, each in sorted(tries.items()):
@@ -138,19 +136,26 @@ def mutant_table() -> str:
             kind = "equivalent" if mutant in same else "left"
             why = reasons[kind].get(mutant, "no test yet")
             code = change.replace("|", "\\|").replace("`", "'")
-            name = mutant.removeprefix("wsnlib.").partition("__mutmut")[0]
+            name = readable(mutant)
             left.append(f"| `{name}` | `{code}` | {kind}: {why} |")
-    head = ["| survivor | change | why |", "|---|---|---|"]
-    return "\n".join([*rows, "", *(head + left if left else [])]).strip()
+    head = [
+        f"<details><summary>All {len(left)} survivors</summary>",
+        "",
+        "| survivor | change | why |",
+        "|---|---|---|",
+    ]
+    end = ["", "</details>"]
+    return "\n".join([*rows, "", *(head + left + end if left else [])]).strip()
 
 
-def load() -> str:
-    """What the benchmark prints, on this machine."""
-    command = [sys.executable, "benchmarks/sweeps.py"]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True
+def readable(mutant: str) -> str:
+    """The function or method that a mutant changes, as one writes it; mutmut's names are `x_function__mutmut_1`."""
+    module, _, name = (
+        mutant.removeprefix("wsnlib.").partition("__mutmut")[0].rpartition(".")
     )
-    return f"```text\n{done.stdout.rstrip()}\n```"
+    if name.startswith("xǁ"):
+        return ".".join([module, *name.split("ǁ")[1:]])
+    return f"{module}.{name.removeprefix('x_')}"
 
 
 def part(page: Path, name: str) -> str:
@@ -179,9 +184,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "page", choices=["clusters", "reliability", "load", "mutants"]
-    )
+    parser.add_argument("page", choices=["clusters", "reliability", "mutants"])
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument(
         "--quick", action="store_true", help="only faults that take seconds"
@@ -189,8 +192,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.page == "clusters":
         write(PAGES / "clusters.md", "slurm", slurm_script())
-    elif arguments.page == "load":
-        write(PAGES / "reliability.md", "load", load())
     elif arguments.page == "mutants":
         write(PAGES / "reliability.md", "mutants", mutant_table())
     else:

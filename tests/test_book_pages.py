@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from wsnlib.book.engine import scores
+from wsnlib.book.engine.provenance import PROVENANCE_TYPE
+
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "book"
 SPEC = importlib.util.spec_from_file_location("pages", PAGES / "pages.py")
@@ -57,11 +60,38 @@ def test_the_page_on_reliability_has_every_fault_that_is_tested():
 
 def test_the_page_on_reliability_shows_what_the_mutants_showed():
     assert pages.part(PAGES / "reliability.md", "mutants") == pages.mutant_table()
+    assert pages.mutant_table().endswith("|\n\n</details>")
     found = json.loads((PAGES / "mutants.json").read_text())
     reasons = tomllib.loads((PAGES / "mutants_left.toml").read_text())
     survivors = {mutant for each in found.values() for mutant in each["survivors"]}
     assert set(reasons["equivalent"]) | set(reasons["left"]) <= survivors
     assert not set(reasons["equivalent"]) & set(reasons["left"])
+
+
+def test_the_name_of_a_mutant_is_that_of_its_function():
+    names = {
+        "wsnlib.masks.conversion.x_densify__mutmut_7": "masks.conversion.densify",
+        "wsnlib.similarity.hsic.x__gram__mutmut_1": "similarity.hsic._gram",
+        "wsnlib.masks.static.xǁStaticMaskǁ_check__mutmut_2": "masks.static.StaticMask._check",
+        "wsnlib.sparse.tiles.xǁ_Vectorsǁ__init____mutmut_12": "sparse.tiles._Vectors.__init__",
+    }
+    assert {mutant: pages.readable(mutant) for mutant in names} == names
+
+
+def test_the_status_counts_the_time_of_all_records_of_a_page_once(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "sparse_mlp.cpu.yml").write_text("profile: cpu\n")
+    (tmp_path / "records").mkdir()
+    for key, seconds in (("a", 3600), ("b", 7200), ("c", 1800)):
+        record = {"content": {"environment": {"seconds": seconds}}}
+        (tmp_path / "records" / f"{key}.json").write_text(json.dumps(record))
+    figures = [
+        {"keys": ["a", "b"], "seconds": 10800, "devices": []},
+        {"keys": ["b", "c"], "seconds": 9000, "devices": []},
+    ]
+    outputs = [{"data": {PROVENANCE_TYPE: figure}} for figure in figures]
+    page = {"metadata": {"wsnlib": {"profile": "cpu"}}, "cells": [{"source": "", "outputs": outputs}]}
+    assert scores.status_row("sparse_mlp", page, root=tmp_path)[-1] == "3.5 hours"
 
 
 def test_the_code_of_the_page_on_clusters_runs(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +284,7 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
         return [f"[{chapter}]({chapter}.ipynb)", "", "not stamped", "", "", ""]
     stale = published.why_stale(notebook, chapter=chapter, profile=held["profile"], root=root)
     made = published.provenances(notebook)
-    longest = max((m["seconds"] for m in made), default=0.0)
+    seconds = max(_seconds(notebook, root=root), *(m["seconds"] for m in made), 0.0)
     devices = sorted({device for m in made for device in m["devices"]})
     return [
         f"[{chapter}]({chapter}.ipynb)",
@@ -290,5 +292,15 @@ def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> lis
         f"stale: {', '.join(stale)}" if stale else "fresh",
         f"{len(published.record_keys(notebook)):,}",
         "; ".join(devices),
-        core_time(longest) if longest else "",
+        core_time(seconds) if seconds else "",
     ]
+
+
+def _seconds(notebook: published.Notebook, *, root: Path) -> float:
+    """What all records behind the figures of a page took; one that cannot be read counts for nothing."""
+    found = 0.0
+    for key in published.record_keys(notebook):
+        with suppress(OSError, ValueError, KeyError):
+            record = json.loads((root / "records" / f"{key}.json").read_text(encoding="utf-8"))
+            found += float(record["content"]["environment"].get("seconds", 0))
+    return found
