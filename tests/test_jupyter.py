@@ -284,10 +284,10 @@ def test_explorers_move_by_mouse_and_keys_and_keep_these_to_themselves(program, 
             tab.keyboard.press(key)
             assert tab.locator(".jp-Notebook .jp-CodeCell").count() == len(EXPLORERS)
     tab.keyboard.press("ArrowRight")
-    live.get_by_text("m = 12 (588 weights)").wait_for()
+    live.get_by_text("m = 12 (588 first-layer weights)").wait_for()
     at, track = handle.bounding_box(), live.locator(".noUi-target").first.bounding_box()
     tab.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
     tab.mouse.down()
     tab.mouse.move(track["x"] + track["width"], at["y"] + at["height"] / 2, steps=5)
-    live.get_by_text("m = 128 (6,272 weights)").wait_for()  # drawn while the mouse is down
+    live.get_by_text("m = 128 (6,272 first-layer weights)").wait_for()  # drawn while the mouse is down
     tab.mouse.up()

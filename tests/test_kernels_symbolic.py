@@ -339,6 +339,7 @@ def test_scaling_of_the_best_connectivity():
     wider, heavier = steps()["p* when d grows"], steps()["p* when m grows"]
     assert (wider.derived, wider.printed) == (t ** sp.Rational(-2, 3), t ** sp.Rational(-1, 2))
     assert (heavier.derived, heavier.printed) == (t ** sp.Rational(1, 3), t ** sp.Rational(1, 2))
+    assert r"| **p\* when d grows**, *differs*: by a factor t" in symbolic.steps_table([wider])
 
 
 # -- against the numeric half -----------------------------------------------------------------

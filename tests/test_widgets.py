@@ -194,7 +194,7 @@ def test_the_live_curves_are_theorem_1_and_eq_4(pairs, explorer, m):
 
 def test_the_live_controls_are_all_heard(explorer):
     controls = explorer.controls
-    assert "Gaussian inputs, d = 61, m = 8 (488 weights)" in explorer.readout.value
+    assert "Gaussian inputs, d = 61, m = 8 (488 first-layer weights)" in explorer.readout.value
     controls["dimension"].value = 7
     assert "d = 7" in explorer.readout.value
     controls["inputs"].value = controls["inputs"].options[1]
@@ -299,11 +299,11 @@ def test_the_keyboard_moves_curves_and_words(opened):
     paths = [f"{source}.{part}" for source in ("exact", "paper") for part in ("bias", "variance", "total")]
     before = [curve(opened, path) for path in paths], readout(opened)
     assert all("NaN" not in d and len(d) > 1000 for d in before[0])
-    assert "m = 8 (488 weights)" in before[1]
+    assert "m = 8 (488 first-layer weights)" in before[1]
     control(opened, "base").press("ArrowRight")
     after = [curve(opened, path) for path in paths], readout(opened)
-    assert "m = 12 (732 weights)" in after[1]
-    assert control(opened, "base").get_attribute("aria-valuetext") == "12 (732 weights)"
+    assert "m = 12 (732 first-layer weights)" in after[1]
+    assert control(opened, "base").get_attribute("aria-valuetext") == "12 (732 first-layer weights)"
     assert all(a != b for a, b in zip(before[0], after[0], strict=True))
     assert after[1] in opened.locator("svg.plot").first.get_attribute("aria-label")
     second = opened.locator(".readout").nth(1).text_content()  # explorers on one page are independent

@@ -176,7 +176,7 @@ def _in_words(minimum: _Minimum, m: float) -> str:
 
 
 def _setting(inputs: str, d: int, m: int) -> str:
-    return f"{inputs} inputs, d = {d:,}, m = {m:,} ({m * d:,} weights)"
+    return f"{inputs} inputs, d = {d:,}, m = {m:,} ({m * d:,} first-layer weights)"
 
 
 def _readout(inputs: str, d: int, m: int, minima: Mapping[str, _Minimum]) -> str:
@@ -308,8 +308,8 @@ def distance_explorer(inputs: pd.DataFrame | Pairs) -> ipywidgets.VBox:
         >>> x, y = np.random.default_rng(0).normal(size=(2, 4, 5))
         >>> explorer = distance_explorer({"Gaussian": (x, y)})
         >>> explorer.controls["base_width"].value = 16
-        >>> explorer.readout.value[:43]
-        'Gaussian inputs, d = 5, m = 16 (80 weights)'
+        >>> explorer.readout.value[:55]
+        'Gaussian inputs, d = 5, m = 16 (80 first-layer weights)'
     """
     try:
         import ipywidgets as ipw

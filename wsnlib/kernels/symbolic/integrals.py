@@ -81,7 +81,8 @@ def steps_table(steps: Sequence[Step]) -> str:
         formulas = [f"${f}$" if len(f) <= LONGEST else "(long)" for f in (derived, printed)]
         if derived == printed:
             formulas[1] = "the same"
-        cells = (f"**{step.name}**, *{step.kind}*: {step.note}", *formulas)
+        name = step.name.replace("*", r"\*")
+        cells = (f"**{name}**, *{step.kind}*: {step.note}", *formulas)
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(rows)
 
