@@ -39,7 +39,7 @@ def simulated(*, deep=EVEN, wide=EVEN, by_depth=None, by_width=None, models=None
         },
         narrow=population(EVEN, name="narrow", seed=103),
         sparse=population(EVEN, name="sparse", seed=104),
-        as_wide=population(EVEN, name="dense, as wide", seed=105),
+        as_wide=population(EVEN, name="dense", seed=105),
         by_depth=by_depth or family(steps, steps, seed=107),
         by_width=by_width or family(steps, steps, seed=109),
     )

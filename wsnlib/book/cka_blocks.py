@@ -292,7 +292,7 @@ class Results:
         return bool(self.structures[key].blocks)
 
     def strength(self, key: Network) -> float:
-        """Strength of a network's best range of layers, in [−2, 2]."""
+        """Strength of a network's highest-ranked range of layers, which need not be a block, in [−2, 2]."""
         return self.structures[key].best.strength
 
     def strength_left(self, key: Network) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -21,6 +22,8 @@ from wsnlib.estimates import (
     exact,
     held_out_best,
     median_and_range,
+    shown,
+    with_minus,
 )
 from wsnlib.store import Store
 
@@ -330,6 +333,22 @@ def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     model = accuracy_model(part)
     widths = both.index.unique("width").sort_values().tolist()
     return {width: model.ratio(*width_gains(base, width)) for width in widths}
+
+
+def share_in_words(share: Estimate) -> str:
+    """A share of width with its interval, in words; one that no number bounds is called so.
+
+    Examples:
+        >>> share_in_words(Estimate(mean=0.9164, low=-math.inf, high=math.inf, n=5))
+        '0.92 (unbounded)'
+        >>> share_in_words(Estimate(mean=-0.9164, low=-math.inf, high=math.inf, n=1))
+        '−0.92 (no interval)'
+        >>> share_in_words(Estimate(mean=0.99, low=0.56, high=1.71, n=5))
+        '0.99 (0.56 to 1.71)'
+    """
+    if math.isnan(share.mean) or math.isfinite(share.low) or math.isfinite(share.high):
+        return shown(share)
+    return with_minus(f"{share.mean:,.2f} ({'unbounded' if share.n > 1 else 'no interval'})")
 
 
 def mask_contrasts(p: Parameters) -> dict[float, Weights]:

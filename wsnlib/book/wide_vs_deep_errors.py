@@ -222,7 +222,7 @@ class Runs:
         self.others: dict[str, specs.ModelSpec] = {
             "narrow": narrow,
             "sparse": sparse,
-            "dense, as wide": as_wide,
+            "dense": as_wide,
         }
         self.by_depth = {f"ResNet-{d}": self.network(d, p.base_multiplier) for d in p.depths}
         self.by_width = {f"{x:g}×": self.network(p.width_depth, x) for x in p.multipliers}

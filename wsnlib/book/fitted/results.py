@@ -2,7 +2,8 @@
 
 The claims and their ranges, fixed before any of these networks was trained (N21 is Nguyen, Raghu, Kornblith
 2021; N22 the same authors' *On the origins of the block structure phenomenon*, 2022). A network that does not
-fit its images decides nothing. *Block* is what `block_structure` finds; *strength* is that of the best range.
+fit its images decides nothing. A network is *with a block* if `block_structure` finds one. *Strength* is that
+of the highest-ranked range, which need not be a block; what is inside of a block is measured in that range.
 
 ============================ ============================================================ ===================
 claim                        number                                                       reproduced within
@@ -91,12 +92,12 @@ class Measured:
 
     @property
     def strength(self) -> float:
-        """Of the best range of layers, in [−2, 2]."""
+        """Of the highest-ranked range of layers, which need not be a block, in [−2, 2]."""
         return self.structure.best.strength
 
     @cached_property
     def inside(self) -> npt.NDArray[np.bool_]:
-        """Which layers lie in the best range; it is the strongest block if there is one."""
+        """Which layers lie in the highest-ranked range, which need not be a block."""
         best, at = self.structure.best, np.arange(len(self.origins.layers))
         return np.asarray((at >= best.start) & (at < best.stop))
 
@@ -106,7 +107,7 @@ class Measured:
         return np.asarray(self.inside[self.origins.positions])
 
     def output_strength(self, values: Array) -> float:
-        """Strength of the best range in a map of the outputs; NaN if it holds fewer than 3, or all."""
+        """Strength of the highest-ranked range in a map of the outputs; NaN if it holds under 3, or all."""
         at = np.flatnonzero(self.inside_outputs)
         if not 3 <= len(at) < len(self.inside_outputs):
             return math.nan
@@ -208,8 +209,9 @@ def top_images(directions: Array) -> set[int]:
 def estimates(results: Results) -> dict[str, Estimate]:
     """Our estimates by the claims' names, as the table above says; none where no network decides a claim.
 
-    What concerns the inside of blocks is averaged over the networks that have one, for each seed; contrasts
-    are the mean over networks without a block less that, for each seed.
+    What concerns the inside of blocks is measured in the highest-ranked range of the networks that have a
+    block, and averaged over them for each seed; contrasts are the mean over networks without a block less
+    that, for each seed.
     """
     found = {
         "depth": _ends(results.deeper),
@@ -295,7 +297,7 @@ def _share_difference(m: Measured) -> float:
 
 
 def _mean_of_pairs(m: Measured, values: Array) -> float:
-    """Mean of a map of outputs over pairs inside the best range."""
+    """Mean of a map of outputs over pairs inside the highest-ranked range."""
     square = values[np.ix_(m.inside_outputs, m.inside_outputs)]
     pairs = square[np.triu_indices(len(square), 1)]
     return float(np.nanmean(pairs)) if len(pairs) else math.nan
