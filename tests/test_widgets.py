@@ -827,9 +827,9 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
             assert tuple(drawn[row, column, :3]) == magma[value]
     assert "not defined: a layer does not vary" in said(tab, 0, 0, 2, 0, without=False)
     for row, column, text in (
-        (1, 0, "-0.50"),
+        (1, 0, "−0.50"),
         (0, 2, "2.04"),
-        (2, 1, "-0.30"),
+        (2, 1, "−0.30"),
     ):  # cut off at what a byte holds
         assert said(tab, 0, 0, row, column, without=True).endswith(f": {text}.")
 
