@@ -64,7 +64,7 @@ def test_the_first_planned_step_is_a_network_with_a_block_and_one_without():
         assert (training.weight_decay_on, training.weight_decay, training.precision) == (
             "weights",
             2e-4,
-            "float32",
+            "bfloat16",
         )
         assert run.epochs == (0, 5, 20, 50)
 
