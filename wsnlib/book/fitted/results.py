@@ -5,37 +5,42 @@ The claims and their ranges, fixed before any of these networks was trained (N21
 fit its images decides nothing. A network is *with a block* if `block_structure` finds one. *Strength* is that
 of the highest-ranked range, which need not be a block; what is inside of a block is measured in that range.
 
-============================ ============================================================ ===================
-claim                        number                                                       reproduced within
-============================ ============================================================ ===================
-depth (N21, Figure 1)        strength, deepest less shallowest, 1×                        above 0
-width (Figure 1)             strength, widest less narrowest, one depth                   above 0
-less-data (Figure 2)         strength, least less most data, same network                 above 0
-every-seed (Figure D.1)      share of the deepest network's seeds with a block            above 0.9
-late (Section 4.1)           block's layers in stages 2 and 3, less their share of all    above 0
-no-residuals (Figure C.1)    share of seeds with a block, without residual connections    above 0.9
-component (Figure 3)         share of the first component, mean over the block            0.5 to 1
-component-inside (D.5)       the same inside less outside the block, same network         above 0
-component-without (D.5)      the same, with a block less networks without                 above 0
-component-kept (Figure 3)    cos² between the block's outputs                             0.5 to 1
-component-removed (D.6)      strength without the component / with                        below 0.25
-sparsity (Figure D.8)        share of zeros, inside less outside                          −0.1 to 0.1
-probes (Figure 4)            points gained along stage 2, without less with a block       above 0
-additions (Figure 4)         points, after less before an addition in the block           above 0
-deletion (Figure 5)          points lost without most of stage 2, without less with       above 0
-resembles (Section 6)        correlation of maps within and across seeds, no block        0.8 to 1
-unique (Section 6)           CKA in the block, within less across seeds                   above 0
-unique-contrast (Section 6)  that less the same without a block, over as many layers      above 0
-unique-architectures (E.1)   CKA in two networks' blocks, within less between them        above 0
-few-images (N22)             component's variance on 10 of 1,000 images, in the block     0.3 to 1
-dominant-removed (N22)       strength without these images / with                         below 0.25
-others-removed (N22)         strength without 10 others / with                            0.9 to 1.1
-dominant-shared (N22)        part of a layer's 10 images that another of the block has    0.5 to 1
-dominant-seeds (N22)         the same of two seeds' 10 most dominant images               0 to 0.5
-dominant-alike (N22)         distance of their borders' mean from all, standard deviations above 1
-early (N22)                  strength after a fifth of the epochs / at the end            above 0.5
-dominant-change (N22)        part of the 10 images after a fifth that are so at the end   0 to 0.5
-============================ ============================================================ ===================
+============================ ========================================================= ============ ==========
+claim                        number                                                    reproduced   refuted by
+============================ ========================================================= ============ ==========
+depth (N21, Figure 1)        strength, deepest less shallowest, 1×                     above 0      ≤ 0
+width (Figure 1)             strength, widest less narrowest, one depth                above 0      ≤ 0
+less-data (Figure 2)         strength, least less most data, same network              above 0      ≤ 0
+every-seed (Figure D.1)      share of the deepest network's seeds with a block         above 0.9    0.5
+late (Section 4.1)           block's layers in stages 2 and 3, less their share of all above 0      ≤ 0
+no-residuals (Figure C.1)    share of seeds with a block, without residual connections above 0.9    0.5
+component (Figure 3)         share of the first component, mean over the block         0.5 to 1     0.22
+component-inside (D.5)       the same inside less outside the block, same network      above 0      ≤ 0
+component-without (D.5)      the same, with a block less networks without              above 0      ≤ 0
+component-seeds (D.5)        joint share, seeds with a block less others, one network  above 0      ≤ 0
+component-small (D.7)        share of the first component, mean over layers, no block  at most 0.5  1
+component-kept (Figure 3)    cos² between the block's outputs                          0.5 to 1     0.25
+component-removed (D.6)      strength without the component / with                     below 0.25   0.5
+sparsity (Figure D.8)        share of zeros, inside less outside                       −0.1 to 0.1  outside
+checkerboard (Section 4.1)   CKA among additions less with layers inside, no block     above 0      ≤ 0
+probes (Figure 4)            points gained along stage 2, without less with a block    above 0      ≤ 0
+probes-rise (Section 5.2)    rank correlation of probes after additions with depth     0.9 to 1     0
+additions (Figure 4)         points, after less before an addition in the block        above 0      ≤ 0
+deletion (Figure 5)          points lost without most of stage 2, without less with    above 0      ≤ 0
+resembles (Section 6)        correlation of maps within and across seeds, no block     0.8 to 1     0.4
+unique (Section 6)           CKA in the block, within less across seeds                above 0      ≤ 0
+unique-contrast (Section 6)  that less the same without a block, over as many layers   above 0      ≤ 0
+unique-architectures (E.1)   CKA in two networks' blocks, within less between them     above 0      ≤ 0
+aligned (Section 6)          correlation of relative depths of most alike, no block    0.8 to 1     0.4
+few-images (N22)             component's variance on 10 of 1,000 images, in the block  0.3 to 1     0.15
+dominant-removed (N22)       strength without these images / with                      below 0.25   0.5
+others-removed (N22)         strength without 10 others / with                         0.9 to 1.1   0.8, 1.2
+dominant-shared (N22)        part of a layer's 10 images that another of the block has 0.5 to 1     0.25
+dominant-seeds (N22)         the same of two seeds' 10 most dominant images            0 to 0.5     0.75
+dominant-alike (N22)         distance of their borders' mean from all, in deviations   above 1      0.5
+early (N22)                  strength after a fifth of the epochs / at the end         above 0.5    0.25
+dominant-change (N22)        part of the 10 images after a fifth that stay so          0 to 0.5     0.75
+============================ ========================================================= ============ ==========
 
 Ten of 1,000 values of a normal component carry 0.08 of its variance, and the mean of ten random images lies
 0.25 standard deviations from that of all on average.
