@@ -140,6 +140,11 @@ def in_python(value: object) -> str:
     """A plain value as a literal, text in double quotes."""
     if isinstance(value, list):
         return f"[{', '.join(map(in_python, value))}]"
+    if isinstance(value, dict):
+        items = (
+            f"{in_python(k)}: {in_python(each)}" for k, each in value.items()
+        )
+        return f"{{{', '.join(items)}}}"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     return repr(value)

@@ -75,14 +75,17 @@ data_sha256 = None  # checksum
 seeds = [
     0,
 ]  # ü
+networks = []  # each
 rate = 0.1  # constant"""
-    values = {"profile": "cpu", "data_sha256": "5ü", "seeds": [2, 3], "rate": 0.1}
+    networks = [{"name": "ä", "depth": 14, "residual": False, "seeds": [0, 1]}, {}]
+    values = {"profile": "cpu", "data_sha256": "5ü", "seeds": [2, 3], "networks": networks, "rate": 0.1}
     assert (
         build.with_values(source, values)
         == """profile = "cpu"  # ä name
 data_sha256 = "5ü"  # checksum
 # one each
 seeds = [2, 3]  # ü
+networks = [{"name": "ä", "depth": 14, "residual": False, "seeds": [0, 1]}, {}]  # each
 rate = 0.1  # constant"""
     )
     assert build.with_values(source, {}) == source

@@ -167,24 +167,18 @@ def test_a_second_bundle_replaces_the_parts_of_the_first(small, out, tmp_path):
     assert (tmp_path / "unpacked" / small.name).read_text() == SMALL
 
 
-def test_a_planned_file_stays_one(small, tmp_path):
-    planned = tmp_path / "planned" / "cka_blocks.smoke.yml"
+def test_a_planned_file_takes_the_place_of_no_other(small, tmp_path):
+    planned = tmp_path / "planned" / small.name
     planned.parent.mkdir()
-    planned.write_text(
-        (Path(__file__).parents[1] / "params" / "planned" / "cka_blocks.smoke.yml").read_text()
-    )
-    bundles.bundle(
-        [small, planned],
-        tmp_path / "out",
-        stages=[],
-        store=wsn.default_store(),
-        machine=HERE,
-    )
-    names = json.loads((tmp_path / "out" / "bundle.json").read_text())["parameters"]
-    assert names == ["params/sparse_mlp.smoke.yml", "params/planned/cka_blocks.smoke.yml"]
-    offline.unpack([tmp_path / "out" / "bundle.tar.00"], tmp_path / "unpacked")
-    for name, file in zip(names, (small, planned), strict=True):
-        assert book.read_parameters(tmp_path / "unpacked" / name) == book.read_parameters(file)
+    planned.write_text(SMALL.replace("epochs: 1", "epochs: 2"))
+    out = tmp_path / "out"
+    bundles.bundle([small, planned], out, stages=[], store=wsn.default_store(), machine=HERE)
+    names = json.loads((out / "bundle.json").read_text())["parameters"]
+    assert names == ["params/sparse_mlp.smoke.yml", "params/planned/sparse_mlp.smoke.yml"]
+    offline.unpack([out / "bundle.tar.00"], tmp_path / "unpacked")
+    read = [book.read_parameters(tmp_path / "unpacked" / name) for name in names]
+    assert read == [book.read_parameters(file) for file in (small, planned)]
+    assert [p.epochs for p in read] == [1, 2]
 
 
 def test_data_are_those_that_the_runs_name(small_mnist, tmp_path, monkeypatch):

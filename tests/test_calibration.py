@@ -8,6 +8,7 @@ All draws are seeded.
 import ast
 import importlib
 import inspect
+import itertools
 import math
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy import special, stats
 
 import wsnlib as wsn
 from wsnlib import estimates
-from wsnlib.book import gp_kernel
+from wsnlib.book import cka_blocks, gp_kernel
 from wsnlib.book import wide_vs_deep_errors as errors
 from wsnlib.book.engine.claims import claims_of, judging_chapters
 from wsnlib.book.engine.rule import holm
@@ -50,6 +51,23 @@ def test_a_mean_over_seeds(confidence, seeds):
     found = [wsn.estimate(v, confidence=confidence) for v in values]
     covered = np.mean([e.low <= 3 <= e.high for e in found])
     assert confidence - 0.02 < covered < confidence + 0.02
+
+
+@simulates(cka_blocks._over_pairs)
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("own", [0.0, 0.3, 1.0])
+def test_a_mean_over_pairs_of_seeds(seeds, own):
+    """A pair is what its seeds bring and noise of its own: exact without noise, else at least so often."""
+    rng, tries, covered, alone = np.random.default_rng(15), 1500, 0, 0
+    pairs = list(itertools.combinations(range(seeds), 2))
+    for _ in range(tries):
+        brought, noise = rng.normal(0, 1 - own, seeds), rng.normal(0, own, len(pairs))
+        values = {(i, j): [3 + brought[i] + brought[j] + e] for (i, j), e in zip(pairs, noise, strict=True)}
+        found, each = cka_blocks._over_pairs(values), wsn.estimate([v for (v,) in values.values()])
+        covered += found.low <= 3 <= found.high
+        alone += each.low <= 3 <= each.high
+    assert FROM < covered / tries <= (TO if own == 0 else 1)
+    assert own == 1 or alone < covered  # where each pair is a unit, though pairs share seeds
 
 
 def pages(cells: int, seeds: int, tries: int, *, noise: float = 1.8, seed: int = 0) -> np.ndarray:

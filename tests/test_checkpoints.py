@@ -141,7 +141,7 @@ def test_a_measurement_resumes_each_of_its_trainings():
         data=wsn.Digits(train_size=103, normalisation="unit"),
         training=wsn.Training(epochs=3, batch_size=50, momentum=0.9),
     )
-    both = wsn.NetworkSimilarity([net, replace(net, seed=1)], num_images=53, batch_size=53, passes=1)
+    both = wsn.OutputSimilarity([net, replace(net, seed=1)], num_images=53)
     whole = wsn.run(both, device="cpu")
     files = {0: File(), 1: File(2)}
     with pytest.raises(Interrupted):
@@ -150,6 +150,8 @@ def test_a_measurement_resumes_each_of_its_trainings():
     resumed = wsn.run(both, device="cpu", file=files.__getitem__)
     assert (files[0].writes, files[1].writes) == (3, 3)
     assert resumed.columns == whole.columns
+    assert resumed.arrays.keys() == whole.arrays.keys() != set()
+    assert all(np.array_equal(resumed.arrays[name], whole.arrays[name]) for name in whole.arrays)
 
 
 def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(monkeypatch):

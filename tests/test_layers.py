@@ -3,6 +3,7 @@
 import copy
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,183 +13,15 @@ import wsnlib as wsn
 from wsnlib import experiments, layers
 from wsnlib.experiments import durations
 from wsnlib.layers import packing
+from wsnlib.store import MeasurementRecord
 from wsnlib.training import Checkpoint
 
 TRAINING = wsn.Training(epochs=4, batch_size=30, learning_rate=0.05, momentum=0.9)
-NET = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
+NET = wsn.ResNetCifarSpec(depth=14, width_multiplier=0.25, input_channels=1, norm_momentum=0.1)
 DATA = wsn.Digits(train_size=60, validation_size=20, normalisation="unit")
 RUN = wsn.Experiment(model=NET, data=DATA, training=TRAINING, seed=3)
-SIZE = {"num_images": 90, "batch_size": 45, "passes": 2}
-SPEC = wsn.LayerSimilarity(RUN, **SIZE, num_component_images=60, probes=True, seed=1)
-OTHERS = wsn.NetworkSimilarity(
-    [RUN, replace(RUN, model=replace(NET, residual=False), data=replace(DATA, normalisation="standardise"))],
-    **SIZE,
-    seed=1,
-)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = wsn.Store(tmp_path_factory.mktemp("store"))
-    wsn.run_missing([SPEC, OTHERS], store=store, progress=False, workers=1)
-    return store
-
-
-@pytest.fixture(scope="module")
-def found(store):
-    return wsn.layer_results(SPEC, store=store)
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """The network and its data, with the measured images as test images."""
-    data = wsn.load_data(DATA)
-    data = replace(data, test=data.test.take(layers.measured_examples(data.test, SPEC)))
-    model = wsn.build(NET, seed=3)
-    with experiments.cpu_threads(1):
-        wsn.train(model, data, TRAINING, seed=3)
-    return model, data
-
-
-def test_the_matrices_are_those_of_the_trained_network(found, trained):
-    model, data = trained
-    options = {"batch_size": 45, "passes": 2, "seed": 1, "prepare": data.normalise}
-    expected = wsn.cka_matrix(model, data.test.images, **options)
-    rest = wsn.cka_matrix(model, data.test.images, without_component=True, **options)
-    assert found.layers == expected.rows
-    assert np.allclose(found.cka, expected.values, atol=1e-4)
-    assert np.allclose(found.cka_without_component, rest.values, atol=1e-4)
-    off_diagonal = ~np.eye(len(found.layers), dtype=bool)
-    assert found.standard_error == pytest.approx(expected.standard_errors[off_diagonal].max(), rel=1e-2)
-    weighted = wsn.cka_matrix(model, data.test.images, weighting="paper", **options)
-    assert np.allclose(weighted.values, expected.values)  # all batches have one size
-
-
-def test_components_are_those_of_the_trained_network(found, trained):
-    model, data = trained
-    late = [name for name in found.layers if name[:6] in ("stage2", "stage3")]
-    c = wsn.representations.first_components(model, data.test.images[:60], joint=late, prepare=data.normalise)
-    assert np.allclose(found.shares, c.shares, atol=1e-4)
-    assert found.joint_share == pytest.approx(c.joint_share, rel=1e-4)
-    i, j = found.layers.index("stage1.block1.add"), found.layers.index("stage3.block1.norm2")
-    assert found.component_similarity[i, j] == pytest.approx(
-        np.corrcoef(c.projections[i], c.projections[j])[0, 1] ** 2, abs=2e-4
-    )
-    sparsity = wsn.representations.activation_sparsity(model, data.test.images, prepare=data.normalise)
-    assert found.sparsity == pytest.approx(sparsity, abs=1e-4)
-
-
-def test_deletions_and_probes_are_those_of_the_trained_network(trained, found):
-    model, data = trained
-    assert found.test_accuracy == pytest.approx(wsn.evaluate(model, data, data.test).accuracy)
-    assert found.train_accuracy == pytest.approx(wsn.evaluate(model, data, data.train).accuracy)
-    assert found.deletions == {}  # one block a stage: none can go
-    with experiments.cpu_threads(1):
-        probes = wsn.probes.linear_probes(model, data)
-    assert found.probes == pytest.approx({name: probe.test_accuracy for name, probe in probes.items()})
-    assert found.num_weights == wsn.num_weights(model)
-
-
-def test_blocks_are_deleted_from_the_end_of_each_stage():
-    data = wsn.load_data(wsn.Digits(train_size=100, normalisation="unit"))
-    model = wsn.build(replace(NET, depth=20))
-    deleted, accuracies = layers.similarity.deletion_accuracies(model, data)
-    first = ["stage1.block3"], ["stage1.block2", "stage1.block3"]
-    assert (len(deleted), *deleted[:2]) == (6, *first)
-    with wsn.representations.deleted_blocks(model, first[1]):
-        assert accuracies[1] == wsn.evaluate(model, data, data.test).accuracy
-    assert layers.similarity.deletion_accuracies(wsn.build(replace(NET, residual=False)), data) == ([], [])
-
-
-def test_networks_without_residual_connections_are_probed_before_where_the_addition_would_be():
-    data = wsn.load_data(replace(DATA, train_size=50))
-    data = replace(data, test=data.test.take(torch.arange(50)))
-    with experiments.cpu_threads(1):
-        found = layers.similarity.probe_accuracies(wsn.build(replace(NET, residual=False)), data)
-    assert list(found) == [f"stage{i}.block1.norm2" for i in (1, 2, 3)]
-
-
-def test_layers_are_found_by_the_end_of_their_name(found):
-    assert [found.layers[i] for i in found.index("add")] == [f"stage{i}.block1.add" for i in (1, 2, 3)]
-    assert found.index("relu") == [found.layers.index("relu")]
-
-
-def test_projections_are_those_of_the_trained_network_image_by_image(store, trained):
-    model, data = trained
-    spec = wsn.ComponentProjections(RUN, layers=["pool", "stage1.block1.add"], num_images=90, seed=1)
-    wsn.run_missing([spec], store=store, progress=False, workers=1)
-    table = wsn.component_projections(spec, store=store)
-    assert list(table) == ["example", "label", "brightness", "stage1.block1.add", "pool"]
-    assert table.dtypes["example"].kind == table.dtypes["label"].kind == "i"
-    whole = wsn.load_data(DATA).test
-    assert torch.equal(whole.images[table["example"].tolist()], data.test.images)
-    assert table["label"].tolist() == data.test.labels.tolist()
-    brightness = whole.images[table["example"].tolist()].double().mean((1, 2, 3)) / 255
-    np.testing.assert_allclose(table["brightness"], brightness, atol=1e-4)
-    found = wsn.representations.first_components(
-        model, data.test.images, layers=spec.layers, prepare=data.normalise
-    )
-    for name, values in zip(found.layers, found.projections, strict=True):
-        np.testing.assert_allclose(table[name], values / values.std(), atol=1e-3)
-    assert store.load(spec).names["shares"] == pytest.approx(found.shares.tolist(), abs=1e-3)
-    assert store.load(spec).names["num_weights"] == [wsn.num_weights(model)]
-
-
-def test_a_layer_that_is_not_there_is_named_before_the_training(monkeypatch):
-    monkeypatch.setattr(experiments.measurements, "trained", lambda *given, **_: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=r"'stage1.block1.plus' is not a layer .*; did you mean"):
-        wsn.run(wsn.ComponentProjections(RUN, layers=["stage1.block1.plus"], num_images=90))
-
-
-def test_projections_of_a_layer_that_does_not_vary_are_not_numbers():
-    class Constant(torch.nn.Module):
-        def forward(self, x):
-            return torch.ones(len(x), 3)
-
-    net = torch.nn.Sequential(Constant(), torch.nn.Linear(3, 2))
-    data = wsn.load_data(DATA)
-    spec = wsn.ComponentProjections(RUN, layers=["0"])
-    columns, names = layers.measure_projections(net, data, data.test.images, torch.arange(360), spec)
-    assert np.isnan(columns["0"]).all() and np.isnan(names["shares"]).all()
-
-
-def test_every_pair_of_networks_is_compared_on_the_same_images(store, found):
-    result = wsn.network_results(OTHERS, store=store)
-    assert set(result.cka) == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert result.layers[0] == found.layers
-    assert np.allclose(result.cka[0, 0], found.cka, atol=2e-4)
-    assert result.cka[0, 1].shape == (len(result.layers[0]), len(result.layers[1]))
-    assert np.array_equal(result.cka[0, 1], result.cka[1, 0].T)
-    assert result.test_accuracies[0] == found.test_accuracy
-    # the input of the second is that of the first, shifted and scaled: one representation
-    assert result.cka[0, 1][0, 0] == pytest.approx(1, abs=1e-4)
-
-
-def test_measured_images_are_balanced_and_drawn_by_the_seed():
-    test = wsn.load_data(DATA).test
-    one, again, other = (layers.measured_examples(test, replace(SPEC, seed=s)) for s in (1, 1, 2))
-    assert test.labels[one].bincount().tolist() == [9] * 10
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-    assert torch.equal(layers.measured_examples(test, replace(SPEC, num_images=None)), torch.arange(360))
-    with pytest.raises(wsn.DataError, match="num_images must be at most the 360 test images, got 361"):
-        layers.measured_examples(test, replace(SPEC, num_images=361))
-
-
-def test_a_layer_that_does_not_vary_is_nan_in_its_row_and_column_only():
-    values = layers.similarity._symmetric([0.5, np.nan, 0.25, np.nan, 0.75, np.nan], 4)
-    assert np.isnan(values[2]).all()
-    assert np.isnan(values[:, 2]).all()
-    kept = np.ix_([0, 1, 3], [0, 1, 3])
-    assert values[kept].tolist() == [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]]
-    assert layers.similarity._upper(values[kept]) == [0.5, 0.25, 0.75]
-
-
-# -- the origins of blocks --
-
-SMALL = replace(NET, depth=14)
 ORIGINS = wsn.BlockOrigins(
-    replace(RUN, model=SMALL),
+    RUN,
     epochs=(0, 2),
     num_images=90,
     num_removed=7,
@@ -196,8 +29,13 @@ ORIGINS = wsn.BlockOrigins(
     probes=True,
     seed=1,
 )
-PAIR = wsn.OutputSimilarity([ORIGINS.experiment, replace(RUN, model=SMALL, seed=4)], num_images=90, seed=1)
+PAIR = wsn.OutputSimilarity([RUN, replace(RUN, seed=4)], num_images=90, seed=1)
 OUTPUTS = ["relu", *(f"stage{s}.block{b}.relu2" for s in (1, 2, 3) for b in (1, 2))]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return wsn.Store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +49,7 @@ def moments():
         found[epoch] = copy.deepcopy(model)
 
     with experiments.cpu_threads(1):
-        wsn.train(wsn.build(SMALL, seed=3), data, TRAINING, seed=3, observe=observe)
+        wsn.train(wsn.build(NET, seed=3), data, TRAINING, seed=3, observe=observe)
     assert list(found) == [0, 1, 2, 3, 4]
     return data, found
 
@@ -286,7 +124,7 @@ def test_bures_similarity_is_of_the_first_images(origins, moments):
     assert origins.bures[2, 3] == pytest.approx(float(expected), abs=6e-4)
 
 
-def test_origins_hold_the_images_and_how_well_the_network_does(origins, moments):
+def test_origins_hold_the_images_and_the_zeros_of_relus(origins, moments):
     data, found = moments
     whole = wsn.load_data(DATA).test
     assert torch.equal(whole.images[origins.examples], data.test.images)
@@ -296,13 +134,123 @@ def test_origins_hold_the_images_and_how_well_the_network_does(origins, moments)
     inside = torch.zeros(pixels.shape[2:], dtype=bool)
     inside[1:-1, 1:-1] = True
     np.testing.assert_allclose(origins.border, pixels[:, :, ~inside].mean((1, 2)), atol=6e-4)
-    assert origins.train_accuracy == pytest.approx(wsn.evaluate(found[4], data, data.train).accuracy)
     sparsity = wsn.representations.activation_sparsity(found[4], data.test.images, prepare=data.normalise)
     assert origins.sparsity == pytest.approx(sparsity, abs=6e-4)
+
+
+def test_accuracies_deletions_and_probes_are_those_of_the_trained_network(origins, moments):
+    data, found = moments
+    model = found[4]
+    assert origins.test_accuracy == pytest.approx(wsn.evaluate(model, data, data.test).accuracy)
+    assert origins.train_accuracy == pytest.approx(wsn.evaluate(model, data, data.train).accuracy)
+    assert origins.num_weights == wsn.num_weights(model)
+    assert list(origins.deletions) == [(f"stage{i}.block2",) for i in (1, 2, 3)]
+    for deleted, accuracy in origins.deletions.items():
+        with wsn.representations.deleted_blocks(model, deleted):
+            assert accuracy == pytest.approx(wsn.evaluate(model, data, data.test).accuracy)
+    with experiments.cpu_threads(1):
+        probes = wsn.probes.linear_probes(model, data)
+    assert origins.probes == pytest.approx({name: probe.test_accuracy for name, probe in probes.items()})
     assert len(origins.probes) == 12
-    with wsn.representations.deleted_blocks(found[4], ["stage2.block2"]):
-        expected = wsn.evaluate(found[4], data, data.test).accuracy
-    assert origins.deletions["stage2.block2",] == pytest.approx(expected)
+
+
+def test_blocks_are_deleted_from_the_end_of_each_stage():
+    data = wsn.load_data(wsn.Digits(train_size=100, normalisation="unit"))
+    model = wsn.build(replace(NET, depth=20))
+    deleted, accuracies = layers.origins.deletion_accuracies(model, data)
+    first = ["stage1.block3"], ["stage1.block2", "stage1.block3"]
+    assert (len(deleted), *deleted[:2]) == (6, *first)
+    with wsn.representations.deleted_blocks(model, first[1]):
+        assert accuracies[1] == wsn.evaluate(model, data, data.test).accuracy
+    assert layers.origins.deletion_accuracies(wsn.build(replace(NET, residual=False)), data) == ([], [])
+
+
+def test_networks_without_residual_connections_are_probed_before_where_the_addition_would_be():
+    data = wsn.load_data(replace(DATA, train_size=50))
+    data = replace(data, test=data.test.take(torch.arange(50)))
+    with experiments.cpu_threads(1):
+        found = layers.origins.probe_accuracies(wsn.build(replace(NET, depth=8, residual=False)), data)
+    assert list(found) == [f"stage{i}.block1.norm2" for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("spec", [ORIGINS, PAIR], ids=lambda spec: type(spec).__name__)
+def test_measured_images_are_balanced_and_drawn_by_the_seed(spec):
+    test = wsn.load_data(DATA).test
+    one, again, other = (layers.measured_examples(test, replace(spec, seed=s)) for s in (1, 1, 2))
+    assert test.labels[one].bincount().tolist() == [9] * 10
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(layers.measured_examples(test, replace(spec, num_images=None)), torch.arange(360))
+    with pytest.raises(wsn.DataError) as refused:
+        layers.measured_examples(test, replace(spec, num_images=361))
+    assert str(refused.value) == (
+        f"{type(spec).__name__}.num_images must be at most the 360 test images, got 361; measure fewer"
+    )
+
+
+def test_what_does_not_vary_has_no_number_and_takes_none_from_the_rest(tmp_path, moments):
+    """The last output but one is 0 for every image, and so is the sum of its block."""
+    data, found = moments
+    spec, model = replace(ORIGINS, epochs=(), probes=False), copy.deepcopy(found[4])
+    dead = "stage3.block1"
+    with torch.no_grad():
+        model.get_submodule(f"{dead}.norm2").bias.fill_(-1e3)
+    images, examples = data.test.images, layers.measured_examples(wsn.load_data(DATA).test, spec)
+    columns, names, arrays = layers.measure_origins(model, data, images, examples, {}, spec)
+    assert columns["probes"] == names["probed"] == []
+    columns |= {"test_accuracy": [0.1], "train_accuracy": [0.1]}
+    names |= {"num_weights": [1]}
+    store = wsn.Store(tmp_path)
+    store.save(
+        MeasurementRecord(experiment=spec, status="finished", columns=columns, names=names, arrays=arrays)
+    )
+    ours = wsn.origin_results(spec, store=store)
+    after = ours.layers.index(f"{dead}.relu2")
+    constant = np.isnan(ours.shares)
+    assert constant[after:].all() and np.flatnonzero(constant)[0] == after
+    for values in (ours.cka, ours.cka_without_component):
+        assert np.isnan(values[constant]).all() and np.isnan(values[:, constant]).all()
+        assert np.isfinite(values[np.ix_(~constant, ~constant)]).all()
+    output = [constant[at] for at in ours.positions]
+    assert output == [False] * 5 + [True] * 2
+    for values in (ours.cka_without_dominant, ours.cka_without_others, ours.bures):
+        assert np.isnan(values[5:]).all() and np.isfinite(values[:5, :5]).all()
+    assert np.isnan(ours.directions[5:]).all()
+    assert ours.dominance.sum() == pytest.approx(1, abs=0.02) and np.isfinite(ours.dominance).all()
+    assert sorted(ours.removed) == sorted(np.argsort(-ours.dominance, kind="stable")[:7])
+    assert ours.sparsity[f"{dead}.relu2"] == 1
+
+
+def test_every_pair_of_networks_is_compared_on_the_same_images(store, origins, moments):
+    """Each network takes them as its own data are scaled, and has its own outputs."""
+    data, found = moments
+    plain = replace(
+        RUN, model=replace(NET, depth=8, residual=False), data=replace(DATA, normalisation="standardise")
+    )
+    spec = wsn.OutputSimilarity([RUN, plain], num_images=90, seed=1)
+    wsn.run_missing([spec], store=store, progress=False, workers=1)
+    result = wsn.output_results(spec, store=store)
+    assert set(result.cka) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    names = tuple(OUTPUTS), ("relu", *(f"stage{i}.block1.relu2" for i in (1, 2, 3)))
+    assert result.layers == names
+    np.testing.assert_allclose(result.cka[0, 0], origins.output_cka, atol=2e-3)
+    assert np.array_equal(result.cka[0, 1], result.cka[1, 0].T) and result.cka[0, 1].shape == (7, 4)
+    assert result.test_accuracies[0] == origins.test_accuracy
+    other = replace(wsn.load_data(plain.data), test=data.test)
+    model = wsn.build(plain.model, seed=3)
+    with experiments.cpu_threads(1):
+        wsn.train(model, other, TRAINING, seed=3)
+    assert result.test_accuracies[1] == pytest.approx(wsn.evaluate(model, other, other.test).accuracy)
+    expected = wsn.representations.cka_matrices(
+        {"a": found[4], "b": model},
+        data.test.images,
+        layers={"a": names[0], "b": names[1]},
+        batch_size=90,
+        passes=1,
+        prepare={"a": data.normalise, "b": other.normalise},
+    )
+    for i, j in ((0, 1), (1, 1)):
+        np.testing.assert_allclose(result.cka[i, j], expected["ab"[i], "ab"[j]].values, atol=6e-4)
 
 
 def test_a_network_that_was_measured_is_not_trained_again(store, origins, monkeypatch):
@@ -387,10 +335,11 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
     store = wsn.Store(tmp_path)
     wild = replace(RUN, training=replace(TRAINING, learning_rate=1e30))
     for run, read in (
-        (wsn.LayerSimilarity(wild, **SIZE), wsn.layer_results),
-        (wsn.NetworkSimilarity([RUN, wild], **SIZE), wsn.network_results),
-        (wsn.ComponentProjections(wild, layers=["pool"]), wsn.component_projections),
+        (replace(ORIGINS, experiment=wild), wsn.origin_results),
+        (replace(PAIR, experiments=(RUN, wild)), wsn.output_results),
     ):
+        with pytest.raises(KeyError):
+            read(run, store=store)
         store.save(wsn.run(run))
         with pytest.raises(
             ValueError, match=f"the measurement {wsn.spec_key(run)} is 'diverged'; one whose tr"
@@ -400,21 +349,29 @@ def test_a_diverged_training_cannot_be_read(tmp_path):
 
 def test_a_measurement_is_timed_once_whatever_its_seeds(monkeypatch):
     timed = []
-    monkeypatch.setattr(durations, "_seconds_per_network", lambda *given, **_: timed.append(given) or 7.0)
-    runs = [replace(SPEC, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
-    plans = experiments.plan_all([*runs, OTHERS, replace(OTHERS, seed=3)], device="cpu")
-    assert [plan.seconds for plan in plans] == [7.0] * 4 + [14.0] * 2
-    assert len(timed) == 3
+    monkeypatch.setattr(durations, "_seconds_at_once", lambda *given, **_: timed.append(given) or 7.0)
+    runs = [replace(ORIGINS, seed=s, experiment=replace(RUN, seed=t)) for s in (0, 1) for t in (0, 5)]
+    longer = replace(ORIGINS, epochs=())
+    three = replace(PAIR, experiments=(*PAIR.experiments, RUN))
+    plans = experiments.plan_all([*runs, longer, PAIR, replace(PAIR, seed=3), three], device="cpu")
+    assert [plan.seconds for plan in plans] == [7.0] * 5 + [20.0, 20.0, 30.0]
+    assert len(timed) == 2
 
 
-def test_projections_take_as_long_as_their_training(monkeypatch):
-    monkeypatch.setattr(durations, "seconds_per_run", lambda plan, data: plan.runs[0].training.epochs)
-    runs = [wsn.ComponentProjections(replace(RUN, seed=s), layers=["pool"], seed=s) for s in (0, 1)]
-    assert [plan.seconds for plan in experiments.plan_all(runs, device="cpu")] == [4, 4]
+def test_the_time_of_a_measurement_is_its_training_s_and_twice_one_pass_of_all_images(monkeypatch):
+    """Of 90 images 11 are timed; what there is to do with them grows as their number to the power of 1.5."""
+    seen, clock = [], iter([100.0, 103.0])
+    monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(
+        durations, "decompose_layers", lambda model, images, **_: seen.append(tuple(images.shape))
+    )
+    monkeypatch.setattr(durations, "seconds_per_run", lambda plan, data: 5.0 * len(data.test.labels))
+    found = durations.seconds_per_measurement(ORIGINS, device="cpu")
+    assert found == pytest.approx(5 * 90 + 2 * 3 * (90 / 11) ** 1.5)
+    assert seen == [(11, 1, 8, 8)]
 
 
-def test_the_time_of_a_measurement_grows_with_its_training_and_its_passes():
-    short = durations.seconds_per_measurement(SPEC, device="cpu")
-    long = replace(SPEC, experiment=replace(RUN, training=replace(TRAINING, epochs=20_000)))
+def test_the_time_of_a_measurement_grows_with_its_training():
+    short = durations.seconds_per_measurement(ORIGINS, device="cpu")
+    long = replace(ORIGINS, experiment=replace(RUN, training=replace(TRAINING, epochs=2_000_000)))
     assert durations.seconds_per_measurement(long, device="cpu") > 100 * short
-    assert durations.seconds_per_measurement(replace(SPEC, passes=20_000), device="cpu") > 100 * short

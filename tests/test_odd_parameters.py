@@ -25,7 +25,7 @@ from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
 from wsnlib.experiments import durations
-from wsnlib.layers import similarity
+from wsnlib.layers import origins
 from wsnlib.probes import linear_probes
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def read(monkeypatch, store, capsys):
     for timed in ("seconds_per_run", "seconds_per_measurement"):  # takes longer than so short a run
         monkeypatch.setattr(durations, timed, lambda *_, **__: 0.01)
     few = partial(linear_probes, strengths=(1.0,))  # weak penalties take most of the time
-    monkeypatch.setattr(similarity, "linear_probes", few)
+    monkeypatch.setattr(origins, "linear_probes", few)
 
     def read(chapter: str, changes: dict) -> tuple[str, dict[str, str]]:
         reader = Reader()
@@ -131,10 +131,12 @@ SMALL_RESNETS = {
     "epochs": 1,
     "train_size": 100,
 }
+DEEP = {"name": "deep", "depth": 14, "width_multiplier": 0.125, "part": 1, "epochs": 1, "seeds": [0]}
+SHALLOW = DEEP | {"name": "shallow", "depth": 8}
+THREE = [DEEP | {"seeds": [0, 1, 2]}, SHALLOW | {"seeds": [0, 1, 2]}]
 SMALL_BLOCKS = {
-    "train_size": 60, "validation_size": 40, "depths": [8, 14], "depth": 8, "width_multipliers": [0.0625, 0.125],
-    "width_multiplier": 0.0625, "epochs": 1, "num_images": 32, "num_component_images": 16, "cka_batch_size": 16, "passes": 1,
-    "data_parts": [1, 2], "seeds": [0, 1],
+    "images": 100, "validation_size": 40, "networks": [DEEP, SHALLOW], "compared": [{"networks": ["deep", "shallow"], "seeds": [0]}],
+    "num_images": 32, "num_removed": 3, "num_rotated": 16, "moments": [0.0, 0.2], "least_fit": 0.01,
 }  # fmt: skip
 SMALL_MLPS = {
     "base_width": 3,
@@ -218,11 +220,21 @@ ODD = {
         "a wide sparse network": SMALL_POPULATIONS | {"sparse_multiplier": 0.375},
     },
     "cka_blocks": {  # each trains little that the one before has not
-        "one pass": SMALL_BLOCKS,
-        "three seeds": SMALL_BLOCKS | {"seeds": [0, 1, 2]},
-        "all seeds compared": SMALL_BLOCKS | {"seeds": [0, 1, 2], "compared_seeds": 3},
-        "three parts": SMALL_BLOCKS | {"data_parts": [1, 2, 3]},
-        "three widths": SMALL_BLOCKS | {"width_multipliers": [0.0625, 0.1, 0.125]},
+        "one seed": SMALL_BLOCKS,
+        "nothing fits": SMALL_BLOCKS | {"least_fit": 1.0},
+        "three seeds": SMALL_BLOCKS | {
+            "networks": THREE,
+            "compared": [{"networks": [name], "seeds": [0, 1, 2]} for name in ("deep", "shallow")],
+        },
+        "one network": SMALL_BLOCKS | {"networks": THREE[:1], "compared": [{"networks": ["deep"], "seeds": [0, 2]}]},
+        "every kind of network": SMALL_BLOCKS | {
+            "networks": [
+                DEEP, SHALLOW, DEEP | {"name": "wide", "width_multiplier": 0.25},
+                DEEP | {"name": "deep on less", "part": 2}, DEEP | {"name": "plain", "residual": False},
+            ],
+            "compared": [{"networks": ["deep", "shallow", "wide", "deep on less", "plain"], "seeds": [0]}],
+        },
+        "no moment but the first": SMALL_BLOCKS | {"moments": [0.0], "num_removed": 10},
     },
     "later_work": {
         "one seed": SMALL_LATER,

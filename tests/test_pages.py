@@ -93,7 +93,7 @@ def test_a_figure_is_shown_with_what_made_it_under_it(store, shown):
 
 
 def test_seeds_of_measured_trainings_count(store, shown):
-    measured = wsn.NetworkSimilarity([experiment(3), experiment(4)])
+    measured = wsn.OutputSimilarity([experiment(3), experiment(4)])
     store.save(MeasurementRecord(experiment=measured, status="finished"))
     made_page(store).show(line(), [measured], **WORDS)
     assert {3, 4} <= set(shown[2].seeds)

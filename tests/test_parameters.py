@@ -365,57 +365,149 @@ def test_every_parameter_file_of_the_block_structure_is_valid(file):
     assert len(CKA_FILES) == 4
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "params/planned").glob("*.yml")), ids=lambda f: f.stem)
+def test_a_planned_file_is_read_as_that_of_the_page(file):
+    p = book.read_parameters(file)
+    assert (p.chapter, p.profile) == tuple(file.stem.split("."))
+
+
 def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
-    file = ROOT / "params" / "cka_blocks.paper.yml"
-    p = cka_blocks.Parameters.read(yaml.safe_load(file.read_text()))
-    assert p.training == wsn.Training(
-        epochs=300,
-        batch_size=128,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay=2e-4,
-        weight_decay_on="weights",
-        schedule=wsn.Cosine(),
-        augmentation=wsn.CropAndFlip(padding_mode="reflect"),
-        evaluate_every=300,
+    p = cka_blocks.Parameters.read(yaml.safe_load((ROOT / "params" / "cka_blocks.paper.yml").read_text()))
+    networks = {network.name: network for network in p.networks}
+    assert p.experiment(networks["width 8"], 7) == wsn.Experiment(
+        model=wsn.ResNetCifarSpec(depth=38, width_multiplier=8, norm_momentum=0.01),
+        data=wsn.CIFAR10(train_size=45_000, validation_size=5_000, normalisation="unit"),
+        training=wsn.Training(
+            epochs=300,
+            batch_size=128,
+            learning_rate=0.01,
+            momentum=0.9,
+            weight_decay=2e-4,
+            weight_decay_on="weights",
+            schedule=wsn.Cosine(),
+            augmentation=wsn.CropAndFlip(padding_mode="reflect"),
+            evaluate_every=300,
+        ),
+        seed=7,
     )
-    assert p.data_spec() == wsn.CIFAR10(train_size=45_000, validation_size=5_000, normalisation="unit")
-    assert p.data_spec(part=16).train_size == 2812
-    assert p.measurement == {"num_images": None, "batch_size": 256, "passes": 10, "weighting": "released"}
-    assert p.model_copy(update={"preset": "clean"}).measurement["weighting"] == "paper"
+    part = p.experiment(networks["depth 164 on a sixteenth"], 0)
+    assert (part.model.depth, part.data.train_size, part.data.validation_size) == (164, 3125, 5_000)
+    assert part.training == p.experiment(networks["width 8"], 7).training
+    plain = p.experiment(networks["plain 10"], 0).model
+    assert (plain.residual, plain.width_multiplier) == (False, 10)
+    shorter = [network.model_copy(update={"epochs": 299}) for network in p.networks[:1]]
     for change in (
-        {"train_size": 40_000},
-        {"epochs": 299},
+        {"networks": [*shorter, *p.networks[1:]]},
         {"batch_size": 64},
         {"learning_rate": 0.1},
         {"weight_decay": 1e-4},
         {"augmentation": False},
     ):
         assert not p.model_copy(update=change).full_protocol
+    assert p.model_copy(update={"data": "cifar100"}).same_data
+    assert not p.model_copy(update={"data": "svhn"}).same_data
+
+
+def test_the_profile_of_the_page_trains_on_a_sixteenth_of_the_images_seed_by_seed():
+    p = book.read_parameters(ROOT / "params" / "cka_blocks.cpu.yml")
+    first, *_ = cka_blocks.stages(p, None)
+    assert [run.experiment.model for run in first] == [wsn.ResNetCifarSpec(depth=56, norm_momentum=0.01)] * 3
+    assert [run.experiment.seed for run in first] == [0, 1, 2]
+    for run in first:
+        images, training = run.experiment.data, run.experiment.training
+        assert (images.train_size, images.validation_size, images.normalisation) == (3125, 500, "unit")
+        assert (training.epochs, training.batch_size, training.learning_rate) == (100, 128, 0.01)
+        assert (training.weight_decay_on, training.weight_decay) == ("weights", 2e-4)
+        assert (training.precision, training.report, training.evaluate_every) == ("bfloat16", "last", 100)
+        assert run.epochs == (0, 5, 20, 50)
+    assert p.model_copy(update={"augmentation": False}).experiment(p.networks[0], 0).training.augmentation is None  # fmt: skip
+
+
+def test_parts_are_of_the_images_less_what_is_set_aside():
+    p = cka_blocks.Parameters.read({"images": 1000, "validation_size": 60})
+    assert [p.data_spec(part=part).train_size for part in (1, 2, 3, 16)] == [940, 500, 333, 62]
+    assert p.data_spec() == wsn.Digits(train_size=940, validation_size=60, normalisation="unit")
+    faithful = cka_blocks.Parameters.read({"preset": "faithful", "validation_size": 60})
+    assert faithful.data_spec().validation_size == 60
+    assert faithful.experiment(faithful.networks[0], 3).data == faithful.data_spec(part=2)
+
+
+DEEP = {"name": "deep", "depth": 14, "epochs": 10, "seeds": [0, 1]}
+WIDE = DEEP | {"name": "wide", "width_multiplier": 2.0}
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (
-            {"depths": [20, 14]},
-            r"depths must be a rising list of 2 or more depths 6n \+ 2, got \[20, 14\]",
+            {"compared": [{"networks": ["wide"], "seeds": [0, 1]}]},
+            "compared must be of networks and seeds that are trained, got 'wide' and seed 0",
         ),
-        ({"depths": [14, 15]}, "ResNetCifarSpec.depth must be 6n"),
-        ({"depth": 16}, "ResNetCifarSpec.depth must be 6n"),
-        ({"width_multipliers": [0.01, 1.0]}, "width_multiplier must be a number ≥ 0.0625"),
-        ({"width_multipliers": [1.0, 1.0]}, r"width_multipliers must be a rising list"),
-        ({"data_parts": [2, 4]}, r"data_parts must be a list that begins with 1, got \[2, 4\]"),
-        ({"train_size": 3}, "train_size must be ≥ 4, the last of data_parts, got 3"),
-        ({"compared_seeds": 3}, "compared_seeds must be at most the 2 seeds, got 3"),
-        ({"seeds": [1]}, r"seeds must be a list of 2 or more integers ≥ 0, got \[1\]"),
+        (
+            {"compared": [{"networks": ["deep"], "seeds": [0, 5]}]},
+            "compared must be of networks and seeds that are trained, got 'deep' and seed 5",
+        ),
+        (
+            {"compared": [{"networks": ["deep"], "seeds": [1]}]},
+            r"compared must be of two different networks or more, got \(\('deep', 1\),\)",
+        ),
+        (
+            {"compared": [{"networks": ["deep"], "seeds": [0, 0]}]},
+            r"compared must be of two different networks or more, got \(\('deep', 0\), \('deep', 0\)\)",
+        ),
+        ({"compared": [{"networks": [], "seeds": [0]}]}, r"compared\[0\] must be a list of comparisons with"),
+        ({"compared": []}, r"compared must be a list of comparisons with networks and seeds, got \[\]"),
+        (
+            {"networks": [DEEP, DEEP | {"depth": 20, "seeds": [5]}]},
+            "a name must mean one network, got two for 'deep'",
+        ),
+        (
+            {"networks": [DEEP, DEEP | {"epochs": 20, "seeds": [5]}]},
+            "a name must mean one network, got two for 'deep'",
+        ),
+        (
+            {"networks": []},
+            r"networks must be a list of networks with name, depth, epochs and seeds, got \[\]",
+        ),
+        ({"networks": [{"name": "x"}]}, r"networks\[0\] must be a list of networks with name, depth, epochs"),
+        ({"networks": [DEEP | {"name": ""}]}, r"networks\[0\] must be a list of networks with .*, got ''"),
+        ({"networks": [DEEP | {"seeds": []}]}, r"networks\[0\] must be a list of networks with .*, got \[\]"),
+        ({"networks": [DEEP | {"width": 2}]}, r"networks\[0\] must be a list of networks with .*, got 2"),
+        ({"networks": [DEEP, WIDE | {"depth": 16}]}, r"ResNetCifarSpec.depth must be 6n \+ 2"),
+        ({"networks": [DEEP | {"width_multiplier": 0.01}]}, "width_multiplier must be a number ≥ 0.0625"),
+        ({"moments": [0.5, 0.2]}, r"moments must be a rising list of shares .*, got \[0.5, 0.2\]"),
+        ({"moments": [0.2, 0.2]}, r"moments must be a rising list of shares .*, got \[0.2, 0.2\]"),
+        ({"moments": [0.2, 1.0]}, r"moments\[1\] must be a rising list of shares .*, got 1.0"),
+        ({"moments": []}, r"moments must be a rising list of shares .*, got \[\]"),
+        ({"num_images": 23}, "num_images must be an integer ≥ 24, got 23"),
+        ({"num_removed": 11}, "num_removed must be an integer of 1 to 10, got 11"),
+        ({"num_removed": 0}, "num_removed must be an integer of 1 to 10, got 0"),
+        ({"num_rotated": 3}, "num_rotated must be an integer ≥ 4, got 3"),
+        ({"least_fit": 0.0}, r"least_fit must be a training accuracy in \(0, 1\], got 0.0"),
         ({"norm_momentum": 1.5}, "norm_momentum must be a number > 0 and ≤ 1, got 1.5"),
         ({"validation_size": 0}, "validation_size must be an integer ≥ 1, got 0"),
+        ({"data": "photos"}, "data must be one of .*, got 'photos'"),
     ],
+    ids=str,
 )
 def test_mistakes_in_the_parameters_of_the_block_structure_are_named(given, message):
-    with pytest.raises(ValueError, match=message):
-        cka_blocks.Parameters.read(given)
+    with pytest.raises(ValueError, match=message) as caught:
+        cka_blocks.Parameters.read({"networks": [DEEP]} | given)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_just_allowed_of_the_block_structure_is_allowed():
+    """The fewest images that leave what may be taken out of them, and every sequence of networks."""
+    p = cka_blocks.Parameters.read(
+        {
+            "networks": [DEEP, WIDE, DEEP | {"seeds": [7]}],
+            "compared": [{"networks": ["deep", "wide"], "seeds": [1]}, {"networks": ["deep"], "seeds": [0, 7]}],
+            "num_images": 24, "num_removed": 10, "num_rotated": 4, "least_fit": 1.0, "moments": [0.0],
+        }
+    )  # fmt: skip
+    runs = cka_blocks.Runs(p)
+    assert [len(stage) for stage in runs.stages()] == [4, 1, 1, 1]
+    assert {run.epochs for run in runs.origins.values()} == {(0,)}
 
 
 ADVISED = [

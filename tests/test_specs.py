@@ -46,8 +46,8 @@ N21 = wsn.Experiment(
     ),
 )
 WITH_PROBES = replace(N21, data=replace(N21.data, validation_size=500))
-LAYERS = wsn.LayerSimilarity(WITH_PROBES, num_images=1000)
-NETWORKS = wsn.NetworkSimilarity([N21, replace(N21, seed=1)])
+ORIGINS = wsn.BlockOrigins(WITH_PROBES, epochs=[0, 20])
+OUTPUTS = wsn.OutputSimilarity([N21, replace(N21, seed=1)])
 CUSTOM = wsn.CustomSparsity(wsn.CustomSpec("a.b", options={"x": 1}), wsn.CustomSpec("a.b"))
 KEYS = [
     "07f2659ce66544ff3193",
@@ -61,6 +61,8 @@ KEYS = [
 def test_the_key_of_a_spec_never_changes():
     assert wsn.spec_key(RUN) == "922a7e14755321a456e5"
     assert wsn.spec_key(N21) == "c4309e1244301e7c9bc9"
+    assert wsn.spec_key(ORIGINS) == "16265007b3c807b69a17"
+    assert wsn.spec_key(OUTPUTS) == "b059277b6cd83a4393a5"
 
 
 def test_every_way_to_widen_has_a_key_of_its_own():
@@ -87,8 +89,8 @@ OTHER = {
     "keeps": "factorised_base", "weight_decay_on": "weights", "evaluate_every": 3, "warmup": 0.1, "start": 0.1,
     "end": 0.1, "scale": (0.3, 0.9), "image_size": 64, "factory": "a.c",
     "depth": 14, "width_multiplier": 0.5, "residual": False, "details": "torchvision", "norm_momentum": 0.1,
-    "experiment": replace(WITH_PROBES, seed=3), "experiments": (N21, N21), "num_images": 999, "passes": 3,
-    "weighting": "paper", "num_component_images": 7, "probes": True,
+    "experiment": replace(WITH_PROBES, seed=3), "experiments": (N21, N21), "num_images": 999,
+    "num_removed": 9, "num_rotated": 7, "probes": True,
     "options": {"x": 2}, "wide": wsn.CustomSpec("a.c"), "exclude": ("last",),
 }  # fmt: skip
 
@@ -102,8 +104,8 @@ OTHER = {
         RUN.model.allocation,
         RUN.training,
         RUN.data,
-        LAYERS,
-        NETWORKS,
+        ORIGINS,
+        OUTPUTS,
         wsn.CropAndFlip(),
         wsn.MultiStep(milestones=(0.3, 0.6)),
         wsn.OneCycle(),
@@ -122,6 +124,7 @@ def test_every_field_is_part_of_the_key_and_survives_json(spec):
     assert specs.from_dict(json.loads(specs.canonical_json(specs.to_dict(spec)))) == spec
     other = OTHER | ({"initialisation": "fan_out"} if isinstance(spec, wsn.ResNet18Spec) else {})
     other |= {"base": wsn.CustomSpec("a.c")} if isinstance(spec, wsn.CustomSparsity) else {}
+    other |= {"epochs": (0, 21)} if isinstance(spec, wsn.BlockOrigins) else {}
     keys = {wsn.spec_key(replace(spec, **{f.name: other[f.name]})) for f in fields(spec)} | {
         wsn.spec_key(spec)
     }
@@ -197,22 +200,7 @@ def test_equal_numbers_have_equal_keys():
             lambda: wsn.StaticSparsity(CIFAR_NET, width=63),
             "width must be an integer of at least the base width 64.*got 63",
         ),
-        (lambda: wsn.LayerSimilarity("run"), "experiment must be a Experiment, got 'run'"),
-        (
-            lambda: wsn.LayerSimilarity(RUN),
-            "experiment must train a ResNetCifarSpec, got a StaticSparsity",
-        ),
-        (
-            lambda: wsn.LayerSimilarity(N21, probes=True),
-            "data.validation_size must be ≥ 1 for LayerSimilarity.probes, got 0",
-        ),
-        (lambda: wsn.LayerSimilarity(N21, num_images=3), "num_images must be an integer ≥ 4.*got 3"),
-        (lambda: wsn.LayerSimilarity(N21, batch_size=3), "batch_size must be an integer ≥ 4.*got 3"),
-        (lambda: wsn.LayerSimilarity(N21, passes=0), "passes must be an integer ≥ 1.*got 0"),
-        (
-            lambda: wsn.LayerSimilarity(N21, weighting="equal"),
-            "weighting must be one of 'released', 'pap.*got 'equal'",
-        ),
+        (lambda: wsn.BlockOrigins("run"), "experiment must be a Experiment, got 'run'"),
         (
             lambda: wsn.BlockOrigins(RUN),
             "experiment must train a ResNetCifarSpec, got a StaticSparsity",
@@ -237,43 +225,18 @@ def test_equal_numbers_have_equal_keys():
             "OutputSimilarity.experiments must be on one data set, got CIFAR10 and CIFAR100",
         ),
         (
-            lambda: wsn.NetworkSimilarity([N21]),
+            lambda: wsn.OutputSimilarity([N21]),
             "experiments must be a sequence of at least two Experiments.*got .*",
         ),
         (
-            lambda: wsn.NetworkSimilarity([N21, N21.data]),
+            lambda: wsn.OutputSimilarity([N21, N21.data]),
             "experiments must be a sequence of at least two.*got .*",
         ),
         (
-            lambda: wsn.NetworkSimilarity([N21, replace(N21, data=wsn.CIFAR100())]),
-            "experiments must be on one data set, got CIFAR10 and CIFAR100",
-        ),
-        (
-            lambda: wsn.NetworkSimilarity(
+            lambda: wsn.OutputSimilarity(
                 [replace(N21, data=wsn.PackedData(name=n, sha256=n * 64)) for n in "ab"]
             ),
             r"experiments must be on one data set, got a \(aaaaaaaa…\) and b \(bbbbbbbb…\)",
-        ),
-        (
-            lambda: wsn.ComponentProjections("run", layers=["a"]),
-            "experiment must be a Experiment, got 'run'",
-        ),
-        (
-            lambda: wsn.ComponentProjections(N21, layers="pool"),
-            "layers must be a sequence of names of layers, all.*got 'pool'",
-        ),
-        (lambda: wsn.ComponentProjections(N21, layers=[]), r"layers must be a sequence of names.*got \[\]"),
-        (
-            lambda: wsn.ComponentProjections(N21, layers=["a", "a"]),
-            "layers must be a sequence of names of layers, all d.*got .*",
-        ),
-        (
-            lambda: wsn.ComponentProjections(N21, layers=["a"], num_images=3),
-            "num_images must be an integer ≥ 4.*got 3",
-        ),
-        (
-            lambda: wsn.ComponentProjections(N21, layers=["a"], seed=-1),
-            "seed must be an integer ≥ 0.*got -1",
         ),
         (
             lambda: wsn.ResNetImageNetSpec(third_stage_blocks=0),
@@ -433,11 +396,10 @@ EVERY_KIND = [
         num_pairs=3,
         num_networks=2,
     ),
-    specs.LayerSimilarity(replace(RUN, model=wsn.ResNetCifarSpec(depth=14)), num_images=30, batch_size=5),
-    specs.ComponentProjections(RUN, layers=("pool",), num_images=7),
     specs.BlockOrigins(
         replace(RUN, model=wsn.ResNetCifarSpec(depth=14)), epochs=(0, 1), num_images=30, num_removed=3
     ),
+    specs.OutputSimilarity([RUN, replace(RUN, seed=2)], num_images=7),
     *WIDENED,
 ]
 
@@ -506,18 +468,12 @@ def test_what_is_just_allowed_is_allowed():
     run = specs.Experiment(
         model=specs.ResNetCifarSpec(depth=8), data=specs.CIFAR10(validation_size=1), training=training, seed=0
     )
-    specs.LayerSimilarity(
-        run, num_images=4, batch_size=4, passes=1, num_component_images=4, probes=True, seed=0
-    )
-    specs.NetworkSimilarity([run, run], num_images=4, batch_size=4, passes=1, seed=0)
-    specs.ComponentProjections(run, layers=["pool"], num_images=4, seed=0)
     specs.OutputSimilarity([run, run], num_images=4, seed=0)
     specs.BlockOrigins(run, num_images=8, num_removed=2, num_rotated=4, probes=True, seed=0)
     longer = specs.Experiment(
         model=run.model, data=run.data, training=specs.Training(epochs=3, report="best_validation")
     )
     assert specs.BlockOrigins(longer, epochs=[0, 2]).epochs == (0, 2)
-    assert specs.ComponentProjections(run, layers=("a", "b")).layers == ("a", "b")
     specs.MNIST(train_size=1, validation_size=0, split_seed=0)
     specs.ImageNet(image_size=8)
     specs.ExampleImages(data=specs.MNIST(), examples=(0,))
@@ -525,10 +481,12 @@ def test_what_is_just_allowed_is_allowed():
     specs.KernelDistances(**of_one)
     specs.KernelSimulation(**of_one, widths=(1,), num_networks=1, scaled_by=(1e-9,), exact_count=True)
     assert specs.BlockOrigins(run, num_images=None, num_removed=9).num_images is None
+    assert specs.OutputSimilarity([run, run], num_images=None).num_images is None
 
 
-@pytest.mark.parametrize("kind", [specs.NetworkSimilarity, specs.OutputSimilarity])
-def test_networks_may_be_listed_in_any_sequence(kind):
-    spec = kind([N21, replace(N21, seed=1)])
+def test_networks_and_epochs_may_be_listed_in_any_sequence():
+    spec = wsn.OutputSimilarity([N21, replace(N21, seed=1)])
     assert spec.experiments == (N21, replace(N21, seed=1))
-    assert hash(spec) == hash(kind((N21, replace(N21, seed=1))))
+    assert hash(spec) == hash(wsn.OutputSimilarity((N21, replace(N21, seed=1))))
+    assert ORIGINS.epochs == (0, 20)
+    assert hash(ORIGINS) == hash(wsn.BlockOrigins(WITH_PROBES, epochs=(0, 20)))

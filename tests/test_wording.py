@@ -554,65 +554,14 @@ REFUSALS = [
         ),
         "data.validation_size must be ≥ 1 with Training.report 'best_validation', got 0; set images aside",
     ),
-    (lambda: specs.LayerSimilarity("run"), "LayerSimilarity.experiment must be a Experiment, got 'run'"),
+    (lambda: specs.BlockOrigins("run"), "BlockOrigins.experiment must be a Experiment, got 'run'"),
     (
-        lambda: specs.LayerSimilarity(RUN),
-        "LayerSimilarity.experiment must train a ResNetCifarSpec, got a MLPSpec",
+        lambda: specs.BlockOrigins(RUN),
+        "BlockOrigins.experiment must train a ResNetCifarSpec, got a MLPSpec",
     ),
     (
-        lambda: specs.LayerSimilarity(RESNET, num_images=3),
-        "LayerSimilarity.num_images must be an integer ≥ 4, got 3",
-    ),
-    (
-        lambda: specs.LayerSimilarity(RESNET, batch_size=3),
-        "LayerSimilarity.batch_size must be an integer ≥ 4, got 3",
-    ),
-    (lambda: specs.LayerSimilarity(RESNET, passes=0), "LayerSimilarity.passes must be an integer ≥ 1, got 0"),
-    (
-        lambda: specs.LayerSimilarity(RESNET, weighting="mine"),
-        "LayerSimilarity.weighting must be one of 'released', 'paper', got 'mine'",
-    ),
-    (
-        lambda: specs.LayerSimilarity(RESNET, num_component_images=3),
-        "LayerSimilarity.num_component_images must be an integer ≥ 4, got 3",
-    ),
-    (lambda: specs.LayerSimilarity(RESNET, seed=-1), "LayerSimilarity.seed must be an integer ≥ 0, got -1"),
-    (lambda: specs.LayerSimilarity(RESNET, probes=1), "LayerSimilarity.probes must be True or False, got 1"),
-    (
-        lambda: specs.LayerSimilarity(RESNET, probes=True),
-        "data.validation_size must be ≥ 1 for LayerSimilarity.probes, got 0; set images aside",
-    ),
-    (
-        lambda: specs.NetworkSimilarity([1, 2]),
-        "NetworkSimilarity.experiments must be a sequence of at least two Experiments, got (1, 2)",
-    ),
-    (
-        lambda: specs.NetworkSimilarity([RESNET, RUN]),
-        "NetworkSimilarity.experiments must be on one data set, got CIFAR10 and MNIST",
-    ),
-    (
-        lambda: specs.NetworkSimilarity([RESNET, RESNET], passes=0),
-        "NetworkSimilarity.passes must be an integer ≥ 1, got 0",
-    ),
-    (
-        lambda: specs.ComponentProjections(RESNET, layers=["pool", "pool"]),
-        "ComponentProjections.layers must be a sequence of names of layers, all different, got ['pool', 'pool']",
-    ),
-    (
-        lambda: specs.ComponentProjections(RESNET, layers="pool"),
-        "ComponentProjections.layers must be a sequence of names of layers, all different, got 'pool'",
-    ),
-    (
-        lambda: specs.ComponentProjections(RESNET, layers=["pool"], num_images=3),
-        "ComponentProjections.num_images must be an integer ≥ 4, got 3",
-    ),
-    (
-        lambda: specs.ComponentProjections(RESNET, layers=["pool"], seed=-1),
-        "ComponentProjections.seed must be an integer ≥ 0, got -1",
-    ),
-    (
-        lambda: specs.ComponentProjections("run", layers=["pool"]),
-        "ComponentProjections.experiment must be a Experiment, got 'run'",
+        lambda: specs.BlockOrigins(RESNET, probes=True),
+        "data.validation_size must be ≥ 1 for BlockOrigins.probes, got 0; set images aside",
     ),
     (
         lambda: specs.BlockOrigins(RESNET, epochs=[0, 9]),
@@ -647,6 +596,14 @@ REFUSALS = [
     (
         lambda: specs.OutputSimilarity([]),
         "OutputSimilarity.experiments must be a sequence of at least two Experiments, got ()",
+    ),
+    (
+        lambda: specs.OutputSimilarity([1, 2]),
+        "OutputSimilarity.experiments must be a sequence of at least two Experiments, got (1, 2)",
+    ),
+    (
+        lambda: specs.OutputSimilarity([RESNET, RUN]),
+        "OutputSimilarity.experiments must be on one data set, got CIFAR10 and MNIST",
     ),
     (
         lambda: specs.OutputSimilarity([RESNET, RESNET], num_images=3),
@@ -782,15 +739,6 @@ REFUSALS = [
     (
         lambda: copied_over()[0].weight,
         "the buffers of a sparse layer must be those of its own mask, got those of other masks, copied or stacked without them; draw the masks of all processes and copies from one seed, load a state dict, or call wsn.densify on each network before they are stacked",
-    ),
-    # names of layers
-    (
-        lambda: specs.ComponentProjections(RUN, layers="abc"),
-        "ComponentProjections.layers must be a sequence of names of layers, all different, got 'abc'",
-    ),
-    (
-        lambda: specs.ComponentProjections(RUN, layers=[3, 5]),
-        "ComponentProjections.layers must be a sequence of names of layers, all different, got [3, 5]",
     ),
 ]
 

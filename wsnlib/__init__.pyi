@@ -30,9 +30,6 @@ from .experiments import build as build
 from .experiments import is_reachable as is_reachable
 from .experiments import run as run
 from .experiments import weights_per_layer as weights_per_layer
-from .layers import component_projections as component_projections
-from .layers import layer_results as layer_results
-from .layers import network_results as network_results
 from .layers import origin_results as origin_results
 from .layers import output_results as output_results
 from .masks import allocate as allocate
@@ -56,7 +53,6 @@ from .specs import SVHN as SVHN
 from .specs import Balanced as Balanced
 from .specs import BlockOrigins as BlockOrigins
 from .specs import ChannelSparsity as ChannelSparsity
-from .specs import ComponentProjections as ComponentProjections
 from .specs import Constant as Constant
 from .specs import Cosine as Cosine
 from .specs import CropAndFlip as CropAndFlip
@@ -76,12 +72,10 @@ from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation
 from .specs import LargestFirst as LargestFirst
 from .specs import LastLayerDensity as LastLayerDensity
-from .specs import LayerSimilarity as LayerSimilarity
 from .specs import LinearBottleneck as LinearBottleneck
 from .specs import MLPSpec as MLPSpec
 from .specs import ModelSpec as ModelSpec
 from .specs import MultiStep as MultiStep
-from .specs import NetworkSimilarity as NetworkSimilarity
 from .specs import NonlinearBottleneck as NonlinearBottleneck
 from .specs import OneCycle as OneCycle
 from .specs import OutputSimilarity as OutputSimilarity

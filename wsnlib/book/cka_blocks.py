@@ -1,108 +1,177 @@
-"""The chapter on representations and block structure: its parameters, measurements and estimates."""
+"""The chapter on representations and block structure: its parameters, measurements and estimates.
+
+A network that does not fit its images decides nothing. A network is *with a block* if `block_structure` finds
+one. *Strength* is that of the highest-ranked range of layers, which need not be a block; what is inside of a
+block is measured in that range.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
-from itertools import product
-from typing import Annotated, Any
+from functools import cached_property
+from itertools import combinations
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.stats import rankdata
 from torch import Tensor
 
 from wsnlib import data, specs
-from wsnlib.book import fitted
 from wsnlib.book.engine import parameters as fields
 from wsnlib.estimates import Estimate, estimate, proportion
-from wsnlib.layers import LayerResults, NetworkResults, layer_results, network_results
+from wsnlib.layers import NetworkResults, OriginResults, OutputMap, origin_results, output_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
 
 Array = npt.NDArray[np.float64]
 
-PlannedParameters = fitted.Parameters
-"""Of the runs in `params/planned`, which the page will read once they are made."""
+EQUIVALENCES = ("sparsity", "others-removed")
+"""Claims that there is no difference, which two one-sided tests decide by an interval of 90 %."""
+
+TOP = 10
+"""Images that are called dominant in a layer or a network."""
+
+
+class Network(BaseModel):
+    """Trainings of one network, one a seed.
+
+    Args:
+        name: What comparisons call it.
+        depth: 6n + 2.
+        width_multiplier: 1 for stages of 16, 32 and 64 channels.
+        part: 16: trained on a sixteenth of the images; 1: on all but those of the validation.
+        residual: Whether it has residual connections.
+        epochs: Over these images.
+        seeds: One training each.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field(min_length=1)
+    depth: fields.PositiveInt
+    width_multiplier: fields.PositiveFloat = 1.0
+    part: fields.PositiveInt = 16
+    residual: bool = True
+    epochs: fields.PositiveInt
+    seeds: list[fields.NonNegativeInt] = Field(min_length=1)
+
+    @property
+    def title(self) -> str:
+        """Such as `ResNet-38 (2×)`, without what is the same for all that a figure shows."""
+        return f"ResNet-{self.depth} ({self.width_multiplier:g}×)" + ("" if self.residual else ", plain")
+
+
+class Comparison(BaseModel):
+    """Networks of all these names and seeds, every two of which are compared.
+
+    Args:
+        networks: Names.
+        seeds: Of each.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    networks: list[str] = Field(min_length=1)
+    seeds: list[fields.NonNegativeInt] = Field(min_length=1)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Name and seed of each network."""
+        return tuple((name, seed) for name in self.networks for seed in self.seeds)
+
+
+Key = tuple[str, int]
+"""A network's name and a seed."""
+
+DIGITS = [
+    Network(name="deep", depth=14, width_multiplier=0.25, part=2, epochs=8, seeds=[0, 1]),
+    Network(name="shallow", depth=8, width_multiplier=0.25, part=2, epochs=8, seeds=[0, 1]),
+]
 
 
 class Parameters(fields.ChapterParameters):
-    """Parameters of the chapter `cka_blocks`: the networks of N21, Figures 1 to 6, and what is measured.
+    """Parameters of the chapter `cka_blocks`: N21's protocol on parts of the images, and what is measured.
 
-    Nothing is chosen on the test images: the last epoch counts. The presets differ in the weights of the
-    batches of CKA: `faithful` weighs them as the released code does, `clean` as N21's equation (2) says.
+    Nothing is chosen on the test images: the last epoch counts. CKA is by HSIC₁ of all measured images at
+    once, so that the presets do not differ.
     """
 
-    validation_size: fields.PositiveInt = 200
-    train_size: fields.PositiveInt = 400
-    data_parts: list[fields.PositiveInt] = Field(
-        [1, 4],
-        min_length=2,
-        description="a rising list of 2 or more integers from 1: 4 is a quarter of the training images",
+    preset: Literal["faithful", "clean"] = Field("clean", description="'faithful' or 'clean'")
+    validation_size: fields.PositiveInt = 50
+    images: fields.PositiveInt = Field(
+        256, description="an integer ≥ 1, the images whose parts are trained on"
     )
-    depth: fields.PositiveInt = Field(14, description="6n + 2")
-    depths: list[fields.PositiveInt] = Field(
-        [14, 20], min_length=2, description="a rising list of 2 or more depths 6n + 2"
+    networks: list[Network] = Field(
+        DIGITS,
+        min_length=1,
+        description="a list of networks with name, depth, epochs and seeds",
     )
-    width_multiplier: fields.PositiveFloat = 0.25
-    width_multipliers: list[fields.PositiveFloat] = Field(
-        [0.25, 1.0], min_length=2, description="a rising list of 2 or more numbers > 0"
+    compared: list[Comparison] = Field(
+        [Comparison(networks=["deep"], seeds=[0, 1])],
+        min_length=1,
+        description="a list of comparisons with networks and seeds",
     )
-    seeds: list[fields.NonNegativeInt] = Field(
-        [0, 1], min_length=2, description="a list of 2 or more integers ≥ 0"
-    )
-    compared_seeds: Annotated[int, Field(ge=2)] = Field(
-        2, description="an integer ≥ 2, and at most the number of seeds"
-    )
-    epochs: fields.PositiveInt = 8
-    batch_size: fields.PositiveInt = 64
+    batch_size: fields.PositiveInt = 32
     learning_rate: fields.PositiveFloat = 0.01
     weight_decay: fields.NonNegativeFloat = 2e-4
     augmentation: fields.Flag = True
-    norm_momentum: fields.Density = 0.1
+    norm_momentum: fields.Density = 0.01
     precision: fields.Precision = "float32"
-    num_images: Annotated[int, Field(ge=4)] | None = Field(
-        256, description="an integer ≥ 4, or null for all test images"
+    num_images: Annotated[int, Field(ge=24)] = Field(100, description="an integer ≥ 24")
+    num_removed: Annotated[int, Field(ge=1, le=10)] = Field(10, description="an integer of 1 to 10")
+    num_rotated: Annotated[int, Field(ge=4)] = Field(50, description="an integer ≥ 4")
+    moments: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        [0.0, 0.2], min_length=1, description="a rising list of shares of the epochs, from 0 to below 1"
     )
-    num_component_images: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
-    cka_batch_size: Annotated[int, Field(ge=4)] = Field(256, description="an integer ≥ 4")
-    passes: fields.PositiveInt = 2
+    least_fit: Annotated[float, Field(gt=0, le=1)] = Field(0.9, description="a training accuracy in (0, 1]")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
-        for name in ("data_parts", "depths", "width_multipliers"):
-            values = getattr(self, name)
-            if values != sorted(set(values)):
-                allowed = type(self).model_fields[name].description
-                raise ValueError(f"{name} must be {allowed}, got {values}")
-        if self.data_parts[0] != 1:
-            raise ValueError(f"data_parts must be a list that begins with 1, got {self.data_parts}")
-        if self.compared_seeds > len(self.seeds):
-            raise ValueError(
-                f"compared_seeds must be at most the {len(self.seeds)} seeds, got {self.compared_seeds}"
-            )
-        for depth in (self.depth, *self.depths):
-            specs.ResNetCifarSpec(depth=depth)
-        for width_multiplier in (self.width_multiplier, *self.width_multipliers):
-            specs.ResNetCifarSpec(depth=8, width_multiplier=width_multiplier)
-        if self.train_size < self.data_parts[-1]:
-            raise ValueError(
-                f"train_size must be ≥ {self.data_parts[-1]}, the last of data_parts, got {self.train_size}"
-            )
+        seeds: dict[str, set[int]] = {}
+        known: dict[str, Network] = {}
+        for each in self.networks:
+            meant = known.setdefault(each.name, each)
+            if meant.model_copy(update={"seeds": each.seeds}) != each:
+                raise ValueError(f"a name must mean one network, got two for {each.name!r}")
+            seeds[each.name] = seeds.get(each.name, set()) | set(each.seeds)
+            specs.ResNetCifarSpec(depth=each.depth, width_multiplier=each.width_multiplier)
+        for comparison in self.compared:
+            for name, seed in comparison.keys:
+                if seed not in seeds.get(name, set()):
+                    raise ValueError(
+                        f"compared must be of networks and seeds that are trained, "
+                        f"got {name!r} and seed {seed}"
+                    )
+            if len(set(comparison.keys)) < max(2, len(comparison.keys)):
+                raise ValueError(f"compared must be of two different networks or more, got {comparison.keys}")
+        if self.moments != sorted(set(self.moments)):
+            allowed = type(self).model_fields["moments"].description
+            raise ValueError(f"moments must be {allowed}, got {self.moments}")
         _ = self.data_spec()
 
     def data_spec(self, *, part: int = 1) -> specs.DataSpec:
         """The data set scaled to [0, 1], with one of so many class-balanced parts of the training images."""
-        data = self._data_spec(train_size=self.train_size // part, normalisation="unit")
-        return replace(data, validation_size=self.validation_size)
+        size = min(self.images // part, self.images - self.validation_size)
+        found = self._data_spec(train_size=size, normalisation="unit")
+        return replace(found, validation_size=self.validation_size)
 
-    @property
-    def training(self) -> specs.Training:
-        """N21's protocol with these numbers; images are evaluated once, after the last epoch."""
-        return specs.Training(
-            epochs=self.epochs,
+    def experiment(self, network: Network, seed: int) -> specs.Experiment:
+        """N21's protocol for one network and seed; images are evaluated once, after the last epoch."""
+        images = self.data_spec(part=network.part)
+        model = specs.ResNetCifarSpec(
+            depth=network.depth,
+            width_multiplier=network.width_multiplier,
+            num_classes=data.num_classes(images),
+            input_channels=data.image_shape(images)[0],
+            residual=network.residual,
+            norm_momentum=self.norm_momentum,
+        )
+        protocol = specs.Training(
+            epochs=network.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             momentum=0.9,
@@ -111,18 +180,9 @@ class Parameters(fields.ChapterParameters):
             schedule=specs.Cosine(),
             augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
             precision=self.precision,
-            evaluate_every=self.epochs,
+            evaluate_every=network.epochs,
         )
-
-    @property
-    def measurement(self) -> dict[str, Any]:
-        """How CKA is estimated, for `wsn.LayerSimilarity` and `wsn.NetworkSimilarity`."""
-        return {
-            "num_images": self.num_images,
-            "batch_size": self.cka_batch_size,
-            "passes": self.passes,
-            "weighting": "released" if self.preset == "faithful" else "paper",
-        }
+        return specs.Experiment(model=model, data=images, training=protocol, seed=seed)
 
     @property
     def same_data(self) -> bool:
@@ -131,10 +191,9 @@ class Parameters(fields.ChapterParameters):
 
     @property
     def full_protocol(self) -> bool:
-        """Whether all images (and those for validation) and N21's training (Appendix B) are used."""
+        """Whether N21's training (Appendix B) is followed."""
         return (
-            self.train_size + self.validation_size == 50_000
-            and self.epochs >= 300
+            min(network.epochs for network in self.networks) >= 300
             and self.batch_size == 128
             and self.learning_rate == 0.01
             and self.weight_decay == 2e-4
@@ -142,102 +201,122 @@ class Parameters(fields.ChapterParameters):
         )
 
 
-Cell = tuple[str, float]
-"""`"wider"` and a width multiplier, or `"deeper"` and a depth."""
-
-
 class Runs:
-    """Networks of several widths and depths, measured layer by layer (N21, Figures 1 to 6).
+    """The measurements of a chapter.
 
     Attributes:
-        cells: Depth and width multiplier of each cell.
-        narrow, wide, deep: The cells at the ends.
-        runs: Measurements by cell, part of the images and seed.
-        plain: Measurements without residual connections by width multiplier and seed.
-        few: Seeds of the networks on less data, without residual connections and in comparisons.
-        compared: Cells and seeds of the networks that are compared with one another.
-        between: That comparison.
-        projected: Images along the first component of the deepest network, in the last block of each stage.
+        networks: What each name means.
+        origins: Of each network and seed, in the order of the parameters.
+        compared: Comparisons, by the networks and seeds that each is of.
     """
 
     def __init__(self, p: Parameters) -> None:
         self.p = p
-        self.cells: dict[Cell, tuple[int, float]] = {("wider", k): (p.depth, k) for k in p.width_multipliers}
-        self.cells |= {("deeper", d): (d, p.width_multiplier) for d in p.depths}
-        self.narrow: Cell = ("wider", p.width_multipliers[0])
-        self.wide: Cell = ("wider", p.width_multipliers[-1])
-        self.deep: Cell = ("deeper", p.depths[-1])
-        self.few = p.seeds[: p.compared_seeds]
-        self.runs = {
-            (cell, 1, seed): self._measured(*shape, seed=seed)
-            for (cell, shape), seed in product(self.cells.items(), p.seeds)
+        self.networks = {each.name: each.model_copy(update={"seeds": []}) for each in p.networks}
+        keys = [(network.name, seed) for network in p.networks for seed in network.seeds]
+        self.origins = {key: self._origins(key) for key in keys}
+        self.compared = {
+            each.keys: specs.OutputSimilarity(
+                tuple(self.origins[key].experiment for key in each.keys), num_images=p.num_images
+            )
+            for each in p.compared
         }
-        self.runs |= {
-            (cell, part, seed): self._measured(*shape, part=part, seed=seed)
-            for (cell, shape), part, seed in product(self.cells.items(), p.data_parts[1:], self.few)
-        }
-        self.plain = {
-            (k, seed): self._measured(p.depth, k, residual=False, seed=seed)
-            for k, seed in product((p.width_multipliers[0], p.width_multipliers[-1]), self.few)
-        }
-        self.compared = list(product((self.narrow, self.wide, self.deep), self.few))
-        self.between = specs.NetworkSimilarity(
-            tuple(self._training(*self.cells[cell], seed=seed) for cell, seed in self.compared),
-            **p.measurement,
-        )
-        block = f"block{(self.cells[self.deep][0] - 2) // 6}"
-        self.projected = specs.ComponentProjections(
-            self._training(*self.cells[self.deep], seed=p.seeds[0]),
-            layers=tuple(f"stage{stage}.{block}.add" for stage in (1, 2, 3)),
-            num_images=p.num_component_images,
-        )
 
-    def _training(
-        self, depth: int, width_multiplier: float, *, seed: int, part: int = 1, residual: bool = True
-    ) -> specs.Experiment:
-        images = self.p.data_spec()
-        net = specs.ResNetCifarSpec(
-            depth=depth,
-            width_multiplier=width_multiplier,
-            num_classes=data.num_classes(images),
-            input_channels=data.image_shape(images)[0],
-            residual=residual,
-            norm_momentum=self.p.norm_momentum,
-        )
-        return specs.Experiment(
-            model=net, data=self.p.data_spec(part=part), training=self.p.training, seed=seed
-        )
-
-    def _measured(
-        self, depth: int, width_multiplier: float, *, seed: int, part: int = 1, residual: bool = True
-    ) -> specs.LayerSimilarity:
-        probed = {self.cells[cell] for cell in (self.narrow, self.wide, self.deep)}
-        return specs.LayerSimilarity(
-            self._training(depth, width_multiplier, seed=seed, part=part, residual=residual),
-            num_component_images=self.p.num_component_images,
-            probes=(depth, width_multiplier) in probed and part == 1 and residual,
-            **self.p.measurement,
+    def _origins(self, key: Key) -> specs.BlockOrigins:
+        name, seed = key
+        network = self.networks[name]
+        return specs.BlockOrigins(
+            self.p.experiment(network, seed),
+            epochs=tuple(sorted({int(moment * network.epochs) for moment in self.p.moments})),
+            num_images=self.p.num_images,
+            num_removed=self.p.num_removed,
+            num_rotated=self.p.num_rotated,
+            probes=True,
         )
 
     @property
     def everything(self) -> list[specs.Run]:
         """All runs."""
-        return [*self.runs.values(), *self.plain.values(), self.between, self.projected]
+        return [*self.origins.values(), *self.compared.values()]
 
-    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
-        """All runs; none depends on another."""
-        yield self.everything
+    def stages(self) -> Iterator[list[specs.Run]]:
+        """The runs in their order; a comparison follows as soon as all that it is of are trained."""
+        left, made = dict(self.origins), set[Key]()
+        for keys, comparison in self.compared.items():
+            stage: list[specs.Run] = []
+            while not made.issuperset(keys):
+                key = next(iter(left))
+                stage.append(left.pop(key))
+                made.add(key)
+            if stage:
+                yield stage
+            yield [comparison]
+        if left:
+            yield list(left.values())
 
 
-def stages(p: Parameters | PlannedParameters, store: Store) -> Iterator[list[specs.Run]]:
+def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
-    return fitted.stages(p, store) if isinstance(p, PlannedParameters) else Runs(p).stages(store)
+    return Runs(p).stages()
 
 
 # -- what was measured ------------------------------------------------------------------------
 
-Network = tuple[Cell, int, int]
-"""A cell, the part of the images trained on (4 for a quarter) and a seed."""
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One network, its block structure, and whether it fits its images.
+
+    Args:
+        network: Of the plan.
+        seed: Of its training.
+        origins: What was measured.
+        fits: Whether its training accuracy is high enough to say anything about networks that fit.
+    """
+
+    network: Network
+    seed: int
+    origins: OriginResults
+    fits: bool
+
+    @cached_property
+    def structure(self) -> BlockStructure:
+        """Of all layers."""
+        return block_structure(self.origins.cka)
+
+    @property
+    def has_block(self) -> bool:
+        """Whether there is a block of layers."""
+        return bool(self.structure.blocks)
+
+    @property
+    def strength(self) -> float:
+        """Of the highest-ranked range of layers, which need not be a block, in [−2, 2]."""
+        return self.structure.best.strength
+
+    @property
+    def strength_without_component(self) -> float:
+        """Strength of the same range in CKA without each layer's first principal component."""
+        best = self.structure.best
+        return block_strength(self.origins.cka_without_component, start=best.start, stop=best.stop)
+
+    @cached_property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """Which layers lie in the highest-ranked range, which need not be a block."""
+        best, at = self.structure.best, np.arange(len(self.origins.layers))
+        return np.asarray((at >= best.start) & (at < best.stop))
+
+    @property
+    def inside_outputs(self) -> npt.NDArray[np.bool_]:
+        """The same of the outputs."""
+        return np.asarray(self.inside[self.origins.positions])
+
+    def output_strength(self, values: Array) -> float:
+        """Strength of the highest-ranked range in a map of the outputs; NaN if it holds under 3, or all."""
+        at = np.flatnonzero(self.inside_outputs)
+        if not 3 <= len(at) < len(self.inside_outputs):
+            return math.nan
+        return block_strength(values, start=int(at[0]), stop=int(at[-1]) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,16 +324,14 @@ class Results:
     """What was measured, every record read once.
 
     Args:
-        runs: All runs of the chapter.
-        networks: Layers of each network.
-        plain: The same without residual connections, by width multiplier and seed.
-        between: Comparison of the networks of `runs.compared`.
+        runs: Of the plan.
+        networks: By name and seed.
+        compared: Comparisons, by the networks and seeds that they are of.
     """
 
     runs: Runs
-    networks: Mapping[Network, LayerResults]
-    plain: Mapping[tuple[float, int], LayerResults]
-    between: NetworkResults
+    networks: Mapping[Key, Measured]
+    compared: Mapping[tuple[Key, ...], NetworkResults]
 
     @classmethod
     def read(cls, runs: Runs, store: Store) -> Results:
@@ -263,55 +340,79 @@ class Results:
         Raises:
             KeyError: If a record is missing.
         """
-        layers = cache(partial(layer_results, store=store))
-        return cls(
-            runs=runs,
-            networks={key: layers(run) for key, run in runs.runs.items()},
-            plain={key: layers(run) for key, run in runs.plain.items()},
-            between=network_results(runs.between, store=store),
-        )
-
-    @cached_property
-    def structures(self) -> dict[Network, BlockStructure]:
-        """Block structure of each network."""
-        return {key: block_structure(found.cka, surrogates=199) for key, found in self.networks.items()}
-
-    @cached_property
-    def plain_structures(self) -> dict[tuple[float, int], BlockStructure]:
-        """Block structure of each network without residual connections."""
-        return {key: block_structure(found.cka, surrogates=199) for key, found in self.plain.items()}
+        networks = {}
+        for (name, seed), run in runs.origins.items():
+            found = origin_results(run, store=store)
+            fits = found.train_accuracy >= runs.p.least_fit
+            networks[name, seed] = Measured(network=runs.networks[name], seed=seed, origins=found, fits=fits)
+        compared = {keys: output_results(run, store=store) for keys, run in runs.compared.items()}
+        return cls(runs=runs, networks=networks, compared=compared)
 
     @property
-    def distinct(self) -> list[Network]:
-        """Networks, each once, as one that lies on both axes, of width and of depth, is in two cells."""
-        keys = {(self.runs.cells[cell], part, seed): (cell, part, seed) for cell, part, seed in self.networks}
-        return list(keys.values())
+    def fitting(self) -> list[Measured]:
+        """Networks that fit their images."""
+        return [each for each in self.networks.values() if each.fits]
 
-    def has_block(self, key: Network) -> bool:
-        """Whether a network has a block."""
-        return bool(self.structures[key].blocks)
+    @cached_property
+    def part(self) -> int:
+        """The part of the images that most networks are trained on, of equal ones the smallest."""
+        parts = [network.part for network in self.runs.networks.values()]
+        return max(parts, key=lambda part: (parts.count(part), part))
 
-    def strength(self, key: Network) -> float:
-        """Strength of a network's highest-ranked range of layers, which need not be a block, in [−2, 2]."""
-        return self.structures[key].best.strength
+    @property
+    def deeper(self) -> list[list[Measured]]:
+        """Networks on that part of the width that most networks have, by depth."""
+        widths = [n.width_multiplier for n in self.runs.networks.values()]
+        usual = max(widths, key=lambda k: (widths.count(k), -k))
+        return self._family(lambda n: n.width_multiplier == usual, lambda n: n.depth)
 
-    def strength_left(self, key: Network) -> float:
-        """Strength of the same range in CKA without each layer's first principal component."""
-        best = self.structures[key].best
-        rest = self.networks[key].cka_without_component
-        return block_strength(rest, start=best.start, stop=best.stop)
+    @property
+    def wider(self) -> list[list[Measured]]:
+        """Networks on that part of the depth that has most widths, if that is more than one, by width."""
+        shapes = {(n.depth, n.width_multiplier) for n in self.runs.networks.values() if n.residual}
+        depths = [depth for depth, _ in shapes]
+        depth = max(depths, key=lambda depth: (depths.count(depth), -depth), default=0)
+        found = self._family(lambda n: n.depth == depth, lambda n: n.width_multiplier)
+        return found if depths.count(depth) > 1 else []
 
-    def in_blocks(self, key: Network) -> npt.NDArray[np.bool_]:
-        """Which layers of a network lie in blocks."""
-        flags = np.zeros(len(self.networks[key].layers), dtype=bool)
-        for start, stop in edges(self.structures[key]):
-            flags[start:stop] = True
-        return flags
+    @property
+    def on_more_data(self) -> list[tuple[Measured, Measured]]:
+        """Fitting networks on the least images, each with the same network and seed on the most."""
+        alike: dict[tuple[object, ...], list[Measured]] = {}
+        for m in self.fitting:
+            n = m.network
+            alike.setdefault((n.depth, n.width_multiplier, n.residual, m.seed), []).append(m)
+        ordered = [sorted(each, key=lambda m: -m.network.part) for each in alike.values()]
+        return [(each[0], each[-1]) for each in ordered if each[0].network.part > each[-1].network.part]
+
+    def judged(self, *, block: bool) -> list[Measured]:
+        """Fitting networks with residual connections on that part, with or without a block."""
+        return [
+            m
+            for m in self.fitting
+            if m.network.residual and m.network.part == self.part and m.has_block == block
+        ]
+
+    def _family(
+        self, wanted: Callable[[Network], bool], order: Callable[[Network], float]
+    ) -> list[list[Measured]]:
+        """Fitting networks of a kind, one list over seeds for each name, in an order."""
+        networks = [
+            n for n in self.runs.networks.values() if n.residual and n.part == self.part and wanted(n)
+        ]
+        found = [[m for m in self.fitting if m.network == n] for n in sorted(networks, key=order)]
+        return [seeds for seeds in found if seeds]
 
 
 def edges(structure: BlockStructure) -> list[tuple[int, int]]:
     """The first layer of each block, and one past the last."""
     return [(block.start, block.stop) for block in structure.blocks]
+
+
+def top_images(directions: Array) -> list[int]:
+    """The images that lie farthest along a component, or the most dominant, the first of all first."""
+    ordered: list[int] = np.argsort(-abs(directions), kind="stable")[:TOP].tolist()
+    return ordered
 
 
 def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, *, batches: Tensor) -> Array:
@@ -330,213 +431,301 @@ def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
     return ratios
 
 
-# -- our estimates of what the paper claims ---------------------------------------------------
+# -- our estimates of what the papers claim ---------------------------------------------------
 
 
-def estimates(results: Results, p: Parameters, *, ratios: Array) -> dict[str, Estimate]:
-    """Our estimates by the claims' names.
+def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
+    """Our estimates by the claims' names; none where no network decides a claim.
 
-    What concerns the inside of a block is measured in the widest and the deepest network, where they have
-    one, and averaged over the two for each seed. Claims that compare networks without and with a block
-    compare the narrowest, for seeds where it has none, with that average.
+    What concerns the inside of blocks is measured in the highest-ranked range of the networks that have a
+    block, and averaged over them for each seed; contrasts are the mean over networks without a block less
+    that, for each seed.
 
     Args:
         results: What was measured.
-        p: The chapter's parameters.
         ratios: Ratios of HSIC₁, as `hsic_ratios` gives them.
-
-    Returns:
-        No estimate where no network has, or none lacks, the block that a claim is about.
     """
-    narrow, wide, deep = results.runs.narrow, results.runs.wide, results.runs.deep
-    shallow: Cell = ("deeper", p.depths[0])
-    few, least = results.runs.few, p.data_parts[-1]
-
-    def stronger(first: tuple[Cell, int], second: tuple[Cell, int], seeds: Sequence[int]) -> Estimate:
-        return estimate([results.strength((*first, s)) - results.strength((*second, s)) for s in seeds])
-
-    def of_blocks(value: Value, confidence: float = 0.95) -> Estimate | None:
-        found = [_of_blocks(results, value, seed) for seed in p.seeds]
-        return _estimate([v for v in found if not math.isnan(v)], confidence=confidence)
-
-    def of_pairs(value: Callable[[int], float]) -> Estimate | None:
-        """One number a pair of seeds, of which no other pair has one: both are in one comparison."""
-        pairs = [few[i : i + 2] for i in range(0, len(few) - 1, 2)]
-        found = [float(np.mean([value(seed) for seed in pair])) for pair in pairs]
-        return _estimate([v for v in found if not math.isnan(v)])
-
-    def fitted(seed: int) -> float:
-        return float(np.mean([100 * results.networks[cell, 1, seed].train_accuracy for cell in (wide, deep)]))
-
-    blockless = [key for key in results.distinct if not results.has_block(key)]
-    plain = [bool(s.blocks) for (k, _), s in results.plain_structures.items() if k == wide[1]]
-    both = [s for s in few if results.has_block((wide, 1, s)) and results.has_block((deep, 1, s))]
-    having = [key for key in results.distinct if results.has_block(key)]
-    alike = not any(results.has_block((narrow, 1, s)) for s in few)
-    found: dict[str, Estimate | None] = {
-        "fit": estimate([fitted(s) for s in p.seeds]),
-        "width": stronger((wide, 1), (narrow, 1), p.seeds),
-        "depth": stronger((deep, 1), (shallow, 1), p.seeds),
-        "less-data": stronger((narrow, least), (narrow, 1), few),
-        "less-data-depth": stronger((shallow, least), (shallow, 1), few),
-        "every-seed": proportion([results.has_block((wide, 1, s)) for s in p.seeds]),
-        "every-seed/control": proportion([results.has_block((narrow, 1, s)) for s in p.seeds]),
-        "no-residuals": proportion(plain),
-        "late": of_blocks(_late_share),
-        "component": of_blocks(_component_share),
-        "component-kept": of_blocks(_component_kept),
-        "component-removed": of_blocks(_strength_kept),
-        "sparsity": of_blocks(_sparsity_difference, 0.9),
-        "additions": of_blocks(_addition_gain),
-        "probes": _estimate(_without_less_with(results, _middle_gain, p.seeds)),
-        "deletion": _estimate(_without_less_with(results, _middle_loss, p.seeds)),
-        "resembles": of_pairs(lambda s: _resemblance(results, (narrow, 1, s))) if alike else None,
-        "unique": of_pairs(lambda s: _of_blocks(results, _own_less_other, s)),
-        "unique-architectures": _estimate([_within_less_between(results, s) for s in both]),
-        "checkerboard": _estimate([_additions_apart(results, key) for key in blockless]),
+    deepest = results.deeper[-1] if results.deeper else []
+    shallowest = results.deeper[0] if len(results.deeper) > 1 else []
+    found = {
+        "depth": _ends(results.deeper),
+        "width": _ends(results.wider),
+        "less-data": _less_data(results),
+        "every-seed": _choices(m.has_block for m in deepest),
+        "every-seed/control": _choices(m.has_block for m in shallowest),
+        "no-residuals": _choices(m.has_block for m in results.fitting if not m.network.residual),
+        "component-without": _contrast(results, _share_inside, sign=-1),
         "component-seeds": _estimate(_shares_with_less_without(results)),
-        "component-small": _estimate([results.networks[key].shares.mean() for key in blockless]),
-        "component-small/control": _estimate([results.networks[key].shares.mean() for key in having]),
+        "probes": _contrast(results, _middle_gain),
+        "deletion": _contrast(results, _middle_loss),
         "proposition-1": estimate(ratios.tolist()),
     }
-    return {name: e for name, e in found.items() if e is not None}
+    of_blocks: dict[str, Value] = {
+        "late": _late,
+        "component": _share_inside,
+        "component-inside": _share_difference,
+        "component-kept": lambda m: _mean_of_pairs(m, m.origins.component_similarity),
+        "component-removed": lambda m: m.strength_without_component / m.strength,
+        "sparsity": _sparsity_difference,
+        "additions": _addition_gain,
+        "few-images": lambda m: float(np.nanmean(m.origins.top_shares[TOP][m.inside])),
+        "dominant-removed": lambda m: _left(m, m.origins.cka_without_dominant),
+        "others-removed": lambda m: _left(m, m.origins.cka_without_others) - 1,
+        "dominant-shared": _shared_in_block,
+        "dominant-alike": _alike,
+        "early": _early_strength,
+        "dominant-change": _early_images,
+        "component-small/control": _mean_share,
+    }
+    without_blocks: dict[str, Value] = {
+        "checkerboard": _additions_apart,
+        "component-small": _mean_share,
+        "probes-rise": _probes_rise,
+    }
+    for block, values in ((True, of_blocks), (False, without_blocks)):
+        for name, value in values.items():
+            confidence = 0.9 if name in EQUIVALENCES else 0.95
+            found[name] = _estimate(_means(results.judged(block=block), value).values(), confidence)
+    return {name: e for name, e in (found | _between(results)).items() if e is not None}
 
 
-Value = Callable[[Results, Network], float]
-"""A number of one network."""
+Value = Callable[[Measured], float]
 
 
-def _estimate(values: Sequence[float], *, confidence: float = 0.95) -> Estimate | None:
-    return estimate(values, confidence=confidence) if values else None
+def _estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | None:
+    listed = [value for value in values if not math.isnan(value)]
+    return estimate(listed, confidence=confidence) if listed else None
 
 
-def _of_blocks(results: Results, value: Value, seed: int) -> float:
-    """Mean over the widest and the deepest network, where they have a block; NaN if there is no number."""
-    keys = [(cell, 1, seed) for cell in (results.runs.wide, results.runs.deep)]
-    values = [value(results, key) for key in keys if results.has_block(key)]
-    values = [v for v in values if np.isfinite(v)]
-    return float(np.mean(values)) if values else math.nan
+def _choices(values: Iterable[bool]) -> Estimate | None:
+    listed = list(values)
+    return proportion(listed) if listed else None
 
 
-def _without_less_with(results: Results, value: Value, seeds: Sequence[int]) -> list[float]:
-    """The narrowest network, for seeds where it has no block, less those that have one."""
-    found = []
-    for key in [(results.runs.narrow, 1, seed) for seed in seeds]:
-        with_block = _of_blocks(results, value, key[-1])
-        if not (results.has_block(key) or math.isnan(with_block)):
-            found.append(value(results, key) - with_block)
-    return found
+def _ends(family: Sequence[Sequence[Measured]]) -> Estimate | None:
+    """Strength of the last less that of the first, for the seeds of both."""
+    if len(family) < 2:
+        return None
+    first, last = ({m.seed: m.strength for m in family[end]} for end in (0, -1))
+    return _estimate(last[seed] - first[seed] for seed in sorted(first.keys() & last.keys()))
 
 
-def _mean_within(results: Results, key: Network, values: Array) -> float:
-    """Mean over pairs of layers of one block, over all blocks."""
-    squares = [values[start:stop, start:stop] for start, stop in edges(results.structures[key])]
-    pairs = [square[np.triu_indices(len(square), 1)] for square in squares]
-    return float(np.nanmean(np.concatenate(pairs)))
+def _less_data(results: Results) -> Estimate | None:
+    """Strength on the least data less that on the most, mean over the networks of each seed."""
+    found: dict[int, list[float]] = {}
+    for least, most in results.on_more_data:
+        found.setdefault(least.seed, []).append(least.strength - most.strength)
+    return _estimate(float(np.mean(each)) for each in found.values())
 
 
-def _late_share(results: Results, key: Network) -> float:
-    """Share of the blocks' layers in the last two stages, less that of all layers."""
-    late = np.array([name.startswith(("stage2", "stage3")) for name in results.networks[key].layers])
-    return float(late[results.in_blocks(key)].mean() - late.mean())
+def _means(networks: Iterable[Measured], value: Value) -> dict[int, float]:
+    """Mean over the networks of each seed that have a number."""
+    found: dict[int, list[float]] = {}
+    for each in networks:
+        if not math.isnan(number := value(each)):
+            found.setdefault(each.seed, []).append(number)
+    return {seed: float(np.mean(numbers)) for seed, numbers in sorted(found.items())}
 
 
-def _component_share(results: Results, key: Network) -> float:
-    return float(results.networks[key].shares[results.in_blocks(key)].mean())
+def _contrast(results: Results, value: Value, *, sign: int = 1) -> Estimate | None:
+    """Without less with a block, or with less without where the sign is −1."""
+    without, having = (_means(results.judged(block=block), value) for block in (False, True))
+    return _estimate(sign * (without[s] - having[s]) for s in without if s in having)
 
 
-def _component_kept(results: Results, key: Network) -> float:
-    return _mean_within(results, key, results.networks[key].component_similarity)
+def _late(m: Measured) -> float:
+    late = np.array([name.startswith(("stage2.", "stage3.")) for name in m.origins.layers])
+    return float(late[m.inside].mean() - late.mean())
 
 
-def _strength_kept(results: Results, key: Network) -> float:
-    return results.strength_left(key) / results.strength(key)
+def _share_inside(m: Measured) -> float:
+    return float(np.nanmean(m.origins.shares[m.inside]))
 
 
-def _sparsity_difference(results: Results, key: Network) -> float:
-    """Mean share of zeros of the ReLU layers inside blocks less that of those outside."""
-    found, flags = results.networks[key], results.in_blocks(key)
-    within = np.array([flags[found.layers.index(name)] for name in found.sparsity])
-    zeros = np.array(list(found.sparsity.values()))
+def _share_difference(m: Measured) -> float:
+    return _share_inside(m) - float(np.nanmean(m.origins.shares[~m.inside]))
+
+
+def _mean_share(m: Measured) -> float:
+    return float(np.nanmean(m.origins.shares))
+
+
+def _shares_with_less_without(results: Results) -> list[float]:
+    """Joint share of the first component, seeds with a block less the others, where a network has both."""
+    differences = []
+    for name in results.runs.networks:
+        seeds = [m for m in results.fitting if m.network.name == name]
+        having, without = ([m.origins.joint_share for m in seeds if m.has_block == b] for b in (True, False))
+        if having and without:
+            differences.append(float(np.mean(having) - np.mean(without)))
+    return differences
+
+
+def _additions_apart(m: Measured) -> float:
+    """CKA among representations after additions, less that with those inside residual blocks."""
+    added = np.array([name.endswith(".add") for name in m.origins.layers])
+    inside = np.array([".norm" in name or ".conv" in name for name in m.origins.layers])
+    after = m.origins.cka[np.ix_(added, added)]
+    return _mean(after[np.triu_indices(len(after), 1)]) - _mean(m.origins.cka[np.ix_(added, inside)])
+
+
+def _probes_rise(m: Measured) -> float:
+    """Rank correlation of the accuracy of probes after additions with their depth."""
+    added = [accuracy for name, accuracy in m.origins.probes.items() if name.endswith(".add")]
+    return _correlation(range(len(added)), rankdata(added))
+
+
+def _mean_of_pairs(m: Measured, values: Array) -> float:
+    """Mean of a map of outputs over pairs inside the highest-ranked range."""
+    square = values[np.ix_(m.inside_outputs, m.inside_outputs)]
+    pairs = square[np.triu_indices(len(square), 1)]
+    return _mean(pairs)
+
+
+def _mean(values: npt.ArrayLike) -> float:
+    """Of those that are numbers; NaN if none is."""
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _correlation(one: Sequence[float] | npt.NDArray[Any], other: Sequence[float] | npt.NDArray[Any]) -> float:
+    """NaN if either does not vary."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _left(m: Measured, values: Array) -> float:
+    """Strength in another map of the outputs, divided by that in their own."""
+    return m.output_strength(values) / m.output_strength(m.origins.output_cka)
+
+
+def _sparsity_difference(m: Measured) -> float:
+    zeros = np.array(list(m.origins.sparsity.values()))
+    within = np.array([m.inside[m.origins.layers.index(name)] for name in m.origins.sparsity])
     if within.all() or not within.any():
         return math.nan
     return float(zeros[within].mean() - zeros[~within].mean())
 
 
-def _addition_gain(results: Results, key: Network) -> float:
-    """Points that a probe after a residual addition in a block is above the one before it."""
-    found, flags = results.networks[key], results.in_blocks(key)
+def _addition_gain(m: Measured) -> float:
+    """Points that a probe after an addition in the block is above the one before it."""
     gained = [
-        after - found.probes[name.replace(".add", ".norm2")]
-        for name, after in found.probes.items()
-        if name.endswith(".add") and flags[found.layers.index(name)]
+        after - m.origins.probes[name.replace(".add", ".norm2")]
+        for name, after in m.origins.probes.items()
+        if name.endswith(".add") and m.inside[m.origins.layers.index(name)]
     ]
-    return float(100 * np.mean(gained)) if gained else math.nan
+    return 100 * float(np.mean(gained)) if gained else math.nan
 
 
-def _middle_gain(results: Results, key: Network) -> float:
+def _middle_gain(m: Measured) -> float:
     """Points that probes gain from the first to the last addition of stage 2."""
-    probes = results.networks[key].probes.items()
-    added = [v for name, v in probes if name.startswith("stage2") and name.endswith(".add")]
-    return 100 * (added[-1] - added[0])
+    added = [v for n, v in m.origins.probes.items() if n.startswith("stage2.") and n.endswith(".add")]
+    return 100 * (added[-1] - added[0]) if added else math.nan
 
 
-def _middle_loss(results: Results, key: Network) -> float:
+def _middle_loss(m: Measured) -> float:
     """Points of accuracy lost without all blocks of stage 2 but the first."""
-    found = results.networks[key]
-    rest = [v for deleted, v in found.deletions.items() if deleted[0].startswith("stage2")]
-    return 100 * (found.test_accuracy - rest[-1]) if rest else math.nan
+    rest = [v for deleted, v in m.origins.deletions.items() if deleted[0].startswith("stage2.")]
+    return 100 * (m.origins.test_accuracy - rest[-1]) if rest else math.nan
 
 
-def _additions_apart(results: Results, key: Network) -> float:
-    """CKA among representations after additions, less that with those inside residual blocks."""
-    found = results.networks[key]
-    added = np.array([name.endswith(".add") for name in found.layers])
-    inside = np.array([".norm" in name or ".conv" in name for name in found.layers])
-    after = found.cka[np.ix_(added, added)]
-    among = after[np.triu_indices(len(after), 1)].mean()
-    return float(among - found.cka[np.ix_(added, inside)].mean())
+def _overlap(one: Array, other: Array) -> float:
+    return len({*top_images(one)} & {*top_images(other)}) / TOP
 
 
-def _shares_with_less_without(results: Results) -> list[float]:
-    """Joint share of the first component: seeds with a block less the others, by architecture and data."""
-    shares: dict[tuple[tuple[int, float], int], tuple[list[float], list[float]]] = {}
-    for cell, part, seed in results.distinct:
-        key = (cell, part, seed)
-        without, having = shares.setdefault((results.runs.cells[cell], part), ([], []))
-        (having if results.has_block(key) else without).append(results.networks[key].joint_share)
-    ordered = [shares[group] for group in sorted(shares)]
-    return [float(np.mean(having) - np.mean(without)) for without, having in ordered if having and without]
+def _shared_in_block(m: Measured) -> float:
+    inside = m.origins.directions[m.inside_outputs]
+    pairs = [_overlap(a, b) for a, b in combinations(inside, 2)]
+    return float(np.mean(pairs)) if pairs else math.nan
 
 
-def _with_other_seed(results: Results, key: Network) -> tuple[int, int]:
-    """Positions in the comparison of a network and of its architecture with the pair's other seed."""
-    (cell, _, seed), few = key, results.runs.few
-    at = few.index(seed)
-    other = few[at + 1 if at % 2 == 0 else at - 1]
-    compared = results.runs.compared
-    return compared.index((cell, seed)), compared.index((cell, other))
+def _alike(m: Measured) -> float:
+    border = m.origins.border
+    dominant = border[top_images(m.origins.dominance)]
+    return float(abs(dominant.mean() - border.mean()) / border.std()) if np.ptp(border) else math.nan
 
 
-def _own_less_other(results: Results, key: Network) -> float:
-    """CKA in a network's blocks, with itself less with the other seed of its pair."""
-    (i, j), cka = _with_other_seed(results, key), results.between.cka
-    return _mean_within(results, key, cka[i, i] - (cka[i, j] + cka[j, i]) / 2)
+def _early(m: Measured) -> OutputMap | None:
+    """The outputs after a fifth of the epochs, if they were seen then."""
+    return m.origins.epochs.get(m.network.epochs // 5)
 
 
-def _resemblance(results: Results, key: Network) -> float:
-    """Correlation of a network's CKA with itself and with its pair's other seed, without the diagonal."""
-    (i, j), cka = _with_other_seed(results, key), results.between.cka
-    apart = ~np.eye(len(cka[i, i]), dtype=bool)
-    return float(np.corrcoef(cka[i, i][apart], cka[i, j][apart])[0, 1])
+def _early_strength(m: Measured) -> float:
+    early = _early(m)
+    return math.nan if early is None else _left(m, early.cka)
 
 
-def _within_less_between(results: Results, seed: int) -> float:
-    """CKA in the blocks of the widest and of the deepest network, less that between the two."""
-    cells = (results.runs.wide, results.runs.deep)
-    i, j = (results.runs.compared.index((cell, seed)) for cell in cells)
-    keys = [(cell, 1, seed) for cell in cells]
-    cka = results.between.cka
-    within = [_mean_within(results, key, cka[n, n]) for key, n in zip(keys, (i, j), strict=True)]
-    between = cka[i, j][np.ix_(*(results.in_blocks(key) for key in keys))]
-    return float(np.mean(within) - between.mean())
+def _early_images(m: Measured) -> float:
+    early = _early(m)
+    return math.nan if early is None else _overlap(m.origins.dominance, early.dominance)
+
+
+def _between(results: Results) -> dict[str, Estimate | None]:
+    """What compares seeds of one network, and networks of one seed: two with blocks, or two without."""
+    judged = {(m.network.name, m.seed) for block in (True, False) for m in results.judged(block=block)}
+    unique: dict[bool, PairValues] = {True: {}, False: {}}
+    resembles: PairValues = {}
+    dominant: PairValues = {}
+    architectures: dict[int, list[float]] = {}
+    aligned: dict[int, list[float]] = {}
+    for keys, found in results.compared.items():
+        for (i, one), (j, other) in combinations(enumerate(keys), 2):
+            a, b = results.networks[one], results.networks[other]
+            if a.has_block != b.has_block or not {one, other} <= judged:
+                continue
+            own, across = (found.cka[i, i], found.cka[j, j]), found.cka[i, j]
+            if a.network == b.network:
+                pair = (min(a.seed, b.seed), max(a.seed, b.seed))
+                less = [_mean_of_pairs(a, own[0] - across), _mean_of_pairs(b, own[1] - across.T)]
+                unique[a.has_block].setdefault(pair, []).append(float(np.mean(less)))
+                if a.has_block:
+                    shared = _overlap(a.origins.dominance, b.origins.dominance)
+                    dominant.setdefault(pair, []).append(shared)
+                else:
+                    resembles.setdefault(pair, []).append(_resemblance(own, across))
+            elif a.seed == b.seed and a.has_block:
+                within = [_mean_of_pairs(m, cka) for m, cka in zip((a, b), own, strict=True)]
+                between = _mean(across[np.ix_(a.inside_outputs, b.inside_outputs)])
+                architectures.setdefault(a.seed, []).append(float(np.mean(within) - between))
+            elif a.seed == b.seed:
+                aligned.setdefault(a.seed, []).append(_aligned(across))
+    both = unique[True].keys() & unique[False].keys()
+    contrast = {pair: [_mean(unique[True][pair]) - _mean(unique[False][pair])] for pair in both}
+    return {
+        "unique": _over_pairs(unique[True]),
+        "unique-contrast": _over_pairs(contrast),
+        "resembles": _over_pairs(resembles),
+        "dominant-seeds": _over_pairs(dominant),
+        "unique-architectures": _estimate(map(_mean, architectures.values())),
+        "aligned": _estimate(map(_mean, aligned.values())),
+    }
+
+
+PairValues = dict[tuple[int, int], list[float]]
+"""Numbers of networks by two seeds of each, the lower one first."""
+
+
+def _over_pairs(values: Mapping[tuple[int, int], Sequence[float]]) -> Estimate | None:
+    """Mean over pairs of seeds; as these share seeds, the units are the jackknife's pseudo-values."""
+    known = {pair: [v for v in each if not math.isnan(v)] for pair, each in sorted(values.items())}
+    means = {pair: float(np.mean(each)) for pair, each in known.items() if each}
+    seeds = sorted({seed for pair in means for seed in pair})
+    rest = [[mean for pair, mean in means.items() if seed not in pair] for seed in seeds]
+    if not rest or not all(rest):
+        return _estimate([float(np.mean(list(means.values())))] if means else [])
+    n, mean = len(seeds), float(np.mean(list(means.values())))
+    left_out = np.array([np.mean(each) for each in rest])
+    return estimate(mean - (n - 1) * (left_out - left_out.mean()))
+
+
+def _resemblance(own: Sequence[Array], across: Array) -> float:
+    """Correlation of CKA within each of two networks with that between them, without the diagonal."""
+    apart = ~np.eye(len(across), dtype=bool)
+    return float(np.mean([_correlation(cka[apart], across[apart]) for cka in own]))
+
+
+def _aligned(across: Array) -> float:
+    """Correlation of an output's relative depth with that of the output of the other network most like it."""
+    nearest = [across.argmax(axis=1), across.argmax(axis=0)]
+    return float(np.mean([_correlation(np.arange(len(n)), n) for n in nearest]))

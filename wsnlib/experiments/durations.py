@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from wsnlib.experiments.machine import float32, resolve_device
 from wsnlib.experiments.measurements import measure_kernels, measured_data
 from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_per_layer
 from wsnlib.experiments.plans import Plan, plan
-from wsnlib.representations import cka_sums, decompose_layers
+from wsnlib.representations import decompose_layers
 from wsnlib.timings import cpu_threads
 
 
@@ -134,9 +133,9 @@ def _excerpt(data: Dataset, images: int) -> Dataset:
 
 def timed_alike(spec: specs.Measurement) -> specs.Measurement:
     """A measurement that takes as long and is the same for every seed."""
-    if isinstance(spec, specs.LayerSimilarity | specs.ComponentProjections | specs.BlockOrigins):
+    if isinstance(spec, specs.BlockOrigins):
         return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
-    if isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity):
+    if isinstance(spec, specs.OutputSimilarity):
         return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         return spec
@@ -147,17 +146,10 @@ def seconds_per_measurement(
     spec: specs.Measurement, *, device: str = "auto", download: bool = False
 ) -> float:
     """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
-    if isinstance(spec, specs.LayerSimilarity):
-        return _seconds_per_network(spec, spec.experiment, device, 2, download=download)
-    if isinstance(spec, specs.NetworkSimilarity):
-        return sum(_seconds_per_network(spec, run, device, 1, download=download) for run in spec.experiments)
     if isinstance(spec, specs.BlockOrigins):
         return _seconds_at_once(spec, device, download=download)
     if isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
         return 10.0 * len(spec.experiments)
-    if isinstance(spec, specs.ComponentProjections):  # some seconds beside the training
-        data, *_ = measured_data(spec, spec.experiment, download=download)
-        return seconds_per_run(plan(spec.experiment, device=device, data=data), data)
     if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         load_data(spec.data, download=download)
         return 0.1
@@ -180,23 +172,3 @@ def _seconds_at_once(spec: specs.BlockOrigins, device: str, *, download: bool) -
         decompose_layers(model, few, prepare=data.normalise)
         once: float = (time.perf_counter() - start) * (len(images) / len(few)) ** 1.5
     return seconds_per_run(plan(spec.experiment, device=device, data=data), data) + 2 * once
-
-
-def _seconds_per_network(
-    spec: specs.LayerSimilarity | specs.NetworkSimilarity,
-    run: specs.Experiment,
-    device: str,
-    matrices: int,
-    *,
-    download: bool,
-) -> float:
-    """Of a training and of so many matrices of CKA, from timing one batch of one."""
-    data, images, _ = measured_data(spec, run, download=download)
-    images = images[: spec.batch_size].to(resolve_device(device))
-    with cpu_threads(1):
-        model = build(run.model).to(images.device)
-        start = time.perf_counter()
-        cka_sums(model, images, batch_size=len(images), passes=1, prepare=data.to(images.device).normalise)
-        per_batch = time.perf_counter() - start
-    batches = matrices * spec.passes * math.ceil(len(data.test.labels) / spec.batch_size)
-    return seconds_per_run(plan(run, device=device, data=data), data) + batches * per_batch

@@ -19,7 +19,6 @@ from wsnlib.experiments.machine import environment
 from wsnlib.experiments.networks import build, check_fit
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
-from wsnlib.representations import layer_names
 from wsnlib.store import MeasurementRecord
 from wsnlib.timings import cpu_threads
 from wsnlib.training import Outcome, StateFile
@@ -66,15 +65,10 @@ def measure_layers(
         network: Where each trained network is kept for other measurements; one that is there is not trained.
     """
     start = time.perf_counter()
-    if isinstance(spec, specs.NetworkSimilarity | specs.OutputSimilarity):
-        trainings = spec.experiments
-    else:
-        trainings = (spec.experiment,)
+    trainings = spec.experiments if isinstance(spec, specs.OutputSimilarity) else (spec.experiment,)
     parts = [measured_data(spec, run, download=download) for run in trainings]
     data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)
-    if isinstance(spec, specs.ComponentProjections):  # a name that is wrong is told before the training
-        layer_names(build(spec.experiment.model), images, layers=spec.layers, prepare=data[0].normalise)
     plans = [plan(run, device=str(device), data=d) for run, d in zip(trainings, data, strict=True)]
     networks, outcomes = [], []
     columns: dict[str, list[float]] = {}
@@ -92,19 +86,13 @@ def measure_layers(
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
         trained_after = time.perf_counter() - start
         if status == "finished":
-            if isinstance(spec, specs.NetworkSimilarity):
-                columns, names = layers.measure_networks(networks, data, images, spec)
-            elif isinstance(spec, specs.OutputSimilarity):
+            if isinstance(spec, specs.OutputSimilarity):
                 columns, names, arrays = layers.measure_outputs(networks, data, images)
-            elif isinstance(spec, specs.ComponentProjections):
-                columns, names = layers.measure_projections(networks[0], data[0], images, examples, spec)
-            elif isinstance(spec, specs.BlockOrigins):
+            else:
                 epochs = {epoch: _seen(observed, epoch) for epoch in spec.epochs}
                 columns, names, arrays = layers.measure_origins(
                     networks[0], data[0], images, examples, epochs, spec
                 )
-            else:
-                columns, names = layers.measure_layers(networks[0], data[0], images, spec)
             columns["test_accuracy"] = [o.history["test_accuracy"][-1] for o in outcomes]
             columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
     names["num_weights"] = [masks.num_weights(model) for model in networks]

@@ -12,20 +12,16 @@ import torch
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset
+from wsnlib.data import DataError, Dataset, Split
+from wsnlib.data.splits import balanced_subset
 from wsnlib.layers.packing import packed, packed_symmetric, unpacked, unpacked_symmetric
-from wsnlib.layers.similarity import (
-    Columns,
-    NetworkResults,
-    deletion_accuracies,
-    probe_accuracies,
-    refuse_diverged,
-)
-from wsnlib.representations import cka_matrices, decompose_layers, dominance_of
+from wsnlib.probes import around_additions, linear_probes
+from wsnlib.representations import cka_matrices, decompose_layers, dominance_of, logits_without_ends
 from wsnlib.similarity import bures_of_grams, cka_of_grams
 from wsnlib.store import Store
 
 Array = npt.NDArray[np.float64]
+Columns = dict[str, list[float]]
 Arrays = dict[str, npt.NDArray[np.integer[Any]]]
 
 TOPS = (1, 5, 10, 50)
@@ -55,7 +51,9 @@ class OriginResults:
     Args:
         layers: Every leaf module that the forward pass calls, in order of computation.
         outputs: Of them, the stem's and the residual blocks' last ReLUs.
-        cka, cka_without_component: Of all layers, as in `LayerResults`, by HSIC₁ of all images at once.
+        cka: Linear CKA between all layers, (layers, layers), by HSIC₁ of all images at once; NaN for a layer
+            that does not vary.
+        cka_without_component: The same with each layer's first principal component removed.
         shares: σ₁²/Σσ² of each layer.
         joint_share: The same of all layers of the last two stages side by side.
         top_shares: What part of the component's variance the 1, 5, 10 and 50 images that lie farthest along
@@ -71,7 +69,13 @@ class OriginResults:
         labels: Of the images.
         brightness: Mean of each image, 0 to 1.
         border: The same of its outermost pixels.
-        sparsity, test_accuracy, train_accuracy, deletions, probes, num_weights: As in `LayerResults`.
+        sparsity: The share of activations that are 0, by ReLU layer.
+        test_accuracy: Of the last weights on the measured images, in [0, 1].
+        train_accuracy: Of the last weights on the training images.
+        deletions: Accuracy without some blocks, by their names: from the end of each stage (N21, Figure 5);
+            empty for a network without residual connections.
+        probes: Test accuracy of each linear probe, by layer; empty if none were fitted.
+        num_weights: Of the network.
     """
 
     layers: tuple[str, ...]
@@ -115,6 +119,21 @@ class OriginResults:
         return np.asarray((self.directions @ self.directions.T) ** 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkResults:
+    """What an [`OutputSimilarity`][wsnlib.specs.experiments.OutputSimilarity] measured.
+
+    Args:
+        layers: The outputs of each network, in order of computation.
+        cka: Linear CKA for each pair of positions in `experiments`: (outputs of the first, of the second).
+        test_accuracies: Of each network on the measured images.
+    """
+
+    layers: tuple[tuple[str, ...], ...]
+    cka: Mapping[tuple[int, int], Array]
+    test_accuracies: tuple[float, ...]
+
+
 def output_names(layers: Sequence[str]) -> list[str]:
     """The outputs among layers of a ResNet: the stem's ReLU and each residual block's last.
 
@@ -123,6 +142,19 @@ def output_names(layers: Sequence[str]) -> list[str]:
         ['relu', 'stage1.block1.relu2']
     """
     return [name for name in layers if name == "relu" or name.endswith(".relu2")]
+
+
+def measured_examples(test: Split, spec: specs.NetworkMeasurement) -> torch.Tensor:
+    """Positions of the test images that a measurement looks at, class-balanced and drawn by its seed."""
+    if spec.num_images is None:
+        return torch.arange(len(test.labels))
+    if spec.num_images > len(test.labels):
+        raise DataError(
+            f"{type(spec).__name__}.num_images must be at most the {len(test.labels)} test images, got "
+            f"{spec.num_images}; measure fewer"
+        )
+    generator = torch.Generator().manual_seed(specs.derive_seed(spec.seed, "images"))
+    return balanced_subset(test.labels.cpu(), spec.num_images, generator=generator)
 
 
 def observe_outputs(model: nn.Module, data: Dataset, images: torch.Tensor) -> OutputMap:
@@ -183,6 +215,25 @@ def measure_origins(
         arrays[f"cka {epoch}"] = packed_symmetric(each.cka)
         arrays[f"dominance {epoch}"] = packed([each.dominance**0.5])  # most are below a thousandth
     return columns, names, arrays
+
+
+def deletion_accuracies(model: nn.Module, data: Dataset) -> tuple[list[list[str]], list[float]]:
+    """Which blocks are deleted, from the end of each stage, and the test accuracy without them."""
+    counts: dict[tuple[str, ...], int] = {}
+    split = data.test
+    assert isinstance(split, Split)
+    for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
+        for deleted, logits in logits_without_ends(model, data.normalise(images)).items():
+            counts[deleted] = counts.get(deleted, 0) + int((logits.argmax(1) == labels).sum())
+    return list(map(list, counts)), [count / len(split.labels) for count in counts.values()]
+
+
+def probe_accuracies(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """Test accuracy of a linear probe before and after every addition, by layer."""
+    blocks = [name for name, m in model.named_modules() if hasattr(m, "norm2")]
+    residual = any(getattr(m, "residual", False) for m in model.modules())
+    layers = around_additions(model) if residual else [f"{block}.norm2" for block in blocks]
+    return {name: probe.test_accuracy for name, probe in linear_probes(model, data, layers=layers).items()}
 
 
 def _drawn(others: npt.NDArray[np.intp], spec: specs.BlockOrigins) -> npt.NDArray[np.intp]:
@@ -296,3 +347,9 @@ def output_results(run: specs.OutputSimilarity, *, store: Store) -> NetworkResul
             values = unpacked(record.arrays[f"cka {i} {j}"], len(layers[i]), len(layers[j]))
             cka[i, j], cka[j, i] = values, values.T
     return NetworkResults(layers=layers, cka=cka, test_accuracies=tuple(record.columns["test_accuracy"]))
+
+
+def refuse_diverged(status: str, key: str) -> None:
+    """Refuse a record of trainings that did not all finish."""
+    if status != "finished":
+        raise ValueError(f"the measurement {key} is {status!r}; one whose trainings finished can be read")

@@ -1,5 +1,6 @@
 """How alike two representations are: HSIC, linear CKA, blocks in a matrix of it. Matrices in, numbers out."""
 
+from wsnlib.similarity import constructed
 from wsnlib.similarity.blocks import Block, BlockStructure, block_strength, block_structure
 from wsnlib.similarity.hsic import (
     Decomposition,
@@ -36,6 +37,7 @@ __all__ = [
     "cka",
     "cka_of_grams",
     "cka_of_units",
+    "constructed",
     "decompose",
     "first_component",
     "full_cka",

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from wsnlib.specs import data, examples, kernels, networks, training
-from wsnlib.specs.checks import choice, flag, instance, integer, plain, refuse
+from wsnlib.specs.checks import flag, instance, integer, plain, refuse
 from wsnlib.specs.data import DataSpec, PackedData
 from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
@@ -59,125 +59,12 @@ class Experiment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerSimilarity:
-    """A training, then what the layers of its network compute: CKA between them, components, deletions.
-
-    Its record holds all of it, so that a network is trained once and its weights need not be kept;
-    `wsn.layer_results` reads it.
-
-    Args:
-        experiment: The training. Measured are its last weights, whatever epoch it reports.
-        num_images: Class-balanced test images that are measured; `None` takes all.
-        batch_size: Images in a batch of the minibatch estimate of CKA.
-        passes: Passes over the images.
-        weighting: Weights of the batches: `"released"` by n(n − 3), `"paper"` equally (N21, equation 2).
-        num_component_images: Images used for the first principal component of each layer.
-        probes: Whether a linear probe is fitted on each layer before and after an addition; the data
-            need validation images.
-        seed: Random seed for the images and the batches.
-
-    References:
-        N21, Figures 1 to 5, C.1, D.1 to D.8.
-
-    Examples:
-        >>> from wsnlib.specs import CIFAR10
-        >>> run = Experiment(
-        ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
-        ... )
-        >>> LayerSimilarity(run).passes
-        10
-    """
-
-    experiment: Experiment = field(kw_only=False)
-    num_images: int | None = None
-    batch_size: int = 256
-    passes: int = 10
-    weighting: Literal["released", "paper"] = "released"
-    num_component_images: int = 1000
-    probes: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        instance(self, "experiment", (Experiment,))
-        _check_images(self)
-        integer(self, "num_component_images", at_least=4)
-        flag(self, "probes")
-        _check_network(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSimilarity:
-    """Several trainings, then CKA between every layer of every two networks, on the same images.
-
-    The fields are those of [`LayerSimilarity`][wsnlib.specs.experiments.LayerSimilarity];
-    `wsn.network_results` reads the record.
-
-    Args:
-        experiments: At least two, on one data set.
-
-    References:
-        N21, Figures 6 and E.1.
-    """
-
-    experiments: tuple[Experiment, ...] = field(kw_only=False)
-    num_images: int | None = None
-    batch_size: int = 256
-    passes: int = 10
-    weighting: Literal["released", "paper"] = "released"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_networks(self)
-        _check_images(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComponentProjections:
-    """A training, then where each image lies along the first principal component of some layers.
-
-    `wsn.component_projections` reads the record; its ends show which images the component tells apart.
-
-    Args:
-        experiment: The training. Measured are its last weights, whatever epoch it reports.
-        layers: Names of the layers, such as `"stage2.block3.add"`.
-        num_images: Class-balanced test images, all of which go through the network at once; `None` takes
-            all, which is meant for small test sets.
-        seed: Random seed for the images, as in `LayerSimilarity`.
-
-    References:
-        N21, Section 5.1, equation (4).
-
-    Examples:
-        >>> from wsnlib.specs import CIFAR10
-        >>> run = Experiment(
-        ...     model=ResNetCifarSpec(depth=14), data=CIFAR10(), training=Training(epochs=1)
-        ... )
-        >>> ComponentProjections(run, layers=["pool"], num_images=500).layers
-        ('pool',)
-    """
-
-    experiment: Experiment = field(kw_only=False)
-    layers: tuple[str, ...]
-    num_images: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        instance(self, "experiment", (Experiment,))
-        named = isinstance(self.layers, list | tuple) and all(isinstance(name, str) for name in self.layers)
-        if not named or not self.layers or len(set(self.layers)) < len(self.layers):
-            raise refuse(self, "layers", "a sequence of names of layers, all different")
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if self.num_images is not None:
-            integer(self, "num_images", at_least=4)
-        integer(self, "seed", at_least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BlockOrigins:
     """A training, then how alike all layers are, along which images, and since when.
 
-    CKA is by HSIC₁ of all measured images at once, which go through the network together. *Outputs* are the
-    stem's and the residual blocks' last ReLUs. `wsn.origin_results` reads the record.
+    Its record, which `wsn.origin_results` reads, holds all of it, so that no weights need be kept. CKA is by
+    HSIC₁ of all measured images at once, which go through the network together. *Outputs* are the stem's and
+    the residual blocks' last ReLUs.
 
     Args:
         experiment: The training. Measured are its last weights, whatever epoch it reports.
@@ -185,7 +72,8 @@ class BlockOrigins:
         num_images: Class-balanced test images that are measured; `None` takes all, for small test sets.
         num_removed: How many dominant images, and how many others, are taken out of the map.
         num_rotated: Of the images, for normalised Bures similarity.
-        probes: As for [`LayerSimilarity`][wsnlib.specs.experiments.LayerSimilarity].
+        probes: Whether a linear probe is fitted on each layer before and after an addition; the data
+            need validation images.
         seed: Draws the images, and those others.
 
     References:
@@ -255,7 +143,7 @@ class OutputSimilarity:
         integer(self, "seed", at_least=0)
 
 
-def _check_network(spec: LayerSimilarity | BlockOrigins) -> None:
+def _check_network(spec: BlockOrigins) -> None:
     name = type(spec).__name__
     if not isinstance(spec.experiment.model, ResNetCifarSpec):
         raise ValueError(
@@ -265,7 +153,7 @@ def _check_network(spec: LayerSimilarity | BlockOrigins) -> None:
         raise ValueError(f"data.validation_size must be ≥ 1 for {name}.probes, got 0; set images aside")
 
 
-def _check_networks(spec: NetworkSimilarity | OutputSimilarity) -> None:
+def _check_networks(spec: OutputSimilarity) -> None:
     object.__setattr__(spec, "experiments", tuple(spec.experiments))
     if len(spec.experiments) < 2 or not all(isinstance(e, Experiment) for e in spec.experiments):
         raise refuse(spec, "experiments", "a sequence of at least two Experiments")
@@ -281,18 +169,7 @@ def _data_set(spec: DataSpec) -> str:
     return f"{spec.name} ({spec.sha256[:8]}…)" if isinstance(spec, PackedData) else type(spec).__name__
 
 
-def _check_images(spec: LayerSimilarity | NetworkSimilarity) -> None:
-    if spec.num_images is not None:
-        integer(spec, "num_images", at_least=4)
-    integer(spec, "batch_size", at_least=4)
-    integer(spec, "passes", at_least=1)
-    choice(spec, "weighting", ("released", "paper"))
-    integer(spec, "seed", at_least=0)
-
-
-NetworkMeasurement = (
-    LayerSimilarity | NetworkSimilarity | ComponentProjections | BlockOrigins | OutputSimilarity
-)
+NetworkMeasurement = BlockOrigins | OutputSimilarity
 """What trains networks and then measures their layers."""
 
 Measurement = NetworkMeasurement | KernelDistances | KernelSimulation | ExampleLabels | ExampleImages

@@ -150,7 +150,7 @@ def import_records(places: Iterable[Path], store: Store) -> tuple[int, int]:
 
 
 def _placed(file: Path) -> str:
-    """Where a parameter file lies in a bundle: a folder `planned` is part of what it means."""
+    """Where a parameter file lies in a bundle: one in a folder `planned` has the name of another."""
     return "params/" + "planned/" * (file.resolve().parent.name == "planned") + file.name
 
 

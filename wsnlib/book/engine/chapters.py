@@ -44,8 +44,6 @@ def chapter_module(name: str) -> ModuleType:
 def read_parameters(file: Path | str) -> ChapterParameters:
     """The parameters in a file `<chapter>.<profile>.yml`, checked; reading it runs no code.
 
-    Those in a folder `planned` are of runs that the page does not read yet, which may have another schema.
-
     Raises:
         ValueError: If the file is of no chapter, is no mapping, or a parameter is not allowed.
 
@@ -67,11 +65,7 @@ def read_parameters(file: Path | str) -> ChapterParameters:
         raise ValueError(
             f"{path} must hold a mapping of parameters, got {type(values).__name__}; write names and values"
         )
-    module = chapter_module(chapter)
-    schema = module.Parameters
-    if path.resolve().parent.name == "planned":
-        schema = getattr(module, "PlannedParameters", schema)
-    found: ChapterParameters = schema.read(values)
+    found: ChapterParameters = chapter_module(chapter).Parameters.read(values)
     return found
 
 
