@@ -318,6 +318,10 @@ class Measured:
             return math.nan
         return block_strength(values, start=int(at[0]), stop=int(at[-1]) + 1)
 
+    def strength_left(self, values: Array) -> float:
+        """Strength of the highest-ranked range in another map of the outputs over that in their own."""
+        return self.output_strength(values) / self.output_strength(self.origins.output_cka)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
@@ -469,8 +473,8 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "sparsity": _sparsity_difference,
         "additions": _addition_gain,
         "few-images": lambda m: float(np.nanmean(m.origins.top_shares[TOP][m.inside])),
-        "dominant-removed": lambda m: _left(m, m.origins.cka_without_dominant),
-        "others-removed": lambda m: _left(m, m.origins.cka_without_others) - 1,
+        "dominant-removed": lambda m: m.strength_left(m.origins.cka_without_dominant),
+        "others-removed": lambda m: m.strength_left(m.origins.cka_without_others) - 1,
         "dominant-shared": _shared_in_block,
         "dominant-alike": _alike,
         "early": _early_strength,
@@ -595,11 +599,6 @@ def _correlation(one: Sequence[float] | npt.NDArray[Any], other: Sequence[float]
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def _left(m: Measured, values: Array) -> float:
-    """Strength in another map of the outputs, divided by that in their own."""
-    return m.output_strength(values) / m.output_strength(m.origins.output_cka)
-
-
 def _sparsity_difference(m: Measured) -> float:
     zeros = np.array(list(m.origins.sparsity.values()))
     within = np.array([m.inside[m.origins.layers.index(name)] for name in m.origins.sparsity])
@@ -653,7 +652,7 @@ def _early(m: Measured) -> OutputMap | None:
 
 def _early_strength(m: Measured) -> float:
     early = _early(m)
-    return math.nan if early is None else _left(m, early.cka)
+    return math.nan if early is None else m.strength_left(early.cka)
 
 
 def _early_images(m: Measured) -> float:
