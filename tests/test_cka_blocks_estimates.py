@@ -788,35 +788,28 @@ def test_ratios_are_the_mean_over_the_batches_of_each_pass_by_the_value_of_all(b
     assert batches > 1 or ratios == pytest.approx(1)
 
 
-def test_networks_of_one_part_are_no_pair_of_less_and_more_images():
-    networks = [
-        {"name": "short", "depth": 14, "part": 4, "epochs": 2, "seeds": [0]},
-        {"name": "long", "depth": 14, "part": 4, "epochs": 5, "seeds": [0]},
-    ]
-    compared = [{"networks": ["short", "long"], "seeds": [0]}]
-    p = cka_blocks.Parameters.read(GIVEN | {"networks": networks, "compared": compared})
-    runs = cka_blocks.Runs(p)
+def unmeasured(networks: list[dict[str, object]]) -> cka_blocks.Results:
+    """Networks of one seed that fit, of which nothing was measured."""
+    compared = [{"networks": [each["name"] for each in networks[:2]], "seeds": [0]}]
+    given = [{"epochs": 2, "seeds": [0]} | each for each in networks]
+    runs = cka_blocks.Runs(cka_blocks.Parameters.read(GIVEN | {"networks": given, "compared": compared}))
     measured = {
         key: cka_blocks.Measured(network=runs.networks[key[0]], seed=0, origins=None, fits=True)
         for key in runs.origins
     }
-    assert cka_blocks.Results(runs=runs, networks=measured, compared={}).on_more_data == []
+    return cka_blocks.Results(runs=runs, networks=measured, compared={})
+
+
+def test_networks_of_one_part_are_no_pair_of_less_and_more_images():
+    both = [{"name": f"{epochs}", "depth": 14, "part": 4, "epochs": epochs} for epochs in (2, 5)]
+    assert unmeasured(both).on_more_data == []
 
 
 def test_width_is_that_of_the_depth_with_most_widths():
     shapes = [(14, 0.5), (14, 1.0), (20, 0.25), (20, 1.0), (20, 2.0)]
-    networks = [
-        {"name": f"{depth} {k}", "depth": depth, "width_multiplier": k, "epochs": 2, "seeds": [0]}
-        for depth, k in shapes
-    ]
-    compared = [{"networks": ["14 0.5", "14 1.0"], "seeds": [0]}]
-    p = cka_blocks.Parameters.read(GIVEN | {"networks": networks, "compared": compared})
-    runs = cka_blocks.Runs(p)
-    measured = {
-        key: cka_blocks.Measured(network=runs.networks[key[0]], seed=0, origins=None, fits=True)
-        for key in runs.origins
-    }
-    results = cka_blocks.Results(runs=runs, networks=measured, compared={})
+    results = unmeasured(
+        [{"name": f"{depth} {k}", "depth": depth, "width_multiplier": k} for depth, k in shapes]
+    )
     found = [(seeds[0].network.depth, seeds[0].network.width_multiplier) for seeds in results.wider]
     assert found == [(20, 0.25), (20, 1.0), (20, 2.0)]
 
