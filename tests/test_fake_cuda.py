@@ -138,6 +138,19 @@ def test_components_are_taken_on_the_gpu(gpu):
     assert (gram.dtype, vector.shape) == (torch.float64, (9,))
 
 
+def test_a_representation_is_taken_apart_on_the_gpu(gpu, monkeypatch):
+    """Whether a layer varies, and its component's share, are read by the host, here as numbers of no meaning."""
+    mode, _ = gpu
+    monkeypatch.setattr(FakeTensor, "__bool__", lambda self: False)
+    monkeypatch.setattr(FakeTensor, "__float__", lambda self: 0.5)
+    with mode:
+        found = similarity.decompose(torch.empty(9, 5, 7, 7, device="cuda"))
+    on_gpu = (found.gram, found.whole.vector, found.whole.norm, found.rest.vector, found.rest.norm)
+    assert {x.device.type for x in on_gpu} == {"cuda"}
+    assert (found.direction.device.type, found.direction.dtype) == ("cpu", torch.float64)
+    assert found.rest.vector.shape == (36,)
+
+
 def test_features_of_probes_are_pooled_on_the_gpu_and_fitted_on_the_host(gpu):
     mode, moved = gpu
     network, pooled_on = moved(wsn.build(CIFAR)), set()
