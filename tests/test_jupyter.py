@@ -204,8 +204,8 @@ def test_an_untrusted_notebook_shows_figures_and_no_markup_and_saving_changes_no
     assert MARKUP.findall(said) == []
     assert all(f"Figure {n}." in said for n in range(1, len(widths) + 1))
     assert "run this cell or trust this notebook" in said  # of the explorer, whose script does not run
-    tab.keyboard.press("Control+s")
-    tab.wait_for_timeout(1000)
+    with tab.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url):
+        tab.keyboard.press("Control+s")
     after = nbformat.read(file, as_version=4)
     for notebook in (before, after):
         notebook.metadata.language_info = {}  # the version of the reader's Python
