@@ -120,7 +120,9 @@ def main() -> None:
     for name, call in {
         "logistic_models, 199 permutations, jackknife": lambda: wsn.predictions.logistic_models(a, b),
         "dispersion, 9,999 permutations": lambda: wsn.predictions.dispersion(a, b),
-        "agreement, 9,999 permutations": lambda: wsn.predictions.agreement_table([a, b]),
+        "error consistency, 199 resamples, 9,999 permutations": lambda: wsn.predictions.consistency_table(
+            [a, b]
+        ),
     }.items():
         print(f"  {name}: {timed(call)[0]:.2f} s")
 

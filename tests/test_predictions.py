@@ -336,62 +336,81 @@ def test_largest_differences_are_chosen_and_reported_on_different_networks():
 # -- agreement --
 
 
-def test_agreement_kappa_and_error_consistency_are_their_definitions():
+def test_error_consistency_is_cohens_kappa_of_being_right():
     a, b = population(4, examples=53), population(3, seed=1, examples=53)
-    pairs = wsn.predictions.network_agreement([a, b])
-    predictions = np.concatenate([a.predictions, b.predictions])
-    right = predictions == a.labels
+    values = wsn.predictions.error_consistency([a, b])
+    right = np.concatenate([a.predictions, b.predictions]) == a.labels
     for i, j in itertools.product(range(7), repeat=2):
-        assert pairs.agreement[i, j] == pytest.approx(np.mean(predictions[i] == predictions[j]))
-        assert pairs.kappa[i, j] == pytest.approx(cohen_kappa_score(predictions[i], predictions[j]))
-        assert pairs.error_consistency[i, j] == pytest.approx(cohen_kappa_score(right[i], right[j]))
+        assert values[i, j] == pytest.approx(cohen_kappa_score(right[i], right[j]))
 
 
-def test_perfect_networks_agree_and_have_no_error_consistency():
-    perfect, other = of_correct(np.ones((3, 4))), of_correct(np.eye(4)[:3])
+def test_perfect_networks_have_no_error_consistency():
+    perfect, other = of_correct(np.ones((3, 4))), of_correct(np.eye(4)[:3], name="q")
     with np.errstate(all="raise"):
-        pairs = wsn.predictions.network_agreement([perfect, other])
-    assert math.isnan(pairs.error_consistency[0, 1]) and pairs.agreement[0, 1] == 1
-    assert pairs.error_consistency[0, 0] == 1 and pairs.error_consistency[0, 3] == 0
-    renamed = of_correct(other.correct, name="q")
-    table = wsn.predictions.agreement_table([perfect, renamed], permutations=9).set_index(
-        ["first", "second", "measure"]
-    )
-    assert table.loc[("p", "p", "error_consistency")].isna()[["mean", "p_value", "adjusted"]].all()
-    row = table.loc[("p", "q", "error_consistency")]
-    assert row["mean"] == row["low"] == row["high"] == 0 and row[["p_value", "adjusted"]].isna().all()
+        values = wsn.predictions.error_consistency([perfect, other])
+        table = wsn.predictions.consistency_table([perfect, other], permutations=9, resamples=9)
+    assert math.isnan(values[0, 1]) and values[0, 0] == 1 and values[0, 3] == 0
+    within, between, _ = table.set_index(["first", "second"]).itertuples()
+    assert math.isnan(within.mean) and math.isnan(within.low) and math.isnan(within.p_value)
+    assert between.mean == 0 and math.isnan(between.deficit) and math.isnan(between.adjusted)
 
 
-def test_agreement_table_averages_pairs_of_different_networks():
-    a, b = population(4), population(5, seed=1, name="deep")
-    table = wsn.predictions.agreement_table([a, b], permutations=99).set_index(["first", "second", "measure"])
-    assert len(table) == 9
-    values = wsn.predictions.network_agreement([a, b]).kappa
-    of_a, of_b, between = values[:4, :4], values[4:, 4:], values[:4, 4:]
+def test_consistency_is_averaged_over_pairs_of_different_networks():
+    a, b, c = population(4), population(5, seed=1, name="deep"), population(3, seed=2, name="other")
+    table = wsn.predictions.consistency_table([a, b, c], permutations=99).set_index(["first", "second"])
+    assert len(table) == 6
+    values = wsn.predictions.error_consistency([a, b, c])
+    of_a, of_b, between = values[:4, :4], values[4:9, 4:9], values[:4, 4:9]
     within = [np.mean(v[~np.eye(len(v), dtype=bool)]) for v in (of_a, of_b)]
-    assert table.loc[("wide", "wide", "kappa"), "mean"] == pytest.approx(within[0])
-    assert table.loc[("deep", "deep", "kappa"), "mean"] == pytest.approx(within[1])
-    row = table.loc[("wide", "deep", "kappa")]
+    assert table.loc[("wide", "wide"), "mean"] == pytest.approx(within[0])
+    assert table.loc[("deep", "deep"), "mean"] == pytest.approx(within[1])
+    row = table.loc[("wide", "deep")]
     assert row["mean"] == pytest.approx(between.mean())
     assert row["deficit"] == pytest.approx(np.mean(within) - between.mean())
+    assert (row["deficit_low"] + row["deficit_high"]) / 2 == pytest.approx(row["deficit"])
     tested = table["p_value"].notna()
-    assert tested.tolist() == [False] * 3 + [True] * 3 + [False] * 3
+    assert tested.tolist() == [False, True, True, False, True, False]
     adjusted = multipletests(table.loc[tested, "p_value"], method="holm-sidak")[1]
     np.testing.assert_allclose(table.loc[tested, "adjusted"], adjusted)
-    # intervals hold together: 9 of them; the within one is a jackknife of 4 networks
-    means = [np.delete(np.delete(of_a, i, 0), i, 1) for i in range(4)]
-    means = [np.mean(v[~np.eye(3, dtype=bool)]) for v in means]
-    half = stats.t.ppf((1 + 0.95 ** (1 / 9)) / 2, 3) * math.sqrt(3 * np.var(means))
-    assert table.loc[("wide", "wide", "kappa"), "high"] == pytest.approx(within[0] + half)
+
+
+def test_resamples_are_of_networks_within_populations_and_of_the_same_images_for_all():
+    """By hand, with kappas of scikit-learn, of the draws that the generator gives."""
+    a, b = population(4, examples=53), population(3, seed=1, examples=53)
+    means, resampled = wsn.predictions.resampled_consistency([a, b], resamples=3, seed=5)
+    rng = np.random.default_rng(5)
+    for each in resampled:
+        images = rng.integers(53, size=53)
+        drawn = [rng.integers(n, size=n) for n in (4, 3)]
+        right = [p.correct[:, images] for p in (a, b)]
+        for i, j in itertools.product(range(2), repeat=2):
+            pairs = [
+                cohen_kappa_score(right[i][x], right[j][y])
+                for x, y in itertools.product(drawn[i], drawn[j])
+                if i != j or x != y
+            ]
+            assert each[i, j] == pytest.approx(np.mean(pairs))
+    assert means[0, 1] == pytest.approx(wsn.predictions.error_consistency([a, b])[:4, 4:].mean())
+
+
+def test_an_interval_of_a_bootstrap_is_students_and_of_two_networks_infinite():
+    from wsnlib.predictions import inference
+
+    values = np.array([1.0, 2.0, 4.0, np.nan])
+    low, high = inference.bootstrap(7.0, values, networks=5, confidence=0.9)
+    assert (low + high) / 2 == pytest.approx(7)
+    assert high - 7 == pytest.approx(stats.t.ppf(0.95, 4) * np.std(values[:3], ddof=1))
+    assert inference.bootstrap(7.0, values, networks=2, confidence=0.9) == (-math.inf, math.inf)
+    assert all(map(math.isnan, inference.bootstrap(7.0, values[3:], networks=5, confidence=0.9)))
 
 
 def test_error_consistency_of_independent_errors_is_zero_and_of_equal_ones_one():
     rng = np.random.default_rng(0)
     correct = rng.random((2, 100_003)) < np.array([[0.7], [0.9]])
-    pairs = wsn.predictions.network_agreement([of_correct(correct)])
-    assert abs(pairs.error_consistency[0, 1]) < 4.5 / math.sqrt(100_003)
-    same = wsn.predictions.network_agreement([of_correct(np.stack([correct[0], correct[0]]))])
-    assert same.error_consistency[0, 1] == 1
+    values = wsn.predictions.error_consistency([of_correct(correct)])
+    assert abs(values[0, 1]) < 4.5 / math.sqrt(100_003)
+    same = wsn.predictions.error_consistency([of_correct(np.stack([correct[0], correct[0]]))])
+    assert same[0, 1] == 1
 
 
 # -- classes and groups --
@@ -561,8 +580,9 @@ PAIRWISE = [
     wsn.predictions.class_tests,
     wsn.predictions.logistic_models,
     lambda a, b: wsn.predictions.group_tests(a, b, groups=["x"] * 3),
-    lambda a, b: wsn.predictions.agreement_table([a, b]),
-    lambda a, b: wsn.predictions.network_agreement([a, b]),
+    lambda a, b: wsn.predictions.consistency_table([a, b]),
+    lambda a, b: wsn.predictions.error_consistency([a, b]),
+    lambda a, b: wsn.predictions.resampled_consistency([a, b]),
     lambda a, b: wsn.predictions.dispersion_table([a, b]),
 ]
 
@@ -609,7 +629,9 @@ def test_arguments_out_of_range_are_named():
         wsn.predictions.dispersion(a, b, permutations=0)
     with pytest.raises(ValueError, match="confidence must be > 0 and < 1, got 95"):
         wsn.predictions.dispersion(a, b, confidence=95)
-    for function in (wsn.predictions.agreement_table, wsn.predictions.dispersion_table):
+    with pytest.raises(ValueError, match="resamples must be ≥ 1, got 0"):
+        wsn.predictions.resampled_consistency([a], resamples=0)
+    for function in (wsn.predictions.consistency_table, wsn.predictions.dispersion_table):
         with pytest.raises(ValueError, match=r"must have different names, got \['wide', 'wide'\]"):
             function([a, b])
     with pytest.raises(ValueError, match="groups must have 3 entries, one for each class, got 2"):
@@ -670,7 +692,7 @@ def test_statistics_of_predictions_need_no_torch():
     code = (
         "import sys, numpy as np, wsnlib as wsn;"
         "p = wsn.predictions.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2);"
-        "wsn.predictions.dispersion(p, p); wsn.predictions.logistic_models(p, p, permutations=1); wsn.predictions.agreement_table([p]);"
+        "wsn.predictions.dispersion(p, p); wsn.predictions.logistic_models(p, p, permutations=1); wsn.predictions.consistency_table([p]);"
         "print('torch' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

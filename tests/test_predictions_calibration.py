@@ -55,7 +55,7 @@ def test_permutation_tests_reject_at_their_level(spread, class_spread):
             wsn.predictions.dispersion(a, b, level=level, **options).p_value
             for level in ("example", "class", "network")
         ]
-        table = wsn.predictions.agreement_table([a, b], **options)
+        table = wsn.predictions.consistency_table([a, b], resamples=1, **options)
         values.append(p + table["p_value"].dropna().tolist())
     rejected = (np.array(values) <= LEVEL).sum(0)
     assert rejected.max() <= most_rejections(runs)
@@ -125,6 +125,44 @@ def test_intervals_cover_what_is_true():
     assert missed.max() <= most_rejections(runs)
 
 
+@pytest.mark.parametrize("networks", [6, 30])
+def test_intervals_of_error_consistency_cover_that_of_all_networks_and_images(networks):
+    """Images are drawn anew each time, too; intervals over (many) networks alone would miss."""
+    runs, examples, missed, by_networks = 200, 80, np.zeros(3), 0
+
+    def drawn(seed: int, networks: int, examples: int) -> list[Population]:
+        rng = np.random.default_rng([seed, 11])
+        p = rng.beta(3, 1, examples)
+        q = special.expit(special.logit(p) + rng.normal(0, 1.5, examples))
+        options = {"networks": networks, "labels": np.zeros(examples, int), "num_classes": 2, "spread": 0.3}
+        return [
+            wsn.predictions.simulate_population(x, seed=2 * seed + i, name=str(i), **options)
+            for i, x in enumerate((p, q))
+        ]
+
+    truth, _ = wsn.predictions.resampled_consistency(drawn(10**6, 200, 50_000), resamples=1)
+    deficit = (truth[0, 0] + truth[1, 1]) / 2 - truth[0, 1]
+    for seed in range(runs):
+        options = {"confidence": 0.95**3, "permutations": 1}  # 0.95 for each of the three
+        table = wsn.predictions.consistency_table(drawn(seed, networks, examples), **options)
+        within, between, _ = table.itertuples()
+        missed += [
+            not low <= true <= high
+            for low, true, high in (
+                (within.low, truth[0, 0], within.high),
+                (between.low, truth[0, 1], between.high),
+                (between.deficit_low, deficit, between.deficit_high),
+            )
+        ]
+        values = wsn.predictions.error_consistency(drawn(seed, networks, examples)[:1])
+        left_out = [np.delete(np.delete(values, i, 0), i, 1) for i in range(networks)]
+        means = [(v.sum() - len(v)) / (len(v) * (len(v) - 1)) for v in left_out]
+        half = stats.t.ppf(0.975, networks - 1) * np.sqrt((networks - 1) * np.var(means))
+        by_networks += abs(within.mean - truth[0, 0]) > half
+    assert missed.max() <= most_rejections(runs)
+    assert networks == 6 or by_networks > most_rejections(runs)
+
+
 @pytest.mark.parametrize("networks", [10, 40])
 def test_intervals_of_one_dimension_cover_0_where_there_is_no_difference(networks):
     runs, options = 200, {"networks": networks, "labels": LABELS, "num_classes": CLASSES, "spread": 0.3}
@@ -156,8 +194,8 @@ def test_planted_differences_are_found_where_they_are():
         largest = wsn.predictions.largest_differences(a, b, count=6, seed=seed)
         assert set(largest["example"][:3]) == {3, 17, 40}
         assert (largest["adjusted"][:3] < 0.02).all() and (largest["low"][:3] > 0).all()
-        table = wsn.predictions.agreement_table([a, b], permutations=199)
-        between = table[(table["first"] != table["second"]) & (table["measure"] == "error_consistency")]
+        table = wsn.predictions.consistency_table([a, b], permutations=199)
+        between = table[table["first"] != table["second"]]
         assert between["adjusted"].item() <= 3 / 200
         # class 0 holds example 40, class 1 example 17, class 3 example 3: each loses 0.5/15
         difference = wsn.predictions.class_tests(a, b)["difference"].to_numpy()

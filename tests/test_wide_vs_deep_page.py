@@ -50,16 +50,13 @@ def page(tmp_path_factory):
     store, plan = wsn.Store(folder / "store"), wide_vs_deep_errors.Runs(p)
     labels = wsn.run(plan.labels).arrays["labels"]
     store.save(wsn.run(plan.labels))
-    by_model: dict[wsn.ModelSpec, list[wsn.Experiment]] = {}
-    for run in plan.search:
-        by_model.setdefault(run.model, []).append(run)
-    for seed, runs in enumerate(by_model.values()):
-        save(runs, labels, 10, store, seed=seed)
-    by_model = {}
-    for run in plan.populations(store):
-        by_model.setdefault(run.model, []).append(run)
-    for seed, runs in enumerate(by_model.values()):
-        save(runs, labels, 10, store, seed=seed)
+    stages = (lambda: plan.search, lambda: plan.other_search(store), lambda: plan.populations(store))
+    for stage in stages:
+        by_kind: dict[tuple[wsn.ModelSpec, wsn.Training], list[wsn.Experiment]] = {}
+        for run in stage():
+            by_kind.setdefault((run.model, run.training), []).append(run)
+        for seed, runs in enumerate(by_kind.values()):
+            save(runs, labels, 10, store, seed=seed)
     store.save(wsn.run(plan.examples(store)))
     on_imagenet = np.arange(3000) % 1000
     answers = wsn.ExampleLabels(data=plan.imagenet["ResNet-50"][0].data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from wsnlib.book.engine import parameters as fields
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.estimates import Estimate, estimate
 from wsnlib.predictions import Dispersion, LogisticModels, Population, inference
-from wsnlib.predictions.excess import signed_root
+from wsnlib.predictions.excess import inner_products, mean_squares, signed_root
 from wsnlib.store import Store
 
 Depth = Annotated[int, Field(ge=8)]
@@ -28,6 +28,8 @@ Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
 FIRST_SEARCH_SEED = 1000
 """Of the networks that choose the pair; populations have smaller ones."""
+
+_AUGMENTATION = specs.CropAndFlip(padding_mode="reflect")
 
 
 class Parameters(fields.ChapterParameters):
@@ -43,6 +45,7 @@ class Parameters(fields.ChapterParameters):
     wide_multipliers: list[Multiplier] = Field(
         [0.1875, 0.25], min_length=1, description="a list of numbers, each above one of deep_multipliers"
     )
+    sparse_depth: Depth = Field(8, description="a depth 6n + 2")
     sparse_multiplier: Multiplier = Field(0.25, description="a number above base_multiplier")
     depths: list[Depth] = Field([8, 14], min_length=2, description="a rising list of 2 or more depths 6n + 2")
     width_depth: Depth = Field(8, description="a depth 6n + 2")
@@ -54,6 +57,7 @@ class Parameters(fields.ChapterParameters):
         20, description="an integer of 6 to 1,000"
     )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    family_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     caliper: fields.Density = 0.05
     imagenet_networks: fields.NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
     imagenet_groups: str | None = Field(
@@ -68,10 +72,13 @@ class Parameters(fields.ChapterParameters):
     norm_momentum: fields.Density = 0.1
     precision: fields.Precision = "float32"
     evaluate_every: fields.PositiveInt = 2
+    other_learning_rate: fields.PositiveFloat = 0.025
+    other_rate_epochs: list[fields.PositiveInt] = Field([], description="a list of integers ≥ 1")
+    other_augmentation_epochs: list[fields.PositiveInt] = Field([], description="a list of integers ≥ 1")
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
-        for name in ("deep_depths", "wide_depth", "depths", "width_depth"):
+        for name in ("deep_depths", "wide_depth", "sparse_depth", "depths", "width_depth"):
             value = getattr(self, name)
             if any(depth % 6 != 2 for depth in (value if isinstance(value, list) else [value])):
                 raise ValueError(f"{name} must be depths 6n + 2, such as 8, 14, 20, got {value}")
@@ -98,10 +105,9 @@ class Parameters(fields.ChapterParameters):
                 f"sparse_multiplier must be > base_multiplier {self.base_multiplier}, "
                 f"got {self.sparse_multiplier}"
             )
-        if self.other_networks > self.networks:
-            raise ValueError(
-                f"other_networks must be 6 to networks {self.networks}, got {self.other_networks}"
-            )
+        for name in ("other_networks", "family_networks"):
+            if getattr(self, name) > self.networks:
+                raise ValueError(f"{name} must be 6 to networks {self.networks}, got {getattr(self, name)}")
         if 0 < self.imagenet_networks < 6:
             raise ValueError(f"imagenet_networks must be 0 or an integer ≥ 6, got {self.imagenet_networks}")
         _ = self.data_spec
@@ -123,11 +129,25 @@ class Parameters(fields.ChapterParameters):
             weight_decay=self.weight_decay,
             weight_decay_on="weights",
             schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
-            augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
+            augmentation=_AUGMENTATION if self.augmentation else None,
             precision=self.precision,
             evaluate_every=self.evaluate_every,
             report=self._report,
         )
+
+    @property
+    def other_trainings(self) -> dict[str, list[specs.Training]]:
+        """By what they change, for as many epochs as may make them as accurate; none where none are given."""
+        augmentation = None if self.augmentation else _AUGMENTATION
+        changes: dict[str, tuple[dict[str, Any], list[int]]] = {
+            "rate": ({"learning_rate": self.other_learning_rate}, self.other_rate_epochs),
+            "augmentation": ({"augmentation": augmentation}, self.other_augmentation_epochs),
+        }
+        return {
+            name: [replace(self.training, epochs=epochs, **change) for epochs in candidates]
+            for name, (change, candidates) in changes.items()
+            if candidates
+        }
 
     def on_imagenet(self, model: specs.ResNetImageNetSpec) -> list[specs.Experiment]:
         """The population of a network on ImageNet, by N21's protocol (Appendix B).
@@ -216,8 +236,8 @@ class Runs:
         candidates = [*self.deep.values(), *self.wide.values()]
         self.search = [run for model in candidates for run in self.trainings(model, p.search_seeds)]
         self.labels = specs.ExampleLabels(data=p.data_spec)
-        narrow = self.network(p.wide_depth, p.base_multiplier)
-        as_wide = self.network(p.wide_depth, p.sparse_multiplier)
+        narrow = self.network(p.sparse_depth, p.base_multiplier)
+        as_wide = self.network(p.sparse_depth, p.sparse_multiplier)
         sparse = specs.StaticSparsity(narrow, width=as_wide.width)
         self.others: dict[str, specs.ModelSpec] = {
             "narrow": narrow,
@@ -244,40 +264,67 @@ class Runs:
             norm_momentum=self.p.norm_momentum,
         )
 
-    def trainings(self, model: specs.ModelSpec, seeds: range) -> list[specs.Experiment]:
-        """One training for each seed."""
-        p = self.p
-        return [
-            specs.Experiment(model=model, data=p.data_spec, training=p.training, seed=seed) for seed in seeds
-        ]
+    def trainings(
+        self, model: specs.ModelSpec, seeds: range, training: specs.Training | None = None
+    ) -> list[specs.Experiment]:
+        """One run for each seed, by the chapter's training if no other is given."""
+        data, training = self.p.data_spec, training or self.p.training
+        return [specs.Experiment(model=model, data=data, training=training, seed=seed) for seed in seeds]
 
     def pairs(self, store: Store) -> pd.DataFrame:
         """The candidates' pairs, the best matched first, as `wsn.predictions.matched_pairs` orders them."""
 
-        def accuracies(models: Mapping[str, specs.ModelSpec]) -> dict[Hashable, list[float]]:
-            tables: dict[Hashable, pd.DataFrame] = {
-                name: sweeps.table(self.trainings(model, self.p.search_seeds), store=store)
-                for name, model in models.items()
-            }
-            return {name: table["test_accuracy"].tolist() for name, table in tables.items()}
-
-        return predictions.matched_pairs(
-            accuracies(self.deep),
-            accuracies(self.wide),
-            allowed=lambda one, other: self.deep[str(one)].width < self.wide[str(other)].width,
+        deep, wide = (
+            {name: self._accuracies(model, store) for name, model in models.items()}
+            for models in (self.deep, self.wide)
         )
+        return predictions.matched_pairs(
+            deep, wide, allowed=lambda one, other: self.deep[one].width < self.wide[other].width
+        )
+
+    def _accuracies(
+        self, model: specs.ModelSpec, store: Store, training: specs.Training | None = None
+    ) -> list[float]:
+        """Of the networks of the search."""
+        table = sweeps.table(self.trainings(model, self.p.search_seeds, training), store=store)
+        return [float(accuracy) for accuracy in table["test_accuracy"]]
 
     def pair(self, store: Store) -> dict[str, specs.ModelSpec]:
         """The best matched pair, `"deep"` and `"wide"`."""
         best = self.pairs(store).iloc[0]
         return {"deep": self.deep[best["first"]], "wide": self.wide[best["second"]]}
 
+    def other_search(self, store: Store) -> list[specs.Experiment]:
+        """A few runs of the deep network by each candidate of another training."""
+        deep, seeds = self.pair(store)["deep"], self.p.search_seeds
+        return [
+            r
+            for part in self.p.other_trainings.values()
+            for t in part
+            for r in self.trainings(deep, seeds, t)
+        ]
+
+    def other_trainings(self, store: Store) -> dict[str, specs.Training]:
+        """Of each kind the candidate whose accuracy matches that of the deep network best."""
+        deep = self.pair(store)["deep"]
+        chosen = {}
+        for name, candidates in self.p.other_trainings.items():
+            accuracies = {i: self._accuracies(deep, store, t) for i, t in enumerate(candidates)}
+            pairs = predictions.matched_pairs({"deep": self._accuracies(deep, store)}, accuracies)
+            chosen[name] = candidates[int(pairs["second"][0])]
+        return chosen
+
     def populations(self, store: Store) -> list[specs.Experiment]:
-        """Trainings of the pair's populations and of all others, each once."""
-        p = self.p
-        others = [*self.others.values(), *self.by_depth.values(), *self.by_width.values()]
-        runs = [r for m in self.pair(store).values() for r in self.trainings(m, p.seeds(p.networks))]
-        runs += [r for m in others for r in self.trainings(m, p.seeds(p.other_networks))]
+        """Runs of the pair's populations and of all others, each once."""
+        p, pair = self.p, self.pair(store)
+        others, families = p.seeds(p.other_networks), p.seeds(p.family_networks)
+        runs = [r for m in pair.values() for r in self.trainings(m, p.seeds(p.networks))]
+        runs += [
+            r for t in self.other_trainings(store).values() for r in self.trainings(pair["deep"], others, t)
+        ]
+        runs += [r for m in self.others.values() for r in self.trainings(m, others)]
+        for family in (self.by_depth, self.by_width):
+            runs += [r for m in family.values() for r in self.trainings(m, families)]
         return list(dict.fromkeys(runs))
 
     def examples(self, store: Store) -> specs.ExampleImages:
@@ -294,6 +341,7 @@ class Runs:
     def stages(self, store: Store) -> Iterator[list[specs.Run]]:
         """All runs, those that depend on others after them."""
         yield [self.labels, *self.search]
+        yield list(self.other_search(store))
         yield list(self.populations(store))
         yield [self.examples(store)]
         on_imagenet = [run for part in self.imagenet.values() for run in part]
@@ -321,6 +369,7 @@ class Results:
         searched: Networks of the same two architectures that chose the pair, by name; of other seeds.
         narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
             dense one that is as wide.
+        otherwise: The deep network, trained otherwise, by what was changed.
         by_depth, by_width: Families, the smallest network first.
     """
 
@@ -331,6 +380,7 @@ class Results:
     narrow: Population
     sparse: Population
     as_wide: Population
+    otherwise: Mapping[str, Population]
     by_depth: Sequence[Population]
     by_width: Sequence[Population]
 
@@ -342,28 +392,33 @@ class Results:
             KeyError: If a record is missing.
         """
 
-        def members(models: Mapping[str, specs.ModelSpec], count: int) -> list[Population]:
-            seeds = runs.p.seeds(count)
-            trainings = {name: runs.trainings(model, seeds) for name, model in models.items()}
-            return [sweeps.read_population(part, store=store, name=name) for name, part in trainings.items()]
+        p, pair = runs.p, runs.pair(store)
+        of_pair, others, families = (p.seeds(n) for n in (p.networks, p.other_networks, p.family_networks))
 
-        pair, others = runs.pair(store), runs.p.other_networks
-        deep, wide = members(pair, runs.p.networks)
-        searched = {
-            name: sweeps.read_population(runs.trainings(model, runs.p.search_seeds), store=store, name=name)
-            for name, model in pair.items()
-        }
-        narrow, sparse, as_wide = members(runs.others, others)
+        def members(
+            name: str, model: specs.ModelSpec, seeds: range, training: specs.Training | None = None
+        ) -> Population:
+            return sweeps.read_population(runs.trainings(model, seeds, training), store=store, name=name)
+
+        def family(models: Mapping[str, specs.ModelSpec]) -> list[Population]:
+            return [members(name, model, families) for name, model in models.items()]
+
+        deep, wide = (members(name, model, of_pair) for name, model in pair.items())
+        narrow, sparse, as_wide = (members(name, model, others) for name, model in runs.others.items())
         return cls(
-            models={**pair, **runs.others},
+            models={**pair, **runs.others, **runs.by_depth, **runs.by_width},
             deep=deep,
             wide=wide,
-            searched=searched,
-            narrow=narrow,
+            searched={name: members(name, model, p.search_seeds) for name, model in pair.items()},
+            narrow=deep if runs.others["narrow"] == pair["deep"] else narrow,
             sparse=sparse,
             as_wide=as_wide,
-            by_depth=members(runs.by_depth, others),
-            by_width=members(runs.by_width, others),
+            otherwise={
+                name: members(f"other {name}", pair["deep"], others, training)
+                for name, training in runs.other_trainings(store).items()
+            },
+            by_depth=family(runs.by_depth),
+            by_width=family(runs.by_width),
         )
 
     @cached_property
@@ -413,22 +468,87 @@ def beyond_chance(populations: Sequence[Population]) -> pd.DataFrame:
 def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
     """Error consistency of neighbours, mean over them, less that of the two ends, over all pairs of networks.
 
-    The interval is the jackknife's over the networks of all populations.
+    The interval is the bootstrap's over networks and images.
     """
-    sizes, last = [len(population) for population in family], len(family) - 1
-    values = predictions.network_agreement(family).error_consistency
-    ends = np.cumsum([0, *sizes])
+    means, resampled = predictions.resampled_consistency(family)
+    neighbours = np.arange(len(family) - 1)
+    value, of_each = (v[..., neighbours, neighbours + 1].mean(-1) - v[..., 0, -1] for v in (means, resampled))
+    n = min(map(len, family))
+    low, high = inference.bootstrap(float(value), of_each, networks=n, confidence=0.95)
+    return Estimate(mean=float(value), low=low, high=high, n=n)
+
+
+def beside_deep(results: Results) -> pd.DataFrame:
+    """The deep population against itself, the wide one, and those of the deep network trained otherwise.
+
+    Returns:
+        One row a population, of estimates: `accuracy`, its own less the deep one's in points (Welch's
+        interval); `excess`, root mean square beyond chance in points (jackknife); and `consistency`, mean
+        error consistency with deep networks (bootstrap over networks and images). Against itself only the
+        last is known.
+    """
+    deep, others = results.deep, [results.wide, *results.otherwise.values()]
+    means, resampled = predictions.resampled_consistency([deep, *others])
+    unknown, rows = estimate([math.nan]), {}
+    for i, population in enumerate([deep, *others]):
+        n = min(len(deep), len(population))
+        low, high = inference.bootstrap(float(means[0, i]), resampled[:, 0, i], networks=n, confidence=0.95)
+        same = population is deep
+        rows[population.name] = {
+            "accuracy": unknown if same else _points(predictions.accuracy_test(population, deep), n),
+            "excess": unknown if same else _root_mean_square(predictions.dispersion(deep, population), n),
+            "consistency": Estimate(mean=float(means[0, i]), low=low, high=high, n=n),
+        }
+    return pd.DataFrame(rows).T
+
+
+def excess_difference(deep: Population, wide: Population, other: Population) -> Estimate:
+    """Mean square, beyond chance, of deep against wide networks less that of deep ones trained otherwise.
+
+    In squared points; the interval is the jackknife's over the networks of all three.
+    """
+    gram = inner_products([deep, wide, other])
 
     def statistic(*samples: Any) -> Any:
-        def between(i: int, j: int) -> Any:
-            block = values[ends[i] : ends[i + 1], ends[j] : ends[j + 1]]
-            one, other = samples[i][:, ends[i] : ends[i + 1]], samples[j][:, ends[j] : ends[j + 1]]
-            return ((one @ block) * other).sum(1) / (one.sum(1) * other.sum(1))
+        one, others = samples[0], samples[1:]
+        between = [np.subtract(*mean_squares(gram, one, each)) for each in others]
+        return 1e4 * (between[0] - between[1])
 
-        return np.mean([between(i, i + 1) for i in range(last)], axis=0) - between(0, last)
+    return _jackknifed(statistic, [deep, wide, other])
 
+
+def spread_of_accuracy(populations: Sequence[Population]) -> Estimate:
+    """Standard deviation of the networks' accuracy over that of independent errors, √(Σ V / Σ I).
+
+    V is the variance within a population, and I = Σᵢ pᵢ(1 − pᵢ)/N² over its N images, estimated without bias:
+    1 where being right on one image says nothing of being right on another (Jordan 2024, Section 3). The
+    interval is the jackknife's of the logarithm, over networks.
+    """
+    gram = inner_products(populations)
+    accuracy = np.concatenate([p.network_accuracy for p in populations])
+    examples, norms = populations[0].num_examples, np.diag(gram)
+
+    def logarithm(*samples: Any) -> Any:
+        seen: Any = 0.0
+        independent: Any = 0.0
+        for chosen in samples:
+            n = chosen.sum(1)
+            mean = chosen @ accuracy / n
+            seen = seen + (chosen @ accuracy**2 - n * mean**2) / (n - 1)
+            squares = ((chosen @ gram) * chosen).sum(1) / n
+            independent = independent + (chosen @ norms - squares) / (n - 1) / examples
+        return np.log(seen / independent) / 2
+
+    found = _jackknifed(logarithm, populations)
+    mean, low, high = (math.exp(v) for v in (found.mean, found.low, found.high))
+    return Estimate(mean=mean, low=low, high=high, n=found.n)
+
+
+def _jackknifed(statistic: Any, populations: Sequence[Population]) -> Estimate:
+    """A statistic of indicators of the networks of each population, with its interval."""
+    sizes = [len(population) for population in populations]
     low, high = inference.jackknife(statistic, *sizes, confidence=0.95)
-    return Estimate(mean=(low + high) / 2, low=low, high=high, n=min(sizes))
+    return Estimate(mean=float(low + high) / 2, low=float(low), high=float(high), n=min(sizes))
 
 
 def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
@@ -480,11 +600,16 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         found[f"gain-{over}"] = _points(often, len(larger))
         found[f"loss-{over}"] = _points(results.lost[over], len(larger))
     found |= {f"similar-{over}": e for over, e in results.similar.items()}
+    found |= {
+        f"architecture-{name}": excess_difference(deep, wide, other)
+        for name, other in results.otherwise.items()
+    }
+    found["independent-errors"] = spread_of_accuracy([deep, wide])
     groups = synset_tests(imagenet, p)
     for name in ("structure", "consumer goods"):
         if name in groups.index:
             found[name.replace(" ", "-")] = _points(groups.loc[name], len(imagenet[0]))
-    for population in (deep, wide, results.narrow):
+    for population in (deep, wide, results.by_depth[0]):
         model: Any = results.models[population.name]
         name = f"accuracy-{model.depth}-{model.width / 16:g}"
         if name in claims_of(p.chapter):

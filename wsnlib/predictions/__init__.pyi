@@ -3,9 +3,9 @@ from .classes import chosen_difference as chosen_difference
 from .classes import class_tests as class_tests
 from .classes import gains_by_difficulty as gains_by_difficulty
 from .classes import group_tests as group_tests
-from .consistency import Agreement as Agreement
-from .consistency import agreement_table as agreement_table
-from .consistency import network_agreement as network_agreement
+from .consistency import consistency_table as consistency_table
+from .consistency import error_consistency as error_consistency
+from .consistency import resampled_consistency as resampled_consistency
 from .excess import Dispersion as Dispersion
 from .excess import accuracy_scatter as accuracy_scatter
 from .excess import accuracy_scatters as accuracy_scatters

@@ -153,3 +153,31 @@ def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -
     variance = sum((n - 1) * part.var(0) for n, part in zip(present, parts, strict=True))
     half = float(scipy.stats.t.isf((1 - confidence) / 2, min(present) - 1)) * np.sqrt(variance)
     return centre - half, centre + half
+
+
+def bootstrap(value: float, resampled: Array, *, networks: int, confidence: float) -> tuple[float, float]:
+    """Interval of a statistic, value ± t · standard deviation of its resamples.
+
+    Resamples where the statistic does not exist are left out. Infinite with fewer than three networks.
+
+    Args:
+        value: Of the sample itself.
+        resampled: (resamples,).
+        networks: Of the smallest sample; Student's t has one degree of freedom less.
+        confidence: Confidence level of the interval.
+
+    References:
+        Efron, Tibshirani, *An introduction to the bootstrap* (1993), chapter 12.
+
+    Examples:
+        >>> normal = np.random.default_rng(0).normal(size=999)
+        >>> low, high = bootstrap(0.0, normal, networks=50, confidence=0.95)
+        >>> round(low, 1), round(high, 1)
+        (-2.0, 2.0)
+    """
+    if networks < 3:
+        return -np.inf, np.inf
+    some = resampled[np.isfinite(resampled)]
+    deviation = float(some.std(ddof=1)) if len(some) > 1 else np.nan
+    half = float(scipy.stats.t.isf((1 - confidence) / 2, networks - 1)) * deviation
+    return value - half, value + half

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,10 @@ from wsnlib.predictions.populations import Population, check_same_examples
 
 
 def matched_pairs(
-    first: Mapping[Hashable, ArrayLike],
-    second: Mapping[Hashable, ArrayLike],
+    first: Mapping[Any, ArrayLike],
+    second: Mapping[Any, ArrayLike],
     *,
-    allowed: Callable[[Hashable, Hashable], bool] | None = None,
+    allowed: Callable[[Any, Any], bool] | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Pairs of candidates by how far their mean accuracies may lie apart, the best matched pair first.
