@@ -263,17 +263,6 @@ def test_the_corrected_minimiser_scales_with_the_cube_root():
     assert one / twice == pytest.approx(8 ** (2 / 3))
 
 
-def test_the_exact_minimiser_is_found():
-    x, y = image_pairs(9, 11)
-    p = np.linspace(0.03, 1, 300)
-    exact = wsn.kernels.masked_kernels(x, y, density=p, method="enumeration")
-    for m in (300, 3000):
-        curve = (exact.first_bias**2 + p / m * (exact.second - exact.first**2)).mean(axis=0)
-        found = wsn.kernels.exact_minimiser(x, y, base_width=m, lowest=0.03)
-        assert 0.03 < found < 1
-        assert found == pytest.approx(p[curve.argmin()], abs=0.01)
-
-
 # -- infinite and simulated networks ------------------------------------------------------------
 
 

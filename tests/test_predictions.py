@@ -117,23 +117,6 @@ def test_holm_sidak_is_statsmodels():
     np.testing.assert_allclose(wsn.predictions.holm_sidak([1e-20, 1.0]), [2e-20, 1.0])  # no digits lost
 
 
-@pytest.mark.parametrize("spending", ["late", "even"])
-def test_looks_spend_the_level_and_no_more(spending):
-    levels = wsn.predictions.look_levels([0.1, 0.25, 0.7, 1.0], level=0.03, spending=spending)
-    assert np.all(levels > 0) and levels.sum() == pytest.approx(0.03, rel=1e-12)
-    earlier = wsn.predictions.look_levels([0.25, 0.7, 1.0], level=0.03, spending=spending)
-    np.testing.assert_allclose(levels[2:], earlier[1:])  # what was spent before does not depend on how
-    np.testing.assert_allclose(wsn.predictions.look_levels([1], level=0.03, spending=spending), [0.03])
-
-
-def test_spending_functions_are_obrien_flemings_and_pococks():
-    z = stats.norm.ppf(0.975)
-    late = 2 - 2 * stats.norm.cdf(z / math.sqrt(0.5))
-    even = 0.05 * math.log(1 + (math.e - 1) * 0.5)
-    assert wsn.predictions.look_levels([0.5, 1])[0] == pytest.approx(late)
-    assert wsn.predictions.look_levels([0.5, 1], spending="even")[0] == pytest.approx(even)
-
-
 def test_assignments_choose_every_subset_equally_often():
     chosen = inference.assignments(2, 3, permutations=20_000, seed=0)
     assert np.all(chosen.sum(1) == 2)
@@ -650,17 +633,7 @@ def test_arguments_out_of_range_are_named():
         wsn.predictions.simulate_population([0.1, 1.2], networks=2, labels=[0, 1], num_classes=2)
 
 
-@pytest.mark.parametrize("fractions", [[0.5, 0.9], [0.5, 0.5, 1], [0, 1], []])
-def test_looks_are_planned_to_the_end(fractions):
-    with pytest.raises(ValueError, match="fractions must be rising numbers > 0 that end in 1"):
-        wsn.predictions.look_levels(fractions)
-
-
 def test_impossible_plans_are_refused():
-    with pytest.raises(ValueError, match="spending must be 'late' or 'even', got 'early'"):
-        wsn.predictions.look_levels([1], spending="early")
-    with pytest.raises(ValueError, match="level must be > 0 and < 1, got 5"):
-        wsn.predictions.look_levels([1], level=5)
     for name, value in (("difference", 0), ("deviation", -1), ("networks", 1), ("tests", 0), ("level", 1)):
         options = {"difference": 0.1, "deviation": 0.1, "networks": 5, name: value}
         with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
@@ -713,9 +686,6 @@ def test_tensors_and_lists_are_welcome_where_arrays_are():
         np.testing.assert_array_equal(found[torch.tensor([0, 2])].counts, expected[np.array([0, 2])].counts)
     for change in (lambda x: torch.as_tensor(np.array(x)), list):
         np.testing.assert_array_equal(predictions.holm_sidak(change(levels)), predictions.holm_sidak(levels))
-        np.testing.assert_array_equal(
-            predictions.look_levels(change(np.array([0.5, 1.0]))), predictions.look_levels([0.5, 1.0])
-        )
         first, second = (
             predictions.fit_logistic(*map(c, counts), networks=(5, 5), groups=c(groups))
             for c in (change, np.array)

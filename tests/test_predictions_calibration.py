@@ -321,14 +321,3 @@ def test_power_of_the_dispersion_test_is_what_simulation_gives(spread, differenc
         )
         found += wsn.predictions.dispersion(a, b, permutations=99, seed=seed).p_value <= LEVEL
     assert found / runs == pytest.approx(planned, abs=0.05 + 4 * np.sqrt(planned * (1 - planned) / runs))
-
-
-@pytest.mark.parametrize("spending", ["late", "even"])
-def test_planned_looks_hold_the_level_that_looks_at_will_do_not(spending):
-    runs = 2000
-    sizes = [8, 16, 24, 32, 40]
-    levels = wsn.predictions.look_levels(np.array(sizes) / 40, spending=spending)
-    x, y = np.random.default_rng(0).normal(size=(2, 40, runs))
-    p = np.array([stats.ttest_ind(x[:n], y[:n], equal_var=False).pvalue for n in sizes])
-    planned, at_will = (np.sum(np.any(each >= p.T, axis=1)) for each in (levels, LEVEL))
-    assert planned <= most_rejections(runs) < at_will

@@ -659,17 +659,6 @@ def test_what_cannot_be_deleted_is_named(net, blocks, message):
         pass
 
 
-def test_the_order_of_deletion_is_backwards_within_each_stage():
-    with torch.device("meta"):
-        order = wsn.representations.deletion_order(ResNetCifar(26).block_names)
-    assert list(order) == ["stage1", "stage2", "stage3"]
-    assert order["stage2"] == [
-        ["stage2.block4"],
-        ["stage2.block3", "stage2.block4"],
-        ["stage2.block2", "stage2.block3", "stage2.block4"],
-    ]
-
-
 # -- names, arrays, precision --
 
 

@@ -16,8 +16,8 @@ from torch import nn
 import wsnlib as wsn
 from wsnlib import widgets
 from wsnlib.book import printed_table
-from wsnlib.kernels import kernel_distance
-from wsnlib.kernels.theory import exact_minimiser, paper_distance, paper_distance_minimiser
+from wsnlib.kernels import kernel_distance, masked_kernels
+from wsnlib.kernels.theory import lowest_point, paper_distance, paper_distance_minimiser
 from wsnlib.widgets import distance
 
 DIMENSIONS = (7, 61)
@@ -76,7 +76,10 @@ def test_minimisers_agree_with_the_theory(pairs, m):
     theorem = distance._Theorem(widgets.distance_table({"Gaussian": (x, y)}))
     widths = np.geomspace(m, m / theorem.density[0], 241)
     exact = distance._minimum(widths, lambda n: theorem(n, m / n).total)
-    expected = exact_minimiser(x, y, base_width=m, lowest=0.05 / 61, points=65)
+    p = np.geomspace(0.05 / 61, 1, 65)
+    kernels = masked_kernels(x, y, density=p)
+    distances = kernels.first_bias**2 + p / m * (kernels.second - kernels.first**2)
+    expected, _ = lowest_point(p, distances.mean(axis=0))
     assert exact.place == "inside"
     assert m / exact.width == pytest.approx(expected, rel=0.01)
     paper = distance._minimum(widths, lambda n: distance._paper(61, n, m / n).total)

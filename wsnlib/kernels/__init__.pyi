@@ -9,7 +9,6 @@ from .simulation import infinite_kernels as infinite_kernels
 from .simulation import simulate_kernels as simulate_kernels
 from .theory import corrected_distance as corrected_distance
 from .theory import corrected_minimiser as corrected_minimiser
-from .theory import exact_minimiser as exact_minimiser
 from .theory import lowest_point as lowest_point
 from .theory import measured_distance as measured_distance
 from .theory import paper_distance as paper_distance

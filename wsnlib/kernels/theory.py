@@ -1,4 +1,4 @@
-"""Closed forms of the kernel distance and its minimisers: the paper's, ours, and the exact one.
+"""Closed forms of the kernel distance and its minimisers: the paper's and ours.
 
 Everywhere the number of weights is fixed, so that density p and width n go together: n p = m, where m
 is the base width, the mean number of weights of the first layer per input.
@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from wsnlib.kernels.numeric import arc_cosine, densities, inputs, masked_kernels
+from wsnlib.kernels.numeric import arc_cosine, densities, inputs
 
 Array = NDArray[np.float64]
 
@@ -159,35 +159,6 @@ def corrected_minimiser(x: ArrayLike, y: ArrayLike, *, base_width: float) -> flo
     spread = arc_cosine(x, y, order=2) - arc_cosine(x, y, order=1) ** 2
     cube = 2 * base_width * float(np.mean(first**2)) / float(np.mean(spread))
     return float(min(1.0, cube ** (1 / 3)))
-
-
-# -- the exact minimiser ----------------------------------------------------------------------
-
-
-def exact_minimiser(
-    x: ArrayLike, y: ArrayLike, *, base_width: float, lowest: float | None = None, points: int = 33
-) -> float:
-    """The density in [lowest, 1] that minimises the mean of Theorem 1's distance over pairs at n p = m.
-
-    The mean squared bias and the mean of n · variance are evaluated at `points` densities and
-    interpolated by cubic splines in log p; they do not depend on m.
-
-    Args:
-        x, y: Inputs (pairs, d).
-        base_width: m = n p.
-        lowest: Smallest density considered; by default 1/10d, ten hidden units for each weight.
-
-    Returns:
-        p*; `lowest` itself if the distance still falls there.
-    """
-    x, y = np.atleast_2d(*inputs(x, y))
-    d = x.shape[1]
-    _check(np.asarray(base_width), d)
-    p = np.geomspace(1 / (10 * d) if lowest is None else lowest, 1, points)
-    estimates = masked_kernels(x, y, density=p)
-    squared_bias = np.mean(estimates.first_bias**2, axis=0)
-    spread = np.mean(estimates.second - estimates.first**2, axis=0)
-    return lowest_point(p, squared_bias + spread * p / base_width)[0]
 
 
 def measured_distance(

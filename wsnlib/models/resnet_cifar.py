@@ -150,8 +150,8 @@ class ResNetCifar(nn.Module):
         >>> net = ResNetCifar(20, width_multiplier=0.25)
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
-        >>> net.block_names[:2], net.stage3.block1.conv1.out_channels
-        (['stage1.block1', 'stage1.block2'], 16)
+        >>> net.stage3.block1.conv1.out_channels
+        16
     """
 
     def __init__(
@@ -200,11 +200,6 @@ class ResNetCifar(nn.Module):
             initialise_truncated(self)
         else:
             initialise_fan_out(self)
-
-    @property
-    def block_names(self) -> list[str]:
-        """The names of all blocks, in order of computation."""
-        return [name for name, module in self.named_modules() if isinstance(module, CifarBlock)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.children():

@@ -19,7 +19,6 @@ from .hierarchy import CIFAR100_GROUPS as CIFAR100_GROUPS
 from .hierarchy import CIFAR100_SUPERCLASSES as CIFAR100_SUPERCLASSES
 from .hierarchy import wordnet_groups as wordnet_groups
 from .inference import holm_sidak as holm_sidak
-from .inference import look_levels as look_levels
 from .logistic import LogisticFit as LogisticFit
 from .logistic import LogisticModels as LogisticModels
 from .logistic import fit_logistic as fit_logistic

@@ -1,9 +1,9 @@
-"""What the tests of this package share: many tests at once, looks before the end, permutations."""
+"""What the tests of this package share: many tests at once, permutations, intervals over networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy
@@ -50,55 +50,6 @@ def sidak_confidence(confidence: float, intervals: int) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be > 0 and < 1, got {confidence}; 0.95 is 95 %")
     return float(confidence ** (1 / intervals))
-
-
-def look_levels(
-    fractions: Sequence[float],
-    *,
-    level: float = 0.05,
-    spending: Literal["late", "even"] = "late",
-) -> Array:
-    """Levels for looks at a growing population that together reject falsely with probability ≤ `level`.
-
-    A look after a fraction t of the planned networks may have spent f(t), where f(1) = level: its own
-    level is f(t) less what earlier looks spent. By the union bound that holds for any test and any
-    dependence between looks. Plan the number of networks and the looks before the first one; a test
-    that is repeated at the full level until it rejects does reject in the end.
-
-    Args:
-        fractions: Fraction of the planned number of networks at each look, rising, the last one 1.
-        level: Significance level of all looks together.
-        spending: `"late"` is f(t) = 2 − 2Φ(z/√t) with z the two-sided normal quantile of `level`
-            (after O'Brien and Fleming), which keeps nearly all for the end; `"even"` is
-            f(t) = level · ln(1 + (e − 1)t) (after Pocock).
-
-    Returns:
-        (looks,). Stop at the first look whose p-value is at most its level.
-
-    References:
-        Lan and DeMets, *Discrete sequential boundaries for clinical trials* (1983).
-
-    Examples:
-        >>> look_levels([0.5, 1.0]).round(4).tolist()
-        [0.0056, 0.0444]
-        >>> look_levels([0.5, 1.0], spending="even").round(4).tolist()
-        [0.031, 0.019]
-    """
-    t = np.asarray(fractions, dtype=float)
-    if t.ndim != 1 or len(t) == 0 or t[0] <= 0 or t[-1] != 1 or np.any(np.diff(t) <= 0):
-        raise ValueError(
-            f"fractions must be rising numbers > 0 that end in 1, got {list(fractions)}; divide by the "
-            "planned number of networks"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level must be > 0 and < 1, got {level}; 0.05 is 5 %")
-    if spending == "late":
-        spent = 2 * scipy.stats.norm.sf(scipy.stats.norm.isf(level / 2) / np.sqrt(t))
-    elif spending == "even":
-        spent = level * np.log1p(np.expm1(1) * t)
-    else:
-        raise ValueError(f"spending must be 'late' or 'even', got {spending!r}")
-    return np.diff(spent, prepend=0.0)
 
 
 # -- permutations over networks ---------------------------------------------------------------

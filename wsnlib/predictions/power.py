@@ -1,7 +1,6 @@
 """How many networks are needed to see an effect of a given size.
 
-Choose the number before the first test. Who wants to look earlier plans the looks and tests each at
-its own level, [`look_levels`][wsnlib.predictions.inference.look_levels].
+Choose the number before the first test, and test once.
 """
 
 from __future__ import annotations

@@ -238,25 +238,6 @@ def deleted_blocks(model: nn.Module, blocks: Sequence[str], *, last_layer: str =
         yield
 
 
-def deletion_order(blocks: Sequence[str]) -> dict[str, list[list[str]]]:
-    """For each stage, which blocks N21 deletes in turn: the last, the last two, …, all but the first.
-
-    Args:
-        blocks: Names of the form stage.block, such as `ResNetCifar.block_names`.
-
-    References:
-        N21, Section 5.2 and Figure 5.
-
-    Examples:
-        >>> deletion_order(["stage1.block1", "stage1.block2", "stage1.block3"])
-        {'stage1': [['stage1.block3'], ['stage1.block2', 'stage1.block3']]}
-    """
-    stages: dict[str, list[str]] = {}
-    for name in blocks:
-        stages.setdefault(name.rpartition(".")[0], []).append(name)
-    return {stage: [names[i:] for i in range(len(names) - 1, 0, -1)] for stage, names in stages.items()}
-
-
 def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[str, ...], torch.Tensor]:
     """What a network gives without the last blocks of one stage, for every stage and number of them.
 
