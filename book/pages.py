@@ -3,6 +3,7 @@
     python book/pages.py clusters                the script that dask-jobqueue submits to Slurm
     python book/pages.py reliability [--tries 20] [--quick] every test of a fault, and the table of what they found
     python book/pages.py mutants                 what tests/mutants.py found, and why survivors are left
+    python book/pages.py machines                what tests/machines.py found
 
 Run from the repository root. A part stands between the lines `<!-- NAME -->` and `<!-- end -->`.
 """
@@ -148,6 +149,22 @@ def mutant_table() -> str:
     return "\n".join([*rows, "", *(head + left + end if left else [])]).strip()
 
 
+def machine_table() -> str:
+    """One row a machine that the tests ran on."""
+    found = json.loads((PAGES / "machines.json").read_text(encoding="utf-8"))
+    rows = [
+        "| variables | Python | torch | failed | passed | skipped | minutes | commit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in found.values():
+        names = ("Python", "torch", "failed", "passed", "skipped", "minutes")
+        variables = f"`{each['variables']}`" if each["variables"] else "none"
+        cells = [variables, *(each[n] for n in names), f"`{each['commit']}`"]
+        rows.append(f"| {' | '.join(cells)} |")
+    processors = sorted({each["processor"] for each in found.values()})
+    return "\n".join([*rows, "", f"Measured on {' and '.join(processors)}."])
+
+
 def readable(mutant: str) -> str:
     """The function or method that a mutant changes, as one writes it; mutmut's names are `x_function__mutmut_1`."""
     module, _, name = (
@@ -184,7 +201,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("page", choices=["clusters", "reliability", "mutants"])
+    parser.add_argument(
+        "page", choices=["clusters", "reliability", "mutants", "machines"]
+    )
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument(
         "--quick", action="store_true", help="only faults that take seconds"
@@ -194,6 +213,8 @@ def main() -> None:
         write(PAGES / "clusters.md", "slurm", slurm_script())
     elif arguments.page == "mutants":
         write(PAGES / "reliability.md", "mutants", mutant_table())
+    elif arguments.page == "machines":
+        write(PAGES / "reliability.md", "machines", machine_table())
     else:
         write(
             PAGES / "reliability.md",

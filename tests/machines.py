@@ -5,12 +5,14 @@
     python tests/machines.py --python old/bin/python      … and on this one with that environment, too
 
 Prints a table with what passed and how long it took, and exits with 1 where something failed. What a
-machine printed is kept in `_build/machines/`.
+machine printed is kept in `_build/machines/`; what was found of the whole suite goes into `book/machines.json`, and
+`python book/pages.py machines` puts it on the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -19,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-LOGS = Path("_build/machines")
+LOGS, RECORD = Path("_build/machines"), Path("book/machines.json")
 
 VARIABLES = {
     "this": {},
@@ -76,6 +78,21 @@ def tried(machine: str, *, python: str, target: str) -> dict[str, str]:
     return dict(zip(COLUMNS, [*row, f"{(time.perf_counter() - start) / 60:.1f}"], strict=True))
 
 
+def record(found: list[dict[str, str]]) -> None:
+    """Keep what was found, with the commit and the processor, in place of what was found before."""
+    rows = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    code = (
+        "import json, torch; from wsnlib.experiments.machine import environment;"
+        "print(json.dumps(environment(torch.device('cpu'))))"
+    )
+    here = json.loads(asked(sys.executable, code))
+    for row in found:
+        variables = " ".join(f"{name}={value}" for name, value in MACHINES[row["machine"]].items())
+        more = {"variables": variables, "commit": here["commit"][:7], "processor": here["device"][5:]}
+        rows[f"{row['machine']}, Python {row['Python']}, torch {row['torch']}"] = row | more
+    RECORD.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     """Read the command line and print the table, row by row."""
     parser = argparse.ArgumentParser(
@@ -91,15 +108,16 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.machines) - set(MACHINES):
         parser.error(f"machine must be one of {', '.join(MACHINES)}, got {min(unknown)}")
-    runs = [(machine, sys.executable) for machine in given.machines or MACHINES]
-    runs += [("this", python) for python in given.python]
+    runs = [("this", python) for python in given.python]
+    runs += [(machine, sys.executable) for machine in given.machines or MACHINES]
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    failed = False
+    found = []
     for machine, python in runs:
-        row = tried(machine, python=python, target=given.target)
-        print(f"| {' | '.join(row.values())} |", flush=True)
-        failed |= row["result"] == "failed"
-    sys.exit(failed)
+        found.append(tried(machine, python=python, target=given.target))
+        print(f"| {' | '.join(found[-1].values())} |", flush=True)
+    if given.target == "suite":
+        record(found)  # after the last, whose tests compare the page with it
+    sys.exit(any(row["result"] == "failed" for row in found))
 
 
 if __name__ == "__main__":

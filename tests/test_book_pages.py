@@ -68,6 +68,12 @@ def test_the_page_on_reliability_shows_what_the_mutants_showed():
     assert not set(reasons["equivalent"]) & set(reasons["left"])
 
 
+def test_the_page_on_reliability_shows_what_other_machines_showed():
+    assert pages.part(PAGES / "reliability.md", "machines") == pages.machine_table()
+    found = json.loads((PAGES / "machines.json").read_text())
+    assert {each["failed"] for each in found.values()} == {"0"}
+
+
 def test_the_name_of_a_mutant_is_that_of_its_function():
     names = {
         "wsnlib.masks.conversion.x_densify__mutmut_7": "masks.conversion.densify",
