@@ -153,13 +153,25 @@ def machine_table() -> str:
     """One row a machine that the tests ran on."""
     found = json.loads((PAGES / "machines.json").read_text(encoding="utf-8"))
     rows = [
-        "| variables | Python | torch | failed | passed | skipped | minutes | commit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variables | Python | torch | result | passed | failed | skipped | minutes | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in found.values():
-        names = ("Python", "torch", "failed", "passed", "skipped", "minutes")
+        names = (
+            "Python",
+            "torch",
+            "result",
+            "passed",
+            "failed",
+            "skipped",
+            "minutes",
+        )
         variables = f"`{each['variables']}`" if each["variables"] else "none"
-        cells = [variables, *(each[n] for n in names), f"`{each['commit']}`"]
+        cells = [
+            variables,
+            *(each[n] for n in names),
+            f"`{each['commit'][:7]}`",
+        ]
         rows.append(f"| {' | '.join(cells)} |")
     processors = sorted({each["processor"] for each in found.values()})
     return "\n".join([*rows, "", f"Measured on {' and '.join(processors)}."])

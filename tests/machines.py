@@ -78,18 +78,20 @@ def tried(machine: str, *, python: str, target: str) -> dict[str, str]:
     return dict(zip(COLUMNS, [*row, f"{(time.perf_counter() - start) / 60:.1f}"], strict=True))
 
 
-def record(found: list[dict[str, str]]) -> None:
-    """Keep what was found, with the commit and the processor, in place of what was found before."""
-    rows = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+def here() -> dict[str, str]:
+    """The commit and the processor."""
     code = (
         "import json, torch; from wsnlib.experiments.machine import environment;"
         "print(json.dumps(environment(torch.device('cpu'))))"
     )
-    here = json.loads(asked(sys.executable, code))
-    for row in found:
-        variables = " ".join(f"{name}={value}" for name, value in MACHINES[row["machine"]].items())
-        more = {"variables": variables, "commit": here["commit"][:7], "processor": here["device"][5:]}
-        rows[f"{row['machine']}, Python {row['Python']}, torch {row['torch']}"] = row | more
+    found = json.loads(asked(sys.executable, code))
+    return {"commit": found["commit"], "processor": found["device"].removeprefix("cpu: ")}
+
+
+def record(found: list[dict[str, str]]) -> None:
+    """Keep rows in place of those of the same machines."""
+    rows = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    rows |= {f"{row['machine']}, Python {row['Python']}, torch {row['torch']}": row for row in found}
     RECORD.write_text(json.dumps(rows, indent=1) + "\n")
 
 
@@ -111,10 +113,12 @@ def main() -> None:
     runs = [("this", python) for python in given.python]
     runs += [(machine, sys.executable) for machine in given.machines or MACHINES]
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    found = []
+    found, where = [], here()
     for machine, python in runs:
-        found.append(tried(machine, python=python, target=given.target))
-        print(f"| {' | '.join(found[-1].values())} |", flush=True)
+        row = tried(machine, python=python, target=given.target)
+        print(f"| {' | '.join(row.values())} |", flush=True)
+        variables = " ".join(f"{name}={value}" for name, value in MACHINES[machine].items())
+        found.append(row | where | {"variables": variables})
     if given.target == "suite":
         record(found)  # after the last, whose tests compare the page with it
     sys.exit(any(row["result"] == "failed" for row in found))

@@ -254,24 +254,66 @@ def test_the_excess_of_two_populations(sizes, difference, level, confidence):
     assert confidence - 0.02 < covered <= (confidence + 0.02 if difference else 1)
 
 
-@simulates(errors.neighbours_less_extremes)
+@simulates(errors.neighbours_less_extremes, errors.beside_deep, errors._bootstrapped)
 def test_neighbours_less_extremes_over_all_pairs():
-    """Three populations of 50: error consistency of neighbours less that of the ends, in the pairs' own truth."""
-    rng, tries, labels = np.random.default_rng(8), 400, np.zeros(200, int)
-    p = rng.uniform(0.2, 0.9, 200)
-    kinds = [p, (p + p[::-1]) / 2 + 0.02, p[::-1]]
+    """Three populations of 50, other images each time: at least 95 %, as networks and images are drawn apart."""
+    rng, tries = np.random.default_rng(8), 150
+
+    def drawn(seed: int, networks: int, images: int) -> list:
+        p = rng.uniform(0.2, 0.9, images)
+        q = rng.uniform(0.2, 0.9, images)
+        return [
+            wsn.predictions.simulate_population(
+                x, networks=networks, labels=np.zeros(images, int), num_classes=2, seed=3 * seed + k,
+                spread=0.1, name=str(k),
+            )
+            for k, x in enumerate((p, (p + q) / 2 + 0.02, q))
+        ]  # fmt: skip
+
+    truth = errors.neighbours_less_extremes(drawn(tries, 100, 40_000)).mean
+    found = [errors.neighbours_less_extremes(drawn(i, 50, 200)) for i in range(tries)]
+    assert sum(not e.low <= truth <= e.high for e in found) <= most(tries, 0.05)
+    half = stats.t.isf(0.025, 49) * np.std([e.mean for e in found])
+    assert np.median([(e.high - e.low) / 2 for e in found]) < 1.5 * half
+
+
+@simulates(errors._jackknifed)
+@pytest.mark.parametrize("sizes", [(50, 50, 50), (50, 50, 20)])
+@pytest.mark.parametrize("other", [0.09, 0.0])
+def test_two_excesses_over_one_population(sizes, other):
+    """Of a wide network that differs by 9 points, less that of another training, by as many or by none."""
+    rng, tries, images = np.random.default_rng(11), 400, 400
+    p = rng.beta(0.8, 1, images).clip(0.1, 0.9)
+    kinds = [p, *(p + by * rng.choice([-1, 1], images) for by in (0.09, other))]
     values = []
     for i in range(tries):
-        family = [
+        populations = [
             wsn.predictions.simulate_population(
-                x, networks=50, labels=labels, num_classes=2, seed=3 * i + k, spread=0.1, name=str(k)
+                x, networks=n, labels=CLASSES, num_classes=10, spread=0.07, seed=3 * i + k, name=str(k)
             )
-            for k, x in enumerate(kinds)
+            for k, (x, n) in enumerate(zip(kinds, sizes, strict=True))
         ]
-        e = errors.neighbours_less_extremes(family)
+        e = errors.excess_difference(*populations)
         values.append((e.mean, e.low, e.high))
     mean, low, high = np.array(values).T
-    assert FROM < ((low <= mean.mean()) & (mean.mean() <= high)).mean() < TO
+    covered = np.mean((low <= mean.mean()) & (mean.mean() <= high))
+    assert (
+        FROM <= covered <= (TO + 0.02 if other else 1)
+    )  # the second order counts twice where nothing differs
+
+
+@simulates(errors.spread_of_accuracy)
+@pytest.mark.parametrize("spread", [0.0, 0.35])
+def test_the_spread_of_accuracy_of_two_populations_of_fifty(spread):
+    """Of independent errors, and about four times that."""
+    p, values = np.linspace(0.05, 0.95, 400), []
+    for i in range(400):
+        e = errors.spread_of_accuracy(populations(p, p, (50, 50), i, spread=spread))
+        values.append((e.mean, e.low, e.high))
+    mean, low, high = np.array(values).T
+    truth = np.sqrt(np.mean(mean**2))
+    assert (3 if spread else 0.9) < truth < (5 if spread else 1.1)
+    assert FROM - 0.01 <= np.mean((low <= truth) & (truth <= high)) <= TO + 0.01
 
 
 @simulates(errors._share_of_classes, errors._gain_in_aic)

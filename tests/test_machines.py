@@ -1,5 +1,6 @@
 """The table of the tests on many machines."""
 
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ suite:
 
 def table(folder: Path, *words: str) -> tuple[int, list[list[str]]]:
     (folder / "Makefile").write_text(SUITE)
+    (folder / "book").mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "tests" / "machines.py"), *words]
     places = {name: value for name, value in os.environ.items() if name not in machines.MACHINES["another"]}
     done = subprocess.run(command, cwd=folder, env=places, capture_output=True, text=True)
@@ -32,7 +34,14 @@ def test_every_machine_is_tried_and_a_failure_is_one(tmp_path):
     assert numba[0] == "numba" and numba[3:7] == ["failed", "7", "2", "2"]
     (log,) = (tmp_path / machines.LOGS).glob("mkl-*")
     assert "MKL_CBWR=COMPATIBLE" in log.read_text() and sys.executable in log.read_text()
+    found = json.loads((tmp_path / machines.RECORD).read_text())
+    assert [(row["machine"], row["result"], row["variables"]) for row in found.values()] == [
+        ("mkl", "passed", "MKL_CBWR=COMPATIBLE"),
+        ("numba", "failed", "NUMBA_CPU_NAME=generic"),
+    ]
+    assert all(row["commit"] and row["processor"] for row in found.values())
     assert table(tmp_path, "mkl")[0] == 0
+    assert set(json.loads((tmp_path / machines.RECORD).read_text())) == set(found)  # one in place of another
 
 
 def test_another_environment_is_tried_beside_this_one(tmp_path):

@@ -384,7 +384,8 @@ def test_an_interval_of_a_bootstrap_is_students_and_of_two_networks_infinite():
     assert (low + high) / 2 == pytest.approx(7)
     assert high - 7 == pytest.approx(stats.t.ppf(0.95, 4) * np.std(values[:3], ddof=1))
     assert inference.bootstrap(7.0, values, networks=2, confidence=0.9) == (-math.inf, math.inf)
-    assert all(map(math.isnan, inference.bootstrap(7.0, values[3:], networks=5, confidence=0.9)))
+    assert inference.bootstrap(7.0, values[2:], networks=5, confidence=0.9) == (-math.inf, math.inf)
+    assert all(map(math.isnan, inference.bootstrap(math.nan, values, networks=5, confidence=0.9)))
 
 
 def test_error_consistency_of_independent_errors_is_zero_and_of_equal_ones_one():

@@ -143,7 +143,7 @@ def test_intervals_of_error_consistency_cover_that_of_all_networks_and_images(ne
     truth, _ = wsn.predictions.resampled_consistency(drawn(10**6, 200, 50_000), resamples=1)
     deficit = (truth[0, 0] + truth[1, 1]) / 2 - truth[0, 1]
     for seed in range(runs):
-        options = {"confidence": 0.95**3, "permutations": 1}  # 0.95 for each of the three
+        options = {"confidence": 0.95**4, "permutations": 1}  # 0.95 for each of the four
         table = wsn.predictions.consistency_table(drawn(seed, networks, examples), **options)
         within, between, _ = table.itertuples()
         missed += [

@@ -1,5 +1,6 @@
 """The chapter `wide_vs_deep_errors`, executed on simulated populations, those on ImageNet included."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -50,10 +51,9 @@ def page(tmp_path_factory):
     store, plan = wsn.Store(folder / "store"), wide_vs_deep_errors.Runs(p)
     labels = wsn.run(plan.labels).arrays["labels"]
     store.save(wsn.run(plan.labels))
-    stages = (lambda: plan.search, lambda: plan.other_search(store), lambda: plan.populations(store))
-    for stage in stages:
+    for stage in itertools.islice(plan.stages(store), 3):
         by_kind: dict[tuple[wsn.ModelSpec, wsn.Training], list[wsn.Experiment]] = {}
-        for run in stage():
+        for run in (each for each in stage if isinstance(each, wsn.Experiment)):
             by_kind.setdefault((run.model, run.training), []).append(run)
         for seed, runs in enumerate(by_kind.values()):
             save(runs, labels, 10, store, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ Depth = Annotated[int, Field(ge=8)]
 Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
 FIRST_SEARCH_SEED = 1000
-"""Of the networks that choose the pair; populations have smaller ones."""
+"""Of the networks that choose the pair, which are in no population."""
 
 _AUGMENTATION = specs.CropAndFlip(padding_mode="reflect")
 
@@ -72,6 +73,7 @@ class Parameters(fields.ChapterParameters):
     norm_momentum: fields.Density = 0.1
     precision: fields.Precision = "float32"
     evaluate_every: fields.PositiveInt = 2
+    shared_seeds: fields.Flag = Field(False, description="true or false")
     other_learning_rate: fields.PositiveFloat = 0.025
     other_rate_epochs: list[fields.PositiveInt] = Field([], description="a list of integers ≥ 1")
     other_augmentation_epochs: list[fields.PositiveInt] = Field([], description="a list of integers ≥ 1")
@@ -108,6 +110,10 @@ class Parameters(fields.ChapterParameters):
         for name in ("other_networks", "family_networks"):
             if getattr(self, name) > self.networks:
                 raise ValueError(f"{name} must be 6 to networks {self.networks}, got {getattr(self, name)}")
+        if self.other_rate_epochs and self.other_learning_rate == self.learning_rate:
+            raise ValueError(
+                f"other_learning_rate must be another than learning_rate, got {self.learning_rate:g} for both"
+            )
         if 0 < self.imagenet_networks < 6:
             raise ValueError(f"imagenet_networks must be 0 or an integer ≥ 6, got {self.imagenet_networks}")
         _ = self.data_spec
@@ -144,7 +150,7 @@ class Parameters(fields.ChapterParameters):
             "augmentation": ({"augmentation": augmentation}, self.other_augmentation_epochs),
         }
         return {
-            name: [replace(self.training, epochs=epochs, **change) for epochs in candidates]
+            name: [replace(self.training, epochs=n, evaluate_every=n, **change) for n in candidates]
             for name, (change, candidates) in changes.items()
             if candidates
         }
@@ -177,9 +183,16 @@ class Parameters(fields.ChapterParameters):
         """Seeds of the networks that choose the pair, from 1,000 on."""
         return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
 
-    def seeds(self, networks: int) -> range:
-        """Seeds of the networks of a population, from 0 on; none of them chose the pair."""
-        return range(networks)
+    def seeds(self, networks: int, *, kind: int = 0) -> range:
+        """Seeds of the networks of a population, none of which chose the pair.
+
+        Args:
+            networks: How many.
+            kind: Number of the population. Networks of one seed see the images in one order, and may begin
+                alike, so that a difference of their populations is understated; with `shared_seeds` it is.
+        """
+        first = 0 if self.shared_seeds else 2 * FIRST_SEARCH_SEED * kind
+        return range(first, first + networks)
 
     @property
     def same_data(self) -> bool:
@@ -314,27 +327,27 @@ class Runs:
             chosen[name] = candidates[int(pairs["second"][0])]
         return chosen
 
-    def populations(self, store: Store) -> list[specs.Experiment]:
-        """Runs of the pair's populations and of all others, each once."""
+    def populations(self, store: Store) -> dict[str, list[specs.Experiment]]:
+        """Runs of all populations by name: the pair, the deep network trained otherwise, and the others."""
         p, pair = self.p, self.pair(store)
-        others, families = p.seeds(p.other_networks), p.seeds(p.family_networks)
-        runs = [r for m in pair.values() for r in self.trainings(m, p.seeds(p.networks))]
-        runs += [
-            r for t in self.other_trainings(store).values() for r in self.trainings(pair["deep"], others, t)
-        ]
-        runs += [r for m in self.others.values() for r in self.trainings(m, others)]
-        for family in (self.by_depth, self.by_width):
-            runs += [r for m in family.values() for r in self.trainings(m, families)]
-        return list(dict.fromkeys(runs))
+        kinds: dict[str, tuple[specs.ModelSpec, specs.Training, int]] = {
+            name: (model, p.training, p.networks) for name, model in pair.items()
+        }
+        for name, training in self.other_trainings(store).items():
+            kinds[f"other {name}"] = (pair["deep"], training, p.other_networks)
+        kinds |= {name: (model, p.training, p.other_networks) for name, model in self.others.items()}
+        families = self.by_depth | self.by_width
+        kinds |= {name: (model, p.training, p.family_networks) for name, model in families.items()}
+        numbers = {kind: i for i, kind in enumerate(dict.fromkeys(k[:2] for k in kinds.values()))}
+        return {
+            name: self.trainings(model, p.seeds(networks, kind=numbers[model, training]), training)
+            for name, (model, training, networks) in kinds.items()
+        }
 
     def examples(self, store: Store) -> specs.ExampleImages:
         """The images on which the pair's populations differ most."""
-        deep, wide = (
-            sweeps.read_population(
-                self.trainings(model, self.p.seeds(self.p.networks)), store=store, name=name
-            )
-            for name, model in self.pair(store).items()
-        )
+        runs = self.populations(store)
+        deep, wide = (sweeps.read_population(runs[n], store=store, name=n) for n in ("deep", "wide"))
         found = predictions.largest_differences(deep, wide, count=MOST_DIFFERENT)
         return specs.ExampleImages(data=self.p.data_spec, examples=tuple(sorted(found["example"].tolist())))
 
@@ -342,7 +355,7 @@ class Runs:
         """All runs, those that depend on others after them."""
         yield [self.labels, *self.search]
         yield list(self.other_search(store))
-        yield list(self.populations(store))
+        yield list(dict.fromkeys(itertools.chain.from_iterable(self.populations(store).values())))
         yield [self.examples(store)]
         on_imagenet = [run for part in self.imagenet.values() for run in part]
         if on_imagenet:
@@ -392,33 +405,29 @@ class Results:
             KeyError: If a record is missing.
         """
 
-        p, pair = runs.p, runs.pair(store)
-        of_pair, others, families = (p.seeds(n) for n in (p.networks, p.other_networks, p.family_networks))
-
-        def members(
-            name: str, model: specs.ModelSpec, seeds: range, training: specs.Training | None = None
-        ) -> Population:
-            return sweeps.read_population(runs.trainings(model, seeds, training), store=store, name=name)
-
-        def family(models: Mapping[str, specs.ModelSpec]) -> list[Population]:
-            return [members(name, model, families) for name, model in models.items()]
-
-        deep, wide = (members(name, model, of_pair) for name, model in pair.items())
-        narrow, sparse, as_wide = (members(name, model, others) for name, model in runs.others.items())
+        pair = runs.pair(store)
+        found = {
+            name: sweeps.read_population(part, store=store, name=name)
+            for name, part in runs.populations(store).items()
+        }
+        searched = {
+            name: sweeps.read_population(runs.trainings(model, runs.p.search_seeds), store=store, name=name)
+            for name, model in pair.items()
+        }
+        narrow, as_wide = (
+            found["deep" if runs.others[name] == pair["deep"] else name] for name in ("narrow", "dense")
+        )
         return cls(
             models={**pair, **runs.others, **runs.by_depth, **runs.by_width},
-            deep=deep,
-            wide=wide,
-            searched={name: members(name, model, p.search_seeds) for name, model in pair.items()},
-            narrow=deep if runs.others["narrow"] == pair["deep"] else narrow,
-            sparse=sparse,
+            deep=found["deep"],
+            wide=found["wide"],
+            searched=searched,
+            narrow=narrow,
+            sparse=found["sparse"],
             as_wide=as_wide,
-            otherwise={
-                name: members(f"other {name}", pair["deep"], others, training)
-                for name, training in runs.other_trainings(store).items()
-            },
-            by_depth=family(runs.by_depth),
-            by_width=family(runs.by_width),
+            otherwise={name: found[f"other {name}"] for name in runs.p.other_trainings},
+            by_depth=[found[name] for name in runs.by_depth],
+            by_width=[found[name] for name in runs.by_width],
         )
 
     @cached_property
@@ -473,9 +482,7 @@ def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
     means, resampled = predictions.resampled_consistency(family)
     neighbours = np.arange(len(family) - 1)
     value, of_each = (v[..., neighbours, neighbours + 1].mean(-1) - v[..., 0, -1] for v in (means, resampled))
-    n = min(map(len, family))
-    low, high = inference.bootstrap(float(value), of_each, networks=n, confidence=0.95)
-    return Estimate(mean=float(value), low=low, high=high, n=n)
+    return _bootstrapped(value, of_each, min(map(len, family)))
 
 
 def beside_deep(results: Results) -> pd.DataFrame:
@@ -483,23 +490,33 @@ def beside_deep(results: Results) -> pd.DataFrame:
 
     Returns:
         One row a population, of estimates: `accuracy`, its own less the deep one's in points (Welch's
-        interval); `excess`, root mean square beyond chance in points (jackknife); and `consistency`, mean
-        error consistency with deep networks (bootstrap over networks and images). Against itself only the
-        last is known.
+        interval); `excess`, root mean square beyond chance in points (jackknife); `consistency`, mean error
+        consistency with deep networks, and `deficit`, by how much it is less than the mean of that within
+        the two populations (both with a bootstrap over networks and images). Against itself only
+        `consistency` is known.
     """
     deep, others = results.deep, [results.wide, *results.otherwise.values()]
     means, resampled = predictions.resampled_consistency([deep, *others])
+    within = [(v[..., 0, 0, None] + np.diagonal(v, axis1=-2, axis2=-1)) / 2 for v in (means, resampled)]
+    deficits = [inside - v[..., 0, :] for inside, v in zip(within, (means, resampled), strict=True)]
     unknown, rows = estimate([math.nan]), {}
     for i, population in enumerate([deep, *others]):
         n = min(len(deep), len(population))
-        low, high = inference.bootstrap(float(means[0, i]), resampled[:, 0, i], networks=n, confidence=0.95)
-        same = population is deep
-        rows[population.name] = {
-            "accuracy": unknown if same else _points(predictions.accuracy_test(population, deep), n),
-            "excess": unknown if same else _root_mean_square(predictions.dispersion(deep, population), n),
-            "consistency": Estimate(mean=float(means[0, i]), low=low, high=high, n=n),
+        row = {
+            "accuracy": _points(predictions.accuracy_test(population, deep), n),
+            "excess": _root_mean_square(predictions.dispersion(deep, population), n),
+            "consistency": _bootstrapped(means[0, i], resampled[:, 0, i], n),
+            "deficit": _bootstrapped(deficits[0][i], deficits[1][:, i], n),
         }
+        rows[population.name] = (
+            row if i else dict.fromkeys(row, unknown) | {"consistency": row["consistency"]}
+        )
     return pd.DataFrame(rows).T
+
+
+def _bootstrapped(value: float, resampled: Any, n: int) -> Estimate:
+    low, high = inference.bootstrap(float(value), resampled, networks=n, confidence=0.95)
+    return Estimate(mean=float(value), low=low, high=high, n=n)
 
 
 def excess_difference(deep: Population, wide: Population, other: Population) -> Estimate:
@@ -548,7 +565,7 @@ def _jackknifed(statistic: Any, populations: Sequence[Population]) -> Estimate:
     """A statistic of indicators of the networks of each population, with its interval."""
     sizes = [len(population) for population in populations]
     low, high = inference.jackknife(statistic, *sizes, confidence=0.95)
-    return Estimate(mean=float(low + high) / 2, low=float(low), high=float(high), n=min(sizes))
+    return Estimate(mean=float((low + high) / 2), low=float(low), high=float(high), n=min(sizes))
 
 
 def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
@@ -600,10 +617,11 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         found[f"gain-{over}"] = _points(often, len(larger))
         found[f"loss-{over}"] = _points(results.lost[over], len(larger))
     found |= {f"similar-{over}": e for over, e in results.similar.items()}
-    found |= {
-        f"architecture-{name}": excess_difference(deep, wide, other)
-        for name, other in results.otherwise.items()
-    }
+    for name, other in results.otherwise.items():
+        found[f"architecture-{name}"] = excess_difference(deep, wide, other)
+        found[f"matched-{name}"] = _points(
+            predictions.accuracy_test(other, deep), min(n, len(other)), confidence=0.9
+        )
     found["independent-errors"] = spread_of_accuracy([deep, wide])
     groups = synset_tests(imagenet, p)
     for name in ("structure", "consumer goods"):

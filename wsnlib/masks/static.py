@@ -125,6 +125,10 @@ class ComputedWeight(torch.Tensor):
                 "write layer.weight = …, or initialise the layers before wsn.sparsify"
             )
         with torch._C.DisableTorchFunctionSubclass():
+            if isinstance(
+                function, torch._ops.OpOverload
+            ):  # of a compiler; that of torch 2.11 knows tensors only
+                args = [arg.as_subclass(torch.Tensor) if isinstance(arg, cls) else arg for arg in args]
             result = function(*args, **kwargs)
         if function == _DATA.__get__:
             result.__class__ = cls

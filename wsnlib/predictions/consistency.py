@@ -25,7 +25,7 @@ def error_consistency(populations: Sequence[Population]) -> Array:
 
     Returns:
         (networks, networks), of all populations one after another. A network agrees with itself by 1; NaN
-        where both are always right.
+        where both are always right, or both always wrong.
 
     References:
         Cohen, *A coefficient of agreement for nominal scales* (1960). Geirhos, Meding,
@@ -105,8 +105,8 @@ def consistency_table(
 
     Args:
         populations: Populations of different names over the same examples.
-        confidence: Joint confidence level of all intervals (Šidák), the mean ± t · its standard deviation
-            over the resamples, with as many degrees of freedom as the smaller population has.
+        confidence: Joint confidence level of all intervals (Šidák), value ± t · its standard deviation over
+            the resamples, with one degree of freedom less than the smaller population has networks.
         resamples: As in `resampled_consistency`.
         permutations: Number of permutations, which assign the networks of two populations to them at random.
         seed: Random seed for resamples and permutations.
@@ -139,7 +139,7 @@ def consistency_table(
     means, resampled = resampled_consistency(populations, resamples=resamples, seed=seed)
     ends = np.cumsum([0] + [len(p) for p in populations])
     pairs = list(itertools.combinations_with_replacement(range(len(populations)), 2))
-    each = inference.sidak_confidence(confidence, len(pairs))
+    each = inference.sidak_confidence(confidence, len(pairs) + sum(i != j for i, j in pairs))
     rows = []
     for i, j in pairs:
         sure: dict[str, Any] = {"networks": min(len(populations[k]) for k in (i, j)), "confidence": each}

@@ -109,7 +109,8 @@ def jackknife(statistic: Callable[..., Array], *sizes: int, confidence: float) -
 def bootstrap(value: float, resampled: Array, *, networks: int, confidence: float) -> tuple[float, float]:
     """Interval of a statistic, value ± t · standard deviation of its resamples.
 
-    Resamples where the statistic does not exist are left out. Infinite with fewer than three networks.
+    Resamples where the statistic does not exist are left out. Infinite with fewer than three networks, or
+    where it exists in fewer than half of the resamples; NaN where the value is.
 
     Args:
         value: Of the sample itself.
@@ -126,9 +127,9 @@ def bootstrap(value: float, resampled: Array, *, networks: int, confidence: floa
         >>> round(low, 1), round(high, 1)
         (-2.0, 2.0)
     """
-    if networks < 3:
-        return -np.inf, np.inf
     some = resampled[np.isfinite(resampled)]
-    deviation = float(some.std(ddof=1)) if len(some) > 1 else np.nan
-    half = float(scipy.stats.t.isf((1 - confidence) / 2, networks - 1)) * deviation
+    if networks < 3 or len(some) < max(2, len(resampled) / 2):
+        half = np.inf
+    else:
+        half = float(scipy.stats.t.isf((1 - confidence) / 2, networks - 1)) * float(some.std(ddof=1))
     return value - half, value + half

@@ -18,7 +18,8 @@ class Population:
     """Predicted classes of networks that differ in nothing but their seed, on the same examples.
 
     The networks are independent draws from all that the training could give; the examples are fixed.
-    Every interval and test of this package is over networks, and says nothing of other examples.
+    Every interval and test of this package is over networks, and says nothing of other examples, but for
+    the intervals of `consistency_table`, which are over networks and examples.
 
     Args:
         predictions: Class of each example, (networks, examples), or one array of (examples,) for
