@@ -578,3 +578,26 @@ def test_places_are_drawn_in_points_to_one_scale():
     assert across == pytest.approx(np.array([[5, 5], [15, 5]]))
     assert up == pytest.approx(np.array([[10, 0], [10, 10]]))
     assert ax.get_aspect() == 1
+
+
+@pytest.mark.parametrize("augmentation", [True, False])
+def test_another_training_changes_what_it_says_and_no_more(augmentation):
+    p = wide_vs_deep_errors.Parameters.read(
+        {"augmentation": augmentation, "other_rate_epochs": [3, 4], "other_augmentation_epochs": [5]}
+    )
+    both = wsn.CropAndFlip(padding_mode="reflect")
+    slower = replace(p.training, learning_rate=p.other_learning_rate)
+    assert p.other_trainings == {
+        "rate": [replace(slower, epochs=n, evaluate_every=n) for n in (3, 4)],
+        "augmentation": [
+            replace(
+                p.training,
+                augmentation=replace(both, flip=False) if augmentation else both,
+                epochs=5,
+                evaluate_every=5,
+            )
+        ],
+    }
+    assert wide_vs_deep_errors.Parameters.read({}).other_trainings == {}
+    with pytest.raises(ValueError, match="other_learning_rate must be another than learning_rate, got 0.1"):
+        wide_vs_deep_errors.Parameters.read({"other_learning_rate": 0.1, "other_rate_epochs": [3]})

@@ -144,7 +144,7 @@ class Parameters(fields.ChapterParameters):
     @property
     def other_trainings(self) -> dict[str, list[specs.Training]]:
         """By what they change, for as many epochs as may make them as accurate; none where none are given."""
-        augmentation = None if self.augmentation else _AUGMENTATION
+        augmentation = replace(_AUGMENTATION, flip=False) if self.augmentation else _AUGMENTATION
         changes: dict[str, tuple[dict[str, Any], list[int]]] = {
             "rate": ({"learning_rate": self.other_learning_rate}, self.other_rate_epochs),
             "augmentation": ({"augmentation": augmentation}, self.other_augmentation_epochs),
