@@ -1,8 +1,11 @@
 """From records whose effects are known, the chapters' estimates: in points, paired by seed, chosen on other seeds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_jpegs
 
 import wsnlib as wsn
 from wsnlib import book
@@ -162,8 +165,9 @@ def sweep_table(store, points=sweep_points, num_weights=lambda run: 100 * base_o
 
 def test_sparse_resnets_differ_by_what_was_put_in(store):
     found = resnet_sweep.estimates(sweep_table(store), SWEEP)
-    on_imagenet = {name for name in book.claims_of("resnet_sweep") if name.startswith("imagenet")}
-    assert set(names_of(found)) == set(book.claims_of("resnet_sweep")) - on_imagenet
+    elsewhere = {"gain-cifar100", "gain-svhn", "harder-tasks", "resnet-gain-own-rate"}
+    elsewhere |= {name for name in book.claims_of("resnet_sweep") if name.startswith("imagenet")}
+    assert set(names_of(found)) == set(book.claims_of("resnet_sweep")) - elsewhere
     shows(found["gain"], (3.0 + 4.5) / 2)
     shows(found["gain/held-out best"], 4.5)
     shows(found["best-factor"], 3.0)
@@ -215,16 +219,105 @@ def test_resnets_that_diverged_leave_no_number(store):
     assert {name for name in names_of(found) if np.isnan(found[name].mean)} == {"masks-similar"}
 
 
-def test_imagenet_is_read_run_by_run(store):
+def test_gains_on_harder_data_are_over_the_widths_that_all_have(store):
+    """The data set that comes last is the easiest here, which its accuracy says."""
+    of_data = {"CIFAR10": (60.0, {7: 1.0, 10: 3.0, 15: 4.5}), "CIFAR100": (30.0, {10: 5.0, 15: 8.0})}
+    of_data["SVHN"] = (90.0, {10: 0.5, 15: 1.5})
+    p = resnet_sweep.Parameters(
+        data="cifar10",
+        more_data=["cifar100", "svhn"],
+        base_widths=[5, 7],
+        widening_factors=[1.0, 1.5, 2.0, 3.0],
+        more_factors=[2.0, 3.0],
+        largest_dense_width=7,
+        seeds=SEEDS,
+    )
+    for run in resnet_sweep.runs(p):
+        base, gains = of_data[type(run.data).__name__]
+        gained = (
+            gains[run.model.width]
+            if isinstance(run.model, wsn.StaticSparsity) and base_of(run.model) == 5
+            else 0.0
+        )
+        store.save(trained(run, base + OF_SEED[run.seed] / 10 + gained))
+    table = resnet_sweep.results(p, store)
+    assert set(table.loc[table["data"] != "CIFAR10", "base"]) == {5}
+    found = resnet_sweep.estimates(table, p)
+    assert np.isnan(found["training-accuracy"].mean)  # alike at all widths
+    has_mean(found["gain"], (1.0 + 3.0 + 4.5) / 3)
+    has_mean(found["gain-cifar100"], (5.0 + 8.0) / 2)
+    has_mean(found["gain-svhn"], (0.5 + 1.5) / 2)
+    has_mean(found["harder-tasks"], (5.0 + 8.0) / 2 - (0.5 + 1.5) / 2)
+    assert resnet_sweep.gains_by_data(table, p)["CIFAR10"].mean == pytest.approx((3.0 + 4.5) / 2)
+
+
+def test_every_width_takes_the_learning_rate_that_was_best_for_it_on_another_seed(store):
+    p = resnet_sweep.Parameters(
+        preset="clean",
+        validation_size=100,
+        base_widths=[5],
+        widening_factors=[1.0, 2.0, 3.0],
+        learning_rates=[0.05, 0.1, 0.2],
+        rate_epochs=2,
+        rate_seed=9,
+        epochs=4,
+        seeds=SEEDS,
+    )
+    validated = {5: [70.0, 60.0, None], 10: [50.0, 60.0, 55.0], 15: [50.0, 60.0, 65.0]}
+    for run in resnet_sweep.rate_runs(p):
+        assert (run.seed, run.training.epochs) == (9, 2)
+        points = validated[run.model.width][p.learning_rates.index(run.training.learning_rate)]
+        history = (
+            {}
+            if points is None
+            else {"validation_accuracy": [points / 100], "test_accuracy": [1.0 - points / 100]}
+        )
+        store.save(replace(trained(run, points), history=history))
+    assert resnet_sweep.tried_rates(p, store).loc[5].tolist()[:2] == pytest.approx([70.0, 60.0])
+    own = resnet_sweep.own_rate_runs(p, store)
+    assert {(run.model.width, run.training.learning_rate) for run in own} == {(5, 0.05), (10, 0.1), (15, 0.2)}
+    assert {run.training.epochs for run in own} == {4}
+    stages = list(resnet_sweep.stages(p, store))
+    assert set(resnet_sweep.rate_runs(p)) < set(stages[0]) and stages[1] == own
+    for run in {*own, *resnet_sweep.runs(p)}:
+        effect = {5: 2.0, 10: 3.0, 15: 4.0}[run.model.width] if run in own else 0.0
+        store.save(trained(run, 40.0 + run.model.width / 5 + OF_SEED[run.seed] + effect))
+    table = resnet_sweep.results(p, store)
+    found = resnet_sweep.estimates(table, p, own=resnet_sweep.at_own_rates(p, store))
+    shows(found["resnet-gain-own-rate"], (2.0 + 4.0) / 2)  # widths 10 and 15 less 5: 1 + 3 − 2 and 2 + 4 − 2
+    has_mean(found["resnet-gain-own-rate/one rate"], ((1.0 + 3.0) + 2.0) / 2)  # width 10 has one rate only
+
+
+def test_photographs_are_read_run_by_run_and_judged_only_as_imagenet(store, tmp_path, monkeypatch):
     p = SWEEP.model_copy(update={"imagenet_widths": [64, 90]})
-    for (kind, width), run in resnet_sweep.imagenet_runs(p).items():
-        store.save(trained(run, width / 2 + (kind == "dense")))
-    accuracy = resnet_sweep.imagenet_accuracy(p, store)
-    found = resnet_sweep.estimates(sweep_table(store), SWEEP, imagenet=accuracy)
+
+    def estimated(p):
+        for run in resnet_sweep.imagenet_runs(p):
+            dense = isinstance(run.model, wsn.ResNet18Spec)
+            store.save(trained(run, run.model.width / 2 + dense + run.seed))
+        photographs = resnet_sweep.photograph_accuracy(p, store)
+        return photographs, resnet_sweep.estimates(sweep_table(store), p, photographs=photographs)
+
+    _, found = estimated(p)
     shows(found["imagenet-dense-64"], 33.0, n=1)
     shows(found["imagenet-dense-90"], 46.0, n=1)
     shows(found["imagenet-sparse-90"], 45.0, n=1)
     assert set(names_of(found)) <= set(book.claims_of("resnet_sweep"))
+    assert {run.training.epochs for run in resnet_sweep.imagenet_runs(p)} == {150}
+
+    monkeypatch.setenv("WSN_DATA", str(tmp_path))
+    write_jpegs(tmp_path / "pets")
+    pets = wsn.image_folder("pets", image_size=32)
+    folder = {"imagenet_folder": "pets", "imagenet_sha256": pets.sha256, "imagenet_size": 32}
+    p = p.model_copy(
+        update=folder | {"imagenet_widths": [4, 6], "imagenet_epochs": 3, "imagenet_seeds": [0, 1]}
+    )
+    runs = resnet_sweep.imagenet_runs(p)
+    assert {run.data for run in runs} == {pets}
+    assert {run.model.num_classes for run in runs if isinstance(run.model, wsn.ResNet18Spec)} == {3}
+    photographs, found = estimated(p)
+    assert not any(name.startswith("imagenet") for name in found)
+    assert photographs.loc["sparse", 6].tolist() == pytest.approx([3.0, 4.0])
 
 
 # -- sparse_mlp -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SYNSETS
+from conftest import SYNSETS, write_jpegs
 from PIL import Image
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -349,7 +349,7 @@ def test_folders_of_the_wrong_form_are_named(folder):
     remove(folder / "val")
     with pytest.raises(
         wsn.DataError,
-        match="imagenet must have a folder 'val', got none; unpack train/<synset>/.*JPEG and val",
+        match="imagenet must have a folder 'val', got none; put images into train/<class> and val",
     ):
         wsn.load_data(SPEC)
     remove(folder)
@@ -368,6 +368,92 @@ def test_a_part_of_imagenet_is_not_imagenet(key, folder, monkeypatch):
     monkeypatch.setitem(data.KNOWN, wsn.ImageNet, more)
     with pytest.raises(wsn.DataError, match="must have .*, got 3, 21 and 9; "):
         wsn.load_data(SPEC)
+
+
+# -- photographs of one's own --
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(tmp_path))
+    monkeypatch.setenv("WSN_WORKERS", "0")
+    write_jpegs(tmp_path / "pets")
+    return tmp_path / "pets"
+
+
+def test_a_folder_of_your_own_is_looked_at_once_and_read_as_torchvision_reads_it(pets, capsys):
+    deeper = pets / "train" / SYNSETS[0] / "more"  # torchvision takes what lies deeper in a class, too
+    deeper.mkdir()
+    Image.new("L", (50, 40), 77).save(deeper / "gray.jpeg")
+    (pets / "train" / SYNSETS[1] / "notes.txt").write_text("no image")
+    spec = wsn.image_folder("pets", image_size=28, validation_size=3)
+    assert spec == wsn.ImageFolder(
+        name="pets", sha256=spec.sha256, image_size=28, validation_size=3, normalisation="imagenet"
+    )
+    assert capsys.readouterr().out == (
+        "pets is streamed: 22 images to train on, 9 to test, cut to 28 x 28 pixels, 3 classes\n"
+        "  of each class, to train on + to test: n01440764: 8 + 3, n01443537: 7 + 3, n02123045: 7 + 3\n"
+        "  images found: train in pets/train, test in pets/val\n"
+        f"  left out, no image by its name: train/{SYNSETS[1]}/notes.txt\n"
+    )
+    loaded = wsn.load_data(replace(spec, validation_size=0))
+    reference = datasets.ImageFolder(pets / "train")
+    paths = [str(loaded.train.files.path(i)) for i in range(22)]
+    assert list(zip(paths, loaded.train.labels.tolist(), strict=True)) == reference.imgs
+    gray = batches(loaded.train, torch.tensor([paths.index(str(deeper / "gray.jpeg"))]))[0].images
+    assert gray.shape == (1, 3, 28, 28) and (gray == 77).all()
+    assert loaded.sha256 == spec.sha256
+    assert [len(split.labels) for split in (wsn.load_data(spec).train, wsn.load_data(spec).validation)] == [
+        19,
+        3,
+    ]
+    assert (wsn.image_shape(spec), wsn.num_classes(spec)) == ((3, 28, 28), 3)
+
+
+def test_images_to_test_are_those_of_val_else_of_test(pets, capsys):
+    write_jpegs(pets / "more", seed=1)
+    (pets / "more" / "val").rename(pets / "Test")
+    remove(pets / "more")
+    both = wsn.image_folder("pets")
+    assert "left out, not used: 9 images in Test" in capsys.readouterr().out
+    remove(pets / "val")
+    other = wsn.image_folder("pets")
+    assert "test in pets/Test" in capsys.readouterr().out
+    assert both.sha256 != other.sha256
+
+
+def test_a_folder_that_has_changed_or_is_no_name_of_ones_own_is_refused(pets):
+    spec = wsn.image_folder("pets")
+    (pets / "val" / SYNSETS[0] / f"{SYNSETS[0]}_0.JPEG").unlink()
+    with pytest.raises(wsn.DataError, match=r"pets is not the folder of checksum .*; look at it again with"):
+        wsn.load_data(spec)
+    (pets / "damaged.txt").write_text("val/x.JPEG\tcut off\n")
+    for look in (lambda: wsn.image_folder("pets"), lambda: wsn.load_data(spec)):
+        with pytest.raises(wsn.DataError, match="could not be read when it was prepared"):
+            look()
+    with pytest.raises(ValueError, match="name must be a word other than .*, got 'imagenet'; choose another"):
+        wsn.image_folder("imagenet")
+    with pytest.raises(ValueError, match="name must be a word of letters, digits and underscores, got 'a b'"):
+        wsn.image_folder("a b")
+    with pytest.raises(wsn.DataError, match="cats is not there"):
+        wsn.image_folder("cats")
+
+
+def test_a_sparse_network_is_trained_on_photographs(pets):
+    base = wsn.ResNet18Spec(width=2, num_classes=3, stem="imagenet", initialisation="fan_out")
+    run = wsn.Experiment(
+        model=wsn.StaticSparsity(base, width=3),
+        data=wsn.image_folder("pets", image_size=32, validation_size=3),
+        training=wsn.Training(
+            epochs=2, batch_size=8, augmentation=wsn.ResizedCropAndFlip(), report="best_validation"
+        ),
+        seed=0,
+    )
+    store = wsn.Store(pets.parent / "store")
+    wsn.run_missing([run], store=store, progress=False)
+    record = store.load(run)
+    assert record.status == "finished"
+    assert record.network["num_weights"] == wsn.num_weights(wsn.build(base))
 
 
 def test_statistics_of_the_training_images_are_refused_before_anything_is_read(tmp_path):

@@ -16,11 +16,14 @@ from types import SimpleNamespace
 import IPython.display
 import matplotlib as mpl
 import nbformat
+import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import write_jpegs
 from matplotlib import pyplot as plt
 
+import wsnlib as wsn
 from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
@@ -98,6 +101,7 @@ def read(monkeypatch, store, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("WSN_STORE", str(store))
     monkeypatch.setenv("WSN_DATA", str(store / "data"))
+    monkeypatch.setenv("WSN_WORKERS", "0")
     monkeypatch.setattr(pages, "_pictures", words_of)
     for timed in ("seconds_per_run", "seconds_per_measurement"):  # takes longer than so short a run
         monkeypatch.setattr(durations, timed, lambda *_, **__: 0.01)
@@ -131,6 +135,24 @@ SMALL_RESNETS = {
     "epochs": 1,
     "train_size": 100,
 }
+
+
+def with_photographs(folder):
+    """A grid of learning rates, a second data set, and photographs in place of ImageNet."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (100, 8, 8, 3), dtype=np.uint8), np.tile(np.arange(4), 25)
+    np.savez(folder / "raw.npz", train_x=x, train_y=y)
+    mine = wsn.pack_data(folder / "raw.npz", name="mine")
+    write_jpegs(wsn.data.data_root() / "pets")
+    pets = wsn.image_folder("pets", image_size=32)
+    return SMALL_RESNETS | {
+        "preset": "clean", "validation_size": 20, "train_size": 32, "learning_rates": [0.1, 0.2], "seeds": [0, 1],
+        "more_data": ["mine"], "data_sha256": mine.sha256, "more_factors": [2.0], "imagenet_folder": "pets",
+        "imagenet_sha256": pets.sha256, "imagenet_size": 32, "imagenet_widths": [2, 3], "imagenet_epochs": 1,
+        "imagenet_seeds": [0, 1], "channel_base_widths": [2], "channel_factors": [2.0],
+    }  # fmt: skip
+
+
 DEEP = {"name": "deep", "depth": 14, "width_multiplier": 0.125, "part": 1, "epochs": 1, "seeds": [0]}
 SHALLOW = DEEP | {"name": "shallow", "depth": 8}
 THREE = [DEEP | {"seeds": [0, 1, 2]}, SHALLOW | {"seeds": [0, 1, 2]}]
@@ -204,6 +226,8 @@ ODD = {
         "two seeds": SMALL_RESNETS | {"seeds": [3, 5], "channel_base_widths": [2], "channel_factors": [2.0]},
         "two base widths": SMALL_RESNETS
         | {"base_widths": [2, 3], "channel_base_widths": [2], "channel_factors": [2.0]},
+        "no masks over channels": SMALL_RESNETS | {"channel_base_widths": [], "channel_factors": []},
+        "learning rates, harder data and photographs": with_photographs,
     },
     "gp_kernel": {
         "one seed": SMALL_KERNELS,

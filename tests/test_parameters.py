@@ -271,6 +271,20 @@ def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
         ({"schedule": "step"}, "schedule must be 'multi_step', 'cosine' or 'one_cycle', got 'step'"),
         ({"more_data": ["cifar"]}, "data must be one of 'digits', 'mnist'"),
         ({"imagenet_widths": [90, 64]}, "imagenet_widths must be widths of at least the first"),
+        ({"imagenet_folder": "pets"}, "imagenet_folder and imagenet_sha256 must both be given, or both null"),
+        ({"channel_factors": [2.0]}, "channel_base_widths and channel_factors must both be lists of numbers"),
+        (
+            {"learning_rates": [0.2]},
+            "learning_rates must be a list that holds learning_rate 0.1, or [], got [0.2]",
+        ),
+        (
+            {"learning_rates": [0.1]},
+            "preset must be 'clean' where learning_rates are chosen on validation images",
+        ),
+        (
+            {"learning_rates": [0.1], "rate_seed": 0, "preset": "clean", "validation_size": 9},
+            "rate_seed must be none of the seeds [0], got 0",
+        ),
         (
             {"learning_rate": "1e-1"},
             "learning_rate must be a number > 0, got '1e-1'; in YAML write `learning_rate: 0.1`",

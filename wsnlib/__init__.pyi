@@ -18,6 +18,7 @@ from . import training as training
 from . import widening as widening
 from . import widgets as widgets
 from .data import DataError as DataError
+from .data import image_folder as image_folder
 from .data import image_shape as image_shape
 from .data import load_data as load_data
 from .data import num_classes as num_classes
@@ -67,6 +68,7 @@ from .specs import ExampleLabels as ExampleLabels
 from .specs import Experiment as Experiment
 from .specs import FashionMNIST as FashionMNIST
 from .specs import GaussianInputs as GaussianInputs
+from .specs import ImageFolder as ImageFolder
 from .specs import ImageNet as ImageNet
 from .specs import KernelDistances as KernelDistances
 from .specs import KernelSimulation as KernelSimulation

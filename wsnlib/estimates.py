@@ -237,7 +237,7 @@ def correlation_of_means(
     which all widths contribute (Satterthwaite). The 95 % interval holds every correlation ρ of the true
     means under which r lies in neither tail of 2.5 %; the true means scatter as those measured do, less what
     noise adds. An interval about r would leave out a ρ near ±1, since noise alone moves r away from it. It is
-    −1 to 1 where the means of one scatter no more than their noise.
+    −1 to 1 where the means of one scatter no more than their noise, and r is NaN where they are all equal.
 
     Args:
         first, second: (seeds, widths), the same seeds and widths in both; at least 3 widths.
@@ -264,6 +264,8 @@ def correlation_of_means(
     runs = _centred(np.stack([x, y]))  # what a seed adds at all widths moves no correlation
     means = runs.mean(1)
     noise, squares = runs - means[:, None], (means**2).sum(1)
+    if not squares.min() > 0:
+        return Estimate(mean=math.nan, low=-1.0, high=1.0, n=n)
     r = float(means[0] @ means[1] / np.sqrt(squares.prod()))
     scatter = squares - (noise**2).sum((1, 2)) / (n * max(n - 1, 1))
     if n == 1 or not scatter.min() > 0:

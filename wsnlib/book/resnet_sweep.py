@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -127,22 +127,64 @@ class Parameters(ResNetParameters):
     largest_dense_width: fields.PositiveInt | None = Field(
         None, description="an integer ≥ 1, or null, up to which widths are trained dense, too"
     )
+    more_factors: list[Annotated[float, Field(gt=1, allow_inf_nan=False)]] = Field(
+        [],
+        description="a list of widening factors > 1 of the smallest base on further data sets, or [] for all",
+    )
+    learning_rates: list[fields.PositiveFloat] = Field(
+        [], description="a list of numbers > 0 that holds learning_rate, or []"
+    )
+    rate_epochs: fields.PositiveInt = 1
+    rate_seed: fields.NonNegativeInt = 900_000
     channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
-        [2.0], description="a list of widening factors, for masks over channels only"
+        [], description="a list of widening factors, for masks over channels only"
     )
     channel_base_widths: list[fields.PositiveInt] = Field(
-        [8], description="a list of base widths, for masks over channels only"
+        [], description="a list of base widths, for masks over channels only"
     )
     imagenet_widths: list[fields.PositiveInt] = Field(
         [], description="a list of widths of at least the first, which is the base's, or []"
     )
+    imagenet_folder: str | None = Field(
+        None,
+        description="the name of a folder of photographs in the data root, in place of ImageNet, or null",
+    )
+    imagenet_sha256: str | None = Field(
+        None, description="the checksum that wsn.image_folder gives that folder, or null"
+    )
+    imagenet_size: fields.PositiveInt = 224
+    imagenet_epochs: fields.PositiveInt = 150
+    imagenet_batch_size: fields.PositiveInt = 256
+    imagenet_seeds: fields.Seeds = Field([0])
 
     def model_post_init(self, context: Any) -> None:
         """Check what concerns several parameters at once."""
         super().model_post_init(context)
+        if bool(self.channel_base_widths) != bool(self.channel_factors):
+            raise ValueError(
+                "channel_base_widths and channel_factors must both be lists of numbers, or both [], got "
+                f"{self.channel_base_widths} and {self.channel_factors}"
+            )
+        if self.learning_rates and self.learning_rate not in self.learning_rates:
+            raise ValueError(
+                f"learning_rates must be a list that holds learning_rate {self.learning_rate:g}, or [], got "
+                f"{self.learning_rates}"
+            )
+        if self.learning_rates and self.preset != "clean":
+            raise ValueError(
+                "preset must be 'clean' where learning_rates are chosen on validation images, got "
+                f"{self.preset!r}"
+            )
+        if self.learning_rates and self.rate_seed in self.seeds:
+            raise ValueError(f"rate_seed must be none of the seeds {self.seeds}, got {self.rate_seed}")
         if self.imagenet_widths and min(self.imagenet_widths) < self.imagenet_widths[0]:
             raise ValueError(
                 f"imagenet_widths must be widths of at least the first, got {self.imagenet_widths}"
+            )
+        if (self.imagenet_folder is None) != (self.imagenet_sha256 is None):
+            raise ValueError(
+                "imagenet_folder and imagenet_sha256 must both be given, or both null, got "
+                f"{self.imagenet_folder!r} and {self.imagenet_sha256!r}"
             )
 
     def channel_widths(self, base_width: int) -> list[int]:
@@ -150,18 +192,34 @@ class Parameters(ResNetParameters):
         return specs.widths(specs.ResNet18Spec(width=base_width), widening_factors=self.channel_factors)
 
     @property
+    def photographs(self) -> specs.StreamedData:
+        """ImageNet, or the folder that stands in its place."""
+        if self.imagenet_folder is None or self.imagenet_sha256 is None:
+            return specs.ImageNet(normalisation="imagenet", image_size=self.imagenet_size)
+        return specs.ImageFolder(
+            name=self.imagenet_folder,
+            sha256=self.imagenet_sha256,
+            normalisation="imagenet",
+            image_size=self.imagenet_size,
+        )
+
+    @property
     def imagenet_training(self) -> specs.Training:
-        """G21's protocol for ImageNet (Appendix A and A.1); its batch size is unsaid, ours 256."""
+        """G21's protocol for ImageNet (Appendix A and A.1); its batch size is unsaid, ours 256.
+
+        No photographs are set aside for validation: with the clean preset the last epoch counts.
+        """
         return specs.Training(
-            epochs=150,
-            batch_size=256,
+            epochs=self.imagenet_epochs,
+            batch_size=self.imagenet_batch_size,
             learning_rate=0.1,
             momentum=0.9,
             weight_decay=1e-4,
             schedule=specs.Cosine(),
             augmentation=specs.ResizedCropAndFlip(),
             precision=self.precision,
-            report=self._report,
+            evaluate_every=1 if self.preset == "faithful" else self.imagenet_epochs,
+            report="best_test" if self.preset == "faithful" else "last",
         )
 
 
@@ -184,16 +242,23 @@ def runs_on(
 
 
 def runs(p: Parameters) -> list[specs.Experiment]:
-    """Sparse and dense families of widths, and masks over channels only (G21, Figures 6, 7 and 9)."""
+    """Sparse and dense families of widths, and masks over channels only (G21, Figures 6, 7 and 9).
+
+    On further data sets all of it, or with `more_factors` the family of the smallest base at these.
+    """
+    first, most = p.data_specs[p.data], p.largest_dense_width
 
     def networks(source: specs.DataSpec) -> list[specs.ModelSpec]:
         found: list[specs.ModelSpec] = []
-        for base_width in p.base_widths:
-            base, widths = dense(base_width, source), p.widths(base_width)
+        few = source != first and p.more_factors
+        for base_width in [min(p.base_widths)] if few else p.base_widths:
+            base = dense(base_width, source)
+            widths = (
+                specs.widths(base, widening_factors=[1.0, *p.more_factors]) if few else p.widths(base_width)
+            )
             found += [specs.StaticSparsity(base, width=w) for w in widths[1:]]
-            most = p.largest_dense_width or max(widths)
-            found += [dense(w, source) for w in widths if w <= most]
-        for base_width in p.channel_base_widths:
+            found += [dense(w, source) for w in widths if most is None or w <= most]
+        for base_width in [] if few else p.channel_base_widths:
             base = dense(base_width, source)
             for width in p.channel_widths(base_width):
                 found += [specs.StaticSparsity(base, width=width), specs.ChannelSparsity(base, width=width)]
@@ -202,26 +267,73 @@ def runs(p: Parameters) -> list[specs.Experiment]:
     return runs_on(p, networks)
 
 
-def imagenet_runs(p: Parameters) -> dict[tuple[str, int], specs.Experiment]:
-    """G21's Table 1 by `"dense"` or `"sparse"` and width; empty if no widths are asked for."""
-    models: dict[tuple[str, int], specs.ModelSpec] = {}
-    for width in p.imagenet_widths:
-        base = specs.ResNet18Spec(
-            width=p.imagenet_widths[0], num_classes=1000, stem="imagenet", initialisation="fan_out"
+def rate_runs(p: Parameters) -> list[specs.Experiment]:
+    """The family of the smallest base at every learning rate, for fewer epochs and with a seed of its own."""
+    source = p.data_specs[p.data]
+    return [
+        specs.Experiment(
+            model=model,
+            data=source,
+            training=replace(p.training, epochs=p.rate_epochs, learning_rate=rate),
+            seed=p.rate_seed,
         )
-        models["dense", width] = replace(base, width=width)
+        for model, rate in product(_family(p, source), p.learning_rates)
+    ]
+
+
+def _family(p: Parameters, source: specs.DataSpec) -> list[specs.ResNet18Spec | specs.StaticSparsity]:
+    base, *wider = p.widths(min(p.base_widths))
+    narrow = dense(base, source)
+    return [narrow, *(specs.StaticSparsity(narrow, width=w) for w in wider)]
+
+
+def tried_rates(p: Parameters, store: Store) -> pd.DataFrame:
+    """Validation accuracy in % by width (rows) and learning rate, NaN where a training diverged."""
+    table = by_family(sweeps.table(rate_runs(p), store=store), METHODS)
+    return 100 * table.pivot(index="width", columns="training.learning_rate", values="validation_accuracy")
+
+
+def own_rate_runs(p: Parameters, store: Store) -> list[specs.Experiment]:
+    """The whole training of that family, each width at the learning rate that was best for it."""
+    if not p.learning_rates:
+        return []
+    best, source = tried_rates(p, store).idxmax(axis=1), p.data_specs[p.data]
+    return [
+        specs.Experiment(
+            model=model,
+            data=source,
+            training=replace(p.training, learning_rate=float(best[model.width])),
+            seed=seed,
+        )
+        for seed, model in product(p.seeds, _family(p, source))
+    ]
+
+
+def imagenet_runs(p: Parameters) -> list[specs.Experiment]:
+    """Dense and sparse networks on ImageNet (G21's Table 1), or on other photographs; none without widths."""
+    if not p.imagenet_widths:
+        return []
+    source, models = p.photographs, list[specs.ModelSpec]()
+    base = specs.ResNet18Spec(
+        width=p.imagenet_widths[0],
+        num_classes=data.num_classes(source),
+        stem="imagenet",
+        initialisation="fan_out",
+    )
+    for width in p.imagenet_widths:
+        models.append(replace(base, width=width))
         if width > base.width:
-            models["sparse", width] = specs.StaticSparsity(base, width=width)
-    source = specs.ImageNet(normalisation="imagenet")
-    return {
-        name: specs.Experiment(model=model, data=source, training=p.imagenet_training, seed=p.seeds[0])
-        for name, model in models.items()
-    }
+            models.append(specs.StaticSparsity(base, width=width))
+    return [
+        specs.Experiment(model=model, data=source, training=p.imagenet_training, seed=seed)
+        for seed, model in product(p.imagenet_seeds, models)
+    ]
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
-    """All runs; none depends on another."""
-    yield [*runs(p), *imagenet_runs(p).values()]
+    """All runs at one learning rate, those that choose one for each width, and those at the chosen ones."""
+    yield [*runs(p), *imagenet_runs(p), *rate_runs(p)]
+    yield list(own_rate_runs(p, store))
 
 
 def by_family(table: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:
@@ -238,7 +350,7 @@ def by_family(table: pd.DataFrame, methods: Mapping[str, str]) -> pd.DataFrame:
         [['dense', 8, 8, 1.0], ['sparse', 8, 12, 1.5]]
     """
     table = table.rename(columns={"model.width": "width", "model.base.width": "base"})
-    base = table["base"].fillna(table["width"]).astype(int)
+    base = table.get("base", table["width"]).fillna(table["width"]).astype(int)
     return table.assign(method=table["model"].map(methods), base=base, factor=table["width"] / base)
 
 
@@ -247,9 +359,45 @@ def results(p: Parameters, store: Store) -> pd.DataFrame:
     return by_family(sweeps.table(runs(p), store=store, environment=True), METHODS)
 
 
-def imagenet_accuracy(p: Parameters, store: Store) -> dict[tuple[str, int], float]:
-    """Test accuracy in % of the runs of Table 1, by `"dense"` or `"sparse"` and width."""
-    return {name: 100 * store.load(run).reported("test_accuracy") for name, run in imagenet_runs(p).items()}
+def at_own_rates(p: Parameters, store: Store) -> pd.DataFrame:
+    """Test accuracy in % by seed (rows) and width, each width at the learning rate that was best for it."""
+    table = by_family(sweeps.table(own_rate_runs(p, store), store=store), METHODS)
+    return 100 * table.pivot(index="seed", columns="width", values="test_accuracy")
+
+
+def rate_table(first: pd.DataFrame, p: Parameters, store: Store) -> pd.DataFrame:
+    """By width: validation accuracy at every rate tried, the best rate, test accuracy at one and at it."""
+    tried, base = tried_rates(p, store), min(p.base_widths)
+    one = 100 * family_of(first, base).groupby("width")["test_accuracy"].mean()
+    found = tried.rename(columns=lambda rate: f"validation at {rate:g} (%)").rename_axis(columns=None)
+    return found.assign(
+        **{
+            "its own rate": tried.idxmax(axis=1),
+            f"test at {p.learning_rate:g} (%)": one,
+            "test at its own (%)": at_own_rates(p, store).mean(),
+        }
+    )
+
+
+def gains_by_epoch(p: Parameters, store: Store) -> pd.DataFrame:
+    """Points of test accuracy above the dense base, by epoch (rows) and width; mean over seeds."""
+    source = p.data_specs[p.data]
+    family = [
+        specs.Experiment(model=model, data=source, training=p.training, seed=seed)
+        for seed, model in product(p.seeds, _family(p, source))
+    ]
+    width_of = by_family(sweeps.table(family, store=store), METHODS).set_index("key")["width"]
+    history = sweeps.training_history(family, store=store).dropna(subset="test_accuracy")
+    history["width"] = history["key"].map(width_of)
+    means = 100 * history.pivot_table(index="epoch", columns="width", values="test_accuracy")
+    base = min(p.base_widths)
+    return means.sub(means[base], axis=0).drop(columns=base)
+
+
+def photograph_accuracy(p: Parameters, store: Store) -> pd.DataFrame:
+    """Test accuracy in % on ImageNet or other photographs, by method, width (rows) and seed."""
+    table = by_family(sweeps.table(imagenet_runs(p), store=store), METHODS)
+    return 100 * table.pivot(index=["method", "width"], columns="seed", values="test_accuracy")
 
 
 def on_first_data(table: pd.DataFrame) -> pd.DataFrame:
@@ -260,19 +408,17 @@ def on_first_data(table: pd.DataFrame) -> pd.DataFrame:
 Cell = tuple[str, int, int]
 """Method, base width and width."""
 
-Weights = dict[Cell, float]
+Weights = dict[Any, float]
 """Weights of a contrast of cells."""
 
 
-def accuracy_model(part: pd.DataFrame) -> CellsAndSeeds:
+def accuracy_model(part: pd.DataFrame, *, by: Sequence[str] = ("method", "base", "width")) -> CellsAndSeeds:
     """Test accuracy in % of all runs, by `Cell` and seed."""
-    cells = part.pivot_table(
-        index=["method", "base", "width"], columns="seed", values="test_accuracy", dropna=False
-    )
+    cells = part.pivot_table(index=list(by), columns="seed", values="test_accuracy", dropna=False)
     return CellsAndSeeds(100 * cells.dropna(how="all"))
 
 
-def mean_of(cells: Iterable[Cell]) -> Weights:
+def mean_of(cells: Iterable[Any]) -> Weights:
     """The weights of the mean of some cells."""
     each = list(cells)
     return dict.fromkeys(each, 1 / len(each)) if each else {}
@@ -353,11 +499,36 @@ def share_in_words(share: Estimate) -> str:
 
 def mask_contrasts(p: Parameters) -> dict[float, Weights]:
     """Masks over all dimensions less masks over channels, by factor, of the smallest base that has both."""
+    if not p.channel_base_widths:
+        return {}
     base = min(p.channel_base_widths)
     return {
         factor: less({("sparse", base, width): 1.0}, {("over channels", base, width): 1.0})
         for factor, width in zip(p.channel_factors, p.channel_widths(base), strict=True)
     }
+
+
+def gains_by_data(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
+    """Points that width brings the smallest base on each data set, mean over the widths that all have.
+
+    Data sets are named by the class of their spec; `"harder less easier"` is the gain on that on which the
+    dense base reaches least, less the gain on that on which it reaches most, if there are several.
+    """
+    base = min(p.base_widths)
+    sparse = table[(table["method"] == "sparse") & (table["base"] == base)]
+    common = sorted(set.intersection(*(set(part["width"]) for _, part in sparse.groupby("data"))))
+    model = accuracy_model(table, by=["data", "method", "base", "width"])
+    start = table[(table["method"] == "dense") & (table["width"] == base)]
+    reached = start.groupby("data")["test_accuracy"].mean().sort_values()
+    gains: dict[str, Weights] = {
+        name: less(mean_of((name, "sparse", base, w) for w in common), {(name, "dense", base, base): 1.0})
+        for name in map(str, reached.index)
+    }
+    found = {name: model.contrast(weights) for name, weights in gains.items()}
+    if len(gains) > 1:
+        harder, *_, easier = gains.values()
+        found["harder less easier"] = model.contrast(less(harder, easier))
+    return found
 
 
 def layer_sparsity(base: specs.ResNet18Spec, width: int) -> pd.Series[float]:
@@ -382,17 +553,22 @@ def figure_10_error() -> float:
 
 
 def estimates(
-    table: pd.DataFrame, p: Parameters, *, imagenet: Mapping[tuple[str, int], float] = {}
+    table: pd.DataFrame,
+    p: Parameters,
+    *,
+    own: pd.DataFrame | None = None,
+    photographs: pd.DataFrame | None = None,
 ) -> dict[str, Estimate]:
     """Our estimate for each claim that the runs can decide.
 
     Args:
         table: As `results` gives it.
         p: The parameters of the runs.
-        imagenet: As `imagenet_accuracy` gives it.
+        own: As `at_own_rates` gives it.
+        photographs: As `photograph_accuracy` gives it.
     """
     first, bases = on_first_data(table), sorted(p.base_widths)
-    model, base, factor = accuracy_model(first), bases[0], max(p.channel_factors)
+    model, base = accuracy_model(first), bases[0]
     family = family_of(first, base)
     start: Weights = {("dense", base, base): 1.0}
     wider = [("sparse", base, w) for w in p.widths(base)[1:]]
@@ -401,25 +577,33 @@ def estimates(
         of: family.pivot(index="seed", columns="width", values=f"{of}_accuracy").to_numpy()
         for of in ("train", "test")
     }
-    found = {
-        "figure-10": exact(figure_10_error()),
-        "channels": model.contrast(masks[factor]),
-        "masks-similar": model.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
-    }
+    found = {"figure-10": exact(figure_10_error())}
+    if masks:
+        found |= {
+            "channels": model.contrast(masks[max(masks)]),
+            "masks-similar": model.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
+        }
     if excess := _excess_weights(first).tolist():
         found["num-weights"] = median_and_range(excess)
     if wider:
         found |= {
             "gain": model.contrast(less(mean_of(wider), start)),
             "gain/held-out best": estimate(held_out_gain(first, base).tolist()),
-            "best-factor": model.not_below_best({cell: cell[2] / base for cell in (*start, *wider)}),
+            "best-factor": model.not_below_best({cell: cell[-1] / base for cell in (*start, *wider)}),
         }
+        gains = gains_by_data(table, p)
+        judged = {"CIFAR100": "gain-cifar100", "SVHN": "gain-svhn", "harder less easier": "harder-tasks"}
+        found |= {name: gains[of] for of, name in judged.items() if of in gains}
+    if own is not None and wider:
+        tuned = CellsAndSeeds(own.T)
+        found["resnet-gain-own-rate"] = tuned.contrast(less(mean_of(own.columns[1:]), {base: 1.0}))
+        found["resnet-gain-own-rate/one rate"] = found["gain"]
     if shares:
         fitting = family.groupby("width")["train_accuracy"].mean()
         best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
         fitted = min(max(best_fit, min(shares)), max(shares))
-        gains = [width_gains(base, width) for width in shares]
-        total = [_total(parts) for parts in zip(*gains, strict=True)]
+        both = [width_gains(base, width) for width in shares]
+        total = [_total(parts) for parts in zip(*both, strict=True)]
         found |= {"width-share": shares[fitted], "width-share/mean over widths": model.ratio(*total)}
     if len(bases) > 1 and wider:
         common = max(set.intersection(*(set(family_of(first, b)["factor"]) for b in bases)))
@@ -427,7 +611,11 @@ def estimates(
         found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))
     if by_seed["test"].shape[1] > 2:
         found["training-accuracy"] = correlation_of_means(by_seed["train"], by_seed["test"])
-    return found | {f"imagenet-{kind}-{w}": exact(top_1) for (kind, w), top_1 in imagenet.items()}
+    if photographs is not None and p.imagenet_folder is None:
+        for method, width in photographs.index.tolist():
+            top_1 = photographs.loc[(method, width)].tolist()
+            found[f"imagenet-{method}-{width}"] = exact(top_1[0]) if len(top_1) == 1 else estimate(top_1)
+    return found
 
 
 def _total(contrasts: Iterable[Weights], *, share: float = 1.0) -> Weights:

@@ -3,7 +3,8 @@
 A small data set lies in the data root as `<name>.npz` or, for those of torchvision, as torchvision
 downloads it. Whatever the source, images are put into one canonical order (by a hash of image and
 label), so that every copy gives the same tensors; where their checksum is known, other tensors are
-refused. ImageNet lies there as torchvision's folder `imagenet` and streams from the disk.
+refused. ImageNet lies there as torchvision's folder `imagenet`, photographs of your own as one of another
+name; both stream from the disk.
 `Dataset.sha256` says which data were read, and every record keeps it.
 
 The data root is the environment variable `WSN_DATA`, else `wsnlib/data` in the user's cache folder.
@@ -11,7 +12,7 @@ The data root is the environment variable `WSN_DATA`, else `wsnlib/data` in the 
 
 from wsnlib.data.augmentation import augment
 from wsnlib.data.loading import Dataset, image_shape, load_data, num_classes
-from wsnlib.data.own import pack_data
+from wsnlib.data.own import image_folder, pack_data
 from wsnlib.data.sources import CHECKSUMS, KNOWN, data_root
 from wsnlib.data.splits import (
     IMAGENET_MEAN,
@@ -34,6 +35,7 @@ __all__ = [
     "augment",
     "balanced_subset",
     "data_root",
+    "image_folder",
     "image_shape",
     "load_data",
     "num_classes",

@@ -1,6 +1,6 @@
-"""ImageNet as torchvision's folder: `train/<synset>/*.JPEG` and `val/<synset>/*.JPEG`.
+"""Photographs in torchvision's folders: `train/<class>/…` and `val/<class>/…`, such as ImageNet.
 
-The classes are the synsets in alphabetical order, as for torchvision, and are called what
+The classes are the folders in alphabetical order, as for torchvision, and are called what
 torchvision's `meta.bin` calls them, if it is there.
 """
 
@@ -20,9 +20,6 @@ import torch
 from wsnlib.data.folders import is_hidden, is_image, split_folders
 from wsnlib.data.sources import Known
 from wsnlib.data.splits import DataError
-
-SPLITS = {"train": "train", "val": "validation"}
-"""What torchvision calls the splits, and what they are."""
 
 DAMAGED = "damaged.txt"
 """In a prepared folder, the images that could not be read, one a line, and why, after a tab."""
@@ -47,7 +44,7 @@ class Files(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What lies in a folder: images and labels (n,) of both splits, the synsets, the SHA-256 of it all.
+    """What lies in a folder: images and labels (n,) of both splits, the classes, the SHA-256 of it all.
 
     The SHA-256 is that of every file's name and size.
     """
@@ -56,29 +53,30 @@ class Folder(NamedTuple):
     train_labels: npt.NDArray[np.int64]
     val: Files
     val_labels: npt.NDArray[np.int64]
-    synsets: tuple[str, ...]
+    classes: tuple[str, ...]
     sha256: str
 
 
 def list_folder(folder: Path) -> Folder:
-    """All images of a folder; it takes a look at every file.
+    """All images of a folder; it takes a look at every file. Where there is no `val`, `test` is taken for it.
 
     Raises:
         DataError: If `train` or `val` is missing, or they have images of different classes.
     """
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is not there; put ImageNet's folders train/<synset> and val/<synset>, as "
-            "torchvision.datasets.ImageNet unpacks them, into it, or set WSN_DATA"
+            f"{folder} is not there; put folders train/<class> and val/<class>, as torchvision.datasets "
+            "has them for ImageNet, into it, or set WSN_DATA"
         )
     given = split_folders(_subfolders(folder), folder)
-    for name, split in SPLITS.items():
-        if split not in given:
+    tops = {"train": given.get("train"), "val": given.get("validation", given.get("test"))}
+    for name, top in tops.items():
+        if top is None:
             raise DataError(
-                f"{folder} must have a folder {name!r}, got none; unpack train/<synset>/*.JPEG and "
-                "val/<synset>/*.JPEG there"
+                f"{folder} must have a folder {name!r}, got none; put images into train/<class> and "
+                "val/<class> there"
             )
-    places = {name: folder / given[split] for name, split in SPLITS.items()}
+    places = {name: folder / str(top) for name, top in tops.items()}
     images = {name: _by_class(place) for name, place in places.items()}
     if images["train"].keys() != images["val"].keys():
         differing = sorted(images["train"].keys() ^ images["val"].keys())
@@ -89,8 +87,8 @@ def list_folder(folder: Path) -> Folder:
         )
     if not images["train"]:
         raise DataError(
-            f"train and val of {folder} must have a folder for each class, got none; unpack "
-            "train/<synset>/*.JPEG there"
+            f"train and val of {folder} must have a folder for each class, got none; put images into "
+            "train/<class> there"
         )
     digest = hashlib.sha256()
     files, labels = [], []
@@ -111,19 +109,23 @@ def _subfolders(folder: Path) -> list[str]:
 def _by_class(folder: Path) -> dict[str, list[tuple[bytes, int]]]:
     """Name, from the folder on, and size of the images of each class; a folder without images is none."""
     found = {}
-    for synset in _subfolders(folder):
-        with os.scandir(folder / synset) as entries:
-            images = sorted((e.name, e.stat().st_size) for e in entries if is_image(e.name))
+    for name in _subfolders(folder):
+        images = []
+        for at, below, files in os.walk(folder / name):  # in torchvision's order
+            below[:] = sorted(each for each in below if not is_hidden(each))
+            place = os.path.relpath(at, folder)
+            names = [f"{place}/{each}" for each in sorted(files) if is_image(each)]
+            images += [(os.fsencode(each), os.stat(folder / each).st_size) for each in names]
         if images:
-            found[synset] = [(os.fsencode(f"{synset}/{name}"), size) for name, size in images]
+            found[name] = images
     return found
 
 
-def check_complete(folder: Path, found: Folder, known: Known) -> None:
-    """Refuse a folder that is not the whole of ImageNet, or says itself what could not be read.
+def check_readable(folder: Path) -> None:
+    """Refuse a prepared folder that says itself what could not be read.
 
     Raises:
-        DataError: With the first of the damaged images and their number, or with the numbers found.
+        DataError: With the first of the damaged images and their number.
     """
     report = folder / DAMAGED
     if report.exists():
@@ -133,16 +135,25 @@ def check_complete(folder: Path, found: Folder, known: Known) -> None:
             f"{len(damaged)} image(s) of {folder} could not be read when it was prepared and are missing, "
             f"the first is {name} ({reason}); replace them at the source and prepare it again"
         )
-    numbers = (len(found.synsets), len(found.train.names), len(found.val.names))
+
+
+def check_complete(folder: Path, found: Folder, known: Known) -> None:
+    """Refuse a folder that is not the whole of ImageNet.
+
+    Raises:
+        DataError: With the numbers found.
+    """
+    numbers = (len(found.classes), len(found.train.names), len(found.val.names))
     if numbers != (known.num_classes, known.num_train, known.num_test):
         raise DataError(
             f"{folder} must have {known.num_classes:,} classes, {known.num_train:,} images in train and "
-            f"{known.num_test:,} in val, got {numbers[0]:,}, {numbers[1]:,} and {numbers[2]:,}; complete it"
+            f"{known.num_test:,} in val, got {numbers[0]:,}, {numbers[1]:,} and {numbers[2]:,}; complete it, "
+            "or give it another name and take wsn.image_folder"
         )
 
 
-def class_names(folder: Path, synsets: Iterable[str]) -> tuple[str, ...]:
-    """What each synset is called in torchvision's `meta.bin`; without it, the synset itself.
+def class_names(folder: Path, classes: Iterable[str]) -> tuple[str, ...]:
+    """What each class is called in torchvision's `meta.bin`; without it, the folder's name.
 
     Raises:
         DataError: If `meta.bin` cannot be read.
@@ -153,4 +164,4 @@ def class_names(folder: Path, synsets: Iterable[str]) -> tuple[str, ...]:
             names, _ = torch.load(meta, weights_only=True)
         except Exception as error:  # a cut-off file fails in many ways
             raise DataError(f"{meta} cannot be read ({' '.join(str(error).split())}); delete it") from error
-    return tuple(", ".join(names[synset]) if synset in names else synset for synset in synsets)
+    return tuple(", ".join(names[each]) if each in names else each for each in classes)

@@ -12,7 +12,7 @@ import torch
 
 from wsnlib import specs
 from wsnlib.data.archives import Bytes
-from wsnlib.data.imagenet import check_complete, class_names, list_folder
+from wsnlib.data.imagenet import check_complete, check_readable, class_names, list_folder
 from wsnlib.data.sources import KNOWN, data_root, read_arrays
 from wsnlib.data.splits import (
     IMAGENET_MEAN,
@@ -31,8 +31,8 @@ class Dataset:
 
     `mean` and `std` (one per channel, on the scale 0 to 1) are those of the training images used,
     of ImageNet, or 0 and 1, as the spec's normalisation says. `sha256` says which data were read:
-    the checksum of all images and labels in canonical order, for ImageNet of the names and sizes
-    of its files; empty for data made elsewhere.
+    the checksum of all images and labels in canonical order, for images on the disk of the names and
+    sizes of the files; empty for data made elsewhere.
     """
 
     train: Split | StreamedSplit
@@ -85,7 +85,7 @@ class Dataset:
 def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download: bool = False) -> Dataset:
     """The data set of a spec, split and ready to be moved to a device.
 
-    ImageNet's images stay where they are, and its splits are
+    The images of ImageNet and of an `ImageFolder` stay where they are, and the splits are
     [`StreamedSplit`][wsnlib.data.streaming.StreamedSplit]s, read by as many processes as there are CPUs
     (16 at most) or as the environment variable `WSN_WORKERS` says; all others are read as a whole.
 
@@ -104,8 +104,8 @@ def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download:
         (torch.Size([1337, 1, 8, 8]), 100, 360)
     """
     folder = data_root(root)
-    if isinstance(spec, specs.ImageNet):
-        return _streamed(spec, folder / KNOWN[specs.ImageNet].name)
+    if isinstance(spec, specs.StreamedData):
+        return _streamed(spec, folder)
     return _in_memory(spec, folder, download)
 
 
@@ -125,7 +125,7 @@ def _in_memory(spec: specs.DataSpec, root: Path, download: bool) -> Dataset:
     return Dataset(used, pool.take(validation), test, arrays.classes, *statistics, arrays.sha256)
 
 
-def _streamed(spec: specs.ImageNet, folder: Path) -> Dataset:
+def _streamed(spec: specs.StreamedData, root: Path) -> Dataset:
     statistics = _fixed_statistics(spec, 3)
     if statistics is None:
         raise DataError(
@@ -133,8 +133,16 @@ def _streamed(spec: specs.ImageNet, folder: Path) -> Dataset:
             f"are used, got {spec.normalisation!r}; take one of these"
         )
     workers = default_workers()
+    folder = root / (spec.name if isinstance(spec, specs.ImageFolder) else KNOWN[type(spec)].name)
     found = list_folder(folder)
-    check_complete(folder, found, KNOWN[specs.ImageNet])
+    check_readable(folder)
+    if not isinstance(spec, specs.ImageFolder):
+        check_complete(folder, found, KNOWN[type(spec)])
+    elif found.sha256 != spec.sha256:
+        raise DataError(
+            f"{folder} is not the folder of checksum {spec.sha256}, got {found.sha256} of its names and "
+            f"sizes; look at it again with wsn.image_folder({spec.name!r})"
+        )
     pool, test = (
         StreamedSplit(
             files=files, labels=torch.from_numpy(labels), image_size=spec.image_size, num_workers=workers
@@ -142,7 +150,7 @@ def _streamed(spec: specs.ImageNet, folder: Path) -> Dataset:
         for files, labels in ((found.train, found.train_labels), (found.val, found.val_labels))
     )
     train, validation = _divided(pool.labels, spec)
-    classes = class_names(folder, found.synsets)
+    classes = class_names(folder, found.classes)
     return Dataset(pool.take(train), pool.take(validation), test, classes, *statistics, found.sha256)
 
 
@@ -183,13 +191,13 @@ def image_shape(spec: specs.DataSpec) -> tuple[int, int, int]:
         >>> image_shape(specs.MNIST()), image_shape(specs.ImageNet(image_size=64))
         ((1, 28, 28), (3, 64, 64))
     """
-    if isinstance(spec, specs.ImageNet):
+    if isinstance(spec, specs.StreamedData):
         return 3, spec.image_size, spec.image_size
     return KNOWN[type(spec)].image_shape if type(spec) in KNOWN else load_data(spec).image_shape
 
 
 def num_classes(spec: specs.DataSpec) -> int:
-    """Number of classes; only packed data are read for it.
+    """Number of classes; only data of your own are read for it.
 
     Examples:
         >>> num_classes(specs.Digits())

@@ -1,22 +1,26 @@
-"""Data of your own, packed once."""
+"""Data of your own: packed once, or photographs that stay where they are."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from wsnlib import specs
 from wsnlib.addresses import local_path
 from wsnlib.data.archives import Arrays, Bytes, canonical, open_archive, write_archive
 from wsnlib.data.arrays import Array, Given, read_given
-from wsnlib.data.folders import read_layout
+from wsnlib.data.folders import Layout, read_layout
+from wsnlib.data.imagenet import check_readable, list_folder
 from wsnlib.data.images import decode
 from wsnlib.data.sources import KNOWN, data_root
 from wsnlib.data.splits import DataError, balanced_subset
@@ -76,8 +80,7 @@ def pack_data(
           no images to test: 2 were set aside, equally many of each class
         >>> folder.cleanup()
     """
-    if name in (known := sorted(each.name for each in KNOWN.values())):
-        raise ValueError(f"name must be a word other than {', '.join(known)}, got {name!r}; choose another")
+    _check_free(name)
     specs.PackedData(name=name, sha256="0" * 64)  # refuses a name before anything is read
     if size is not None and np.shape(size) != (2,):
         raise ValueError(f"size must be (height, width), got {size!r}; give two integers")
@@ -102,21 +105,92 @@ def pack_data(
     arrays = _to_train_and_test(given, test_fraction, str(source))
     spec = specs.PackedData(name=name, sha256=arrays.sha256)
     write_archive(arrays, data_root(root) / f"{name}.npz")
-    print(_report(arrays, f"{source.resolve().name} is packed as {name}", given.notes))
+    height, width, channels = arrays.train_x.shape[1:]
+    form = f"{height} x {width} pixels, {channels} channel(s)"
+    title = f"{source.resolve().name} is packed as {name}"
+    print(_report(title, (arrays.train_y, arrays.test_y), form, arrays.classes, given.notes))
     return spec
 
 
-def _report(arrays: Arrays, title: str, notes: list[str]) -> str:
-    height, width, channels = arrays.train_x.shape[1:]
-    counts = zip(
-        arrays.classes,
-        *(np.bincount(y, minlength=len(arrays.classes)) for y in (arrays.train_y, arrays.test_y)),
-        strict=True,
+def image_folder(
+    name: str, *, image_size: int = 224, validation_size: int = 0, root: Path | str | None = None
+) -> specs.ImageFolder:
+    """Look at a folder of photographs in the data root once, and return the spec that names it.
+
+    Nothing is copied: the images are read as training needs them, of any size, gray ones as RGB. What the
+    folder was taken for is printed: classes with their numbers of images, splits, and what is left out.
+    `python -m wsnlib.data.prepare_imagenet SOURCE DEST` makes a folder whose images are resized as ImageNet's
+    are in G21, Appendix A.1, which makes training on large ones several times faster.
+
+    Args:
+        name: Of a folder in the data root with images `train/<class>/…` and `val/<class>/…` of the same
+            classes, as torchvision has them for ImageNet; the latter are the test images. Where there is no
+            `val`, `test` is taken for it.
+        image_size: Height and width of the images that the network sees.
+        validation_size: Training images set aside, class-balanced.
+        root: The data root, by default [`data_root`][wsnlib.data.data_root]`()`.
+
+    Returns:
+        A spec that holds the name and a checksum of all names and sizes, normalised by ImageNet's statistics.
+
+    Raises:
+        DataError: If the folder is missing, or has no such images; the message names it.
+        ValueError: If the name is that of a data set that the library knows, or no word.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for place in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        ...     Path(folder.name, "pets", place).mkdir(parents=True)
+        ...     Image.new("RGB", (40, 30)).save(f"{folder.name}/pets/{place}/1.png")
+        >>> pets = image_folder("pets", image_size=32, root=folder.name)
+        pets is streamed: 2 images to train on, 2 to test, cut to 32 x 32 pixels, 2 classes
+          of each class, to train on + to test: cat: 1 + 1, dog: 1 + 1
+          images found: train in pets/train, test in pets/val
+        >>> folder.cleanup()
+    """
+    _check_free(name)
+    spec = specs.ImageFolder(
+        name=name,
+        sha256="0" * 64,
+        image_size=image_size,
+        validation_size=validation_size,
+        normalisation="imagenet",
     )
+    folder = data_root(root) / name
+    found = list_folder(folder)
+    check_readable(folder)
+    layout = read_layout(folder)
+    used = {each.folder for each in (found.train, found.val)}
+    layout.left_out["not used"] = [
+        f"{len([*chain.from_iterable(layout.images[split].values())])} images in {place.name}"
+        for split, place in layout.places.items()
+        if place not in used
+    ]
+    places = (
+        f"images found: train in {name}/{found.train.folder.name}, test in {name}/{found.val.folder.name}"
+    )
+    labels = (found.train_labels, found.val_labels)
+    form, notes = f"cut to {image_size} x {image_size} pixels", [places, *_left_out(layout)]
+    print(_report(f"{name} is streamed", labels, form, found.classes, notes))
+    return replace(spec, sha256=found.sha256)
+
+
+def _check_free(name: str) -> None:
+    if name in (known := sorted(each.name for each in KNOWN.values())):
+        raise ValueError(f"name must be a word other than {', '.join(known)}, got {name!r}; choose another")
+
+
+def _report(
+    title: str, labels: Sequence[npt.NDArray[Any]], form: str, classes: Sequence[str], notes: list[str]
+) -> str:
+    """What was found, from the labels to train on and to test."""
+    counts = zip(classes, *(np.bincount(y, minlength=len(classes)) for y in labels), strict=True)
     of_each = ", ".join(f"{name}: {train} + {test}" for name, train, test in counts)
+    train, test = map(len, labels)
     lines = [
-        f"{title}: {len(arrays.train_x)} images to train on, {len(arrays.test_x)} to test, "
-        f"{height} x {width} pixels, {channels} channel(s), {len(arrays.classes)} classes",
+        f"{title}: {train} images to train on, {test} to test, {form}, {len(classes)} classes",
         f"of each class, to train on + to test: {of_each}",
         *notes,
     ]
@@ -189,12 +263,18 @@ def _image_folder(folder: Path, size: tuple[int, int] | None) -> Given:
     }
     top = Path(folder.resolve().name)
     found = (f"{split} in {top / place.relative_to(folder)}" for split, place in layout.places.items())
-    notes = [f"images found: {', '.join(found)}"]
+    notes = [f"images found: {', '.join(found)}", *_left_out(layout)]
+    return Given(images, labels, classes, notes + done)
+
+
+def _left_out(layout: Layout) -> list[str]:
+    """A line for every reason."""
+    notes = []
     for reason, names in layout.left_out.items():
         if names:
             more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
             notes.append(f"left out, {reason}: {', '.join(names[:SHOWN])}{more}")
-    return Given(images, labels, classes, notes + done)
+    return notes
 
 
 def _images(files: dict[str, list[Path]], size: tuple[int, int] | None) -> tuple[dict[str, Bytes], list[str]]:

@@ -119,7 +119,7 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
     try:
         for files in (found.train, found.val):
             folder = dest / files.folder.name
-            for synset in found.synsets:
+            for synset in found.classes:
                 (folder / synset).mkdir(parents=True, exist_ok=True)
             damaged += _work(files, _Saving(folder, parts / own, size, quality), workers)
     finally:  # what processes had begun when another one failed

@@ -157,6 +157,7 @@ def families(
     *,
     ax: Axes,
     baselines: Mapping[int, float] | None = None,
+    dense: pd.DataFrame | None = None,
     percent: bool = True,
 ) -> Axes:
     """One line for each base width over its wider networks, with bars for the interval.
@@ -172,6 +173,7 @@ def families(
         ax: Axes to draw on.
         baselines: By base width, a value that is drawn as a dashed line over the family's range, and
             then the first row is a cross as well.
+        dense: A curve of dense networks, whose number of weights rises with width, drawn in gray beside.
         percent: Whether the values are in [0, 1] and shown as percentages.
     """
     scale = 100 if percent else 1
@@ -192,11 +194,22 @@ def families(
             reach = [family.index.min(), family.index.max()]
             ax.plot(reach, [level, level], linestyle="--", linewidth=1, color=color)
             levels.append(level)
+    if dense is not None:
+        mean = scale * dense["mean"]
+        style: dict[str, Any] = {
+            "color": "#888888",
+            "linestyle": "--",
+            "marker": "D",
+            "markersize": 4,
+            "zorder": 1,
+        }
+        ax.errorbar(dense.index, mean, label="dense, with more weights", **style)
+        levels += mean.dropna().tolist()
     low, high = min(levels), max(levels)
     spread, margin = high - low, 0.05 * (high - low) + 0.005 * scale
     least, most = min([low, *ends]), max([high, *ends])
     ax.set_ylim(max(least, low - spread) - margin, min(most, high + spread) + margin)
-    if len(families) > 1:
+    if len(families) > 1 or dense is not None:
         small = {"frameon": False, "fontsize": 8, "title_fontsize": 8}
         ax.legend(title="base width", loc="upper left", bbox_to_anchor=(1, 1), **small)
     ax.set_ylabel("test accuracy (%)")

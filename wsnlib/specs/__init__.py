@@ -14,8 +14,10 @@ from wsnlib.specs.data import (
     DataSpec,
     Digits,
     FashionMNIST,
+    ImageFolder,
     ImageNet,
     PackedData,
+    StreamedData,
 )
 from wsnlib.specs.examples import ExampleImages, ExampleLabels
 from wsnlib.specs.experiments import (
@@ -104,6 +106,7 @@ __all__ = [
     "Experiment",
     "FashionMNIST",
     "GaussianInputs",
+    "ImageFolder",
     "ImageNet",
     "KernelDistances",
     "KernelSimulation",
@@ -130,6 +133,7 @@ __all__ = [
     "Run",
     "Schedule",
     "StaticSparsity",
+    "StreamedData",
     "Training",
     "UniformDensity",
     "WidenedSpec",

@@ -64,11 +64,10 @@ class SVHN(DataSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet(DataSpec):
-    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test images in colour, 1,000 classes.
+class StreamedData(DataSpec):
+    """What images share that stay on the disk and are read as they are needed.
 
-    The images stay on the disk and are read as they are needed. Test images are resized to 8/7 of
-    `image_size` at their smaller side, and their centre is taken.
+    Test images are resized to 8/7 of `image_size` at their smaller side, and their centre is taken.
 
     Args:
         image_size: Height and width of the images that the network sees.
@@ -82,6 +81,27 @@ class ImageNet(DataSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageNet(StreamedData):
+    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test images in colour, 1,000 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(StreamedData):
+    """Photographs of your own in torchvision's layout, seen once by `wsn.image_folder`.
+
+    They lie in the data root as `<name>/train/<class>/…` and `<name>/val/<class>/…`; the latter are the test
+    images. `sha256` is that of all file names and sizes.
+    """
+
+    name: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _named(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PackedData(DataSpec):
     """Data of your own, packed once by `wsn.pack_data`, known by name and checksum."""
 
@@ -90,7 +110,11 @@ class PackedData(DataSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise refuse(self, "name", "a word of letters, digits and underscores")
-        if not isinstance(self.sha256, str) or len(self.sha256) != 64:
-            raise refuse(self, "sha256", "a checksum of 64 hexadecimal digits")
+        _named(self)
+
+
+def _named(spec: ImageFolder | PackedData) -> None:
+    if not isinstance(spec.name, str) or not spec.name.isidentifier():
+        raise refuse(spec, "name", "a word of letters, digits and underscores")
+    if not isinstance(spec.sha256, str) or len(spec.sha256) != 64:
+        raise refuse(spec, "sha256", "a checksum of 64 hexadecimal digits")

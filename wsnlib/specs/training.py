@@ -75,7 +75,7 @@ class CropAndFlip:
 class ResizedCropAndFlip:
     """Crop a part of each image at random, resize it to the image size, mirror half of the time.
 
-    For images that are read from the disk (`ImageNet`).
+    For images that are read from the disk (`ImageNet`, `ImageFolder`).
 
     Args:
         scale: Least and greatest area of the crop as a share of the image (G21, A.1: 0.2 to 1).

@@ -225,10 +225,10 @@ def _data(folder: Path, runs: Iterable[specs.Run]) -> None:
     """The packed files of the data sets that runs name."""
     folder.mkdir()
     for spec in sorted({each for run in runs for each in _data_specs(run)}, key=repr):
-        if isinstance(spec, specs.ImageNet):
+        if isinstance(spec, specs.StreamedData):
             raise ValueError(
-                "data of a bundle must be packed, got ImageNet, which is read from a folder; take "
-                "a parameter file without it"
+                f"data of a bundle must be packed, got {type(spec).__name__}, which is read from a folder; "
+                "take a parameter file without it"
             )
         if not isinstance(spec, specs.Digits):
             data.load_data(spec)
