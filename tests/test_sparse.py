@@ -843,22 +843,26 @@ def test_batch_norm_the_sum_and_the_relu_after_it_are_one_pass(monkeypatch):
     from wsnlib.sparse import elementwise
     from wsnlib.sparse.packed import Pack, Packed
 
-    passes = []
+    passes, planes = [], []
     kept = elementwise.normalise
 
-    def noted(x, shape, scale, shift, added, relu, *rest):
+    def noted(x, shape, scale, shift, added, relu, images, y, first, last):
         passes.append((len(added) > 0, relu))
-        return kept(x, shape, scale, shift, added, relu, *rest)
+        planes.extend(range(first, last))
+        return kept(x, shape, scale, shift, added, relu, images, y, first, last)
 
     monkeypatch.setattr(elementwise, "normalise", noted)
     x, y = torch.randn(2, 5, 3, 7, 6, generator=generator())
     norm = nn.BatchNorm2d(3).train()
     found = torch.relu(norm(Packed(Pack.apply(x), 5)) + Packed(Pack.apply(y), 5)).plain()
-    assert passes == [(True, True)]
+    assert set(passes) == {(True, True)}
+    assert sorted(planes) == [0, 1, 2]  # each once, however many threads share them
     torch.testing.assert_close(found, torch.relu(nn.BatchNorm2d(3)(x) + y))
     passes.clear()
+    planes.clear()
     torch.testing.assert_close(norm(Packed(Pack.apply(x), 5)).relu().plain(), nn.BatchNorm2d(3)(x).relu())
-    assert passes == [(False, True)]
+    assert set(passes) == {(False, True)}
+    assert sorted(planes) == [0, 1, 2]
 
 
 def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():
