@@ -1,5 +1,6 @@
 """HSIC and CKA: definitions, invariances, accuracy in float32, sums over batches, blocks, errors."""
 
+import contextlib
 import itertools
 import math
 
@@ -280,6 +281,15 @@ def test_sums_add_up_in_any_parts_and_survive_being_saved(tmp_path):
         )
     assert np.allclose(first.matrix().values, whole.values, rtol=1e-14)
     assert second.num_batches == 2  # merging leaves the other as it was
+
+
+def test_a_state_of_earlier_versions_has_no_groups():
+    sums = summed(batches())
+    state = {name: value for name, value in sums.state().items() if name not in ("groups", "grouped")}
+    restored = similarity.MinibatchCKA.from_state(state)
+    empty = similarity.MinibatchCKA(["a"])
+    assert (restored._groups, restored._grouped) == (empty._groups, empty._grouped)
+    assert np.array_equal(restored.matrix().values, sums.matrix().values)
 
 
 def test_a_state_is_a_copy():
@@ -857,6 +867,36 @@ def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matri
     )
 
 
+# -- the map to explore --
+
+
+def matrix_of(values, rows=("a", "b"), columns=("a", "b")):
+    values = np.array(values)
+    return similarity.CKAMatrix(rows=rows, columns=columns, values=values, standard_errors=0 * values)
+
+
+def test_only_a_network_that_is_compared_with_itself_is_symmetric():
+    symmetric = [[1.0, np.nan], [np.nan, 1.0]]
+    assert matrix_of(symmetric)._symmetric()
+    assert not matrix_of(symmetric, columns=("a", "c"))._symmetric()
+    assert not matrix_of([[1.0, 0.25], [0.5, 1.0]])._symmetric()
+
+
+def test_the_explorer_is_written_under_its_name_and_takes_the_same_layers_only(tmp_path):
+    matrix = matrix_of([[1.0, 0.5], [0.5, 1.0]])
+    matrix.explorer(tmp_path / "map.html")
+    assert "<title>CKA of every pair of layers</title>" in (tmp_path / "map.html").read_text()
+    other = matrix_of([[1.0, 0.5], [0.5, 1.0]], rows=("a", "c"))
+    with pytest.raises(ValueError, match="^without_component must be of the same layers, got others; select"):
+        matrix.explorer(without_component=other)
+
+
+def test_six_layers_that_do_not_vary_are_named_and_the_others_counted():
+    for number, said in ((6, "f: constant"), (8, "f and 2 more: constant")):
+        with pytest.warns(RuntimeWarning, match=f"^a, b, c, d, e, {said} over the examples"):
+            hsic.warn_constant(list("abcdefgh")[:number])
+
+
 # -- how often a block is found in maps that are made up --
 
 
@@ -893,11 +933,15 @@ def test_shares_are_of_the_maps_and_surrogates_that_were_asked_for(monkeypatch):
 
     def noted(values, **options):
         asked.append((values.shape, options))
+        maps.append(values)
         return kept(values, **options)
 
+    maps = []
     monkeypatch.setattr(constructed, "block_structure", noted)
     few = {"layers": 31, "maps": 3, "surrogates": 19}
     constructed.alarms(constructed.smooth, **few)
+    rng = np.random.default_rng(0)  # the same maps whenever it is called
+    assert np.array_equal(maps[0], constructed.noisy(constructed.smooth(31, rng), rng, noise=0.01))
     constructed.detections(length=0.4, strength=0.3, **few)
     assert asked == [((31, 31), {"surrogates": 19})] * 6
 
@@ -905,7 +949,7 @@ def test_shares_are_of_the_maps_and_surrogates_that_were_asked_for(monkeypatch):
 def test_borders_of_stages_are_blocks_if_cka_falls_enough_across_them():
     few = {"layers": 43, "maps": 20, "surrogates": 99}
     assert constructed.alarms(constructed.staged(0.05), **few) <= 0.05
-    assert constructed.alarms(constructed.staged(0.4), **few) > 0.5
+    assert 0.5 < constructed.alarms(constructed.staged(0.4), **few) <= 1
 
 
 # -- the product of a Gram matrix --
@@ -917,6 +961,38 @@ def test_every_product_of_a_gram_matrix_is_added_to_what_is_there(add):
     gram = torch.ones(131, 131)
     add(gram, x)
     torch.testing.assert_close(gram.double(), 1 + x.double() @ x.double().T, rtol=1e-5, atol=1e-4)
+
+
+def test_numpys_product_has_one_thread(monkeypatch):
+    limits = []
+
+    class Noted:
+        def limit(self, **given):
+            limits.append(given)
+            return contextlib.nullcontext()
+
+    monkeypatch.setattr(hsic, "_blas", Noted)
+    hsic._add_by_numpy(torch.zeros(5, 5), torch.ones(5, 3))
+    assert limits == [{"limits": 1}]
+
+
+def test_examples_that_are_moved_are_copied_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    widths = []
+    monkeypatch.setattr(hsic, "_add_by_numpy", lambda gram, x: widths.append(x.shape[1]))
+    x = torch.randn(5, 2 * hsic._COLUMNS + 3, generator=torch.Generator().manual_seed(0))
+    hsic._gram(x)
+    hsic._gram(x, x.mean(0))
+    assert widths == [x.shape[1], hsic._COLUMNS, hsic._COLUMNS, 3]
+
+
+def test_what_little_differs_among_examples_that_are_equally_far_apart_is_not_rounding():
+    """The threshold is a part of the mean square of an example, and not of the sum of all."""
+    n = 64
+    little = torch.linspace(-1, 1, n, dtype=torch.float64)
+    x = torch.eye(n, dtype=torch.float64) + 1e-11 * torch.outer(little, little) / n
+    found = similarity.decompose(x)
+    assert found.whole.norm > 0 and found.share > 1 / n
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -253,6 +253,15 @@ def test_ntk_layers_come_back_as_they_were():
     assert torch.equal(net(inputs(3, 13)), masked_linear(NTKLinear)(inputs(3, 13)))
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.25])
+def test_the_scale_of_the_input_is_a_factor_whatever_it_is(scale):
+    layer = wsn.to_sparse(masked_linear(NTKLinear))
+    plain = wsn.to_sparse(masked_linear(nn.Linear))
+    plain.load_state_dict(layer.state_dict())
+    layer.input_scale = scale
+    torch.testing.assert_close(layer(inputs(3, 13)), plain(scale * inputs(3, 13)))
+
+
 @pytest.mark.parametrize("inputs", [1, 13])
 def test_what_a_native_layer_holds_is_there_when_it_is_masked_again(inputs):
     layer = wsn.sparsify(NTKLinear(inputs, 11), num_weights=7, generator=generator())
@@ -863,6 +872,18 @@ def test_batch_norm_the_sum_and_the_relu_after_it_are_one_pass(monkeypatch):
     torch.testing.assert_close(norm(Packed(Pack.apply(x), 5)).relu().plain(), nn.BatchNorm2d(3)(x).relu())
     assert set(passes) == {(False, True)}
     assert sorted(planes) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_the_variance_of_a_few_values_is_kept_as_batch_norm_keeps_it(batch):
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x = torch.randn(batch, 3, 1, 1, generator=generator())
+    found, expected = nn.BatchNorm2d(3).train(), nn.BatchNorm2d(3).train()
+    found(Packed(Pack.apply(x), batch)).plain()
+    expected(x)
+    torch.testing.assert_close(found.running_var, expected.running_var)
+    torch.testing.assert_close(found.running_mean, expected.running_mean)
 
 
 def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():

@@ -185,6 +185,14 @@ def test_equal_numbers_have_equal_keys():
             lambda: wsn.LinearBottleneck(RESNET, width=9, keeps="all"),
             "keeps must be one of 'base', 'factorised_base'.*got 'all'",
         ),
+        (
+            lambda: wsn.DynamicSparseTraining(epochs=1, method="set", fraction=0.0),
+            "fraction must be a number > 0 and ≤ 1, got 0.0",
+        ),
+        (
+            lambda: wsn.DynamicSparseTraining(epochs=1, method="set", until=1.5),
+            "until must be a number > 0 and ≤ 1, got 1.5",
+        ),
         (lambda: wsn.ResNet18Spec(width=0), "ResNet18Spec.width must be an integer ≥ 1.*got 0"),
         (lambda: wsn.ResNet18Spec(width=8, num_classes=0), "num_classes must be an integer ≥ 1.*got 0"),
         (lambda: wsn.ResNet18Spec(width=8, input_channels=1.5), "input_channels must be an integer.*got 1.5"),
@@ -490,3 +498,15 @@ def test_networks_and_epochs_may_be_listed_in_any_sequence():
     assert hash(spec) == hash(wsn.OutputSimilarity((N21, replace(N21, seed=1))))
     assert ORIGINS.epochs == (0, 20)
     assert hash(ORIGINS) == hash(wsn.BlockOrigins(WITH_PROBES, epochs=(0, 20)))
+
+
+def test_a_network_of_another_width_is_the_same_but_for_that():
+    for spec in (wsn.MLPSpec(width=5, inputs=7), wsn.ResNet18Spec(width=8, num_classes=3)):
+        assert specs.at_width(spec, 9) == replace(spec, width=9)
+
+
+def test_layers_that_stay_dense_are_known_in_any_order_and_once():
+    spec = wsn.CustomSpec("a.b")
+    one = wsn.CustomSparsity(spec, spec, exclude=("stem", "head", "stem"))
+    assert one.exclude == ("head", "stem")
+    assert one == wsn.CustomSparsity(spec, spec, exclude=["head", "stem"])

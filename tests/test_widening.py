@@ -149,6 +149,11 @@ def test_what_is_built_has_the_weights_that_were_said(base, method):
 # -- bottleneck sizes --
 
 
+def test_a_unit_that_costs_just_what_is_left_is_given_out():
+    two = {"a": widening.Bottleneck(unit=3, most=10), "b": widening.Bottleneck(unit=2, most=10)}
+    assert widening.bottleneck_sizes(two, num_weights=10, proportions={"a": 1, "b": 1}) == {"a": 2, "b": 2}
+
+
 @pytest.mark.parametrize("num_weights", [3, 29, 57, 100, 131, 200, 258])
 @pytest.mark.parametrize("proportions", [(1, 1, 1), (17, 1, 1), (1, 100, 3)])
 def test_sizes_reach_every_number_to_half_a_unit(num_weights, proportions):
