@@ -278,7 +278,7 @@ def test_every_width_takes_the_learning_rate_that_was_best_for_it_on_another_see
     assert {(run.model.width, run.training.learning_rate) for run in own} == {(5, 0.05), (10, 0.1), (15, 0.2)}
     assert {run.training.epochs for run in own} == {4}
     stages = list(resnet_sweep.stages(p, store))
-    assert set(resnet_sweep.rate_runs(p)) < set(stages[0]) and stages[1] == own
+    assert set(resnet_sweep.rate_runs(p)) < set(stages[0]) and stages[1] == own and len(own) == 9
     for run in {*own, *resnet_sweep.runs(p)}:
         effect = {5: 2.0, 10: 3.0, 15: 4.0}[run.model.width] if run in own else 0.0
         store.save(trained(run, 40.0 + run.model.width / 5 + OF_SEED[run.seed] + effect))

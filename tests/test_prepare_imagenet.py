@@ -74,6 +74,18 @@ def test_what_is_prepared_loads_under_the_same_labels_and_says_that_it_is_other_
     assert before.sha256 != after.sha256
 
 
+def test_what_lies_deeper_in_a_class_is_prepared_at_its_place_and_once(small_imagenet, tmp_path):
+    deeper = small_imagenet / "train" / SYNSETS[0] / "more"
+    deeper.mkdir()
+    Image.new("RGB", (50, 40)).save(deeper / "a.JPEG")
+    assert prepare(small_imagenet, tmp_path / "new", size=23) == []
+    assert images(tmp_path / "new").keys() == images(small_imagenet).keys()
+    written = tmp_path / "new" / "train" / SYNSETS[0] / "more" / "a.JPEG"
+    before = written.stat().st_mtime_ns
+    prepare(small_imagenet, tmp_path / "new", size=23)
+    assert written.stat().st_mtime_ns == before  # what is there is kept
+
+
 def test_quality_and_size_of_one_folder_are_fixed(small_imagenet, tmp_path):
     finest, coarse = (tmp_path / name for name in ("finest", "coarse"))
     prepare(small_imagenet, finest, size=23)

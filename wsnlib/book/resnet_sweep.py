@@ -267,24 +267,30 @@ def runs(p: Parameters) -> list[specs.Experiment]:
     return runs_on(p, networks)
 
 
-def rate_runs(p: Parameters) -> list[specs.Experiment]:
-    """The family of the smallest base at every learning rate, for fewer epochs and with a seed of its own."""
-    source = p.data_specs[p.data]
+def family_runs(p: Parameters, seeds: Sequence[int], **changes: Any) -> list[specs.Experiment]:
+    """The family of the smallest base on the first data set, with changes of its training."""
+    source, (base, *wider) = p.data_specs[p.data], p.widths(min(p.base_widths))
+    narrow = dense(base, source)
+    family: list[specs.ModelSpec] = [narrow, *(specs.StaticSparsity(narrow, width=w) for w in wider)]
+    training = replace(p.training, **changes)
     return [
-        specs.Experiment(
-            model=model,
-            data=source,
-            training=replace(p.training, epochs=p.rate_epochs, learning_rate=rate),
-            seed=p.rate_seed,
-        )
-        for model, rate in product(_family(p, source), p.learning_rates)
+        specs.Experiment(model=model, data=source, training=training, seed=seed)
+        for seed, model in product(seeds, family)
     ]
 
 
-def _family(p: Parameters, source: specs.DataSpec) -> list[specs.ResNet18Spec | specs.StaticSparsity]:
-    base, *wider = p.widths(min(p.base_widths))
-    narrow = dense(base, source)
-    return [narrow, *(specs.StaticSparsity(narrow, width=w) for w in wider)]
+def rate_runs(p: Parameters) -> list[specs.Experiment]:
+    """That family at every learning rate, for fewer epochs and with a seed of its own."""
+    return [
+        run
+        for rate in p.learning_rates
+        for run in family_runs(p, [p.rate_seed], epochs=p.rate_epochs, learning_rate=rate)
+    ]
+
+
+def width_of(run: specs.Experiment) -> int:
+    assert isinstance(run.model, specs.ResNet18Spec | specs.StaticSparsity)
+    return run.model.width
 
 
 def tried_rates(p: Parameters, store: Store) -> pd.DataFrame:
@@ -297,16 +303,9 @@ def own_rate_runs(p: Parameters, store: Store) -> list[specs.Experiment]:
     """The whole training of that family, each width at the learning rate that was best for it."""
     if not p.learning_rates:
         return []
-    best, source = tried_rates(p, store).idxmax(axis=1), p.data_specs[p.data]
-    return [
-        specs.Experiment(
-            model=model,
-            data=source,
-            training=replace(p.training, learning_rate=float(best[model.width])),
-            seed=seed,
-        )
-        for seed, model in product(p.seeds, _family(p, source))
-    ]
+    best = tried_rates(p, store).idxmax(axis=1)
+    by_rate = {rate: family_runs(p, p.seeds, learning_rate=rate) for rate in p.learning_rates}
+    return [run for rate, runs in by_rate.items() for run in runs if best[width_of(run)] == rate]
 
 
 def imagenet_runs(p: Parameters) -> list[specs.Experiment]:
@@ -381,14 +380,9 @@ def rate_table(first: pd.DataFrame, p: Parameters, store: Store) -> pd.DataFrame
 
 def gains_by_epoch(p: Parameters, store: Store) -> pd.DataFrame:
     """Points of test accuracy above the dense base, by epoch (rows) and width; mean over seeds."""
-    source = p.data_specs[p.data]
-    family = [
-        specs.Experiment(model=model, data=source, training=p.training, seed=seed)
-        for seed, model in product(p.seeds, _family(p, source))
-    ]
-    width_of = by_family(sweeps.table(family, store=store), METHODS).set_index("key")["width"]
+    family = family_runs(p, p.seeds)
     history = sweeps.training_history(family, store=store).dropna(subset="test_accuracy")
-    history["width"] = history["key"].map(width_of)
+    history["width"] = history["key"].map({specs.spec_key(run): width_of(run) for run in family})
     means = 100 * history.pivot_table(index="epoch", columns="width", values="test_accuracy")
     base = min(p.base_widths)
     return means.sub(means[base], axis=0).drop(columns=base)

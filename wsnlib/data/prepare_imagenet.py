@@ -119,8 +119,8 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
     try:
         for files in (found.train, found.val):
             folder = dest / files.folder.name
-            for synset in found.classes:
-                (folder / synset).mkdir(parents=True, exist_ok=True)
+            for place in _places(files):
+                (folder / place).mkdir(parents=True, exist_ok=True)
             damaged += _work(files, _Saving(folder, parts / own, size, quality), workers)
     finally:  # what processes had begun when another one failed
         for part in parts.glob(f"{own}*"):
@@ -167,6 +167,11 @@ def _clean(parts: Path, *, before: float) -> None:
         parts.rmdir()
 
 
+def _places(files: Files) -> list[str]:
+    """The folders in which files lie, from theirs on: one a class, or more where some lie deeper."""
+    return sorted({os.fsdecode(os.path.dirname(name)) for name in files.names.tolist()})
+
+
 @dataclass(frozen=True)
 class _Saving:
     """Where and how images are saved: in the split's `folder`; until they are whole, at `part` and a name."""
@@ -179,9 +184,9 @@ class _Saving:
     def undone(self, files: Files) -> list[int]:
         """Positions of the files that are not there yet."""
         done = {
-            os.fsencode(f"{synset.name}/{name}")
-            for synset in self.folder.iterdir()
-            for name in os.listdir(synset)
+            os.fsencode(f"{place}/{name}")
+            for place in _places(files)
+            for name in os.listdir(self.folder / place)
         }
         return [position for position, name in enumerate(files.names) if bytes(name) not in done]
 
