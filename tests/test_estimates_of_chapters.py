@@ -183,6 +183,16 @@ def test_sparse_resnets_differ_by_what_was_put_in(store):
     shows(found["training-accuracy"], expected)
 
 
+def test_small_and_large_bases_are_compared_at_one_nominal_factor(store):
+    """Width 18 · 2.25 is rounded down to 40, whose factor is no longer that of 8 → 18."""
+    p = resnet_sweep.Parameters(base_widths=[8, 18], widening_factors=[1.0, 1.5, 2.25], seeds=SEEDS)
+    gains = {(8, 12): 1.0, (8, 18): 4.0, (18, 27): 0.5, (18, 40): 1.5}
+    for run in resnet_sweep.runs(p):
+        gained = gains.get((base_of(run.model), run.model.width), 0.0)
+        store.save(trained(run, 40.0 + OF_SEED[run.seed] + gained))
+    shows(resnet_sweep.estimates(resnet_sweep.results(p, store), p)["smaller-gains-more"], 4.0 - 1.5)
+
+
 def test_the_share_of_width_ends_at_the_widest_dense_network(store):
     table = sweep_table(store)
     table.loc[table["width"] == 15, "train_accuracy"] = 0.99  # fits best, and is not trained dense
@@ -284,8 +294,37 @@ def test_every_width_takes_the_learning_rate_that_was_best_for_it_on_another_see
         store.save(trained(run, 40.0 + run.model.width / 5 + OF_SEED[run.seed] + effect))
     table = resnet_sweep.results(p, store)
     found = resnet_sweep.estimates(table, p, own=resnet_sweep.at_own_rates(p, store))
+    table["validation_accuracy"] = table["test_accuracy"]
+    by_length = resnet_sweep.gains_by_length(table, p, store)
+    assert by_length.loc[2].tolist() == pytest.approx([60.0 - 60.0, 60.0 - 60.0])  # at rate 0.1
+    assert by_length.loc[4].tolist() == pytest.approx([1.0 + 3.0, 2.0])
     shows(found["resnet-gain-own-rate"], (2.0 + 4.0) / 2)  # widths 10 and 15 less 5: 1 + 3 − 2 and 2 + 4 − 2
     has_mean(found["resnet-gain-own-rate/one rate"], ((1.0 + 3.0) + 2.0) / 2)  # width 10 has one rate only
+
+
+def test_a_width_that_diverges_at_every_learning_rate_is_refused(store):
+    values = {"preset": "clean", "validation_size": 100, "learning_rates": [0.1, 0.2]}
+    p = resnet_sweep.Parameters(widening_factors=[1.0, 2.0], **values)
+    for run in resnet_sweep.rate_runs(p):
+        diverged = run.model.width == 16
+        history = {} if diverged else {"validation_accuracy": [0.5], "test_accuracy": [0.5]}
+        store.save(replace(trained(run, None if diverged else 50.0), history=history))
+    with pytest.raises(ValueError, match=r"widths \[16\] diverged at all of \[0.1, 0.2\]: add smaller ones"):
+        resnet_sweep.own_rate_runs(p, store)
+
+
+def test_gains_are_followed_over_the_epochs_that_were_evaluated_by_pairs_of_seeds(store):
+    p = resnet_sweep.Parameters(widening_factors=[1.0, 2.0], epochs=3, seeds=[0, 1])
+    for run in resnet_sweep.family_runs(p, p.seeds):
+        first, last = {8: (40.0, 70.0), 16: (45.0, 72.0)}[run.model.width]
+        noise = 0.5 * run.seed
+        history = {
+            "test_accuracy": [x / 100 for x in (first + noise, np.nan, last + noise * run.model.width)]
+        }
+        store.save(replace(trained(run, last), history=history, reported_epoch=3))
+    gains = resnet_sweep.gains_by_epoch(p, store)
+    assert gains.index.names == ["epoch", "seed"] and gains.columns.tolist() == [16]
+    assert gains[16].to_dict() == pytest.approx({(1, 0): 5.0, (1, 1): 5.0, (3, 0): 2.0, (3, 1): 6.0})
 
 
 def test_photographs_are_read_run_by_run_and_judged_only_as_imagenet(store, tmp_path, monkeypatch):
@@ -318,6 +357,10 @@ def test_photographs_are_read_run_by_run_and_judged_only_as_imagenet(store, tmp_
     photographs, found = estimated(p)
     assert not any(name.startswith("imagenet") for name in found)
     assert photographs.loc["sparse", 6].tolist() == pytest.approx([3.0, 4.0])
+    gains = resnet_sweep.gains_on_photographs(photographs, p)
+    assert set(gains) == {("dense", 6), ("sparse", 6)}
+    shows(gains["sparse", 6], 3.0 - (2.0 + 1.0), n=2)
+    shows(gains["dense", 6], 1.0, n=2)
 
 
 # -- sparse_mlp -------------------------------------------------------------------------------

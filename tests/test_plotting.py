@@ -160,12 +160,14 @@ LAYERS = ["conv", *(f"stage{i}.block{j}.add" for i in (1, 2) for j in (1, 2, 3))
 def test_dense_networks_are_drawn_beside_and_the_frame_holds_them():
     _, ax = plt.subplots()
     family = pd.DataFrame({"mean": [0.8, 0.82], "low": [0.79, 0.81], "high": [0.81, 0.83]}, index=[8, 16])
-    dense = pd.DataFrame({"mean": [0.8, 0.84, 0.9]}, index=[8, 12, 16])
+    ends = {"low": [0.79, 0.83, -np.inf], "high": [0.81, 0.85, np.inf]}
+    dense = pd.DataFrame({"mean": [0.8, 0.84, 0.9]} | ends, index=[8, 12, 16])
     wsn.plot.families({8: family}, ax=ax, dense=dense)
     assert ax.get_ylim()[1] > 90
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["8", "dense, with more weights"]
-    (beside,) = [line for line in ax.lines if line.get_marker() == "D"]
-    assert beside.get_xydata().tolist() == [[8, 80], [12, 84], [16, 90]]
+    beside, bars = ax.containers[-1].lines[0], ax.containers[-1].lines[2][0].get_segments()
+    assert beside.get_marker() == "D" and beside.get_xydata().tolist() == [[8, 80], [12, 84], [16, 90]]
+    assert np.ptp(bars[1][:, 1]) == pytest.approx(2) and not bars[2].size  # no bar without an end
 
 
 def test_a_heat_map_has_the_first_layers_below_and_its_stages_named():

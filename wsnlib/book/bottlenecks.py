@@ -107,7 +107,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         }
     if larger and wider("linear", larger[0]):
         base = larger[0]
-        factors = {w / smallest for w in p.widths(smallest)[1:]} & {w / base for w in p.widths(base)[1:]}
+        factors = p.common_factors([smallest, base])
         found |= {
             "nonlinear-larger": model.contrast(
                 less(mean_of(wider("nonlinear", base)), narrowest("original", base))
@@ -116,7 +116,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         }
         gains = [
             less(
-                mean_of(wider("linear", b, [round(b * f) for f in sorted(factors)])),
+                mean_of(wider("linear", b, [p.widths_by_factor(b)[f] for f in factors])),
                 narrowest("linear, full rank", b),
             )
             for b in (smallest, base)

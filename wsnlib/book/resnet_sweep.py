@@ -98,11 +98,27 @@ class ResNetParameters(fields.ChapterParameters):
             report=self._report,
         )
 
-    def widths(self, base_width: int) -> list[int]:
-        """The widths of one family up to `largest_width`, rounded down as in G21; the first is the base's."""
+    def widths_by_factor(self, base_width: int) -> dict[float, int]:
+        """The width for each widening factor, rounded down as in G21; none above `largest_width`."""
         base = specs.ResNet18Spec(width=base_width)
-        widths = set(specs.widths(base, widening_factors=self.widening_factors))
-        return sorted(w for w in widths if self.largest_width is None or w <= self.largest_width)
+        widths = specs.widths(base, widening_factors=self.widening_factors)
+        most = math.inf if self.largest_width is None else self.largest_width
+        return {f: w for f, w in zip(self.widening_factors, widths, strict=True) if w <= most}
+
+    def widths(self, base_width: int) -> list[int]:
+        """The widths of one family, each once; the first is the base's."""
+        return sorted(set(self.widths_by_factor(base_width).values()))
+
+    def common_factors(self, base_widths: Sequence[int]) -> list[float]:
+        """The widening factors that make a network of each of these base widths wider, in order.
+
+        Examples:
+            >>> p = ResNetParameters(profile="cpu", widening_factors=[1.0, 1.1, 2.25, 4.0], largest_width=60)
+            >>> p.common_factors([8, 18])  # of which 1.1 leaves width 8 as it is
+            [2.25]
+        """
+        wider = [{f for f, w in self.widths_by_factor(base).items() if w > base} for base in base_widths]
+        return sorted(set.intersection(*wider))
 
     @property
     def same_data(self) -> bool:
@@ -300,10 +316,20 @@ def tried_rates(p: Parameters, store: Store) -> pd.DataFrame:
 
 
 def own_rate_runs(p: Parameters, store: Store) -> list[specs.Experiment]:
-    """The whole training of that family, each width at the learning rate that was best for it."""
+    """The whole training of that family, each width at the learning rate that was best for it.
+
+    Raises:
+        ValueError: If a width diverged at every rate.
+    """
     if not p.learning_rates:
         return []
-    best = tried_rates(p, store).idxmax(axis=1)
+    tried = tried_rates(p, store)
+    if diverged := tried.index[tried.isna().all(axis=1)].tolist():
+        raise ValueError(
+            f"learning_rates must hold one at which every width trains; widths {diverged} diverged at all of "
+            f"{p.learning_rates}: add smaller ones"
+        )
+    best = tried.idxmax(axis=1)
     by_rate = {rate: family_runs(p, p.seeds, learning_rate=rate) for rate in p.learning_rates}
     return [run for rate, runs in by_rate.items() for run in runs if best[width_of(run)] == rate]
 
@@ -379,19 +405,39 @@ def rate_table(first: pd.DataFrame, p: Parameters, store: Store) -> pd.DataFrame
 
 
 def gains_by_epoch(p: Parameters, store: Store) -> pd.DataFrame:
-    """Points of test accuracy above the dense base, by epoch (rows) and width; mean over seeds."""
-    family = family_runs(p, p.seeds)
-    history = sweeps.training_history(family, store=store).dropna(subset="test_accuracy")
-    history["width"] = history["key"].map({specs.spec_key(run): width_of(run) for run in family})
-    means = 100 * history.pivot_table(index="epoch", columns="width", values="test_accuracy")
+    """Points of test accuracy above the dense base of the same seed, by epoch and seed (rows) and width."""
+    family = {specs.spec_key(run): run for run in family_runs(p, p.seeds)}
+    history = sweeps.training_history(family.values(), store=store).dropna(subset="test_accuracy")
+    history["width"] = [width_of(family[key]) for key in history["key"]]
+    history["seed"] = [family[key].seed for key in history["key"]]
+    accuracy = 100 * history.pivot(index=["epoch", "seed"], columns="width", values="test_accuracy")
     base = min(p.base_widths)
-    return means.sub(means[base], axis=0).drop(columns=base)
+    return accuracy.sub(accuracy[base], axis=0).drop(columns=base)
+
+
+def gains_by_length(first: pd.DataFrame, p: Parameters, store: Store) -> pd.DataFrame:
+    """Points of validation accuracy above the dense base after whole trainings, by epochs (rows) and width.
+
+    The short trainings are those that try the learning rate of the long ones, and have one seed.
+    """
+    base = min(p.base_widths)
+    long = 100 * family_of(first, base).groupby("width")["validation_accuracy"].mean()
+    by_length = pd.DataFrame({p.rate_epochs: tried_rates(p, store)[p.learning_rate], p.epochs: long}).T
+    return by_length.sub(by_length[base], axis=0).drop(columns=base).rename_axis("epochs")
 
 
 def photograph_accuracy(p: Parameters, store: Store) -> pd.DataFrame:
     """Test accuracy in % on ImageNet or other photographs, by method, width (rows) and seed."""
     table = by_family(sweeps.table(imagenet_runs(p), store=store), METHODS)
     return 100 * table.pivot(index=["method", "width"], columns="seed", values="test_accuracy")
+
+
+def gains_on_photographs(photographs: pd.DataFrame, p: Parameters) -> dict[tuple[str, int], Estimate]:
+    """Points of each network above the dense one of the first width, by method and width."""
+    model, start = CellsAndSeeds(photographs), ("dense", p.imagenet_widths[0])
+    return {
+        cell: model.contrast(less({cell: 1.0}, {start: 1.0})) for cell in photographs.index if cell != start
+    }
 
 
 def on_first_data(table: pd.DataFrame) -> pd.DataFrame:
@@ -599,9 +645,8 @@ def estimates(
         both = [width_gains(base, width) for width in shares]
         total = [_total(parts) for parts in zip(*both, strict=True)]
         found |= {"width-share": shares[fitted], "width-share/mean over widths": model.ratio(*total)}
-    if len(bases) > 1 and wider:
-        common = max(set.intersection(*(set(family_of(first, b)["factor"]) for b in bases)))
-        each = [width_gains(b, round(b * common))[0] for b in bases[:2]]
+    if len(bases) > 1 and (common := p.common_factors(bases[:2])):
+        each = [width_gains(b, p.widths_by_factor(b)[common[-1]])[0] for b in bases[:2]]
         found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))
     if by_seed["test"].shape[1] > 2:
         found["training-accuracy"] = correlation_of_means(by_seed["train"], by_seed["test"])

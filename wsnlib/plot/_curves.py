@@ -173,20 +173,25 @@ def families(
         ax: Axes to draw on.
         baselines: By base width, a value that is drawn as a dashed line over the family's range, and
             then the first row is a cross as well.
-        dense: A curve of dense networks, whose number of weights rises with width, drawn in gray beside.
+        dense: A curve of dense networks, whose number of weights rises with width, with the same columns;
+            drawn in gray beside.
         percent: Whether the values are in [0, 1] and shown as percentages.
     """
     scale = 100 if percent else 1
-    levels, ends = [], []
-    for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
-        mean = scale * family["mean"]
-        below, above = mean - scale * family["low"], scale * family["high"] - mean
+    levels: list[float] = []
+    ends: list[float] = []
+
+    def draw(curve: pd.DataFrame, **style: Any) -> pd.Series:
+        mean = scale * curve["mean"]
+        below, above = mean - scale * curve["low"], scale * curve["high"] - mean
         bars = [below.where(np.isfinite(below)), above.where(np.isfinite(above))]
-        ax.errorbar(
-            family.index, mean, yerr=bars, color=color, marker="x", elinewidth=1, label=f"{base_width}"
-        )
-        levels += mean.dropna().tolist()
-        ends += [*(mean - bars[0]).dropna(), *(mean + bars[1]).dropna()]
+        ax.errorbar(curve.index, mean, yerr=bars, elinewidth=1, **style)
+        levels.extend(mean.dropna())
+        ends.extend([*(mean - bars[0]).dropna(), *(mean + bars[1]).dropna()])
+        return mean
+
+    for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
+        mean = draw(family, color=color, marker="x", label=f"{base_width}")
         if baselines is None:
             ax.plot(family.index[0], mean.iloc[0], "o", color=color, markersize=7)
         else:
@@ -195,16 +200,8 @@ def families(
             ax.plot(reach, [level, level], linestyle="--", linewidth=1, color=color)
             levels.append(level)
     if dense is not None:
-        mean = scale * dense["mean"]
-        style: dict[str, Any] = {
-            "color": "#888888",
-            "linestyle": "--",
-            "marker": "D",
-            "markersize": 4,
-            "zorder": 1,
-        }
-        ax.errorbar(dense.index, mean, label="dense, with more weights", **style)
-        levels += mean.dropna().tolist()
+        gray = {"color": "#888888", "linestyle": "--", "marker": "D", "markersize": 4, "zorder": 1}
+        draw(dense, label="dense, with more weights", **gray)
     low, high = min(levels), max(levels)
     spread, margin = high - low, 0.05 * (high - low) + 0.005 * scale
     least, most = min([low, *ends]), max([high, *ends])

@@ -60,7 +60,7 @@ class Claim:
         chapter: That judges it; empty if none does.
         any_scale: Whether any data and any training can test it.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
-        untested: Why no page measures it, where none does.
+        untested: Why no page measures it, and with which parameters one would, where that is known.
     """
 
     name: str
