@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import wsnlib as wsn
 from wsnlib import similarity
-from wsnlib.models import MLP, ResNet18, ResNetCifar
+from wsnlib.models import MLP, ResNetCifar
 from wsnlib.representations import read
 from wsnlib.representations.reading import quick_layout
 
@@ -589,76 +589,6 @@ def test_sparsity_is_the_share_of_zeros():
         wsn.representations.activation_sparsity(nn.Sequential(nn.Identity()), images)
 
 
-# -- deletion --
-
-
-@pytest.mark.parametrize("block", ["stage1.block1", "stage2.block1"])
-def test_a_deleted_block_is_its_shortcut(block):
-    net, images = resnet().eval(), normal(1, 5, 3, 8, 8)
-    before = copy.deepcopy(net.state_dict())
-    with torch.no_grad():
-        whole = net(images)
-        with wsn.representations.deleted_blocks(net, [block]):
-            changed = net(images)
-            found = outputs(net, images)
-        assert torch.equal(net(images), whole) and not torch.equal(changed, whole)
-    module = net.get_submodule(block)
-    # the input of a block is not negative
-    expected = F.relu(found[f"{block}.projection"]) if module.projects else found["relu"]
-    assert torch.equal(found[f"{block}.relu2"], expected)
-    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
-
-
-def test_deletion_reaches_what_is_read():
-    net, images = resnet().eval(), normal(1, 9, 3, 8, 8)
-    with wsn.representations.deleted_blocks(net, ["stage1.block1"]):
-        found = wsn.representations.read_representations(
-            net, images, layers=["relu", "stage1.block1.norm2", "stage1"]
-        )
-    assert not found["stage1.block1.norm2"].any() and torch.equal(found["stage1"], found["relu"])
-
-
-def test_deletion_ends_after_an_error():
-    net = resnet()
-    with pytest.raises(Stop), wsn.representations.deleted_blocks(net, ["stage1.block1"]):
-        raise Stop
-    assert all(not module._forward_hooks for module in net.modules())
-
-
-def test_blocks_of_other_networks():
-    torch.manual_seed(0)
-    net, x = ResNet18(4).eval(), normal(0, 2, 3, 32, 32)
-    block = net.layer1[1]
-    with torch.no_grad(), wsn.representations.deleted_blocks(net, ["layer1.1"], last_layer="bn2"):
-        assert torch.equal(block(x.abs()[:, :1].expand(-1, 4, -1, -1)), x.abs()[:, :1].expand(-1, 4, -1, -1))
-
-
-@pytest.mark.parametrize(
-    ("net", "blocks", "message"),
-    [
-        (
-            resnet(trained=False),
-            ["stage1.block9"],
-            "a block must be one of stage1.block1, stage2",
-        ),
-        (resnet(trained=False), ["stage1"], "stage1 has no 'norm2'; give last_layer as one of block1"),
-        (
-            resnet(trained=False, residual=False),
-            ["stage1.block1"],
-            "stage1.block1 has no residual connection",
-        ),
-        (
-            ResNet18(4),
-            ["layer1.0"],
-            "layer1.0 has no 'norm2'; give last_layer as one of conv1, bn1, conv2, bn2",
-        ),
-    ],
-)
-def test_what_cannot_be_deleted_is_named(net, blocks, message):
-    with pytest.raises(ValueError, match=message), wsn.representations.deleted_blocks(net, blocks):
-        pass
-
-
 # -- names, arrays, precision --
 
 
@@ -807,13 +737,3 @@ def test_layers_that_a_refusal_asks_for_or_names_are_accepted():
         wsn.layer_names(net, images, layers=["stage1.block1.nrm2"])
     near = re.search(r"did you mean (.*?)( or |\?)", str(caught.value))[1]
     assert wsn.layer_names(net, images, layers=[near]) == [near]
-    with (
-        pytest.raises(ValueError, match="a block must be one of") as caught,
-        wsn.representations.deleted_blocks(net, ["stage"]),
-    ):
-        pass
-    blocks = re.search("one of (.*), …", str(caught.value))[1].split(", ")
-    with pytest.raises(ValueError, match="give last_layer as one of .*norm2") as caught:
-        wsn.representations.deleted_blocks(net, blocks, last_layer="bn2").__enter__()
-    with wsn.representations.deleted_blocks(net, blocks, last_layer="norm2"):
-        net(images)

@@ -4,7 +4,6 @@ from wsnlib.representations.cka import cka_matrices, cka_matrix, cka_sums
 from wsnlib.representations.components import (
     Components,
     activation_sparsity,
-    deleted_blocks,
     dominance_of,
     first_components,
     logits_without_ends,
@@ -20,7 +19,6 @@ __all__ = [
     "cka_matrix",
     "cka_sums",
     "decompose_layers",
-    "deleted_blocks",
     "dominance_of",
     "first_components",
     "layer_names",

@@ -1,11 +1,9 @@
-"""First principal components of layers, the sparsity of activations, and the deletion of residual blocks."""
+"""First principal components of layers, the sparsity of activations, and networks without their last residual blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -182,67 +180,11 @@ def activation_sparsity(
     return {name: zeros[name] / sizes[name] for name in names}
 
 
-@contextmanager
-def deleted_blocks(model: nn.Module, blocks: Sequence[str], *, last_layer: str = "norm2") -> Iterator[None]:
-    """Within it, residual blocks give back their shortcut alone, relu(shortcut(x)); the model is not changed.
-
-    What the last layer before the addition gives is replaced by 0. Where the shortcut is the identity, the
-    block then gives its input, which is a ReLU's output.
-
-    Args:
-        model: A network with residual blocks.
-        blocks: Their names, such as `"stage2.block3"`.
-        last_layer: The child of a block whose output is added to the shortcut: `"norm2"` in
-            [`ResNetCifar`][wsnlib.models.resnet_cifar.ResNetCifar], `"bn2"` in `ResNet18` and in
-            torchvision's basic blocks.
-
-    Raises:
-        ValueError: If a block is unknown, has no such layer, or is built without residual connection.
-
-    References:
-        N21, Section 5.2 and Figure 5, which drop blocks one by one from the end of each stage.
-
-    Examples:
-        >>> from wsnlib.models import ResNetCifar
-        >>> net = ResNetCifar(14).eval()
-        >>> block = net.stage1.block2
-        >>> x = torch.rand(2, 16, 5, 5)
-        >>> with deleted_blocks(net, ["stage1.block2"]):
-        ...     print(torch.equal(block(x), x))
-        True
-        >>> torch.equal(block(x), x)
-        False
-    """
-    modules = dict(model.named_modules())
-    last = []
-    for name in blocks:
-        if name not in modules or not name:
-            owners = [n for n, m in modules.items() if n and hasattr(m, last_layer)]
-            raise ValueError(f"a block must be one of {', '.join(owners[:6])}, …, got {name!r}")
-        block = modules[name]
-        if not isinstance(getattr(block, last_layer, None), nn.Module):
-            children = ", ".join(child for child, _ in block.named_children())
-            raise ValueError(f"{name} has no {last_layer!r}; give last_layer as one of {children}")
-        if getattr(block, "residual", True) is False:
-            raise ValueError(
-                f"{name} has no residual connection; without it nothing would be left of a block"
-            )
-        last.append(block.get_submodule(last_layer))
-
-    def zero(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(output)
-
-    with ExitStack() as stack:
-        for module in last:
-            stack.callback(module.register_forward_hook(zero).remove)
-        yield
-
-
 def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[str, ...], torch.Tensor]:
     """What a network gives without the last blocks of one stage, for every stage and number of them.
 
     Without its last blocks a stage gives what the block before them gave, whose shortcuts are identities:
-    what comes before is computed once, where `deleted_blocks` needs a forward pass for each deletion.
+    what comes before is computed once.
 
     Args:
         model: Children in a row, of which the stages are `nn.Sequential`s of residual blocks, as in
