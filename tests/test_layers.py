@@ -135,7 +135,10 @@ def test_origins_hold_the_images_and_the_zeros_of_relus(origins, moments):
     inside = torch.zeros(pixels.shape[2:], dtype=bool)
     inside[1:-1, 1:-1] = True
     np.testing.assert_allclose(origins.border, pixels[:, :, ~inside].mean((1, 2)), atol=6e-4)
-    sparsity = wsn.representations.activation_sparsity(found[4], data.test.images, prepare=data.normalise)
+    relu = wsn.representations.read_representations(
+        found[4], data.test.images, layers=[torch.nn.ReLU], prepare=data.normalise
+    )
+    sparsity = {name: float((x == 0).double().mean()) for name, x in relu.items()}
     assert origins.sparsity == pytest.approx(sparsity, abs=6e-4)
 
 

@@ -577,18 +577,6 @@ def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():
     assert found.shares[0] == pytest.approx((values[0] / values.sum()).item(), rel=1e-6)
 
 
-def test_sparsity_is_the_share_of_zeros():
-    net, images = resnet(), normal(1, 21, 3, 8, 8)
-    given = outputs(net, images)
-    found = wsn.representations.activation_sparsity(net, images, batch_size=8)
-    assert list(found) == [name for name in given if "relu" in name]
-    for name, value in found.items():
-        assert value == pytest.approx((given[name] == 0).double().mean().item(), abs=1e-12)
-    assert wsn.representations.activation_sparsity(net, images, layers=["conv"])["conv"] == 0
-    with pytest.raises(ValueError, match="the Sequential has no ReLU module; give layers"):
-        wsn.representations.activation_sparsity(nn.Sequential(nn.Identity()), images)
-
-
 # -- names, arrays, precision --
 
 
@@ -617,7 +605,6 @@ def test_a_layer_with_a_colon_in_its_name_is_that_layer(other):
             wsn.representations.read_representations(net, x, layers=[name]), {name: value.detach()}
         )
     assert wsn.cka_matrix(net, x, batch_size=7, passes=1).rows == tuple(expected)
-    assert list(wsn.representations.activation_sparsity(net, x)) == ["relu", "relu:2"]
     with pytest.raises(ValueError, match="'relux:2' is not a layer of the Twice; did you mean relu"):
         wsn.layer_names(net, x, layers=["relux:2"])
 
@@ -649,9 +636,6 @@ def test_arrays_are_welcome_where_images_are_tensors(tmp_path):
         found = wsn.cka_matrix(net, images, **of_numpy, checkpoint=tmp_path / "sums")  # of the same arguments
         np.testing.assert_array_equal(found.values, expected.values)
         assert wsn.layer_names(net, images) == ["0", "1"]
-        assert wsn.representations.activation_sparsity(
-            net, images
-        ) == wsn.representations.activation_sparsity(net, x)
         for function in (
             wsn.representations.read_representations,
             lambda *given: vars(wsn.representations.first_components(*given)),
@@ -728,10 +712,6 @@ def test_a_network_in_double_precision_is_read_whatever_the_default_is():
 
 
 def test_layers_that_a_refusal_asks_for_or_names_are_accepted():
-    linear, x = nn.Sequential(nn.Linear(3, 5)), normal(0, 7, 3)
-    with pytest.raises(ValueError, match="has no ReLU module; give layers"):
-        wsn.representations.activation_sparsity(linear, x)
-    assert list(wsn.representations.activation_sparsity(linear, x, layers=["0"])) == ["0"]
     net, images = resnet(trained=False), normal(0, 4, 3, 8, 8)
     with pytest.raises(ValueError, match="did you mean") as caught:
         wsn.layer_names(net, images, layers=["stage1.block1.nrm2"])

@@ -3,7 +3,6 @@
 from wsnlib.representations.cka import cka_matrices, cka_matrix, cka_sums
 from wsnlib.representations.components import (
     Components,
-    activation_sparsity,
     dominance_of,
     first_components,
     logits_without_ends,
@@ -14,7 +13,6 @@ from wsnlib.representations.reading import layer_names, read, read_representatio
 __all__ = [
     "Components",
     "DecomposedLayers",
-    "activation_sparsity",
     "cka_matrices",
     "cka_matrix",
     "cka_sums",

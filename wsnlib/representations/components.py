@@ -1,4 +1,4 @@
-"""First principal components of layers, the sparsity of activations, and networks without their last residual blocks."""
+"""First principal components of layers, and networks without their last residual blocks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.batches import Images, Prepare, as_images, as_inputs, batches_of, moved, run
-from wsnlib.representations.reading import device_of, layer_names, layers_of, module_name, read
+from wsnlib.representations.batches import Prepare, as_images
+from wsnlib.representations.reading import device_of, layer_names, read
 from wsnlib.similarity import first_component, read_centred_gram
 from wsnlib.similarity.hsic import Array
 
@@ -141,43 +141,6 @@ def _component(gram: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
         return float("nan"), np.full(len(gram), np.nan)
     value, direction = first_component(gram)
     return float(value / whole), (direction * value.sqrt()).numpy()
-
-
-def activation_sparsity(
-    model: nn.Module,
-    images: Images,
-    *,
-    layers: Sequence[str] | None = None,
-    batch_size: int = 256,
-    prepare: Prepare | None = None,
-) -> dict[str, float]:
-    """The share of activations that are exactly 0, over images and units, in each ReLU layer or those named.
-
-    References:
-        N21, Section 5.1 and Figure D.8.
-
-    Examples:
-        >>> activation_sparsity(nn.Sequential(nn.ReLU()), torch.tensor([[-1.0, 0, 3], [1, 2, 3]]))
-        {'0': 0.3333333333333333}
-    """
-    batches = batches_of(images, batch_size)
-    names = layers_of(model, batches.first, layers=layers, prepare=prepare)
-    if layers is None:
-        kinds = dict(model.named_modules())
-        names = [name for name in names if isinstance(kinds[module_name(name, kinds)], nn.ReLU)]
-    if not names:
-        raise ValueError(f"the {type(model).__name__} has no ReLU module; give layers")
-    zeros, sizes = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-
-    def reduce(name: str, x: torch.Tensor) -> None:
-        zeros[name] += int((x == 0).sum())
-        sizes[name] += x.numel()
-
-    device = device_of(model)
-    with read(model, names, reduce):
-        for _, batch in batches:
-            run(model, (prepare or as_inputs)(moved(batch, device)))
-    return {name: zeros[name] / sizes[name] for name in names}
 
 
 def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[str, ...], torch.Tensor]:
