@@ -527,11 +527,10 @@ def test_not_finite_representations_are_named():
 
 def test_components_are_the_singular_vectors():
     net, images = resnet(), normal(1, 30, 3, 8, 8)
-    found = wsn.representations.first_components(net, images, joint=["norm", "relu"])
+    found = wsn.representations.first_components(net, images)
     given = outputs(net, images)
     assert found.layers == tuple(given)
     centred = {name: (x.flatten(1) - x.flatten(1).mean(0)).double() for name, x in given.items()}
-    vectors = {}
     for i, name in enumerate(found.layers):
         left, values, _ = torch.linalg.svd(centred[name], full_matrices=False)
         assert found.shares[i] == pytest.approx((values[0] ** 2 / values.square().sum()).item(), rel=1e-4)
@@ -539,13 +538,6 @@ def test_components_are_the_singular_vectors():
         scores *= scores[scores.abs().argmax()].sign()
         assert np.allclose(found.projections[i], scores, atol=1e-3 * values[0].item())
         assert found.projections[i][np.abs(found.projections[i]).argmax()] > 0
-        vectors[name] = left[:, 0]
-    for a in (0, 3, 7):
-        for b in (2, 8):
-            cosine = float(vectors[found.layers[a]] @ vectors[found.layers[b]])
-            assert found.cosines[a, b] == pytest.approx(cosine**2, abs=1e-3)
-    both = torch.linalg.svdvals(torch.cat([centred["norm"], centred["relu"]], 1)) ** 2
-    assert found.joint_share == pytest.approx((both[0] / both.sum()).item(), rel=1e-5)
 
 
 def test_of_equally_large_coordinates_the_first_is_positive():
@@ -562,12 +554,8 @@ def test_components_of_what_does_not_vary_are_not_numbers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = wsn.representations.first_components(net, normal(1, 9, 5))
-        cosines = found.cosines
     assert np.isfinite(found.shares[0]) and np.isnan(found.shares[1])
-    assert np.isnan(found.projections[1]).all() and np.isnan(cosines[1]).all()
-    assert np.isnan(found.joint_share)
-    with pytest.raises(ValueError, match="'relu' is in joint and not among the layers hidden1"):
-        wsn.representations.first_components(net, normal(1, 9, 5), joint=["relu"])
+    assert np.isnan(found.projections[1]).all()
 
 
 def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():

@@ -25,25 +25,11 @@ class Components:
         shares: σ₁² / Σσ² of the centred representation, (layers,) in (0, 1]; NaN if it does not vary.
         projections: The images' coordinates along the component, σ₁ u₁, (layers, n), whose largest
             absolute value is positive. Sorted, they show the images at the two ends.
-        joint_share: σ₁² / Σσ² of the chosen layers side by side as one representation; NaN if none are.
     """
 
     layers: tuple[str, ...]
     shares: npt.NDArray[np.float64]
     projections: npt.NDArray[np.float64]
-    joint_share: float
-
-    @property
-    def cosines(self) -> npt.NDArray[np.float64]:
-        """cos² between the components of every two layers, (layers, layers) in [0, 1].
-
-        References:
-            N21, Figure 3 (top left) and Figure D.7.
-        """
-        norms = np.linalg.norm(self.projections, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            unit = self.projections / norms
-        return np.asarray((unit @ unit.T) ** 2)
 
     @property
     def dominance(self) -> npt.NDArray[np.float64]:
@@ -82,7 +68,6 @@ def first_components(
     images: Array,
     *,
     layers: Sequence[str] | None = None,
-    joint: Sequence[str] = (),
     prepare: Prepare | None = None,
 ) -> Components:
     """The first principal component of each layer over these images, and its share of the variance.
@@ -94,8 +79,6 @@ def first_components(
         model: Any module.
         images: (n, …), at least 2.
         layers: All leaf modules if not given.
-        joint: Layers whose representations are also taken together, for `joint_share`; N21's Figure D.5
-            takes those of the last two stages.
         prepare: Turns images into what the model takes.
 
     References:
@@ -111,18 +94,11 @@ def first_components(
     """
     images = as_images(images)
     names = layer_names(model, images, layers=layers, prepare=prepare)
-    unknown = [name for name in joint if name not in names]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is in joint and not among the layers {', '.join(names[:6])}")
     shares: dict[str, float] = {}
     projections: dict[str, npt.NDArray[np.float64]] = {}
-    together = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def reduce(name: str, x: torch.Tensor) -> None:
-        gram = read_centred_gram(x).cpu().double()
-        shares[name], projections[name] = _component(gram)
-        if name in joint:
-            together.add_(gram)
+        shares[name], projections[name] = _component(read_centred_gram(x).cpu().double())
 
     with read(model, names, reduce):
         batch = images.to(device_of(model))
@@ -131,7 +107,6 @@ def first_components(
         layers=tuple(names),
         shares=np.array([shares[name] for name in names]),
         projections=np.stack([projections[name] for name in names]),
-        joint_share=_component(together)[0],
     )
 
 
