@@ -583,6 +583,7 @@ class Twice(nn.Module):
 
 @pytest.mark.parametrize("other", ["block:a", "block:2", "relu:a", "a:b:3", ":", "relu:1"])
 def test_a_layer_with_a_colon_in_its_name_is_that_layer(other):
+    torch.manual_seed(0)
     net, x = Twice(other), normal(0, 7, 3)
     expected = {other: net.get_submodule(other)(x)}
     expected["relu"] = expected[other].relu()
