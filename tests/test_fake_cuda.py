@@ -104,14 +104,6 @@ def test_batches_of_data_on_the_gpu_never_leave_it():
             assert {images.device.type, labels.device.type, data.normalise(images).device.type} == {"cuda"}
 
 
-def test_deleted_blocks_stay_on_the_gpu(gpu):
-    mode, moved = gpu
-    network = moved(wsn.build(CIFAR))
-    blocks = [name for name, layer in network.named_modules() if type(layer).__name__ == "BasicBlock"]
-    with mode, representations.deleted_blocks(network, blocks[:1]):
-        assert network(torch.empty(7, 3, 13, 13, device="cuda")).device.type == "cuda"
-
-
 LAYERS = ["conv", "stage1.block1.norm2", "stage1.block1.add", "stage2.block1.norm2"]
 
 

@@ -195,13 +195,10 @@ def test_shapes_follow_the_arguments():
 # -- closed forms -----------------------------------------------------------------------------
 
 
-def test_eq_4_and_24_by_hand():
+def test_eq_4_and_25_by_hand():
     assert wsn.kernels.paper_distance(width=100, density=0.25, dimension=784) == pytest.approx(
         (0.25 + 7.84 * (1 - 1 / np.pi**2)) / 3136
     )
-    assert wsn.kernels.paper_distance(
-        width=100, density=0.25, dimension=784, same_input=True
-    ) == pytest.approx((1.25 + 3 / 196) / 100)
     assert wsn.kernels.paper_minimiser(base_width=8, dimension=784) == pytest.approx(np.sqrt(8 / 3136))
 
 

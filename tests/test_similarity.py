@@ -559,7 +559,6 @@ def test_planted_blocks_are_found_where_they_are(blocks):
     for block in structure.blocks:
         assert block.similarity == pytest.approx(0.93, abs=0.02)
         assert block.p_value == 1 / 10_000
-    assert structure.coverage == pytest.approx(sum(stop - start for start, stop in blocks) / 53)
     assert structure.best in structure.blocks
 
 
@@ -591,7 +590,7 @@ SMOOTH = {
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_decay_along_depth_is_no_block(name):
     structure = wsn.similarity.block_structure(SMOOTH[name])
-    assert structure.blocks == () and structure.coverage == 0
+    assert structure.blocks == ()
     assert structure.best.strength < 0.06
     assert found(noisy(SMOOTH[name], 0.03)) == []
 
@@ -740,7 +739,6 @@ def test_layers_that_do_not_vary_are_left_out_and_named():
             other.strength,
             other.p_value,
         )
-    assert structure.coverage == expected.coverage == 33 / 53
     assert structure.best.strength == expected.best.strength
     whole = with_constant(values, 0, 12, 50)
     np.fill_diagonal(whole, 1)  # the diagonal says nothing

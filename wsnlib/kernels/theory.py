@@ -20,23 +20,18 @@ Array = NDArray[np.float64]
 # -- the paper's approximation ----------------------------------------------------------------
 
 
-def paper_distance(
-    *, width: ArrayLike, density: ArrayLike, dimension: int, same_input: bool = False
-) -> Array:
-    """The paper's approximation for inputs x, y ~ N(0, 1)^d, independent or equal,
+def paper_distance(*, width: ArrayLike, density: ArrayLike, dimension: int) -> Array:
+    """The paper's approximation for independent inputs x, y ~ N(0, 1)^d,
 
-        (1/4d) [(p^(−1/2) − 1)² / 4 + (d/n) (1 − 1/π²)],    x = y:  (1/n) (5/4 + 3/(dp)).
+        (1/4d) [(p^(−1/2) − 1)² / 4 + (d/n) (1 − 1/π²)].
 
     Args:
         width: n ≥ 1.
         density: p in (0, 1].
         dimension: d ≥ 1.
-        same_input: x = y.
-
-    At a fixed number of weights, n p = m, the form for x = y only falls as p does: it has no minimiser.
 
     References:
-        G21, eqs. (4) = (23) and (24). The first term of (4) is not the squared bias of Theorem 1;
+        G21, eqs. (4) = (23). The first term of (4) is not the squared bias of Theorem 1;
         see [`corrected_distance`][wsnlib.kernels.theory.corrected_distance].
 
     Examples:
@@ -46,8 +41,6 @@ def paper_distance(
     n, p = np.asarray(width, dtype=float), np.asarray(density, dtype=float)
     _check(n, dimension)
     densities(p.ravel())
-    if same_input:
-        return np.asarray((5 / 4 + 3 / (dimension * p)) / n)
     return np.asarray(((p**-0.5 - 1) ** 2 / 4 + dimension / n * (1 - np.pi**-2)) / (4 * dimension))
 
 

@@ -200,7 +200,6 @@ def explained_share(
 def dispersion_table(
     populations: Sequence[Population],
     *,
-    level: Level = "example",
     confidence: float = 0.95,
     permutations: int = 9999,
     seed: int = 0,
@@ -212,7 +211,7 @@ def dispersion_table(
 
     Args:
         populations: Populations of different names over the same examples.
-        level, permutations: As in `dispersion`.
+        permutations: As in `dispersion`.
         confidence: Joint confidence level of all intervals (Šidák).
         seed: Random seed for the halves and the assignments.
 
@@ -231,7 +230,6 @@ def dispersion_table(
         found = dispersion(
             halves[i][0],
             halves[j][i == j],
-            level=level,
             confidence=inference.sidak_confidence(confidence, len(pairs)),
             permutations=permutations,
             seed=seed + number,

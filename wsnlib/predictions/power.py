@@ -62,7 +62,6 @@ def networks_for_class_test(
     return _smallest(
         lambda n: class_test_power(difference, deviation=deviation, networks=n, tests=tests, level=level),
         power,
-        least=2,
     )
 
 
@@ -121,9 +120,7 @@ def networks_for_dispersion(
         >>> networks_for_dispersion(pilot, difference=0.1) < networks_for_dispersion(pilot, difference=0.05)
         True
     """
-    return _smallest(
-        lambda n: dispersion_power(pilot, difference=difference, networks=n, level=level), power, least=2
-    )
+    return _smallest(lambda n: dispersion_power(pilot, difference=difference, networks=n, level=level), power)
 
 
 def _pilot_moments(pilot: Population) -> tuple[float, float, float]:
@@ -153,10 +150,10 @@ def _centred_triangles(n: int) -> float:
     return (n**5 - 11 * n**4 + 43 * n**3 - 61 * n**2 - 4 * n + 48) / ((n - 1) ** 2 * (n - 2) ** 3)
 
 
-def _smallest(power_of: Callable[[int], float], power: float, *, least: int) -> int:
+def _smallest(power_of: Callable[[int], float], power: float) -> int:
     if not 0 < power < 1:
         raise ValueError(f"power must be > 0 and < 1, got {power}; 0.8 is 80 %")
-    high = least
+    high = 2
     while power_of(high) < power:
         high *= 2
         if high > MOST_NETWORKS:
@@ -165,7 +162,7 @@ def _smallest(power_of: Callable[[int], float], power: float, *, least: int) -> 
                 "difference"
             )
     low = high // 2
-    while high - low > 1 and high > least:
+    while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power_of(middle) >= power else (middle, high)
     return high

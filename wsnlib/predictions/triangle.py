@@ -85,9 +85,6 @@ def position_between(
     def squared(one: NDArray[Any], other: NDArray[Any]) -> Array:
         return np.subtract(*mean_squares(gram, one, other))
 
-    def length(x: Array, a: Array, b: Array) -> Array:
-        return squared(a, b)
-
     def along(x: Array, a: Array, b: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray((squared(x, a) + squared(a, b) - squared(x, b)) / (2 * squared(a, b)))
@@ -107,5 +104,5 @@ def position_between(
         aside=float(aside(*whole)[0]),
         aside_low=intervals[1][0],
         aside_high=intervals[1][1],
-        length=float(length(*whole)[0]),
+        length=float(squared(*whole[1:])[0]),
     )

@@ -3,8 +3,6 @@
 from wsnlib.representations.cka import cka_matrices, cka_matrix, cka_sums
 from wsnlib.representations.components import (
     Components,
-    activation_sparsity,
-    deleted_blocks,
     dominance_of,
     first_components,
     logits_without_ends,
@@ -15,12 +13,10 @@ from wsnlib.representations.reading import layer_names, read, read_representatio
 __all__ = [
     "Components",
     "DecomposedLayers",
-    "activation_sparsity",
     "cka_matrices",
     "cka_matrix",
     "cka_sums",
     "decompose_layers",
-    "deleted_blocks",
     "dominance_of",
     "first_components",
     "layer_names",

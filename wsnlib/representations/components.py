@@ -1,19 +1,17 @@
-"""First principal components of layers, the sparsity of activations, and the deletion of residual blocks."""
+"""First principal components of layers, and networks without their last residual blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.batches import Images, Prepare, as_images, as_inputs, batches_of, moved, run
-from wsnlib.representations.reading import device_of, layer_names, layers_of, module_name, read
+from wsnlib.representations.batches import Prepare, as_images
+from wsnlib.representations.reading import device_of, layer_names, read
 from wsnlib.similarity import first_component, read_centred_gram
 from wsnlib.similarity.hsic import Array
 
@@ -27,25 +25,11 @@ class Components:
         shares: σ₁² / Σσ² of the centred representation, (layers,) in (0, 1]; NaN if it does not vary.
         projections: The images' coordinates along the component, σ₁ u₁, (layers, n), whose largest
             absolute value is positive. Sorted, they show the images at the two ends.
-        joint_share: σ₁² / Σσ² of the chosen layers side by side as one representation; NaN if none are.
     """
 
     layers: tuple[str, ...]
     shares: npt.NDArray[np.float64]
     projections: npt.NDArray[np.float64]
-    joint_share: float
-
-    @property
-    def cosines(self) -> npt.NDArray[np.float64]:
-        """cos² between the components of every two layers, (layers, layers) in [0, 1].
-
-        References:
-            N21, Figure 3 (top left) and Figure D.7.
-        """
-        norms = np.linalg.norm(self.projections, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            unit = self.projections / norms
-        return np.asarray((unit @ unit.T) ** 2)
 
     @property
     def dominance(self) -> npt.NDArray[np.float64]:
@@ -84,7 +68,6 @@ def first_components(
     images: Array,
     *,
     layers: Sequence[str] | None = None,
-    joint: Sequence[str] = (),
     prepare: Prepare | None = None,
 ) -> Components:
     """The first principal component of each layer over these images, and its share of the variance.
@@ -96,8 +79,6 @@ def first_components(
         model: Any module.
         images: (n, …), at least 2.
         layers: All leaf modules if not given.
-        joint: Layers whose representations are also taken together, for `joint_share`; N21's Figure D.5
-            takes those of the last two stages.
         prepare: Turns images into what the model takes.
 
     References:
@@ -113,18 +94,11 @@ def first_components(
     """
     images = as_images(images)
     names = layer_names(model, images, layers=layers, prepare=prepare)
-    unknown = [name for name in joint if name not in names]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is in joint and not among the layers {', '.join(names[:6])}")
     shares: dict[str, float] = {}
     projections: dict[str, npt.NDArray[np.float64]] = {}
-    together = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def reduce(name: str, x: torch.Tensor) -> None:
-        gram = read_centred_gram(x).cpu().double()
-        shares[name], projections[name] = _component(gram)
-        if name in joint:
-            together.add_(gram)
+        shares[name], projections[name] = _component(read_centred_gram(x).cpu().double())
 
     with read(model, names, reduce):
         batch = images.to(device_of(model))
@@ -133,7 +107,6 @@ def first_components(
         layers=tuple(names),
         shares=np.array([shares[name] for name in names]),
         projections=np.stack([projections[name] for name in names]),
-        joint_share=_component(together)[0],
     )
 
 
@@ -145,104 +118,11 @@ def _component(gram: torch.Tensor) -> tuple[float, npt.NDArray[np.float64]]:
     return float(value / whole), (direction * value.sqrt()).numpy()
 
 
-def activation_sparsity(
-    model: nn.Module,
-    images: Images,
-    *,
-    layers: Sequence[str] | None = None,
-    batch_size: int = 256,
-    prepare: Prepare | None = None,
-) -> dict[str, float]:
-    """The share of activations that are exactly 0, over images and units, in each ReLU layer or those named.
-
-    References:
-        N21, Section 5.1 and Figure D.8.
-
-    Examples:
-        >>> activation_sparsity(nn.Sequential(nn.ReLU()), torch.tensor([[-1.0, 0, 3], [1, 2, 3]]))
-        {'0': 0.3333333333333333}
-    """
-    batches = batches_of(images, batch_size)
-    names = layers_of(model, batches.first, layers=layers, prepare=prepare)
-    if layers is None:
-        kinds = dict(model.named_modules())
-        names = [name for name in names if isinstance(kinds[module_name(name, kinds)], nn.ReLU)]
-    if not names:
-        raise ValueError(f"the {type(model).__name__} has no ReLU module; give layers")
-    zeros, sizes = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-
-    def reduce(name: str, x: torch.Tensor) -> None:
-        zeros[name] += int((x == 0).sum())
-        sizes[name] += x.numel()
-
-    device = device_of(model)
-    with read(model, names, reduce):
-        for _, batch in batches:
-            run(model, (prepare or as_inputs)(moved(batch, device)))
-    return {name: zeros[name] / sizes[name] for name in names}
-
-
-@contextmanager
-def deleted_blocks(model: nn.Module, blocks: Sequence[str], *, last_layer: str = "norm2") -> Iterator[None]:
-    """Within it, residual blocks give back their shortcut alone, relu(shortcut(x)); the model is not changed.
-
-    What the last layer before the addition gives is replaced by 0. Where the shortcut is the identity, the
-    block then gives its input, which is a ReLU's output.
-
-    Args:
-        model: A network with residual blocks.
-        blocks: Their names, such as `"stage2.block3"`.
-        last_layer: The child of a block whose output is added to the shortcut: `"norm2"` in
-            [`ResNetCifar`][wsnlib.models.resnet_cifar.ResNetCifar], `"bn2"` in `ResNet18` and in
-            torchvision's basic blocks.
-
-    Raises:
-        ValueError: If a block is unknown, has no such layer, or is built without residual connection.
-
-    References:
-        N21, Section 5.2 and Figure 5, which drop blocks one by one from the end of each stage.
-
-    Examples:
-        >>> from wsnlib.models import ResNetCifar
-        >>> net = ResNetCifar(14).eval()
-        >>> block = net.stage1.block2
-        >>> x = torch.rand(2, 16, 5, 5)
-        >>> with deleted_blocks(net, ["stage1.block2"]):
-        ...     print(torch.equal(block(x), x))
-        True
-        >>> torch.equal(block(x), x)
-        False
-    """
-    modules = dict(model.named_modules())
-    last = []
-    for name in blocks:
-        if name not in modules or not name:
-            owners = [n for n, m in modules.items() if n and hasattr(m, last_layer)]
-            raise ValueError(f"a block must be one of {', '.join(owners[:6])}, …, got {name!r}")
-        block = modules[name]
-        if not isinstance(getattr(block, last_layer, None), nn.Module):
-            children = ", ".join(child for child, _ in block.named_children())
-            raise ValueError(f"{name} has no {last_layer!r}; give last_layer as one of {children}")
-        if getattr(block, "residual", True) is False:
-            raise ValueError(
-                f"{name} has no residual connection; without it nothing would be left of a block"
-            )
-        last.append(block.get_submodule(last_layer))
-
-    def zero(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(output)
-
-    with ExitStack() as stack:
-        for module in last:
-            stack.callback(module.register_forward_hook(zero).remove)
-        yield
-
-
 def logits_without_ends(model: nn.Module, images: torch.Tensor) -> dict[tuple[str, ...], torch.Tensor]:
     """What a network gives without the last blocks of one stage, for every stage and number of them.
 
     Without its last blocks a stage gives what the block before them gave, whose shortcuts are identities:
-    what comes before is computed once, where `deleted_blocks` needs a forward pass for each deletion.
+    what comes before is computed once.
 
     Args:
         model: Children in a row, of which the stages are `nn.Sequential`s of residual blocks, as in

@@ -76,13 +76,11 @@ class BlockStructure:
     Args:
         blocks: None, one or several, which do not overlap.
         best: The range that ranks highest, whether or not it is a block; for curves over width or depth.
-        coverage: Share of the layers that lie in blocks, in [0, 1].
         left_out: Layers without CKA, which are in no block, though they may lie between its ends.
     """
 
     blocks: tuple[Block, ...]
     best: Block
-    coverage: float
     left_out: tuple[int, ...] = ()
 
 
@@ -148,7 +146,6 @@ def block_structure(
 
     best = block(_first_highest(rank))
     blocks: list[Block] = []
-    covered = 0
     left = (similarity >= least_similarity - ROUNDING) & (strength >= least_strength - ROUNDING)
     while left.any():
         at = _first_highest(np.where(left, rank, -np.inf))
@@ -156,13 +153,10 @@ def block_structure(
         if found.p_value > level:
             break  # nor does anything of lower rank pass
         blocks.append(found)
-        covered += int(ranges.stop[at] - ranges.start[at])
         left &= (ranges.start >= ranges.stop[at]) | (ranges.stop <= ranges.start[at])
     blocks.sort(key=lambda block: block.start)
     left_out = np.setdiff1d(np.arange(len(np.asarray(values))), kept)
-    return BlockStructure(
-        blocks=tuple(blocks), best=best, coverage=covered / n, left_out=tuple(left_out.tolist())
-    )
+    return BlockStructure(blocks=tuple(blocks), best=best, left_out=tuple(left_out.tolist()))
 
 
 def block_strength(values: npt.ArrayLike, *, start: int, stop: int) -> float:
