@@ -4,13 +4,13 @@ from .data import MNIST as MNIST
 from .data import SVHN as SVHN
 from .data import DataSpec as DataSpec
 from .data import Digits as Digits
+from .data import ExampleImages as ExampleImages
+from .data import ExampleLabels as ExampleLabels
 from .data import FashionMNIST as FashionMNIST
 from .data import ImageFolder as ImageFolder
 from .data import ImageNet as ImageNet
 from .data import PackedData as PackedData
 from .data import StreamedData as StreamedData
-from .examples import ExampleImages as ExampleImages
-from .examples import ExampleLabels as ExampleLabels
 from .experiments import KEY_LENGTH as KEY_LENGTH
 from .experiments import READABLE_VERSIONS as READABLE_VERSIONS
 from .experiments import SPEC_VERSION as SPEC_VERSION

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
-from wsnlib.specs import data, examples, kernels, networks, training
+from wsnlib.specs import data, kernels, networks, training
 from wsnlib.specs.checks import flag, instance, integer, plain, refuse
-from wsnlib.specs.data import DataSpec, PackedData
-from wsnlib.specs.examples import ExampleImages, ExampleLabels
+from wsnlib.specs.data import DataSpec, ExampleImages, ExampleLabels, PackedData
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
 from wsnlib.specs.networks import MODELS, ModelSpec, ResNetCifarSpec
 from wsnlib.specs.training import Training
@@ -181,7 +180,7 @@ Run = Experiment | Measurement
 
 _CLASSES: dict[str, Any] = {
     name: value
-    for names in (*map(vars, (data, examples, kernels, networks, training)), globals())
+    for names in (*map(vars, (data, kernels, networks, training)), globals())
     for name, value in names.items()
     if isinstance(value, type) and is_dataclass(value)
 }
