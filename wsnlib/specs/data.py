@@ -136,7 +136,7 @@ normalisation='standardise'))
     data: DataSpec
 
     def __post_init__(self) -> None:
-        instance(self, "data", (DataSpec,))
+        instance(self, "data", DataSpec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class ExampleImages:
     examples: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        instance(self, "data", (DataSpec,))
+        instance(self, "data", DataSpec)
         examples = tuple(map(plain, self.examples))
         if not examples or not all(type(e) is int and e >= 0 for e in examples):
             raise refuse(self, "examples", "a sequence of integers ≥ 0")

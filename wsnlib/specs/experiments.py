@@ -13,7 +13,7 @@ from wsnlib.specs import data, kernels, networks, training
 from wsnlib.specs.checks import flag, instance, integer, plain, refuse
 from wsnlib.specs.data import DataSpec, ExampleImages, ExampleLabels, PackedData
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
-from wsnlib.specs.networks import MODELS, ModelSpec, ResNetCifarSpec
+from wsnlib.specs.networks import ModelSpec, ResNetCifarSpec
 from wsnlib.specs.training import Training
 
 SPEC_VERSION = 2
@@ -46,9 +46,9 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "model", MODELS)
-        instance(self, "data", (DataSpec,))
-        instance(self, "training", (Training,))
+        instance(self, "model", ModelSpec)
+        instance(self, "data", DataSpec)
+        instance(self, "training", Training)
         integer(self, "seed", at_least=0)
         if self.training.report == "best_validation" and self.data.validation_size == 0:
             raise ValueError(
@@ -97,7 +97,7 @@ class BlockOrigins:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "experiment", (Experiment,))
+        instance(self, "experiment", Experiment)
         object.__setattr__(self, "epochs", tuple(map(plain, self.epochs)))
         last = self.experiment.training.epochs - 1
         whole = all(isinstance(e, int) and not isinstance(e, bool) and 0 <= e <= last for e in self.epochs)
