@@ -114,7 +114,15 @@ class BlockOrigins:
             )
         flag(self, "probes")
         integer(self, "seed", at_least=0)
-        _check_network(self)
+        if not isinstance(self.experiment.model, ResNetCifarSpec):
+            raise ValueError(
+                "BlockOrigins.experiment must train a ResNetCifarSpec, got a "
+                f"{type(self.experiment.model).__name__}"
+            )
+        if self.probes and self.experiment.data.validation_size == 0:
+            raise ValueError(
+                "data.validation_size must be ≥ 1 for BlockOrigins.probes, got 0; set images aside"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,31 +144,17 @@ class OutputSimilarity:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_networks(self)
+        object.__setattr__(self, "experiments", tuple(self.experiments))
+        if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
+            raise refuse(self, "experiments", "a sequence of at least two Experiments")
+        sets = sorted({_data_set(e.data) for e in self.experiments})
+        if len(sets) > 1:
+            raise ValueError(
+                f"OutputSimilarity.experiments must be on one data set, got {' and '.join(sets)}"
+            )
         if self.num_images is not None:
             integer(self, "num_images", at_least=4)
         integer(self, "seed", at_least=0)
-
-
-def _check_network(spec: BlockOrigins) -> None:
-    name = type(spec).__name__
-    if not isinstance(spec.experiment.model, ResNetCifarSpec):
-        raise ValueError(
-            f"{name}.experiment must train a ResNetCifarSpec, got a {type(spec.experiment.model).__name__}"
-        )
-    if spec.probes and spec.experiment.data.validation_size == 0:
-        raise ValueError(f"data.validation_size must be ≥ 1 for {name}.probes, got 0; set images aside")
-
-
-def _check_networks(spec: OutputSimilarity) -> None:
-    object.__setattr__(spec, "experiments", tuple(spec.experiments))
-    if len(spec.experiments) < 2 or not all(isinstance(e, Experiment) for e in spec.experiments):
-        raise refuse(spec, "experiments", "a sequence of at least two Experiments")
-    sets = sorted({_data_set(e.data) for e in spec.experiments})
-    if len(sets) > 1:
-        raise ValueError(
-            f"{type(spec).__name__}.experiments must be on one data set, got {' and '.join(sets)}"
-        )
 
 
 def _data_set(spec: DataSpec) -> str:
