@@ -100,15 +100,19 @@ def _read(path: Path) -> dict[str, float]:
 
 
 @cache
-def _machine() -> str:
-    """The processor, and what computes on it."""
-    name = platform.processor() or platform.machine()
+def cpu_name() -> str:
+    """The processor of this machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        pass
+        return platform.processor() or platform.machine()
+
+
+@cache
+def _machine() -> str:
+    """The processor, and what computes on it."""
     chosen = [
         os.environ.get(each, "") for each in ("ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
     ]
-    return f"{name} torch {torch.__version__} {' '.join(chosen)}".strip()
+    return f"{cpu_name()} torch {torch.__version__} {' '.join(chosen)}".strip()
