@@ -71,15 +71,11 @@ def reused_memory() -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def times_file() -> Path:
-    """Where the times of this machine are kept: `$WSN_TIMES`, or a file of the user's cache."""
-    given = os.environ.get("WSN_TIMES")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
-
-
 def kept(key: str, measure: Callable[[], float]) -> float:
-    """What was measured under this key on this machine, or is now."""
-    path = times_file()
+    """What was measured under this key on this machine, or is now; in `$WSN_TIMES`, or the user's cache."""
+    path = Path(
+        os.environ.get("WSN_TIMES") or Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
+    )
     key = f"{_machine()}: {key}"
     known = _read(path)
     if key not in known:

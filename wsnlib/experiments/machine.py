@@ -43,7 +43,7 @@ def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
-        "wsnlib": _version(),
+        "wsnlib": version("wsnlib"),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -51,11 +51,6 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device.type}: {name}",
         "cpu_count": str(os.cpu_count()),
     }
-
-
-@lru_cache(maxsize=1)
-def _version() -> str:
-    return version("wsnlib")
 
 
 @lru_cache(maxsize=1)
