@@ -69,10 +69,7 @@ def located(place: str | os.PathLike[str]) -> Path | str:
 
 def _local_path(text: str, slashes: str, rest: str) -> Path:
     host, _, path = rest.partition("/") if len(slashes) == 2 else ("", "", rest)
-    if len(slashes) < 2 or host not in (
-        "",
-        "localhost",
-    ):  # pathlib takes a slash, and a host becomes a folder
+    if len(slashes) < 2 or host not in ("", "localhost"):  # pathlib takes a slash; a host becomes a folder
         raise ValueError(f"an address of a file must be file:///folder, got {text!r}; leave out the scheme")
     return Path("/" + unquote(path))
 

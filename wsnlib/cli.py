@@ -104,12 +104,15 @@ def status(
 
     Runs that depend on others, such as on the learning rate that was best, are counted once these are done.
     """
+    from wsnlib import book, specs
+
     with _sentences():
         chosen = _store(store)
         finished, failures, under_way = chosen.keys(), chosen.failures(), chosen.under_way()
         table = Table("chapter", "runs", "done", "failed", "resumable", "missing", box=None)
         for file in parameters or sorted(Path("params").glob("*.yml")):
-            keys = _known(file, chosen, finished)
+            stages = _done_stages(book.read_parameters(file), chosen, finished, first_missing=True)
+            keys = {specs.spec_key(run) for runs in stages for run in runs}
             counts = (len(keys), *(len(keys & set(of)) for of in (finished, failures, under_way)))
             table.add_row(file.stem, *map(str, counts), str(counts[0] - counts[1]))
         console = Console()
@@ -305,19 +308,7 @@ def _done_stages(
             return
 
 
-def _known(file: Path, store: wsn.Store, finished: set[str]) -> set[str]:
-    """Keys of a chapter's runs; those that depend on others are known once these are done."""
-    from wsnlib import book, specs
-
-    stages = _done_stages(book.read_parameters(file), store, finished, first_missing=True)
-    return {specs.spec_key(run) for runs in stages for run in runs}
-
-
 def _show(live: Live, file: Path, progress: wsn.Progress) -> None:
-    live.update(_live(file, progress))
-
-
-def _live(file: Path, progress: wsn.Progress) -> Table:
     left = progress.seconds_left
     table = Table(title=str(file), box=None, title_justify="left")
     for column in ("missing at first", "done", "failed", "under way", "left"):
@@ -331,7 +322,7 @@ def _live(file: Path, progress: wsn.Progress) -> Table:
     )
     for run in progress.under_way[:SHOWN]:
         table.add_row(*[""] * 3, Text(_name(run), style="dim"), "")
-    return table
+    live.update(table)
 
 
 def _failures(error: wsn.SweepError) -> Group:

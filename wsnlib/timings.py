@@ -71,15 +71,11 @@ def reused_memory() -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def times_file() -> Path:
-    """Where the times of this machine are kept: `$WSN_TIMES`, or a file of the user's cache."""
-    given = os.environ.get("WSN_TIMES")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
-
-
 def kept(key: str, measure: Callable[[], float]) -> float:
-    """What was measured under this key on this machine, or is now."""
-    path = times_file()
+    """What was measured under this key on this machine, or is now; in `$WSN_TIMES`, or the user's cache."""
+    path = Path(
+        os.environ.get("WSN_TIMES") or Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
+    )
     key = f"{_machine()}: {key}"
     known = _read(path)
     if key not in known:
@@ -100,15 +96,19 @@ def _read(path: Path) -> dict[str, float]:
 
 
 @cache
-def _machine() -> str:
-    """The processor, and what computes on it."""
-    name = platform.processor() or platform.machine()
+def cpu_name() -> str:
+    """The processor of this machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        pass
+        return platform.processor() or platform.machine()
+
+
+@cache
+def _machine() -> str:
+    """The processor, and what computes on it."""
     chosen = [
         os.environ.get(each, "") for each in ("ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
     ]
-    return f"{name} torch {torch.__version__} {' '.join(chosen)}".strip()
+    return f"{cpu_name()} torch {torch.__version__} {' '.join(chosen)}".strip()

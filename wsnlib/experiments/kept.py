@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 
 from wsnlib.training import Outcome, StateFile
-
-_MODEL, _ALSO = "model.", "also."
+from wsnlib.training.checkpoints import ALSO, MODEL, read_tensors, under, write_tensors
 
 
 def keep(
@@ -31,14 +26,9 @@ def keep(
         "reported_epoch": outcome.reported_epoch,
         "train_accuracy": outcome.train_accuracy,
     }
-    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
-    tensors |= {_ALSO + name: tensor for name, tensor in also.items()}
-    tensors["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
-    plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
-    try:
-        file.write(save(plain))
-    except RuntimeError as error:
-        warnings.warn(f"a trained network was not kept: {error}", RuntimeWarning, stacklevel=2)
+    tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    tensors |= {ALSO + name: tensor for name, tensor in also.items()}
+    write_tensors(file, tensors, about, what="a trained network")
 
 
 def kept(
@@ -48,27 +38,15 @@ def kept(
 
     A damaged file is set aside with a warning that names it.
     """
-    try:
-        state = file.read()
-        tensors = None if state is None else load(state)
-    except (ValueError, SafetensorError) as error:
-        where = file.set_aside()
-        warnings.warn(
-            f"a kept network cannot be used: {error}; it was moved to {where}, and is trained anew",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    found = read_tensors(file, made_by, what="a kept network", then="and is trained anew")
+    if found is None:
         return None
-    if tensors is None:
-        return None
-    about = json.loads(bytes(tensors.pop("about").tolist()))
-    if about["made_by"] != dict(made_by):
-        return None
-    model.load_state_dict({n[len(_MODEL) :]: t for n, t in tensors.items() if n.startswith(_MODEL)})
+    tensors, about = found
+    model.load_state_dict(under(MODEL, tensors))
     outcome = Outcome(
         status="finished",
         history=about["history"],
         reported_epoch=about["reported_epoch"],
         train_accuracy=about["train_accuracy"],
     )
-    return outcome, {n[len(_ALSO) :]: t for n, t in tensors.items() if n.startswith(_ALSO)}
+    return outcome, under(ALSO, tensors)

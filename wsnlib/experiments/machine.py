@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from wsnlib.timings import cpu_name
+
 
 def resolve_device(device: str = "auto") -> torch.device:
     """`"auto"` is the first GPU if there is one, else the CPU."""
@@ -39,9 +41,9 @@ def float32() -> Iterator[None]:
 
 def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
-        "wsnlib": _version(),
+        "wsnlib": version("wsnlib"),
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -49,20 +51,6 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device.type}: {name}",
         "cpu_count": str(os.cpu_count()),
     }
-
-
-@lru_cache(maxsize=1)
-def _version() -> str:
-    return version("wsnlib")
-
-
-@lru_cache(maxsize=1)
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 @lru_cache(maxsize=1)

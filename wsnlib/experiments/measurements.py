@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsnlib import kernels, layers, masks, specs
-from wsnlib.data import Dataset, StreamedSplit, load_data
+from wsnlib.data import Dataset, Split, StreamedSplit, load_data
 from wsnlib.experiments.kept import keep, kept
 from wsnlib.experiments.machine import environment
 from wsnlib.experiments.networks import build, check_fit
@@ -35,18 +35,23 @@ def read_examples(
         labels = data.test.labels.numpy()
         arrays: dict[str, Any] = {"labels": labels.astype(np.uint8 if data.num_classes <= 256 else np.int16)}
     else:
-        if isinstance(data.test, StreamedSplit):
+        test = _test_in_memory(data, spec.data, "ExampleImages.data must be")
+        if (last := max(spec.examples)) >= len(test.labels):
             raise ValueError(
-                "ExampleImages.data must be a data set that lies in memory, got "
-                f"{type(spec.data).__name__}; pack a part of it"
+                f"ExampleImages.examples must be 0 to {len(test.labels) - 1}, got {last}; leave it out"
             )
-        if (last := max(spec.examples)) >= len(data.test.labels):
-            raise ValueError(
-                f"ExampleImages.examples must be 0 to {len(data.test.labels) - 1}, got {last}; leave it out"
-            )
-        arrays = {"images": data.test.images[list(spec.examples)].numpy()}
+        arrays = {"images": test.images[list(spec.examples)].numpy()}
     made = environment(torch.device("cpu")) | {"data_sha256": data.sha256}
     return MeasurementRecord(experiment=spec, status="finished", arrays=arrays, environment=made)
+
+
+def _test_in_memory(data: Dataset, spec: specs.DataSpec, must: str) -> Split:
+    """The test set of a data set that has to lie in memory."""
+    if isinstance(data.test, StreamedSplit):
+        raise ValueError(
+            f"{must} a data set that lies in memory, got {type(spec).__name__}; pack a part of it"
+        )
+    return data.test
 
 
 def measure_layers(
@@ -155,13 +160,9 @@ def measured_data(
     """The data of a training with the images to be measured as test set, these, and their positions in it."""
     data = load_data(run.data, download=download)
     check_fit(run, data)
-    if isinstance(data.test, StreamedSplit):
-        raise ValueError(
-            f"{type(spec).__name__} must be of a data set that lies in memory, got "
-            f"{type(run.data).__name__}; pack a part of it"
-        )
-    examples = layers.measured_examples(data.test, spec)
-    test = data.test.take(examples)
+    test = _test_in_memory(data, run.data, f"{type(spec).__name__} must be of")
+    examples = layers.measured_examples(test, spec)
+    test = test.take(examples)
     return replace(data, test=test), test.images, examples
 
 
@@ -190,12 +191,8 @@ def _pairs(
         x, y = rng.standard_normal((2, spec.num_pairs, spec.inputs.dimension))
         return x, y, {}
     data = load_data(spec.inputs, download=download)
-    if isinstance(data.test, StreamedSplit):
-        raise ValueError(
-            f"{type(spec).__name__}.inputs must be GaussianInputs or a data set that lies in memory, got "
-            f"{type(spec.inputs).__name__}; pack a part of it"
-        )
-    images = data.normalise(data.test.images).double().numpy()
+    test = _test_in_memory(data, spec.inputs, f"{type(spec).__name__}.inputs must be GaussianInputs or")
+    images = data.normalise(test.images).double().numpy()
     seed = specs.derive_seed(spec.seed, "inputs")
     x, y = kernels.take_pairs(images, num_pairs=spec.num_pairs, seed=seed)
     return x, y, {"data_sha256": data.sha256}

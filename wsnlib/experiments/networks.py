@@ -102,8 +102,8 @@ def _layer_shapes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, 
     return {name: tuple(layer.weight.shape) for name, layer in layers.items()}
 
 
-def _layer_sizes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, int]:
-    return {name: math.prod(shape) for name, shape in _layer_shapes(spec, width).items()}
+def _layer_sizes(spec: specs.DenseSpec) -> dict[str, int]:
+    return {name: math.prod(shape) for name, shape in _layer_shapes(spec).items()}
 
 
 def _pattern(spec: specs.StaticSparsity) -> masks.Pattern:
@@ -171,11 +171,6 @@ def bottleneck_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) -
     return dict(_bottleneck_sizes(spec))
 
 
-def _dense_layers(spec: specs.LinearBottleneck) -> tuple[str, ...]:
-    """In a ResNet-18 G21 splits convolutions (footnote 2), in other networks every layer."""
-    return ("linear",) if isinstance(spec.base, specs.ResNet18Spec) else ()
-
-
 @lru_cache(maxsize=1024)
 def _bottleneck_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) -> dict[str, int]:
     with torch.device("meta"):
@@ -184,7 +179,7 @@ def _bottleneck_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) 
     try:
         if isinstance(spec, specs.NonlinearBottleneck):
             return widening.nonlinear_bottleneck_sizes(wide, num_weights=sum(like.values()), like=like)
-        exclude = _dense_layers(spec)
+        exclude = ("linear",) if isinstance(spec.base, specs.ResNet18Spec) else ()  # G21, footnote 2
         if spec.keeps == "factorised_base":
             shapes = _layer_shapes(spec.base)
             full = widening.linear_bottleneck_sizes(base, exclude=exclude)

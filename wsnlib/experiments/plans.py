@@ -101,15 +101,12 @@ class Plan:
         )
 
 
-def plan(
-    run: specs.Run, *, device: str = "auto", download: bool = False, data: Dataset | None = None
-) -> Plan:
+def plan(run: specs.Run, *, device: str = "auto", data: Dataset | None = None) -> Plan:
     """The plan of one run, without its time. What is decided follows from the run and the kind of device.
 
     Args:
         run: What is to be made.
         device: As in [`run`][wsnlib.experiments.runs.run].
-        download: Whether a missing data set may be fetched.
         data: The data set of a training, if it is there already.
 
     Raises:
@@ -126,7 +123,7 @@ def plan(
     target = str(resolve_device(device))
     if not isinstance(run, specs.Experiment):
         return Plan(runs=(run,), device=target, engine="none", why="it is no training of one network")
-    data = data or load_data(run.data, download=download)
+    data = data or load_data(run.data)
     check_fit(run, data)
     engine, why, layers = _decided(run, data, on_cpu=target == "cpu")
     return Plan(runs=(run,), device=target, engine=engine, why=why, sparse_layers=layers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 
 def plain(value: Any) -> Any:
@@ -67,9 +68,9 @@ def flag(spec: object, *names: str) -> None:
             raise refuse(spec, name, "True or False")
 
 
-def instance(spec: object, name: str, classes: tuple[type, ...]) -> None:
-    if not isinstance(getattr(spec, name), classes):
-        raise refuse(spec, name, "a " + " or ".join(c.__name__ for c in classes))
+def instance(spec: object, name: str, kind: type | UnionType) -> None:
+    if not isinstance(getattr(spec, name), kind):
+        raise refuse(spec, name, "a " + " or ".join(c.__name__ for c in get_args(kind) or (kind,)))
 
 
 def densities(spec: object, name: str) -> None:

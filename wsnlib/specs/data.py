@@ -1,11 +1,14 @@
-"""What a data set is, and how it is split and normalised."""
+"""What a data set is, how it is split and normalised, and what is read of its test set.
+
+What is read has a record, so that errors can be told and shown where the data are not.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from wsnlib.specs.checks import choice, integer, refuse
+from wsnlib.specs.checks import choice, instance, integer, plain, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +121,39 @@ def _named(spec: ImageFolder | PackedData) -> None:
         raise refuse(spec, "name", "a word of letters, digits and underscores")
     if not isinstance(spec.sha256, str) or len(spec.sha256) != 64:
         raise refuse(spec, "sha256", "a checksum of 64 hexadecimal digits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleLabels:
+    """The right class of every test example of a data set, in order.
+
+    Examples:
+        >>> ExampleLabels(data=DataSpec())
+        ExampleLabels(data=DataSpec(train_size=None, validation_size=0, split_seed=0, \
+normalisation='standardise'))
+    """
+
+    data: DataSpec
+
+    def __post_init__(self) -> None:
+        instance(self, "data", DataSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleImages:
+    """Some images of the test set of a data set.
+
+    Args:
+        data: Data set, which must lie in memory.
+        examples: Their positions in the test set, from 0.
+    """
+
+    data: DataSpec
+    examples: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        instance(self, "data", DataSpec)
+        examples = tuple(map(plain, self.examples))
+        if not examples or not all(type(e) is int and e >= 0 for e in examples):
+            raise refuse(self, "examples", "a sequence of integers ≥ 0")
+        object.__setattr__(self, "examples", examples)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
-from wsnlib.specs import data, examples, kernels, networks, training
+from wsnlib.specs import data, kernels, networks, training
 from wsnlib.specs.checks import flag, instance, integer, plain, refuse
-from wsnlib.specs.data import DataSpec, PackedData
-from wsnlib.specs.examples import ExampleImages, ExampleLabels
+from wsnlib.specs.data import DataSpec, ExampleImages, ExampleLabels, PackedData
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
-from wsnlib.specs.networks import MODELS, ModelSpec, ResNetCifarSpec
+from wsnlib.specs.networks import ModelSpec, ResNetCifarSpec
 from wsnlib.specs.training import Training
 
 SPEC_VERSION = 2
@@ -47,9 +46,9 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "model", MODELS)
-        instance(self, "data", (DataSpec,))
-        instance(self, "training", (Training,))
+        instance(self, "model", ModelSpec)
+        instance(self, "data", DataSpec)
+        instance(self, "training", Training)
         integer(self, "seed", at_least=0)
         if self.training.report == "best_validation" and self.data.validation_size == 0:
             raise ValueError(
@@ -98,7 +97,7 @@ class BlockOrigins:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "experiment", (Experiment,))
+        instance(self, "experiment", Experiment)
         object.__setattr__(self, "epochs", tuple(map(plain, self.epochs)))
         last = self.experiment.training.epochs - 1
         whole = all(isinstance(e, int) and not isinstance(e, bool) and 0 <= e <= last for e in self.epochs)
@@ -115,7 +114,15 @@ class BlockOrigins:
             )
         flag(self, "probes")
         integer(self, "seed", at_least=0)
-        _check_network(self)
+        if not isinstance(self.experiment.model, ResNetCifarSpec):
+            raise ValueError(
+                "BlockOrigins.experiment must train a ResNetCifarSpec, got a "
+                f"{type(self.experiment.model).__name__}"
+            )
+        if self.probes and self.experiment.data.validation_size == 0:
+            raise ValueError(
+                "data.validation_size must be ≥ 1 for BlockOrigins.probes, got 0; set images aside"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,31 +144,17 @@ class OutputSimilarity:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_networks(self)
+        object.__setattr__(self, "experiments", tuple(self.experiments))
+        if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
+            raise refuse(self, "experiments", "a sequence of at least two Experiments")
+        sets = sorted({_data_set(e.data) for e in self.experiments})
+        if len(sets) > 1:
+            raise ValueError(
+                f"OutputSimilarity.experiments must be on one data set, got {' and '.join(sets)}"
+            )
         if self.num_images is not None:
             integer(self, "num_images", at_least=4)
         integer(self, "seed", at_least=0)
-
-
-def _check_network(spec: BlockOrigins) -> None:
-    name = type(spec).__name__
-    if not isinstance(spec.experiment.model, ResNetCifarSpec):
-        raise ValueError(
-            f"{name}.experiment must train a ResNetCifarSpec, got a {type(spec.experiment.model).__name__}"
-        )
-    if spec.probes and spec.experiment.data.validation_size == 0:
-        raise ValueError(f"data.validation_size must be ≥ 1 for {name}.probes, got 0; set images aside")
-
-
-def _check_networks(spec: OutputSimilarity) -> None:
-    object.__setattr__(spec, "experiments", tuple(spec.experiments))
-    if len(spec.experiments) < 2 or not all(isinstance(e, Experiment) for e in spec.experiments):
-        raise refuse(spec, "experiments", "a sequence of at least two Experiments")
-    sets = sorted({_data_set(e.data) for e in spec.experiments})
-    if len(sets) > 1:
-        raise ValueError(
-            f"{type(spec).__name__}.experiments must be on one data set, got {' and '.join(sets)}"
-        )
 
 
 def _data_set(spec: DataSpec) -> str:
@@ -181,7 +174,7 @@ Run = Experiment | Measurement
 
 _CLASSES: dict[str, Any] = {
     name: value
-    for names in (*map(vars, (data, examples, kernels, networks, training)), globals())
+    for names in (*map(vars, (data, kernels, networks, training)), globals())
     for name, value in names.items()
     if isinstance(value, type) and is_dataclass(value)
 }

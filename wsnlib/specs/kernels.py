@@ -40,7 +40,7 @@ class KernelDistances:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "inputs", (GaussianInputs, DataSpec))
+        instance(self, "inputs", GaussianInputs | DataSpec)
         densities(self, "densities")
         integer(self, "num_pairs", at_least=1)
         integer(self, "seed", at_least=0)
@@ -71,7 +71,7 @@ class KernelSimulation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        instance(self, "inputs", (GaussianInputs, DataSpec))
+        instance(self, "inputs", GaussianInputs | DataSpec)
         object.__setattr__(self, "widths", tuple(map(plain, self.widths)))
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise refuse(self, "widths", "a sequence of integers ≥ 1")

@@ -6,6 +6,7 @@ import keyword
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import UnionType
 from typing import Any, ClassVar, Literal
 
 from wsnlib.specs.checks import choice, flag, instance, integer, number, plain, refuse
@@ -130,8 +131,6 @@ class ResNetImageNetSpec:
 DenseSpec = MLPSpec | ResNet18Spec | ResNetCifarSpec | ResNetImageNetSpec
 """A dense network, which can be the base of a wider one."""
 
-_DENSE = (MLPSpec, ResNet18Spec, ResNetCifarSpec, ResNetImageNetSpec)
-
 
 def at_width(spec: DenseSpec, width: int) -> DenseSpec:
     """The same network of another width.
@@ -160,7 +159,7 @@ def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
     return found
 
 
-def _check_widened(spec: Any, bases: tuple[type, ...] = _DENSE) -> None:
+def _check_widened(spec: Any, bases: type | UnionType = DenseSpec) -> None:
     instance(spec, "base", bases)
     integer(spec, "width", at_least=1)
     if spec.width < spec.base.width:
@@ -223,8 +222,6 @@ class LastLayerDensity:
 Allocation = LargestFirst | UniformDensity | ErdosRenyi | Balanced | Pyramidal | LastLayerDensity
 """Rule for the number of weights that each layer keeps; `wsnlib.masks.allocate` says what each is."""
 
-_ALLOCATIONS = (LargestFirst, UniformDensity, ErdosRenyi, Balanced, Pyramidal, LastLayerDensity)
-
 
 @dataclass(frozen=True, kw_only=True)
 class StaticSparsity:
@@ -250,7 +247,7 @@ class StaticSparsity:
 
     def __post_init__(self) -> None:
         _check_widened(self)
-        instance(self, "allocation", _ALLOCATIONS)
+        instance(self, "allocation", Allocation)
         choice(self, "initialisation", ("released", "unscaled"))
 
 
@@ -306,7 +303,7 @@ class LinearBottleneck:
     keeps: Literal["base", "factorised_base"] = "base"
 
     def __post_init__(self) -> None:
-        _check_widened(self, (MLPSpec, ResNet18Spec))
+        _check_widened(self, MLPSpec | ResNet18Spec)
         choice(self, "keeps", ("base", "factorised_base"))
 
 
@@ -327,7 +324,7 @@ class NonlinearBottleneck:
     width: int
 
     def __post_init__(self) -> None:
-        _check_widened(self, (MLPSpec, ResNet18Spec))
+        _check_widened(self, MLPSpec | ResNet18Spec)
 
 
 WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
@@ -468,9 +465,9 @@ class CustomSparsity:
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
-        instance(self, "base", (CustomSpec,))
-        instance(self, "wide", (CustomSpec,))
-        instance(self, "allocation", _ALLOCATIONS)
+        instance(self, "base", CustomSpec)
+        instance(self, "wide", CustomSpec)
+        instance(self, "allocation", Allocation)
         exclude: object = self.exclude
         if not isinstance(exclude, list | tuple) or not all(isinstance(name, str) for name in exclude):
             raise refuse(self, "exclude", "a sequence of names of layers")
@@ -482,5 +479,3 @@ CustomModelSpec = CustomSpec | CustomSparsity
 """A network that this library does not know."""
 
 ModelSpec = DenseSpec | WidenedSpec | CustomModelSpec
-
-MODELS = (*_DENSE, StaticSparsity, LinearBottleneck, NonlinearBottleneck, CustomSpec, CustomSparsity)

@@ -130,9 +130,9 @@ class Training:
         number(self, "momentum", at_least=0, below=1)
         number(self, "weight_decay", at_least=0)
         choice(self, "weight_decay_on", ("all", "weights"))
-        instance(self, "schedule", (Constant, MultiStep, Cosine, OneCycle))
+        instance(self, "schedule", Schedule)
         if self.augmentation is not None:
-            instance(self, "augmentation", (CropAndFlip, ResizedCropAndFlip))
+            instance(self, "augmentation", CropAndFlip | ResizedCropAndFlip)
         choice(self, "precision", ("float32", "bfloat16"))
         choice(self, "report", ("last", "best_validation", "best_test"))
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wsnlib.addresses import OBJECT_STORES, located
 
@@ -21,35 +21,6 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\.[A-Za-z0-9][A-Za-z0-9._-
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written."""
-
-
-class Folder(Protocol):
-    """Files of one folder by their names, which are never paths."""
-
-    @property
-    def location(self) -> Path | str:
-        """Where it is, a path or an address."""
-
-    def __truediv__(self, name: str) -> Folder:
-        """A folder in it."""
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-
-    def read(self, name: str) -> bytes:
-        """A file; FileNotFoundError if there is none."""
-
-    def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of the files that are there."""
-
-    def stamps(self) -> dict[str, str]:
-        """Every file, with a word that changes whenever the file is written; empty if there is no folder."""
-
-    def publish(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
 
 
 def open_folder(place: str | os.PathLike[str]) -> Folder:
@@ -82,26 +53,34 @@ is none
 
 
 class LocalFolder:
-    """A folder on a disk, or on a file system that several machines mount."""
+    """A folder on a disk, or on a file system that several machines mount.
+
+    Its files have names, which are never paths; `location` says where it is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.location = path
 
     def __truediv__(self, name: str) -> LocalFolder:
+        """A folder in it."""
         return LocalFolder(self.location / plain_name(name))
 
     def has(self, name: str) -> bool:
+        """Whether there is such a file."""
         return (self.location / plain_name(name)).is_file()
 
     def read(self, name: str) -> bytes:
+        """A file; FileNotFoundError if there is none."""
         return (self.location / plain_name(name)).read_bytes()
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Those of the files that are there."""
         for name in names:
             with suppress(FileNotFoundError):
                 yield name, self.read(name)
 
     def stamps(self) -> dict[str, str]:
+        """Every file, with a word that changes whenever the file is written; empty if there is no folder."""
         found = {}
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.location) as entries:
             for entry in entries:
@@ -112,7 +91,7 @@ class LocalFolder:
         return found
 
     def publish(self, name: str, data: bytes) -> None:
-        """Written under a temporary name, flushed to the disk and renamed."""
+        """Write a file, whole or not at all: under a temporary name, flushed to the disk and renamed."""
         target = self.location / plain_name(name)
         temporary = self.location / f".{name}.{uuid.uuid4().hex}{TEMPORARY}"
         self.location.mkdir(parents=True, exist_ok=True)
@@ -127,11 +106,12 @@ class LocalFolder:
                 temporary.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
         (self.location / plain_name(name)).unlink(missing_ok=True)
 
 
 class RemoteFolder:
-    """A folder behind any of fsspec's file systems; credentials come from their usual places."""
+    """The same behind any of fsspec's file systems; credentials come from their usual places."""
 
     def __init__(self, address: str) -> None:
         from fsspec import get_filesystem_class  # a second that a store on a disk need not wait
@@ -205,6 +185,9 @@ class RemoteFolder:
     def remove(self, name: str) -> None:
         with _as_os_errors(), suppress(FileNotFoundError):
             _file_system(self.location)[0].rm_file(self._path(name))
+
+
+Folder = LocalFolder | RemoteFolder
 
 
 @cache

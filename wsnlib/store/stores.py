@@ -226,7 +226,10 @@ class Store:
         try:
             folder.publish(name, data)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise StoreError(
+                f"the store {self.path} cannot be written ({error.strerror or error}); "
+                "give wsn.Store, --store or WSN_STORE a folder that can"
+            ) from error
 
     def set_aside(self, experiment: specs.Run) -> str | None:
         """Move a damaged record out of the way, and say where it is; None if it is not in this store's own
@@ -339,12 +342,6 @@ class Store:
         for key in lacking:
             target.save(self._load(key))
         return len(lacking)
-
-    def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"the store {self.path} cannot be written ({error.strerror or error}); "
-            "give wsn.Store, --store or WSN_STORE a folder that can"
-        )
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError(f"the store {self.path} cannot be read ({error.strerror or error})")

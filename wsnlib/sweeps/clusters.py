@@ -43,18 +43,15 @@ def versions() -> dict[str, str]:
 
 
 def local_cluster(
-    workers: int | None = None,
-    *,
-    resources: Mapping[str, float] | None = None,
-    dashboard: str = "127.0.0.1:0",
+    workers: int | None = None, *, resources: Mapping[str, float] | None = None
 ) -> LocalCluster:
     """A Dask cluster of processes on this machine, which nobody else can reach.
+
+    Its dashboard, which tells everything to whoever can reach it, has a free port of the loopback device.
 
     Args:
         workers: Processes of one thread each; by default one for each core.
         resources: What each worker has, such as `{"GPU": 0.25}` for four that share a GPU.
-        dashboard: Address of Dask's dashboard, by default on a free port of the loopback device. It tells
-            everything to whoever can reach it.
 
     Examples:
         >>> from distributed import Client
@@ -69,7 +66,7 @@ def local_cluster(
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=dashboard,
+        dashboard_address="127.0.0.1:0",
         worker_dashboard_address="127.0.0.1:0",
         resources=dict(resources or {}),
     )

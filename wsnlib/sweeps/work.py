@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from wsnlib import experiments, specs
+from wsnlib import experiments
 from wsnlib.store import CheckpointFile, Failure, Store, StoreError
 
 
@@ -51,7 +51,8 @@ def work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]:
     except StoreError:
         raise
     except Exception as error:  # one run of a hundred may fail; the others go on
-        failures = [_failure(run, error) for run in runs]
+        what, trace = f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+        failures = [Failure(experiment=run, error=what, traceback=trace) for run in runs]
         traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
         for failure in failures:
             with suppress(StoreError):
@@ -73,11 +74,3 @@ def _make(plan: experiments.Plan, store: Store, device: str) -> None:
         store.save(record)
     for each in files:
         each.remove()
-
-
-def _failure(run: specs.Run, error: Exception) -> Failure:
-    return Failure(
-        experiment=run,
-        error=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-    )

@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +23,8 @@ from wsnlib.training.log import TrainingLog
 SECONDS_BETWEEN = 60.0
 """Seconds of training after which the end of an epoch is kept; what ends sooner never writes a file."""
 
-
-_ALSO = "also."
+MODEL, ALSO = "model.", "also."
+"""What the names of a network's tensors and of what was observed begin with."""
 
 
 class StateFile(Protocol):
@@ -69,25 +69,14 @@ class Checkpoint:
 
         A damaged file is set aside with a warning that names it.
         """
-        try:
-            state = self._file.read()
-            tensors = None if state is None else load(state)
-        except (ValueError, SafetensorError) as error:
-            where = self._file.set_aside()
-            warnings.warn(
-                f"a checkpoint cannot be used: {error}; it was moved to {where}, "
-                "and its training starts anew",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        found = read_tensors(
+            self._file, self._made_by, what="a checkpoint", then="and its training starts anew"
+        )
+        if found is None:
             return 0
-        if tensors is None:
-            return 0
-        about = json.loads(bytes(tensors.pop("about").tolist()))
-        if about["made_by"] != self._made_by:
-            return 0
+        tensors, about = found
         _put_back(tensors, model, optimizer, order)
-        self.also |= {name[len(_ALSO) :]: t for name, t in tensors.items() if name.startswith(_ALSO)}
+        self.also |= under(ALSO, tensors)
         log.restore(about["course"], tensors.get("predictions"))
         self.seconds_before = about["seconds"]
         self.resumed_after = [*about["resumed_after"], about["epoch"]]
@@ -112,20 +101,51 @@ class Checkpoint:
             "seconds": self.seconds_before + now - self._started,
             "resumed_after": self.resumed_after,
         }
-        tensors = _state(model, optimizer, order) | {_ALSO + name: t for name, t in self.also.items()}
+        tensors = _state(model, optimizer, order) | {ALSO + name: t for name, t in self.also.items()}
         if log.predictions is not None:
             tensors["predictions"] = log.predictions
-        tensors["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
-        try:
-            self._file.write(save({name: _plain(tensor) for name, tensor in tensors.items()}))
-        except RuntimeError as error:
-            warnings.warn(f"a checkpoint was not kept: {error}", RuntimeWarning, stacklevel=2)
+        write_tensors(self._file, tensors, about, what="a checkpoint")
         self._kept = time.monotonic()
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of its own in the order of its indices, as the format wants it."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def write_tensors(
+    file: StateFile, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], *, what: str
+) -> None:
+    """Write tensors and what is said about them; a store that cannot be written is warned of, no more."""
+    # a copy of its own in the order of its indices, as the format wants it
+    plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    plain["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)
+    try:
+        file.write(save(plain))
+    except RuntimeError as error:
+        warnings.warn(f"{what} was not kept: {error}", RuntimeWarning, stacklevel=3)
+
+
+def read_tensors(
+    file: StateFile, made_by: Mapping[str, str], *, what: str, then: str
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """The tensors that were written and what was said about them; None if there are none made by the same.
+
+    A damaged file is set aside with a warning that names it.
+    """
+    try:
+        state = file.read()
+        tensors = None if state is None else load(state)
+    except (ValueError, SafetensorError) as error:
+        where = file.set_aside()
+        warnings.warn(
+            f"{what} cannot be used: {error}; it was moved to {where}, {then}", RuntimeWarning, stacklevel=3
+        )
+        return None
+    if tensors is None:
+        return None
+    about = json.loads(bytes(tensors.pop("about").tolist()))
+    return (tensors, about) if about["made_by"] == made_by else None
+
+
+def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -135,7 +155,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _state(
     model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {MODEL + name: tensor for name, tensor in model.state_dict().items()}
     for number, parameter in enumerate(_parameters(optimizer)):
         momentum = optimizer.state[parameter].get("momentum_buffer")
         if momentum is not None:
@@ -153,10 +173,7 @@ def _put_back(
     optimizer: torch.optim.Optimizer,
     order: torch.Generator,
 ) -> None:
-    prefix = "model."
-    model.load_state_dict(
-        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    )
+    model.load_state_dict(under(MODEL, tensors))
     for number, parameter in enumerate(_parameters(optimizer)):
         momentum = tensors.get(f"momentum.{number}")
         if momentum is not None:
