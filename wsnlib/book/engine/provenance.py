@@ -96,20 +96,8 @@ class Provenance:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, without the data."""
-        return {
-            "chapter": self.chapter,
-            "number": self.number,
-            "name": self.name,
-            "profile": self.profile,
-            "preset": self.preset,
-            "keys": list(self.keys),
-            "seeds": list(self.seeds),
-            "seconds": self.seconds,
-            "devices": list(self.devices),
-            "commits": list(self.commits),
-            "command": self.command,
-        }
+        """As JSON can hold it, without the data and the places of the records."""
+        return {name: value for name, value in vars(self).items() if name not in ("data", "places")}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/html": self._html(), "text/plain": repr(self), PROVENANCE_TYPE: self.to_dict()}
