@@ -47,15 +47,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 def chapters() -> list[Path]:
     """The notebooks of the book, in its order; the scorecard, which reads the others, last."""
-    toc = yaml.safe_load(Path("_toc.yml").read_text())
-    names = [
-        entry["file"] for part in toc["parts"] for entry in part["chapters"]
-    ]
-    notebooks = [
-        BOOK / f"{name}.ipynb"
-        for name in names
-        if (BOOK / f"{name}.ipynb").exists()
-    ]
+    notebooks = published.notebooks_of(Path("_toc.yml"), BOOK)
     return sorted(notebooks, key=lambda path: path.stem == published.SCORECARD)
 
 

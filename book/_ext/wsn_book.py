@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import nbformat
-import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -200,17 +199,8 @@ def folded(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
 def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
     """The notebooks that a book is built from, in its order."""
     source = Path(env.srcdir)
-    toc = yaml.safe_load((source / "_toc.yml").read_text())
-    files = [
-        source / f"{entry['file']}.ipynb"
-        for part in toc.get("parts", ())
-        for entry in part["chapters"]
-    ]
-    return {
-        file.stem: published.read_notebook(file)
-        for file in files
-        if file.exists()
-    }
+    files = published.notebooks_of(source / "_toc.yml", source)
+    return {file.stem: published.read_notebook(file) for file in files}
 
 
 def stamped(env: BuildEnvironment) -> Iterator[Path]:
