@@ -319,10 +319,7 @@ class Exhibits(Computed):
     """Every figure, table and theorem of the papers, and ours beside it."""
 
     def markdown(self) -> str:
-        rows = [
-            ["paper", "figure or table", "shows", "page", "ours"],
-            ["---"] * 5,
-        ]
+        rows = []
         numbers = {
             made["name"]: made["number"]
             for notebook in notebooks_of(self.env).values()
@@ -346,7 +343,8 @@ class Exhibits(Computed):
                     ours,
                 ]
             )
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        head = ["paper", "figure or table", "shows", "page", "ours"]
+        return scores.markdown_table(head, rows)
 
 
 MARKDOWN = r"\[`([^`]+)`\]\[wsnlib\.([\w.]+)\](?=(\w)?)|`([^`]+)`(?=(\w)?)|\|"
