@@ -41,7 +41,7 @@ from wsnlib.book.engine.session import SESSION
 BOOK = Path("book")
 BUILD = Path("_build")
 COLORS = 96  # of a picture in a stored notebook
-SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static", "images")
+SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -220,26 +220,13 @@ def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
     return index
 
 
-def picture_of(chapter: Path) -> tuple[str, bytes] | None:
-    """The kind and the bytes of the picture that a chapter shows elsewhere, if it has one."""
+def keep_picture(chapter: Path) -> None:
+    """Where the README shows a picture of a chapter, put that of its cell with the tag `picture` in its place."""
+    target = BOOK / "images" / f"{chapter.stem}.png"
     for cell in nbformat.read(chapter, as_version=4).cells:
-        if "picture" in cell.metadata.get("tags", []):
-            for data in (o.data for o in cell.outputs if "data" in o):
-                if "image/svg+xml" in data:
-                    return "svg", data["image/svg+xml"].encode()
-                if "image/png" in data:
-                    return "png", base64.b64decode(data["image/png"])
-    return None
-
-
-def keep_picture(chapter: Path, folder: Path) -> None:
-    """Write the picture of a chapter into a folder, in place of an older one."""
-    if found := picture_of(chapter):
-        kind, content = found
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob(f"{chapter.stem}.*"):
-            old.unlink()
-        (folder / f"{chapter.stem}.{kind}").write_bytes(content)
+        if target.exists() and "picture" in cell.metadata.get("tags", []):
+            png = cell.outputs[0].data["image/png"]
+            target.write_bytes(base64.b64decode(png))
 
 
 def book(profile: str) -> None:
@@ -261,7 +248,6 @@ def book(profile: str) -> None:
             shutil.copy(path, source / path.name)
     for chapter in chapters():
         shutil.move(executed / chapter.name, source / chapter.name)
-        keep_picture(source / chapter.name, source / "images")
     index = build_html(source, BUILD / "site")
     print(f"The book is built. Open {index}")
 
@@ -283,7 +269,7 @@ def publish(profile: str, only: list[str]) -> None:
         execute(chapter, made, profile)
         if reasons := why_replaced(chapter, made, profile):
             shutil.move(made, chapter)
-            keep_picture(chapter, BOOK / "images")
+            keep_picture(chapter)
             print(f"{chapter} was stale: {'; '.join(reasons)}")
         else:
             print(f"{chapter} is fresh")
