@@ -80,8 +80,11 @@ def execute(
         stderr_file=sys.stderr,
         kernel_name="python3",
     )
-    tidy(part)
-    stamp(part, chapter.stem, profile)
+    notebook = nbformat.read(part, as_version=4)
+    tidy(notebook)
+    rests_on = published.stamp(notebook, chapter=chapter.stem, profile=profile)
+    notebook.metadata["wsnlib"] = rests_on | {"versions": published.versions()}
+    nbformat.write(notebook, part)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(part, target)
     print(f"{target} done in {time.perf_counter() - start:.0f} s", flush=True)
@@ -161,9 +164,8 @@ def with_palette(png: str) -> str:
     return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
-def tidy(path: Path) -> None:
+def tidy(notebook: nbformat.NotebookNode) -> None:
     """Remove what is about one session: times, paths, messages, widgets of its kernel; shrink pictures."""
-    notebook = nbformat.read(path, as_version=4)
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for number, cell in enumerate(notebook.cells):
@@ -184,16 +186,6 @@ def tidy(path: Path) -> None:
                 )
                 if "image/png" in data:
                     data["image/png"] = with_palette(data["image/png"])
-    nbformat.write(notebook, path)
-
-
-def stamp(path: Path, chapter: str, profile: str) -> None:
-    """Write into a page what it rests on, so that it can be told when it is stale."""
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata["wsnlib"] = published.stamp(
-        notebook, chapter=chapter, profile=profile
-    ) | {"versions": published.versions()}
-    nbformat.write(notebook, path)
 
 
 def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
