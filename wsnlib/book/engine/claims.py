@@ -104,12 +104,11 @@ class Claim:
         return 0.9 if self.equivalence else 0.95
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
+class Exhibit(BaseModel):
     """A figure, table or theorem of a paper.
 
     Args:
-        paper: `"G21"` or `"N21"`.
+        paper: `"G21"` or `"N21"`, which its file does not repeat.
         name: As the paper numbers it.
         shows: In our words.
         chapter: The page that has ours.
@@ -117,11 +116,13 @@ class Exhibit:
         note: Why nothing of ours stands beside it, where nothing does.
     """
 
-    paper: str
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    paper: str = ""
     name: str
     shows: str
     chapter: str
-    figures: tuple[str, ...] = ()
+    figures: list[str] = []
     note: str = ""
 
 
@@ -212,16 +213,6 @@ class _Entry(BaseModel):
         return low, high, against
 
 
-class _Exhibit(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    name: str
-    shows: str
-    chapter: str
-    figures: list[str] = []
-    note: str = ""
-
-
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -236,7 +227,7 @@ class _Paper(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    exhibits: list[_Exhibit]
+    exhibits: list[Exhibit]
     claim: list[_Entry]
     printed: list[_Entry]
     table: dict[str, _Table]
@@ -287,9 +278,7 @@ def printed_claims() -> dict[str, Claim]:
 def exhibits() -> tuple[Exhibit, ...]:
     """All figures, tables, theorems and propositions of G21 and N21, in their order."""
     return tuple(
-        Exhibit(paper=name, **e.model_dump() | {"figures": tuple(e.figures)})
-        for name in PAPERS
-        for e in _paper(name).exhibits
+        exhibit.model_copy(update={"paper": name}) for name in PAPERS for exhibit in _paper(name).exhibits
     )
 
 
