@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 PAPERS = ("G21", "N21")
 
@@ -104,19 +104,17 @@ class Claim:
         return 0.9 if self.equivalence else 0.95
 
 
-class Exhibit(BaseModel):
+class Exhibit(BaseModel, extra="forbid", strict=True, frozen=True):
     """A figure, table or theorem of a paper.
 
     Args:
-        paper: `"G21"` or `"N21"`, which its file does not repeat.
+        paper: `"G21"` or `"N21"`.
         name: As the paper numbers it.
         shows: In our words.
         chapter: The page that has ours.
         figures: Labels of our figures there; empty if the page has it as a table or as formulas.
         note: Why nothing of ours stands beside it, where nothing does.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     paper: str = ""
     name: str
@@ -129,10 +127,8 @@ class Exhibit(BaseModel):
 # -- what the papers print --------------------------------------------------------------------
 
 
-class _Entry(BaseModel):
+class _Entry(BaseModel, extra="forbid", strict=True, frozen=True):
     """One claim or printed number, or, with a `table`, one for each number of its columns."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str
     where: str
@@ -213,19 +209,15 @@ class _Entry(BaseModel):
         return low, high, against
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
+class _Table(BaseModel, extra="forbid", strict=True, frozen=True):
     about: str
     index: list[str]
     columns: list[str]
     rows: list[list[Any]]
 
 
-class _Paper(BaseModel):
+class _Paper(BaseModel, extra="forbid", strict=True, frozen=True):
     """The file of one paper, checked."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     exhibits: list[Exhibit]
     claim: list[_Entry]
