@@ -84,12 +84,6 @@ def without_kernel_scripts(
         context[kind] = [
             file for file in context.get(kind, []) if not serves_a_kernel(file)
         ]
-    context["script_files"] = list(
-        {
-            str(f) + str(getattr(f, "attributes", "")): f
-            for f in context["script_files"]
-        }.values()
-    )
 
 
 def sound_lists(
