@@ -41,21 +41,13 @@ from wsnlib.book.engine.session import SESSION
 BOOK = Path("book")
 BUILD = Path("_build")
 COLORS = 96  # of a picture in a stored notebook
-SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static", "images")
+SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chapters() -> list[Path]:
     """The notebooks of the book, in its order; the scorecard, which reads the others, last."""
-    toc = yaml.safe_load(Path("_toc.yml").read_text())
-    names = [
-        entry["file"] for part in toc["parts"] for entry in part["chapters"]
-    ]
-    notebooks = [
-        BOOK / f"{name}.ipynb"
-        for name in names
-        if (BOOK / f"{name}.ipynb").exists()
-    ]
+    notebooks = published.notebooks_of(Path("_toc.yml"), BOOK)
     return sorted(notebooks, key=lambda path: path.stem == published.SCORECARD)
 
 
@@ -88,8 +80,11 @@ def execute(
         stderr_file=sys.stderr,
         kernel_name="python3",
     )
-    tidy(part)
-    stamp(part, chapter.stem, profile)
+    notebook = nbformat.read(part, as_version=4)
+    tidy(notebook)
+    rests_on = published.stamp(notebook, chapter=chapter.stem, profile=profile)
+    notebook.metadata["wsnlib"] = rests_on | {"versions": published.versions()}
+    nbformat.write(notebook, part)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(part, target)
     print(f"{target} done in {time.perf_counter() - start:.0f} s", flush=True)
@@ -169,9 +164,8 @@ def with_palette(png: str) -> str:
     return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
-def tidy(path: Path) -> None:
+def tidy(notebook: nbformat.NotebookNode) -> None:
     """Remove what is about one session: times, paths, messages, widgets of its kernel; shrink pictures."""
-    notebook = nbformat.read(path, as_version=4)
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for number, cell in enumerate(notebook.cells):
@@ -192,16 +186,6 @@ def tidy(path: Path) -> None:
                 )
                 if "image/png" in data:
                     data["image/png"] = with_palette(data["image/png"])
-    nbformat.write(notebook, path)
-
-
-def stamp(path: Path, chapter: str, profile: str) -> None:
-    """Write into a page what it rests on, so that it can be told when it is stale."""
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata["wsnlib"] = published.stamp(
-        notebook, chapter=chapter, profile=profile
-    ) | {"versions": published.versions()}
-    nbformat.write(notebook, path)
 
 
 def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
@@ -228,26 +212,13 @@ def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
     return index
 
 
-def picture_of(chapter: Path) -> tuple[str, bytes] | None:
-    """The kind and the bytes of the picture that a chapter shows elsewhere, if it has one."""
+def keep_picture(chapter: Path) -> None:
+    """Where the README shows a picture of a chapter, put that of its cell with the tag `picture` in its place."""
+    target = BOOK / "images" / f"{chapter.stem}.png"
     for cell in nbformat.read(chapter, as_version=4).cells:
-        if "picture" in cell.metadata.get("tags", []):
-            for data in (o.data for o in cell.outputs if "data" in o):
-                if "image/svg+xml" in data:
-                    return "svg", data["image/svg+xml"].encode()
-                if "image/png" in data:
-                    return "png", base64.b64decode(data["image/png"])
-    return None
-
-
-def keep_picture(chapter: Path, folder: Path) -> None:
-    """Write the picture of a chapter into a folder, in place of an older one."""
-    if found := picture_of(chapter):
-        kind, content = found
-        folder.mkdir(exist_ok=True)
-        for old in folder.glob(f"{chapter.stem}.*"):
-            old.unlink()
-        (folder / f"{chapter.stem}.{kind}").write_bytes(content)
+        if target.exists() and "picture" in cell.metadata.get("tags", []):
+            png = cell.outputs[0].data["image/png"]
+            target.write_bytes(base64.b64decode(png))
 
 
 def book(profile: str) -> None:
@@ -269,7 +240,6 @@ def book(profile: str) -> None:
             shutil.copy(path, source / path.name)
     for chapter in chapters():
         shutil.move(executed / chapter.name, source / chapter.name)
-        keep_picture(source / chapter.name, source / "images")
     index = build_html(source, BUILD / "site")
     print(f"The book is built. Open {index}")
 
@@ -291,7 +261,7 @@ def publish(profile: str, only: list[str]) -> None:
         execute(chapter, made, profile)
         if reasons := why_replaced(chapter, made, profile):
             shutil.move(made, chapter)
-            keep_picture(chapter, BOOK / "images")
+            keep_picture(chapter)
             print(f"{chapter} was stale: {'; '.join(reasons)}")
         else:
             print(f"{chapter} is fresh")

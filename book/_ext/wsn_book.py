@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import nbformat
-import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -85,12 +84,6 @@ def without_kernel_scripts(
         context[kind] = [
             file for file in context.get(kind, []) if not serves_a_kernel(file)
         ]
-    context["script_files"] = list(
-        {
-            str(f) + str(getattr(f, "attributes", "")): f
-            for f in context["script_files"]
-        }.values()
-    )
 
 
 def sound_lists(
@@ -200,17 +193,8 @@ def folded(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
 def notebooks_of(env: BuildEnvironment) -> dict[str, published.Notebook]:
     """The notebooks that a book is built from, in its order."""
     source = Path(env.srcdir)
-    toc = yaml.safe_load((source / "_toc.yml").read_text())
-    files = [
-        source / f"{entry['file']}.ipynb"
-        for part in toc.get("parts", ())
-        for entry in part["chapters"]
-    ]
-    return {
-        file.stem: published.read_notebook(file)
-        for file in files
-        if file.exists()
-    }
+    files = published.notebooks_of(source / "_toc.yml", source)
+    return {file.stem: published.read_notebook(file) for file in files}
 
 
 def stamped(env: BuildEnvironment) -> Iterator[Path]:
@@ -329,10 +313,7 @@ class Exhibits(Computed):
     """Every figure, table and theorem of the papers, and ours beside it."""
 
     def markdown(self) -> str:
-        rows = [
-            ["paper", "figure or table", "shows", "page", "ours"],
-            ["---"] * 5,
-        ]
+        rows = []
         numbers = {
             made["name"]: made["number"]
             for notebook in notebooks_of(self.env).values()
@@ -356,7 +337,8 @@ class Exhibits(Computed):
                     ours,
                 ]
             )
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        head = ["paper", "figure or table", "shows", "page", "ours"]
+        return scores.markdown_table(head, rows)
 
 
 MARKDOWN = r"\[`([^`]+)`\]\[wsnlib\.([\w.]+)\](?=(\w)?)|`([^`]+)`(?=(\w)?)|\|"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -36,7 +36,7 @@ TOP = 10
 """Images that are called dominant in a layer or a network."""
 
 
-class Network(BaseModel):
+class Network(BaseModel, extra="forbid", strict=True, frozen=True):
     """Trainings of one network, one a seed.
 
     Args:
@@ -48,8 +48,6 @@ class Network(BaseModel):
         epochs: Over these images.
         seeds: One training each.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str = Field(min_length=1)
     depth: fields.PositiveInt
@@ -65,15 +63,13 @@ class Network(BaseModel):
         return f"ResNet-{self.depth} ({self.width_multiplier:g}×)" + ("" if self.residual else ", plain")
 
 
-class Comparison(BaseModel):
+class Comparison(BaseModel, extra="forbid", strict=True, frozen=True):
     """Networks of all these names and seeds, every two of which are compared.
 
     Args:
         networks: Names.
         seeds: Of each.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     networks: list[str] = Field(min_length=1)
     seeds: list[fields.NonNegativeInt] = Field(min_length=1)

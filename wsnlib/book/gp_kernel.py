@@ -258,15 +258,12 @@ class Runs:
         table = sweeps.table(trained.values(), store=store, environment=True)
         return table.assign(kind=kinds, width=widths)
 
-    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
-        """All runs, those that depend on others after them."""
-        yield self.first
-        yield list(self.trained(store).values())
-
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, those that depend on others after them."""
-    return Runs(p).stages(store)
+    runs = Runs(p)
+    yield runs.first
+    yield list(runs.trained(store).values())
 
 
 def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: Runs) -> pd.Series[float]:

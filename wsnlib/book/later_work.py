@@ -628,25 +628,17 @@ def results(part: Part, p: Parameters, store: Store) -> pd.DataFrame:
 
 def estimates(tables: Mapping[str, pd.DataFrame], p: Parameters) -> dict[str, Estimate]:
     """Our estimate for each claim of the parts whose tables are given, by part."""
-    found: dict[str, Estimate] = {}
-    for part, table in tables.items():
-        if part == "rate":
-            found |= rate_estimates(table, p)
-        elif part == "smu":
-            found |= smu_estimates(table, p, standard=tables.get("rate"))
-        elif part == "data":
-            found |= data_estimates(table)
-        elif part == "allocation":
-            found |= allocation_estimates(table, p)
-        elif part == "pattern":
-            found |= pattern_estimates(table)
-        elif part == "moving":
-            found |= moving_estimates(table)
-        elif part == "ensemble":
-            found |= ensemble_estimates(table)
-        else:
-            found |= split_estimates(table, p)
-    return found
+    of_part: dict[str, Callable[[pd.DataFrame], dict[str, Estimate]]] = {
+        "rate": lambda table: rate_estimates(table, p),
+        "smu": lambda table: smu_estimates(table, p, standard=tables.get("rate")),
+        "data": data_estimates,
+        "allocation": lambda table: allocation_estimates(table, p),
+        "pattern": pattern_estimates,
+        "moving": moving_estimates,
+        "ensemble": ensemble_estimates,
+        "split": lambda table: split_estimates(table, p),
+    }
+    return {name: e for part, table in tables.items() for name, e in of_part[part](table).items()}
 
 
 def over_seeds(points: pd.DataFrame) -> pd.DataFrame:

@@ -146,10 +146,6 @@ class Runs:
             for seed in p.seeds
         }
 
-    def stages(self, store: Store) -> Iterator[list[specs.Run]]:
-        """All runs; none depends on another."""
-        yield list(self.runs.values())
-
 
 def depthwise_layers(spec: specs.CustomSpec) -> tuple[str, ...]:
     """Names of the convolutions in groups, in the order of the weights."""
@@ -163,4 +159,4 @@ def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
     """All runs, of one stage; the data set that the page packs is packed where it is not there yet."""
     if p.data == "colour_digits":
         pack_digits()
-    return Runs(p).stages(store)
+    yield list(Runs(p).runs.values())

@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 PAPERS = ("G21", "N21")
 
@@ -104,8 +104,7 @@ class Claim:
         return 0.9 if self.equivalence else 0.95
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
+class Exhibit(BaseModel, extra="forbid", strict=True, frozen=True):
     """A figure, table or theorem of a paper.
 
     Args:
@@ -117,21 +116,19 @@ class Exhibit:
         note: Why nothing of ours stands beside it, where nothing does.
     """
 
-    paper: str
+    paper: str = ""
     name: str
     shows: str
     chapter: str
-    figures: tuple[str, ...] = ()
+    figures: list[str] = []
     note: str = ""
 
 
 # -- what the papers print --------------------------------------------------------------------
 
 
-class _Entry(BaseModel):
+class _Entry(BaseModel, extra="forbid", strict=True, frozen=True):
     """One claim or printed number, or, with a `table`, one for each number of its columns."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     name: str
     where: str
@@ -212,31 +209,17 @@ class _Entry(BaseModel):
         return low, high, against
 
 
-class _Exhibit(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    name: str
-    shows: str
-    chapter: str
-    figures: list[str] = []
-    note: str = ""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
+class _Table(BaseModel, extra="forbid", strict=True, frozen=True):
     about: str
     index: list[str]
     columns: list[str]
     rows: list[list[Any]]
 
 
-class _Paper(BaseModel):
+class _Paper(BaseModel, extra="forbid", strict=True, frozen=True):
     """The file of one paper, checked."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    exhibits: list[_Exhibit]
+    exhibits: list[Exhibit]
     claim: list[_Entry]
     printed: list[_Entry]
     table: dict[str, _Table]
@@ -287,9 +270,7 @@ def printed_claims() -> dict[str, Claim]:
 def exhibits() -> tuple[Exhibit, ...]:
     """All figures, tables, theorems and propositions of G21 and N21, in their order."""
     return tuple(
-        Exhibit(paper=name, **e.model_dump() | {"figures": tuple(e.figures)})
-        for name in PAPERS
-        for e in _paper(name).exhibits
+        exhibit.model_copy(update={"paper": name}) for name in PAPERS for exhibit in _paper(name).exhibits
     )
 
 

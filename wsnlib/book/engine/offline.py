@@ -40,9 +40,6 @@ class _Parts(io.RawIOBase):
         self.files: list[Path] = []
         self.file: BinaryIO | None = None
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, data) -> int:  # type: ignore[no-untyped-def]
         view = memoryview(data).cast("B")
         done = 0

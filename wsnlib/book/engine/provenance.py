@@ -56,20 +56,13 @@ class Provenance:
     data: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        runs: Iterable[specs.Run],
-        *,
-        store: Store,
-        data: pd.DataFrame,
-        chapter: str,
-        number: int,
-        name: str,
-        profile: str,
-        preset: str,
-        command: str,
-    ) -> Provenance:
+    def of(cls, runs: Iterable[specs.Run], *, store: Store, **page: Any) -> Provenance:
         """Read from the records of the runs behind a figure.
+
+        Args:
+            runs: All whose records the figure rests on.
+            store: Holds the records.
+            page: What no record tells: chapter, number, name, profile, preset, command and data.
 
         Raises:
             KeyError: If a record is missing.
@@ -80,36 +73,18 @@ class Provenance:
         made = [record.environment for record in records.values()]
         seeds = {seed for record in records.values() for seed in _seeds(specs.to_dict(record.experiment))}
         return cls(
-            chapter=chapter,
-            number=number,
-            name=name,
-            profile=profile,
-            preset=preset,
-            command=command,
+            **page,
             keys=sorted(records),
             places=sorted({_shortened(store.place(run)) for run in runs}),
             seeds=sorted(seeds),
             seconds=round(sum(float(e.get("seconds", 0)) for e in made), 1),
             devices=sorted({str(e["device"]) for e in made if "device" in e}),
             commits=sorted({str(e["commit"]) for e in made if "commit" in e}),
-            data=data,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it, without the data."""
-        return {
-            "chapter": self.chapter,
-            "number": self.number,
-            "name": self.name,
-            "profile": self.profile,
-            "preset": self.preset,
-            "keys": list(self.keys),
-            "seeds": list(self.seeds),
-            "seconds": self.seconds,
-            "devices": list(self.devices),
-            "commits": list(self.commits),
-            "command": self.command,
-        }
+        """As JSON can hold it, without the data and the places of the records."""
+        return {name: value for name, value in vars(self).items() if name not in ("data", "places")}
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/html": self._html(), "text/plain": repr(self), PROVENANCE_TYPE: self.to_dict()}

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.provenance import PROVENANCE_TYPE
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
@@ -27,6 +29,13 @@ def read_notebook(path: Path | str) -> Notebook:
     """The notebook in a file."""
     content: Notebook = json.loads(Path(path).read_text(encoding="utf-8"))
     return content
+
+
+def notebooks_of(toc: Path, folder: Path) -> list[Path]:
+    """The notebooks of a folder that a table of contents names, in its order."""
+    parts = yaml.safe_load(toc.read_text()).get("parts", ())
+    files = [folder / f"{entry['file']}.ipynb" for part in parts for entry in part["chapters"]]
+    return [file for file in files if file.exists()]
 
 
 def outputs_of(notebook: Notebook, media_type: str) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -189,12 +189,12 @@ def headline(table: pd.DataFrame) -> str:
 def verdict_counts_markdown(table: pd.DataFrame) -> str:
     """The headline and the counts of verdicts as a table, in Markdown, for the front page."""
     counts = verdict_counts(table)
-    rows = [["", *counts.columns], ["---"] * (1 + len(counts.columns))]
-    rows += [
-        [str(name), *map(str, row)]
-        for name, row in zip(counts.index, counts.to_numpy().tolist(), strict=True)
-    ]
-    return headline(table) + "\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return headline(table) + "\n\n" + markdown_table(["", *counts.columns], counts.itertuples())
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown, of what is text in it or may be written as it is."""
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -265,10 +265,9 @@ def status_markdown(notebooks: Mapping[str, published.Notebook], *, root: Path) 
         notebooks: As published, by chapter.
         root: Of the repository, for what the pages would rest on now.
     """
-    rows = [list(STATUS_COLUMNS), ["---"] * len(STATUS_COLUMNS)]
-    rows += [status_row(chapter, notebook, root=root) for chapter, notebook in notebooks.items()]
-    table = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([*table, "", *(f"- {line}" for line in versions_list(notebooks))])
+    rows = (status_row(chapter, notebook, root=root) for chapter, notebook in notebooks.items())
+    table = markdown_table(STATUS_COLUMNS, rows)
+    return "\n".join([table, "", *(f"- {line}" for line in versions_list(notebooks))])
 
 
 def status_row(chapter: str, notebook: published.Notebook, *, root: Path) -> list[str]:

@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter
 
 from wsnlib.book.engine.claims import Claim, contradicted_by, holds_in
 from wsnlib.book.engine.rule import Judgement, Verdict, judge_page
@@ -110,18 +111,7 @@ class PageVerdicts:
 
 def estimates_of(content: Mapping[str, Any]) -> dict[str, Estimate]:
     """The estimates in what `PageVerdicts.to_dict` gave."""
-    return {
-        name: Estimate(
-            mean=float(e["mean"]),
-            low=float(e["low"]),
-            high=float(e["high"]),
-            n=int(e["n"]),
-            df=e.get("df"),
-            confidence=e.get("confidence", 0.95),
-            later=tuple(tuple(step) for step in e.get("later", ())),
-        )
-        for name, e in content["ours"].items()
-    }
+    return TypeAdapter(dict[str, Estimate]).validate_python(content["ours"])
 
 
 def row_of(claim: Claim, ours: Mapping[str, Estimate], judged: Judgement) -> dict[str, Any]:
