@@ -1,4 +1,4 @@
-"""A chapter and a claim are added as CONTRIBUTING says, and nowhere else; the page is made and built."""
+"""Chapters, claims, data sets and models are added as CONTRIBUTING says, and nowhere else."""
 
 import os
 import shutil
@@ -113,3 +113,78 @@ def test_a_chapter_and_a_claim_are_added_each_in_its_place(repository):
     run("jupyter-book", "build", "book/", "-n", "-W", "--keep-going", "-q")
     built = repository / "book" / "_build" / "html" / "patience.html"
     assert "Five epochs are better than one." in built.read_text()
+
+
+ADDED = {
+    "specs/data.py": """
+
+@dataclass(frozen=True, kw_only=True)
+class Stripes(DataSpec):
+    \"\"\"Stripes: 80 training and 40 test images of 4 x 4 pixels, 2 classes.\"\"\"
+""",
+    "specs/__init__.pyi": "from .data import Stripes as Stripes\nfrom .networks import PooledSpec as PooledSpec\n",
+    "models/pooled.py": """from torch import nn
+
+
+class Pooled(nn.Module):
+    \"\"\"A convolution, a mean over positions, a classifier.\"\"\"
+
+    def __init__(self, *, width: int, input_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(input_channels, width, 3)
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, images):
+        return self.linear(self.conv(images).relu().mean((2, 3)))
+""",
+}
+BEFORE = {
+    (
+        "data/sources.py",
+        "    specs.MNIST: Known(",
+    ): "    specs.Stripes: Known('stripes', (1, 4, 4), 2, 80, 40),\n",
+    ("specs/networks.py", "DenseSpec = MLPSpec | "): """@dataclass(frozen=True, kw_only=True)
+class PooledSpec:
+    width: int
+    input_channels: int = 1
+    num_classes: int = 2
+
+
+""",
+    ("specs/networks.py", "MLPSpec | ResNet18Spec | "): "PooledSpec | ",
+    ("experiments/networks.py", "    specs.MLPSpec: models"): "    specs.PooledSpec: Pooled,\n",
+    ("experiments/networks.py", "from wsnlib.data import"): "from wsnlib.models.pooled import Pooled\n",
+}
+USED = """
+import numpy as np
+import wsnlib as wsn
+from wsnlib import specs
+
+y = np.arange(120, dtype=np.uint8) % 2
+x = np.random.default_rng(0).integers(0, 60, (120, 4, 4, 1), dtype=np.uint8)
+x[y == 1, :, ::2] += 180
+np.savez("stripes.npz", train_x=x[:80], train_y=y[:80], test_x=x[80:], test_y=y[80:])
+wide = specs.StaticSparsity(specs.PooledSpec(width=8), width=12)
+run = specs.Experiment(model=wide, data=specs.Stripes(), training=specs.Training(epochs=20, batch_size=10))
+store = wsn.Store("store")
+wsn.run_missing([run], store=store)
+found = wsn.table([run], store=store).iloc[0]
+print(found["num_weights"], found["test_accuracy"] > 0.9)
+"""
+
+
+def test_a_data_set_and_a_model_are_added_each_in_its_place(tmp_path):
+    """Sparse and wide, the new network has as many weights as its base, and learns the new data."""
+    shutil.copytree(ROOT / "wsnlib", tmp_path / "wsnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, lines in ADDED.items():
+        with (tmp_path / "wsnlib" / name).open("a") as file:
+            file.write(lines)
+    for (name, place), lines in BEFORE.items():
+        text = (tmp_path / "wsnlib" / name).read_text()
+        assert text.count(place) == 1, (name, place)
+        (tmp_path / "wsnlib" / name).write_text(text.replace(place, lines + place))
+    places = {"PYTHONPATH": ".", "WSN_DATA": "."}
+    command = [sys.executable, "-c", USED]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [str(9 * 8 + 8 * 2), "True"]
