@@ -53,6 +53,20 @@ def test_a_mean_over_seeds(confidence, seeds):
     assert confidence - 0.02 < covered < confidence + 0.02
 
 
+@simulates(cka_blocks.correlation_within)
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("groups", [(3, 3), (5, 5, 3, 3, 3, 3)])
+def test_a_correlation_within_architectures(rho, groups):
+    rng, covered = np.random.default_rng(2), 0
+    for _ in range(TRIES):
+        made = [
+            rng.normal(0, 5, 2) + rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n) for n in groups
+        ]
+        found = cka_blocks.correlation_within([[tuple(pair) for pair in group] for group in made])
+        covered += found.low <= rho <= found.high
+    assert FROM < covered / TRIES < TO + 0.01
+
+
 @simulates(cka_blocks._over_pairs)
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("own", [0.0, 0.3, 1.0])

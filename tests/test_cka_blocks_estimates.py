@@ -117,6 +117,17 @@ def test_networks_have_titles_that_tell_them_apart():
     assert titles == ["ResNet-14 (1×)", "ResNet-20 (0.5×)", "ResNet-20 (1×), plain"]
 
 
+def test_titles_say_images_and_epochs_where_networks_differ_in_them():
+    longer = {"name": "deep for long", "depth": 20, "epochs": 30, "seeds": [3]}
+    titles = cka_blocks.Runs(cka_blocks.Parameters.read(GIVEN | {"networks": [*NETWORKS, longer]})).titles
+    assert titles["deep"] == "ResNet-20 (1×), 10 epochs"
+    assert titles["deep for long"] == "ResNet-20 (1×), 30 epochs"
+    assert titles["deep on more"] == "ResNet-20 (1×), 1/4 of the images"
+    assert titles["deep on most"] == "ResNet-20 (1×), all images"
+    assert titles["plain"] == "ResNet-20 (1×), plain"
+    assert len({*titles.values()}) == len(titles)
+
+
 # -- simulated networks -----------------------------------------------------------------------
 
 IMAGES = 100
@@ -173,13 +184,15 @@ def deletions_of(names: list[str], *, accuracy: float, lost: float) -> dict[tupl
     return found
 
 
-def simulated_origins(network, seed: int, *, block: bool, within=WITHIN, shift=0.0, accuracy=0.97) -> OriginResults:  # fmt: skip
+def simulated_origins(
+    network, seed: int, *, block: bool, within=WITHIN, shift=0.0, accuracy=0.97, where=BLOCK
+) -> OriginResults:
     """A network whose every number is known; those of the inside of a block grow with `shift`."""
     names = layer_names(network)
     outputs = output_names(names)
     at = [names.index(name) for name in outputs]
     inside = np.zeros(len(names), bool)
-    inside[BLOCK] = block
+    inside[where] = block
 
     def map_of(strength: float) -> np.ndarray:
         values = np.where(np.outer(inside, inside), AROUND + strength, AROUND)
@@ -202,8 +215,8 @@ def simulated_origins(network, seed: int, *, block: bool, within=WITHIN, shift=0
         outputs=tuple(outputs),
         cka=cka_map(names, inside, within),
         cka_without_component=map_of(0.2 * strength),
-        shares=np.where(inside, 0.6 + shift, 0.2),
-        joint_share=0.47 + shift if block else 0.35,
+        explained_variance_ratio=np.where(inside, 0.6 + shift, 0.2),
+        joint_explained_variance_ratio=0.47 + shift if block else 0.35,
         top_shares={top: np.where(inside, 0.8 + shift, 0.3) * top / 10 for top in (1, 5, 10, 50)},
         directions=directions,
         dominance=most_dominant(3 * seed),
@@ -320,6 +333,7 @@ def test_every_claim_of_the_chapter_has_an_estimate_and_no_other_name_has_one(fo
     claims = {name: claim for name, claim in book.claims_of("cka_blocks").items() if not claim.untested}
     controls = {f"{name}/control" for name, claim in claims.items() if claim.control}
     readings = {f"{name}/{each}" for name, claim in claims.items() for each in claim.readings}
+    del claims["deletion-clarity"]  # nothing differs over seeds here
     assert found.keys() == claims.keys() | controls | readings
     for name, claim in claims.items():
         assert found[name].confidence == claim.confidence
@@ -494,13 +508,47 @@ def test_networks_that_do_not_fit_decide_nothing():
             "depth": 2, "every-seed": 2, "unique": 1, "unique-contrast": 1, "dominant-seeds": 1,
             "unique-architectures": 1,
         },
-        ("narrow", 5): {"width": 2, "resembles": 1, "unique-contrast": 1, "aligned": 1},
+        ("narrow", 5): {"resembles": 1, "unique-contrast": 1, "aligned": 1},
         ("plain", 5): {"no-residuals": 2, "component-seeds": 1},
         ("deep on more", 5): {"component-seeds": 1},
     }.items():  # fmt: skip
         ours = of(simulated(EXPOSED, unfit={key}))
         changed = {n: ours[n].n for n in fit if ours[n].n != fit[n].n}
         assert changed == gone
+
+
+def test_widths_are_compared_of_which_three_seeds_fit():
+    more = {"narrow": 0.0, "deep": 0.05, "wide": 0.25}
+    within = {key: 0.5 + more.get(key[0], 0) for key in PLAN.origins}
+    for unfit, effect in ({("narrow", 5)}, 0.2), ({("wide", 7)}, 0.05), (set(), 0.25):
+        ours = of(simulated(PLAN.origins, within=within, unfit=unfit))["width"]
+        assert (ours.mean, ours.n) == (pytest.approx(effect), 3)
+    assert "width" not in of(simulated(PLAN.origins, unfit={("narrow", 5), ("wide", 7)}))
+
+
+def test_what_a_deletion_costs_goes_with_strength_over_the_seeds_of_an_architecture():
+    """Between architectures it goes the other way; networks that do not fit, or without residuals, do not count."""
+    shift = {3: 0.0, 5: 0.1, 7: 0.3}
+    within = {
+        (name, seed): 0.5 + shift[seed] + 0.1 * (name in ("deep", "wide")) for name, seed in PLAN.origins
+    }
+    results = simulated(PLAN.origins, within=within)
+    for (name, seed), each in results.networks.items():
+        if each.network.residual:
+            kept = 0.2 + shift[seed] - 0.15 * (name in ("deep", "wide"))
+            lost = deletions_of(list(each.origins.layers), accuracy=0.8, lost=0.8 * (1 - kept))
+            results = changed(results, (name, seed), deletions=lost)
+    ours = of(results)["deletion-clarity"]
+    assert (ours.mean, ours.n) == (pytest.approx(1), 12)
+    fewer = cka_blocks.correlation_within(
+        [[(0, 0), (1, 1), (2, 1)], [(9, 3), (8, 3.5), (5, np.nan)], [(7, 7)]]
+    )
+    r = stats.pearsonr([-1, 0, 1, 0.5, -0.5], [-2 / 3, 1 / 3, 1 / 3, -0.25, 0.25]).statistic
+    half = stats.norm.isf(0.025) / np.sqrt(5 - 2 - 2)
+    assert (fewer.mean, fewer.n) == (pytest.approx(r), 5)
+    assert (fewer.low, fewer.high) == pytest.approx((np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)))  # fmt: skip
+    assert cka_blocks.correlation_within([[(0, 0), (1, 1), (2, 1)], [(9, 3)]]) is None
+    assert cka_blocks.correlation_within([[(0, 5), (1, 5), (2, 5), (3, 5)]]) is None
 
 
 def test_the_deepest_network_is_the_deepest_that_fits():
@@ -524,8 +572,11 @@ def test_a_layer_that_does_not_vary_is_left_out_and_no_more_than_it():
     for key in (("deep", 3), ("shallow", 5)):
         o = results.networks[key].origins
         at = o.layers.index("stage2.block1.conv2")
-        maps = {name: getattr(o, name).copy() for name in ("cka", "cka_without_component", "shares")}
-        maps["cka"][at] = maps["cka"][:, at] = maps["shares"][at] = np.nan
+        maps = {
+            name: getattr(o, name).copy()
+            for name in ("cka", "cka_without_component", "explained_variance_ratio")
+        }
+        maps["cka"][at] = maps["cka"][:, at] = maps["explained_variance_ratio"][at] = np.nan
         maps["cka_without_component"][at] = maps["cka_without_component"][:, at] = np.nan
         tops = {top: np.where(np.arange(len(o.layers)) == at, np.nan, v) for top, v in o.top_shares.items()}
         results = changed(results, key, top_shares=tops, **maps)
@@ -677,6 +728,25 @@ def correlated(values: np.ndarray, r: float) -> np.ndarray:
     made = np.zeros_like(values)
     made[apart] = r * z / np.linalg.norm(z) + (1 - r**2) ** 0.5 * noise / np.linalg.norm(noise)
     return made
+
+
+def test_a_pair_of_every_kind_is_shown_the_deepest_first():
+    results = simulated(EXPOSED)
+    shown = {
+        kind.replace("\n", " "): (keys[i], keys[j])
+        for kind, (keys, i, j) in cka_blocks.example_pairs(results).items()
+    }
+    assert shown == {
+        "two seeds, with a block": (("deep", 3), ("deep", 5)),
+        "two seeds, without a block": (("narrow", 3), ("narrow", 5)),
+        "two architectures, with a block": (("deep", 3), ("wide", 3)),
+        "two architectures, without a block": (("shallow", 3), ("narrow", 3)),
+        "two widths": (("deep", 3), ("wide", 3)),
+    }
+    unfit = cka_blocks.example_pairs(simulated(EXPOSED, unfit={("deep", 3)}))
+    assert unfit["two seeds,\nwith a block"] == (tuple(("deep", seed) for seed in SEEDS), 1, 2)
+    mixed = replace(results, compared={(("deep", 3), ("shallow", 3)): None})
+    assert cka_blocks.example_pairs(mixed) == {"two networks": ((("deep", 3), ("shallow", 3)), 0, 1)}
 
 
 # -- families, records, images ----------------------------------------------------------------

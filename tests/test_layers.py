@@ -87,13 +87,13 @@ def test_dominant_images_are_those_that_lie_far_along_the_components(origins, mo
     c = wsn.representations.first_components(found[4], data.test.images, prepare=data.normalise)
     at = [c.layers.index(name) for name in OUTPUTS]
     u = c.projections / np.linalg.norm(c.projections, axis=1, keepdims=True)
-    np.testing.assert_allclose(origins.shares, c.shares, atol=6e-4)
+    np.testing.assert_allclose(origins.explained_variance_ratio, c.shares, atol=6e-4)
     apart = wsn.representations.read_representations(
         found[4], data.test.images, layers=late, prepare=data.normalise
     )
     side_by_side = torch.cat([x.double().flatten(1) for x in apart.values()], dim=1)
     squares = torch.linalg.svdvals(side_by_side - side_by_side.mean(0)) ** 2
-    assert origins.joint_share == pytest.approx(float(squares[0] / squares.sum()), rel=1e-4)
+    assert origins.joint_explained_variance_ratio == pytest.approx(float(squares[0] / squares.sum()), rel=1e-4)
     np.testing.assert_allclose(origins.directions, u[at], atol=6e-4)
     np.testing.assert_allclose(origins.component_similarity, (u[at] @ u[at].T) ** 2, atol=5e-3)
     dominance = c.shares[at] @ u[at] ** 2 / c.shares[at].sum()
@@ -225,7 +225,7 @@ def test_what_does_not_vary_has_no_number_and_takes_none_from_the_rest(tmp_path,
     )
     ours = wsn.origin_results(spec, store=store)
     after = ours.layers.index(f"{dead}.relu2")
-    constant = np.isnan(ours.shares)
+    constant = np.isnan(ours.explained_variance_ratio)
     assert constant[after:].all() and np.flatnonzero(constant)[0] == after
     for values in (ours.cka, ours.cka_without_component):
         assert np.isnan(values[constant]).all() and np.isnan(values[:, constant]).all()

@@ -684,7 +684,8 @@ def cka_map(seed: int, n: int = len(LAYERS)) -> wsn.widgets.CKAMap:
     cka, without = ((v + v.T) / 2 for v in rng.uniform(-0.05, 1.02, (2, n, n)))
     np.fill_diagonal(cka, 1)
     np.fill_diagonal(without, 1)
-    return wsn.widgets.CKAMap(layers=LAYERS[:n], cka=cka, without_component=without, blocks=[(1, 4)])
+    maps = {"cka": cka, "without_component": without, "blocks": [(1, 4)]}
+    return wsn.widgets.CKAMap(layers=LAYERS[:n], **maps, note=f"training accuracy {90 + seed} %")
 
 
 @pytest.fixture(scope="module")
@@ -725,7 +726,9 @@ def test_the_browser_says_the_similarity_of_any_two_layers(open_page, cka_networ
             ):
                 text = said(tab, network, at, row, column, without=without)
                 matrix = found.without_component if without else found.cka
-                assert text.startswith(f"{name}, seed {seed}, {len(found.layers)} layers, 1 block. CKA")
+                assert text.startswith(
+                    f"{name}, seed {seed}, {found.note}, {len(found.layers)} layers, 1 block. CKA"
+                )
                 assert ("without the first principal component" in text) == without
                 assert f"{found.layers[column]} and {found.layers[row]}: " in text
                 assert float(text.rpartition(": ")[2].removesuffix(".")) == pytest.approx(

@@ -324,7 +324,9 @@ class Exhibits(Computed):
                 ", ".join(
                     f"{{ref}}`Figure {numbers[label]} <{label}>`"
                     for label in e.figures
+                    if label in numbers
                 )
+                or e.planned
                 or e.note
                 or "a table"
             )

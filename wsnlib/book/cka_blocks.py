@@ -11,17 +11,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, count
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 from torch import Tensor
 
 from wsnlib import data, specs
 from wsnlib.book.engine import parameters as fields
+from wsnlib.book.engine.claims import EVERY
 from wsnlib.estimates import Estimate, estimate, proportion
 from wsnlib.layers import NetworkResults, OriginResults, OutputMap, origin_results, output_results
 from wsnlib.similarity import BlockStructure, block_strength, block_structure
@@ -34,6 +35,9 @@ EQUIVALENCES = ("sparsity", "others-removed")
 
 TOP = 10
 """Images that are called dominant in a layer or a network."""
+
+FEWEST = 3
+"""Networks of each width that fit, from which widths are compared: of fewer no interval is short enough."""
 
 
 class Network(BaseModel, extra="forbid", strict=True, frozen=True):
@@ -59,7 +63,7 @@ class Network(BaseModel, extra="forbid", strict=True, frozen=True):
 
     @property
     def title(self) -> str:
-        """Such as `ResNet-38 (2×)`, without what is the same for all that a figure shows."""
+        """Such as `ResNet-38 (2×)`, without images and epochs (see `Runs.titles`)."""
         return f"ResNet-{self.depth} ({self.width_multiplier:g}×)" + ("" if self.residual else ", plain")
 
 
@@ -230,6 +234,27 @@ class Runs:
             probes=True,
         )
 
+    @cached_property
+    def part(self) -> int:
+        """The part of the images that most networks are trained on, of equal ones the smallest."""
+        parts = [network.part for network in self.networks.values()]
+        return max(parts, key=lambda part: (parts.count(part), part))
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """By name: network, its images if not the usual part, its epochs if others differ in them alone."""
+        epochs: dict[tuple[str, int], set[int]] = {}
+        for each in self.networks.values():
+            epochs.setdefault((each.title, each.part), set()).add(each.epochs)
+        found = {}
+        for name, each in self.networks.items():
+            images = f"1/{each.part} of the images" if each.part > 1 else "all images"
+            said = [each.title, *([images] if each.part != self.part else [])]
+            if len(epochs[each.title, each.part]) > 1:
+                said.append(f"{each.epochs} epochs")
+            found[name] = ", ".join(said)
+        return found
+
     @property
     def everything(self) -> list[specs.Run]:
         """All runs."""
@@ -353,11 +378,10 @@ class Results:
         """Networks that fit their images."""
         return [each for each in self.networks.values() if each.fits]
 
-    @cached_property
+    @property
     def part(self) -> int:
         """The part of the images that most networks are trained on, of equal ones the smallest."""
-        parts = [network.part for network in self.runs.networks.values()]
-        return max(parts, key=lambda part: (parts.count(part), part))
+        return self.runs.part
 
     @property
     def deeper(self) -> list[list[Measured]]:
@@ -374,6 +398,11 @@ class Results:
         depth = max(depths, key=lambda depth: (depths.count(depth), -depth), default=0)
         found = self._family(lambda n: n.depth == depth, lambda n: n.width_multiplier)
         return found if depths.count(depth) > 1 else []
+
+    @property
+    def residual(self) -> list[list[Measured]]:
+        """Networks with residual connections on that part, by depth and width."""
+        return self._family(lambda n: True, lambda n: (n.depth, n.width_multiplier))
 
     @property
     def on_more_data(self) -> list[tuple[Measured, Measured]]:
@@ -394,7 +423,7 @@ class Results:
         ]
 
     def _family(
-        self, wanted: Callable[[Network], bool], order: Callable[[Network], float]
+        self, wanted: Callable[[Network], bool], order: Callable[[Network], Any]
     ) -> list[list[Measured]]:
         """Fitting networks of a kind, one list over seeds for each name, in an order."""
         networks = [
@@ -407,6 +436,32 @@ class Results:
 def edges(structure: BlockStructure) -> list[tuple[int, int]]:
     """The first layer of each block, and one past the last."""
     return [(block.start, block.stop) for block in structure.blocks]
+
+
+def example_pairs(results: Results) -> dict[str, tuple[tuple[Key, ...], int, int]]:
+    """Compared networks of every kind of pair, by the kind: the comparison, and which two of its networks.
+
+    Of several the deepest that fit; if none is of a kind, any pair.
+    """
+
+    def both(pair: tuple[tuple[Key, ...], int, int]) -> tuple[Measured, Measured]:
+        keys, i, j = pair
+        return results.networks[keys[i]], results.networks[keys[j]]
+
+    def order(pair: tuple[tuple[Key, ...], int, int]) -> tuple[bool, int]:
+        a, b = both(pair)
+        return not (a.fits and b.fits), -a.network.depth - b.network.depth
+
+    every = [(keys, i, j) for keys in results.compared for i, j in combinations(range(len(keys)), 2)]
+    found: dict[str, tuple[tuple[Key, ...], int, int]] = {}
+    for pair in sorted(every, key=order):
+        a, b = both(pair)
+        if a.has_block == b.has_block:
+            what = "two seeds" if a.network == b.network else "two architectures"
+            found.setdefault(f"{what},\n{'with' if a.has_block else 'without'} a block", pair)
+        if a.network.width_multiplier != b.network.width_multiplier:
+            found.setdefault("two widths", pair)
+    return found or {"two networks": min(every, key=order)}
 
 
 def top_images(directions: Array) -> list[int]:
@@ -449,21 +504,24 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
     shallowest = results.deeper[0] if len(results.deeper) > 1 else []
     found = {
         "depth": _ends(results.deeper),
-        "width": _ends(results.wider),
+        "width": _ends([seeds for seeds in results.wider if len(seeds) >= FEWEST]),
         "less-data": _less_data(results),
         "every-seed": _choices(m.has_block for m in deepest),
         "every-seed/control": _choices(m.has_block for m in shallowest),
         "no-residuals": _choices(m.has_block for m in results.fitting if not m.network.residual),
-        "component-without": _contrast(results, _share_inside, sign=-1),
-        "component-seeds": _estimate(_shares_with_less_without(results)),
+        "component-without": _contrast(results, _ratio_inside, sign=-1),
+        "component-seeds": _estimate(_ratios_with_less_without(results)),
         "probes": _contrast(results, _middle_gain),
         "deletion": _contrast(results, _middle_loss),
+        "deletion-clarity": correlation_within(
+            [[(m.strength, _middle_kept(m)) for m in seeds] for seeds in results.residual]
+        ),
         "proposition-1": estimate(ratios.tolist()),
     }
     of_blocks: dict[str, Value] = {
         "late": _late,
-        "component": _share_inside,
-        "component-inside": _share_difference,
+        "component": _ratio_inside,
+        "component-inside": _ratio_difference,
         "component-kept": lambda m: _mean_of_pairs(m, m.origins.component_similarity),
         "component-removed": lambda m: m.strength_without_component / m.strength,
         "sparsity": _sparsity_difference,
@@ -475,11 +533,11 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "dominant-alike": _alike,
         "early": _early_strength,
         "dominant-change": _early_images,
-        "component-small/control": _mean_share,
+        "component-small/control": _mean_ratio,
     }
     without_blocks: dict[str, Value] = {
         "checkerboard": _additions_apart,
-        "component-small": _mean_share,
+        "component-small": _mean_ratio,
         "probes-rise": _probes_rise,
     }
     for block, values in ((True, of_blocks), (False, without_blocks)):
@@ -495,6 +553,16 @@ Value = Callable[[Measured], float]
 def _estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | None:
     listed = [value for value in values if not math.isnan(value)]
     return estimate(listed, confidence=confidence) if listed else None
+
+
+def seeds_of_every() -> int:
+    """The fewest seeds, each with a block, by which an exact interval says that nearly every seed has one.
+
+    Examples:
+        >>> seeds_of_every()
+        36
+    """
+    return next(n for n in count(1) if proportion([True] * n).low >= EVERY)
 
 
 def _choices(values: Iterable[bool]) -> Estimate | None:
@@ -538,24 +606,27 @@ def _late(m: Measured) -> float:
     return float(late[m.inside].mean() - late.mean())
 
 
-def _share_inside(m: Measured) -> float:
-    return float(np.nanmean(m.origins.shares[m.inside]))
+def _ratio_inside(m: Measured) -> float:
+    return float(np.nanmean(m.origins.explained_variance_ratio[m.inside]))
 
 
-def _share_difference(m: Measured) -> float:
-    return _share_inside(m) - float(np.nanmean(m.origins.shares[~m.inside]))
+def _ratio_difference(m: Measured) -> float:
+    return _ratio_inside(m) - float(np.nanmean(m.origins.explained_variance_ratio[~m.inside]))
 
 
-def _mean_share(m: Measured) -> float:
-    return float(np.nanmean(m.origins.shares))
+def _mean_ratio(m: Measured) -> float:
+    return float(np.nanmean(m.origins.explained_variance_ratio))
 
 
-def _shares_with_less_without(results: Results) -> list[float]:
-    """Joint share of the first component, seeds with a block less the others, where a network has both."""
+def _ratios_with_less_without(results: Results) -> list[float]:
+    """Joint explained variance ratio, seeds with a block less the others, where a network has both."""
     differences = []
     for name in results.runs.networks:
         seeds = [m for m in results.fitting if m.network.name == name]
-        having, without = ([m.origins.joint_share for m in seeds if m.has_block == b] for b in (True, False))
+        having, without = (
+            [m.origins.joint_explained_variance_ratio for m in seeds if m.has_block == b]
+            for b in (True, False)
+        )
         if having and without:
             differences.append(float(np.mean(having) - np.mean(without)))
     return differences
@@ -621,8 +692,42 @@ def _middle_gain(m: Measured) -> float:
 
 def _middle_loss(m: Measured) -> float:
     """Points of accuracy lost without all blocks of stage 2 but the first."""
+    return 100 * m.origins.test_accuracy * (1 - _middle_kept(m))
+
+
+def _middle_kept(m: Measured) -> float:
+    """Part of the accuracy that is left without them."""
     rest = [v for deleted, v in m.origins.deletions.items() if deleted[0].startswith("stage2.")]
-    return 100 * (m.origins.test_accuracy - rest[-1]) if rest else math.nan
+    return rest[-1] / m.origins.test_accuracy if rest else math.nan
+
+
+def correlation_within(groups: Iterable[Sequence[tuple[float, float]]]) -> Estimate | None:
+    """Correlation of two numbers of the members of groups, each less its mean over the group.
+
+    It is the partial correlation given the groups, with Fisher's interval: atanh r has the standard error
+    1/√(members − groups − 2).
+
+    Args:
+        groups: The two numbers of every member; pairs with a NaN and groups of one are left out.
+
+    Returns:
+        None if nothing is left that varies, or too few for an interval.
+
+    Examples:
+        >>> found = correlation_within([[(0, 1), (1, 2), (2, 4)], [(10, 3), (11, 4), (12, 6)]])
+        >>> round(found.mean, 2), found.n
+        (0.98, 6)
+    """
+    known = [[pair for pair in group if not math.isnan(sum(pair))] for group in groups]
+    arrays = [np.array(group, dtype=float) for group in known if len(group) > 1]
+    n, freedom = sum(map(len, arrays)), sum(len(each) - 1 for each in arrays) - 2
+    if freedom < 1:
+        return None
+    first, second = np.concatenate([each - each.mean(0) for each in arrays]).T
+    r = _correlation(first, second)
+    half = float(norm.isf(0.025)) / math.sqrt(freedom)
+    z = math.atanh(r) if abs(r) < 1 else math.copysign(math.inf, r)
+    return None if math.isnan(r) else Estimate(mean=r, low=math.tanh(z - half), high=math.tanh(z + half), n=n)
 
 
 def _overlap(one: Array, other: Array) -> float:

@@ -46,7 +46,7 @@ class OriginResults:
     """What a [`BlockOrigins`][wsnlib.specs.experiments.BlockOrigins] measured of one network.
 
     An image's *dominance* is its part of the variance along the outputs' first principal components, each
-    output weighted by its component's share: Σₗ sₗ uₗᵢ² / Σₗ sₗ. It adds up to 1 over images.
+    output weighted by its explained variance ratio: Σₗ sₗ uₗᵢ² / Σₗ sₗ. It adds up to 1 over images.
 
     Args:
         layers: Every leaf module that the forward pass calls, in order of computation.
@@ -54,8 +54,8 @@ class OriginResults:
         cka: Linear CKA between all layers, (layers, layers), by HSIC₁ of all images at once; NaN for a layer
             that does not vary.
         cka_without_component: The same with each layer's first principal component removed.
-        shares: σ₁²/Σσ² of each layer.
-        joint_share: The same of all layers of the last two stages side by side.
+        explained_variance_ratio: σ₁²/Σσ² of each layer: of its first principal component.
+        joint_explained_variance_ratio: The same of all layers of the last two stages side by side.
         top_shares: What part of the component's variance the 1, 5, 10 and 50 images that lie farthest along
             it carry, by that number, for each layer.
         directions: Images along each output's component, (outputs, images), of length 1.
@@ -69,7 +69,7 @@ class OriginResults:
         labels: Of the images.
         brightness: Mean of each image, 0 to 1.
         border: The same of its outermost pixels.
-        sparsity: The share of activations that are 0, by ReLU layer.
+        sparsity: The fraction of activations that are 0, by ReLU layer.
         test_accuracy: Of the last weights on the measured images, in [0, 1].
         train_accuracy: Of the last weights on the training images.
         deletions: Accuracy without some blocks, by their names: from the end of each stage (N21, Figure 5);
@@ -82,8 +82,8 @@ class OriginResults:
     outputs: tuple[str, ...]
     cka: Array
     cka_without_component: Array
-    shares: Array
-    joint_share: float
+    explained_variance_ratio: Array
+    joint_explained_variance_ratio: float
     top_shares: Mapping[int, Array]
     directions: Array
     dominance: Array
@@ -274,18 +274,18 @@ def origin_results(run: specs.BlockOrigins, *, store: Store) -> OriginResults:
     def row(name: str, length: int) -> Array:
         return unpacked(arrays[name], 1, length).ravel()
 
-    shares = row("shares", len(layers))
+    ratios = row("shares", len(layers))
     directions = unpacked(arrays["directions"], len(outputs), images)
     return OriginResults(
         layers=layers,
         outputs=tuple(outputs),
         cka=unpacked_symmetric(arrays["cka"]),
         cka_without_component=unpacked_symmetric(arrays["cka_without_component"]),
-        shares=shares,
-        joint_share=columns["joint_share"][0],
+        explained_variance_ratio=ratios,
+        joint_explained_variance_ratio=columns["joint_share"][0],
         top_shares=dict(zip(TOPS, unpacked(arrays["top_shares"], len(TOPS), len(layers)), strict=True)),
         directions=directions,
-        dominance=dominance_of(directions, shares[[layers.index(name) for name in outputs]]),
+        dominance=dominance_of(directions, ratios[[layers.index(name) for name in outputs]]),
         removed=tuple(names["removed"]),
         cka_without_dominant=unpacked_symmetric(arrays["cka_without_dominant"]),
         cka_without_others=unpacked_symmetric(arrays["cka_without_others"]),

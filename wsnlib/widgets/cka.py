@@ -29,6 +29,7 @@ class CKAMap:
         without_component: The same with each layer's first principal component removed, if it is known.
         blocks: Start and stop of each block in `cka`; None if they were not looked for.
         columns: Names of the layers of another network, from left to right.
+        note: What else is said of it, such as its accuracy.
     """
 
     layers: Sequence[str]
@@ -36,6 +37,7 @@ class CKAMap:
     without_component: npt.NDArray[np.float64] | None = None
     blocks: Sequence[tuple[int, int]] | None = None
     columns: Sequence[str] | None = None
+    note: str = ""
 
 
 def cka_explorer_page(networks: Mapping[str, Mapping[int, CKAMap]] | CKAMap) -> CKAExplorerPage:
@@ -94,6 +96,7 @@ def _content(name: str, found: CKAMap) -> dict[str, object]:
     return {
         "sides": [{"layers": list(s), "edges": edges(s), "ticks": ticks(s, ROOM)} for s in sides],
         "cka": [_packed(matrix, symmetric=found.columns is None) for matrix in matrices],
+        "note": found.note,
         "blocks": None if found.blocks is None else [list(block) for block in found.blocks],
     }
 

@@ -114,6 +114,7 @@ class Exhibit(BaseModel, extra="forbid", strict=True, frozen=True):
         chapter: The page that has ours.
         figures: Labels of our figures there; empty if the page has it as a table or as formulas.
         note: Why nothing of ours stands beside it, where nothing does.
+        planned: Why the figures are not there as long as the page has none of them.
     """
 
     paper: str = ""
@@ -122,6 +123,7 @@ class Exhibit(BaseModel, extra="forbid", strict=True, frozen=True):
     chapter: str
     figures: list[str] = []
     note: str = ""
+    planned: str = ""
 
 
 # -- what the papers print --------------------------------------------------------------------

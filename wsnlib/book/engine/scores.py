@@ -215,14 +215,16 @@ def exhibits_table(table: pd.DataFrame) -> pd.DataFrame:
                 "exhibit": exhibit.name,
                 "shows": exhibit.shows,
                 "page": exhibit.chapter,
-                "ours": _ours(exhibit),
+                "ours": _ours(exhibit, tested=bool((named["verdict"] != "not tested").any())),
                 "verdicts": ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _ours(exhibit: Exhibit) -> str:
+def _ours(exhibit: Exhibit, *, tested: bool) -> str:
+    if exhibit.planned and not tested:
+        return exhibit.planned
     shown = "as a figure" if exhibit.figures else "" if exhibit.note else "as a table"
     return "; ".join(part for part in (shown, exhibit.note) if part)
 
