@@ -330,6 +330,20 @@ def test_the_spread_of_accuracy_of_two_populations_of_fifty(spread):
     assert FROM - 0.01 <= np.mean((low <= truth) & (truth <= high)) <= TO + 0.01
 
 
+@simulates(errors.predicted_spread, errors._exponential)
+@pytest.mark.parametrize("spread", [0.0, 0.35])
+def test_the_spread_that_agreement_predicts(spread):
+    """Its truth is the mean of the simulation; the jackknife may be wide of it where it is within 1 %."""
+    p, values = np.linspace(0.05, 0.95, 400), []
+    for i in range(100):
+        e = errors.predicted_spread(populations(p, p, (20, 20), i, spread=spread))
+        values.append((e.mean, e.low, e.high))
+    mean, low, high = np.array(values).T
+    assert np.mean((low <= mean.mean()) & (mean.mean() <= high)) >= 0.9
+    half = stats.t.isf(0.025, 19) * mean.std()
+    assert np.median(high - low) / 2 == pytest.approx(half, rel=0.3)
+
+
 @simulates(errors._share_of_classes, errors._gain_in_aic)
 def test_models_of_classes_and_of_examples():
     """Truths are means over the simulation, of as many networks: V² has chance in it, AIC grows with them."""

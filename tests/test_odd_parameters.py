@@ -240,6 +240,7 @@ ODD = {
         "small populations": SMALL_POPULATIONS,
         "no pair of equal accuracy": SMALL_POPULATIONS | {"caliper": 1e-9},
         "other populations smaller": SMALL_POPULATIONS | {"other_networks": 8},
+        "networks for controls": SMALL_POPULATIONS | {"control_networks": 8, "shared_seeds": True},
         "another base": SMALL_POPULATIONS | {"base_multiplier": 0.125},
         "a wide sparse network": SMALL_POPULATIONS | {"sparse_multiplier": 0.375},
     },

@@ -468,6 +468,8 @@ def test_what_the_chapter_s_parameters_pass_on():
         ({"sparse_multiplier": 0.125}, "sparse_multiplier must be > base_multiplier 0.125"),
         ({"other_networks": 21}, "other_networks must be 6 to networks 20, got 21"),
         ({"networks": 5}, "networks must be an integer of 6 to 1,000, got 5"),
+        ({"control_networks": 5}, "control_networks must be 0 or an integer of 6 to 1,000, got 5"),
+        ({"control_networks": 1001}, "control_networks must be 0 or an integer of 6 to 1,000, got 1001"),
         ({"imagenet_networks": 5}, "imagenet_networks must be 0 or an integer ≥ 6, got 5"),
         ({"imagenet_networks": -1}, "imagenet_networks must be 0, or an integer ≥ 6, got -1"),
         ({"caliper": 0.0}, "caliper must be a number > 0 and ≤ 1, got 0.0"),

@@ -35,7 +35,7 @@ def simulated(*, deep=EVEN, wide=EVEN, otherwise=None, by_depth=None, by_width=N
         models=models or plain,
         deep=population(deep, name="deep", networks=60, seed=101),
         wide=population(wide, name="wide", networks=60, seed=102),
-        searched={
+        again={
             "deep": population(deep, name="deep", networks=20, seed=111),
             "wide": population(wide, name="wide", networks=20, seed=112),
         },
@@ -120,7 +120,7 @@ def test_a_control_is_of_other_seeds_and_can_fail():
         assert ours[control].low < 0 < ours[control].high
         assert (ours[control].n, ours[control].confidence) == (20, 0.9)
     other = population(EVEN + 0.2, name="wide", networks=20, seed=9)
-    wrong = replace(pair, searched={**pair.searched, "wide": other})
+    wrong = replace(pair, again={**pair.again, "wide": other})
     ours = wide_vs_deep_errors.estimates(wrong, P)
     assert ours["control-wide"].low > 15 and ours["control-deep"].low < 0
 
@@ -181,8 +181,10 @@ def test_an_architecture_is_compared_with_other_trainings_of_one(found):
         assert (ours[f"matched-{name}"].n, ours[f"matched-{name}"].confidence) == (40, 0.9)
     assert ours["matched-rate"].mean == pytest.approx(10 / np.sqrt(3), abs=1)
     beside = wide_vs_deep_errors.beside_deep(results)
-    assert list(beside.index) == ["deep", "wide", "other rate", "other augmentation"]
+    assert list(beside.index) == ["deep", "other seeds", "wide", "other rate", "other augmentation"]
     assert beside.loc["other rate", "excess"].low < 10 < beside.loc["other rate", "excess"].high
+    zero = beside.loc["other seeds", "excess"]
+    assert zero.low < 0 < zero.high and zero.n == 20
     for name, gap in (("wide", 5 / np.sqrt(3)), ("other rate", 10 / np.sqrt(3)), ("other augmentation", 0)):
         assert beside.loc[name, "accuracy"].low < gap < beside.loc[name, "accuracy"].high
     assert math.isnan(beside.loc["deep", "excess"].mean)
@@ -208,6 +210,26 @@ def test_independent_errors_have_the_spread_of_coin_flips_and_networks_of_other_
     seen = np.mean(given * (1 - given)) / 600 + given.mean(1).var()
     truth = np.sqrt(seen / (independent.mean() / 600))
     assert ours.low < truth < ours.high and ours.high / ours.low < 1.4 and ours.n == 80
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_agreement_predicts_the_spread_of_independent_errors_where_classes_are_calibrated(calibrated):
+    """Ten classes with shares of votes q; right is one drawn by q, or always the one with most votes."""
+    rng, images = np.random.default_rng(3), 3000
+    q = rng.dirichlet(np.full(10, 0.4), images)
+    labels = (q.cumsum(1) > rng.random((images, 1))).argmax(1) if calibrated else q.argmax(1)
+    votes = [(q.cumsum(1) > rng.random((40, images, 1))).argmax(2) for _ in range(2)]
+    options = {"labels": labels, "num_classes": 10}
+    ours = wide_vs_deep_errors.predicted_spread([wsn.predictions.Population(v, **options) for v in votes])
+    p = q[np.arange(images), labels]
+    truth = np.sqrt((p * (1 - p)).mean() / (q**2 * (1 - q)).sum(1).mean())
+    assert ours.low < truth < ours.high < ours.low + 0.02 and ours.n == 40
+    assert (0.95 < truth < 1.05) == calibrated
+
+
+def test_what_is_judged_of_trained_networks_asks_for_the_less_accurate_ones():
+    ours = wide_vs_deep_errors.estimates(simulated(deep=EVEN + 0.3, wide=EVEN + 0.2), P)
+    assert ours["trained"].mean == pytest.approx(80, abs=1) and ours["trained"].n == 60
 
 
 def on_imagenet(tmp_path) -> tuple[wide_vs_deep_errors.Parameters, list[wsn.predictions.Population]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -29,6 +29,9 @@ Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 
 FIRST_SEARCH_SEED = 1000
 """Of the networks that choose the pair, which are in no population."""
+
+FIRST_CONTROL_SEED = 1_000_000
+"""Of the second populations of the pair's architectures, beyond the seeds of all others."""
 
 _AUGMENTATION = specs.CropAndFlip(padding_mode="reflect")
 
@@ -59,6 +62,7 @@ class Parameters(fields.ChapterParameters):
     )
     other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
     family_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    control_networks: fields.NonNegativeInt = Field(0, description="0, or an integer of 6 to 1,000")
     caliper: fields.Density = 0.05
     imagenet_networks: fields.NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
     imagenet_groups: str | None = Field(
@@ -113,6 +117,10 @@ class Parameters(fields.ChapterParameters):
         if self.other_rate_epochs and self.other_learning_rate == self.learning_rate:
             raise ValueError(
                 f"other_learning_rate must be another than learning_rate, got {self.learning_rate:g} for both"
+            )
+        if self.control_networks and not 6 <= self.control_networks <= FIRST_SEARCH_SEED:
+            raise ValueError(
+                f"control_networks must be 0 or an integer of 6 to 1,000, got {self.control_networks}"
             )
         if 0 < self.imagenet_networks < 6:
             raise ValueError(f"imagenet_networks must be 0 or an integer ≥ 6, got {self.imagenet_networks}")
@@ -183,15 +191,17 @@ class Parameters(fields.ChapterParameters):
         """Seeds of the networks that choose the pair, from 1,000 on."""
         return range(FIRST_SEARCH_SEED, FIRST_SEARCH_SEED + self.search_networks)
 
-    def seeds(self, networks: int, *, kind: int = 0) -> range:
+    def seeds(self, networks: int, *, kind: int = 0, again: bool = False) -> range:
         """Seeds of the networks of a population, none of which chose the pair.
 
         Args:
             networks: How many.
             kind: Number of the population. Networks of one seed see the images in one order, and may begin
                 alike, so that a difference of their populations is understated; with `shared_seeds` it is.
+            again: Whether of its second population, which shares no seed with any first one.
         """
         first = 0 if self.shared_seeds else 2 * FIRST_SEARCH_SEED * kind
+        first += FIRST_CONTROL_SEED if again else 0
         return range(first, first + networks)
 
     @property
@@ -327,39 +337,80 @@ class Runs:
             chosen[name] = candidates[int(pairs["second"][0])]
         return chosen
 
-    def populations(self, store: Store) -> dict[str, list[specs.Experiment]]:
-        """Runs of all populations by name: the pair, the deep network trained otherwise, and the others."""
-        p, pair = self.p, self.pair(store)
-        kinds: dict[str, tuple[specs.ModelSpec, specs.Training, int]] = {
-            name: (model, p.training, p.networks) for name, model in pair.items()
+    def pair_runs(self, store: Store) -> dict[str, list[specs.Experiment]]:
+        """Runs of the pair's populations, `"deep"` and `"wide"`, the first that have numbers of their own."""
+        p = self.p
+        return {
+            name: self.trainings(model, p.seeds(p.networks, kind=kind))
+            for kind, (name, model) in enumerate(self.pair(store).items())
         }
-        for name, training in self.other_trainings(store).items():
-            kinds[f"other {name}"] = (pair["deep"], training, p.other_networks)
+
+    def again(self, store: Store) -> dict[str, list[specs.Experiment]]:
+        """Runs of the pair's architectures with other seeds: further ones, or those of the search."""
+        p = self.p
+        return {
+            name: self.trainings(
+                model,
+                p.seeds(p.control_networks, kind=kind, again=True) if p.control_networks else p.search_seeds,
+            )
+            for kind, (name, model) in enumerate(self.pair(store).items())
+        }
+
+    def populations(self, store: Store) -> dict[str, list[specs.Experiment]]:
+        """Runs of all populations by name: the pair, the deep network trained otherwise, families, others."""
+        p, deep = self.p, self.pair(store)["deep"]
+        kinds: dict[str, tuple[specs.ModelSpec, specs.Training, int]] = {
+            f"other {name}": (deep, training, p.other_networks)
+            for name, training in self.other_trainings(store).items()
+        }
         kinds |= {name: (model, p.training, p.other_networks) for name, model in self.others.items()}
         families = self.by_depth | self.by_width
         kinds |= {name: (model, p.training, p.family_networks) for name, model in families.items()}
-        numbers = {kind: i for i, kind in enumerate(dict.fromkeys(k[:2] for k in kinds.values()))}
-        return {
+        pair = self.pair_runs(store)
+        first = [(model, p.training) for model in self.pair(store).values()]
+        numbers = {
+            kind: i for i, kind in enumerate(dict.fromkeys([*first, *(k[:2] for k in kinds.values())]))
+        }
+        return pair | {
             name: self.trainings(model, p.seeds(networks, kind=numbers[model, training]), training)
             for name, (model, training, networks) in kinds.items()
         }
 
     def examples(self, store: Store) -> specs.ExampleImages:
         """The images on which the pair's populations differ most."""
-        runs = self.populations(store)
-        deep, wide = (sweeps.read_population(runs[n], store=store, name=n) for n in ("deep", "wide"))
+        deep, wide = (
+            sweeps.read_population(runs, store=store, name=name)
+            for name, runs in self.pair_runs(store).items()
+        )
         found = predictions.largest_differences(deep, wide, count=MOST_DIFFERENT)
         return specs.ExampleImages(data=self.p.data_spec, examples=tuple(sorted(found["example"].tolist())))
 
     def stages(self, store: Store) -> Iterator[list[specs.Run]]:
-        """All runs, those that depend on others after them."""
+        """All runs, those that depend on others after them, and each comparison before the next begins.
+
+        The search; the pair; its images; the pair again; the deep network trained otherwise; depths; widths;
+        the sparse network and what it lies between; ImageNet.
+        """
         yield [self.labels, *self.search]
-        yield list(self.other_search(store))
-        yield list(dict.fromkeys(itertools.chain.from_iterable(self.populations(store).values())))
+        yield _all(self.pair_runs(store).values())
         yield [self.examples(store)]
+        yield _all(self.again(store).values())
+        yield list(self.other_search(store))
+        populations = self.populations(store)
+        for names in (
+            [f"other {name}" for name in self.p.other_trainings],
+            self.by_depth,
+            self.by_width,
+            self.others,
+        ):
+            yield _all(populations[name] for name in names)
         on_imagenet = [run for part in self.imagenet.values() for run in part]
         if on_imagenet:
             yield [specs.ExampleLabels(data=on_imagenet[0].data), *on_imagenet]
+
+
+def _all(parts: Iterable[Sequence[specs.Experiment]]) -> list[specs.Run]:
+    return list(dict.fromkeys(itertools.chain.from_iterable(parts)))
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
@@ -379,7 +430,7 @@ class Results:
     Args:
         models: Networks of the pair and of the others, by the populations' names.
         deep, wide: The best matched pair.
-        searched: Networks of the same two architectures that chose the pair, by name; of other seeds.
+        again: Networks of the same two architectures with other seeds, by name; see `Runs.again`.
         narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
             dense one that is as wide.
         otherwise: The deep network, trained otherwise, by what was changed.
@@ -389,7 +440,7 @@ class Results:
     models: Mapping[str, specs.ModelSpec]
     deep: Population
     wide: Population
-    searched: Mapping[str, Population]
+    again: Mapping[str, Population]
     narrow: Population
     sparse: Population
     as_wide: Population
@@ -410,9 +461,9 @@ class Results:
             name: sweeps.read_population(part, store=store, name=name)
             for name, part in runs.populations(store).items()
         }
-        searched = {
-            name: sweeps.read_population(runs.trainings(model, runs.p.search_seeds), store=store, name=name)
-            for name, model in pair.items()
+        again = {
+            name: sweeps.read_population(part, store=store, name=name)
+            for name, part in runs.again(store).items()
         }
         narrow, as_wide = (
             found["deep" if runs.others[name] == pair["deep"] else name] for name in ("narrow", "dense")
@@ -421,7 +472,7 @@ class Results:
             models={**pair, **runs.others, **runs.by_depth, **runs.by_width},
             deep=found["deep"],
             wide=found["wide"],
-            searched=searched,
+            again=again,
             narrow=narrow,
             sparse=found["sparse"],
             as_wide=as_wide,
@@ -486,7 +537,7 @@ def neighbours_less_extremes(family: Sequence[Population]) -> Estimate:
 
 
 def beside_deep(results: Results) -> pd.DataFrame:
-    """The deep population against itself, the wide one, and those of the deep network trained otherwise.
+    """The deep population against itself, other seeds, the wide one, and the deep network trained otherwise.
 
     Returns:
         One row a population, of estimates: `accuracy`, its own less the deep one's in points (Welch's
@@ -495,12 +546,13 @@ def beside_deep(results: Results) -> pd.DataFrame:
         the two populations (both with a bootstrap over networks and images). Against itself only
         `consistency` is known.
     """
-    deep, others = results.deep, [results.wide, *results.otherwise.values()]
+    deep, others = results.deep, [results.again["deep"], results.wide, *results.otherwise.values()]
+    names = [deep.name, "other seeds", *(population.name for population in others[1:])]
     means, resampled = predictions.resampled_consistency([deep, *others])
     within = [(v[..., 0, 0, None] + np.diagonal(v, axis1=-2, axis2=-1)) / 2 for v in (means, resampled)]
     deficits = [inside - v[..., 0, :] for inside, v in zip(within, (means, resampled), strict=True)]
     unknown, rows = estimate([math.nan]), {}
-    for i, population in enumerate([deep, *others]):
+    for i, (name, population) in enumerate(zip(names, [deep, *others], strict=True)):
         n = min(len(deep), len(population))
         row = {
             "accuracy": _points(predictions.accuracy_test(population, deep), n),
@@ -508,9 +560,7 @@ def beside_deep(results: Results) -> pd.DataFrame:
             "consistency": _bootstrapped(means[0, i], resampled[:, 0, i], n),
             "deficit": _bootstrapped(deficits[0][i], deficits[1][:, i], n),
         }
-        rows[population.name] = (
-            row if i else dict.fromkeys(row, unknown) | {"consistency": row["consistency"]}
-        )
+        rows[name] = row if i else dict.fromkeys(row, unknown) | {"consistency": row["consistency"]}
     return pd.DataFrame(rows).T
 
 
@@ -556,7 +606,38 @@ def spread_of_accuracy(populations: Sequence[Population]) -> Estimate:
             independent = independent + (chosen @ norms - squares) / (n - 1) / examples
         return np.log(seen / independent) / 2
 
-    found = _jackknifed(logarithm, populations)
+    return _exponential(_jackknifed(logarithm, populations))
+
+
+def predicted_spread(populations: Sequence[Population]) -> Estimate:
+    """Standard deviation of accuracy with independent errors over what agreement predicts, √(Σ I / Σ J).
+
+    I is that of `spread_of_accuracy`. J asks no label: where a share q of the networks votes for a class, it
+    is right on a share q of the images (class-calibration), and then the mean of pᵢ(1 − pᵢ) is that of
+    Σ q²(1 − q) over the classes: how often two networks agree, less how often three do. For two classes that
+    is half of the mean error (Jordan 2024, Section 4). Both are estimated without bias, from at least three
+    networks; the interval is the jackknife's of the logarithm, over networks.
+    """
+    predicted = np.concatenate([p.predictions for p in populations])
+    votes = [(predicted == k).astype(float) for k in range(populations[0].num_classes)]
+    correct = (predicted == populations[0].labels).astype(float)
+
+    def logarithm(*samples: Any) -> Any:
+        independent: Any = 0.0
+        agreement: Any = 0.0
+        for chosen in samples:
+            n = chosen.sum(1, keepdims=True)
+            right = chosen @ correct
+            independent = independent + (right * (n - right) / (n * (n - 1))).mean(1)
+            for of_class in votes:
+                c = chosen @ of_class
+                agreement = agreement + (c * (c - 1) * (n - c) / (n * (n - 1) * (n - 2))).mean(1)
+        return np.log(independent / agreement) / 2
+
+    return _exponential(_jackknifed(logarithm, populations))
+
+
+def _exponential(found: Estimate) -> Estimate:
     mean, low, high = (math.exp(v) for v in (found.mean, found.low, found.high))
     return Estimate(mean=mean, low=low, high=high, n=found.n)
 
@@ -597,7 +678,7 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
         imagenet: Populations in the order of `IMAGENET`, or none.
     """
     deep, wide = results.deep, results.wide
-    n, logistic, again = len(deep), results.logistic, results.searched
+    n, logistic, again = len(deep), results.logistic, results.again
     found = {
         "matched": _points(results.matched, n, confidence=0.9),
         "excess": _root_mean_square(predictions.dispersion(deep, wide), n),
@@ -623,6 +704,9 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
             predictions.accuracy_test(other, deep), min(n, len(other)), confidence=0.9
         )
     found["independent-errors"] = spread_of_accuracy([deep, wide])
+    found["predicted-spread"] = predicted_spread([deep, wide])
+    accuracies = min((x.network_accuracy for x in (deep, wide)), key=np.mean)
+    found["trained"] = estimate((100 * accuracies).tolist())
     groups = synset_tests(imagenet, p)
     for name in ("structure", "consumer goods"):
         if name in groups.index:
