@@ -93,7 +93,9 @@ def test_dominant_images_are_those_that_lie_far_along_the_components(origins, mo
     )
     side_by_side = torch.cat([x.double().flatten(1) for x in apart.values()], dim=1)
     squares = torch.linalg.svdvals(side_by_side - side_by_side.mean(0)) ** 2
-    assert origins.joint_explained_variance_ratio == pytest.approx(float(squares[0] / squares.sum()), rel=1e-4)
+    assert origins.joint_explained_variance_ratio == pytest.approx(
+        float(squares[0] / squares.sum()), rel=1e-4
+    )
     np.testing.assert_allclose(origins.directions, u[at], atol=6e-4)
     np.testing.assert_allclose(origins.component_similarity, (u[at] @ u[at].T) ** 2, atol=5e-3)
     dominance = c.shares[at] @ u[at] ** 2 / c.shares[at].sum()
