@@ -37,7 +37,7 @@ TOP = 10
 """Images that are called dominant in a layer or a network."""
 
 FEWEST = 3
-"""Networks of each width that fit, from which widths are compared: of fewer no interval is short enough."""
+"""Networks that fit which a width needs to be compared; fewer give no interval that is short enough."""
 
 
 class Network(BaseModel, extra="forbid", strict=True, frozen=True):
@@ -242,7 +242,7 @@ class Runs:
 
     @cached_property
     def titles(self) -> dict[str, str]:
-        """By name: network, its images if not the usual part, its epochs if others differ in them alone."""
+        """Of each name the network, its images if not the usual part, its epochs if others differ in them."""
         epochs: dict[tuple[str, int], set[int]] = {}
         for each in self.networks.values():
             epochs.setdefault((each.title, each.part), set()).add(each.epochs)
