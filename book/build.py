@@ -213,12 +213,11 @@ def build_html(source: Path, output: Path, *, builder: str = "html") -> Path:
 
 
 def keep_picture(chapter: Path) -> None:
-    """Where the README shows a picture of a chapter, put that of its cell with the tag `picture` in its place."""
-    target = BOOK / "images" / f"{chapter.stem}.png"
+    """Keep the picture of the cell with the tag `picture`, if a chapter has one, as a file that the README shows."""
     for cell in nbformat.read(chapter, as_version=4).cells:
-        if target.exists() and "picture" in cell.metadata.get("tags", []):
-            png = cell.outputs[0].data["image/png"]
-            target.write_bytes(base64.b64decode(png))
+        if "picture" in cell.metadata.get("tags", []):
+            png = base64.b64decode(cell.outputs[0].data["image/png"])
+            (BOOK / "images" / f"{chapter.stem}.png").write_bytes(png)
 
 
 def book(profile: str) -> None:

@@ -588,7 +588,7 @@ def spread_of_accuracy(populations: Sequence[Population]) -> Estimate:
     """Standard deviation of the networks' accuracy over that of independent errors, √(Σ V / Σ I).
 
     V is the variance within a population, and I = Σᵢ pᵢ(1 − pᵢ)/N² over its N images, estimated without bias:
-    1 where being right on one image says nothing of being right on another (Jordan 2024, Section 3). The
+    1 where being right on one image says nothing of being right on another (Jordan 2024, abstract). The
     interval is the jackknife's of the logarithm, over networks.
     """
     gram = inner_products(populations)
@@ -615,8 +615,9 @@ def predicted_spread(populations: Sequence[Population]) -> Estimate:
     I is that of `spread_of_accuracy`. J asks no label: where a share q of the networks votes for a class, it
     is right on a share q of the images (class-calibration), and then the mean of pᵢ(1 − pᵢ) is that of
     Σ q²(1 − q) over the classes: how often two networks agree, less how often three do. For two classes that
-    is half of the mean error (Jordan 2024, Section 4). Both are estimated without bias, from at least three
-    networks; the interval is the jackknife's of the logarithm, over networks.
+    is half of the mean error (after Jordan 2024, abstract; for more classes it is our reading). Both are
+    estimated without bias, from at least three networks; the interval is the jackknife's of the logarithm,
+    over networks.
     """
     predicted = np.concatenate([p.predictions for p in populations])
     votes = [(predicted == k).astype(float) for k in range(populations[0].num_classes)]
