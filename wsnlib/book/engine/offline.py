@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -20,10 +19,10 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 MANIFEST = "bundle.json"
 BUNDLE = "bundle.tar"
@@ -32,74 +31,36 @@ STOPPING = 30
 """Seconds in which a sweep that is told to stop may end."""
 
 
-class _Parts(io.RawIOBase):
-    """A file that is written as numbered files of a given size."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size, self.left = path, size, 0
-        self.files: list[Path] = []
-        self.file: BinaryIO | None = None
-
-    def write(self, data) -> int:  # type: ignore[no-untyped-def]
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view):
-            if self.left == 0:
-                self._next()
-            assert self.file is not None
-            written = self.file.write(view[done : done + self.left])
-            done, self.left = done + written, self.left - written
-        return done
-
-    def _next(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        self.files.append(self.path.with_name(f"{self.path.name}.{len(self.files):02}"))
-        self.file, self.left = self.files[-1].open("wb"), self.size
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-        super().close()
-
-
-class _Joined(io.RawIOBase):
-    """Files read as one."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths, self.file = list(paths), io.BytesIO()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        while not (count := self.file.readinto(buffer)) and self.paths:
-            self.file.close()
-            self.file = self.paths.pop(0).open("rb")  # type: ignore[assignment]
-        return count
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
-
-
 @contextmanager
 def tar_in_parts(path: Path, size: int) -> Iterator[tuple[tarfile.TarFile, list[Path]]]:
-    """A new archive in files `path.00`, `path.01`, … of `size` bytes at most, and the list that they join.
+    """A new archive in files `path.00`, `path.01`, … of `size` bytes at most, and the list that they join in the end.
 
     Those that were there before are removed.
     """
     for old in path.parent.glob(f"{path.name}.[0-9]*"):
         old.unlink()
-    parts = _Parts(path, size)
-    with parts, tarfile.open(fileobj=parts, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        yield archive, parts.files
+    parts: list[Path] = []
+    try:
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            yield archive, parts
+        with path.open("rb") as whole:
+            while piece := whole.read(size):
+                parts.append(path.with_name(f"{path.name}.{len(parts):02}"))
+                parts[-1].write_bytes(piece)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def unpack(paths: list[Path], folder: Path) -> None:
     """Unpack the parts of an archive; names that lead out of the folder, links and devices are refused."""
-    with io.BufferedReader(_Joined(paths)) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-        archive.extractall(folder, filter="data")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as whole:
+        for path in paths:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, whole)
+        whole.seek(0)
+        with tarfile.open(fileobj=whole) as archive:
+            archive.extractall(folder, filter="data")
 
 
 def sha256(path: Path) -> str:
