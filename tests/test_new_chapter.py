@@ -1,4 +1,4 @@
-"""Chapters, claims, data sets and models are added as CONTRIBUTING says, and nowhere else."""
+"""Chapters, claims, data sets, models and measurements are added as CONTRIBUTING says, and nowhere else."""
 
 import os
 import shutil
@@ -155,6 +155,60 @@ class PooledSpec:
     ("experiments/networks.py", "    specs.MLPSpec: models"): "    specs.PooledSpec: Pooled,\n",
     ("experiments/networks.py", "from wsnlib.data import"): "from wsnlib.models.pooled import Pooled\n",
 }
+MEASURED_BEFORE = {
+    ("specs/experiments.py", "NetworkMeasurement = BlockOrigins"): """@dataclass(frozen=True, kw_only=True)
+class ClassCounts:
+    \"\"\"How many test images there are of each class.\"\"\"
+
+    data: DataSpec
+
+
+""",
+    ("specs/experiments.py", "NetworkMeasurement | KernelDistances"): "ClassCounts | ",
+    (
+        "experiments/measurements.py",
+        "    if isinstance(spec, specs.NetworkMeasurement):\n        return measure",
+    ): """    if isinstance(spec, specs.ClassCounts):
+        counts = load_data(spec.data, download=download).test.labels.bincount().tolist()
+        return MeasurementRecord(
+            experiment=spec,
+            status="finished",
+            columns={"count": counts},
+            environment=environment(device),
+        )
+""",
+}
+MEASURED = """
+import wsnlib as wsn
+from wsnlib import specs
+
+spec = specs.ClassCounts(data=specs.Digits())
+store = wsn.Store("store")
+wsn.run_missing([spec], store=store, device="cpu")
+print(int(sum(wsn.Store("store").load(spec).columns["count"])))
+"""
+
+
+def library(folder: Path, ends: dict[str, str], places: dict[tuple[str, str], str]) -> None:
+    """A copy of the library with lines at the ends of files and before places in them."""
+    shutil.copytree(ROOT / "wsnlib", folder / "wsnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, lines in ends.items():
+        with (folder / "wsnlib" / name).open("a") as file:
+            file.write(lines)
+    for (name, place), lines in places.items():
+        text = (folder / "wsnlib" / name).read_text()
+        assert text.count(place) == 1, (name, place)
+        (folder / "wsnlib" / name).write_text(text.replace(place, lines + place))
+
+
+def printed(folder: Path, code: str) -> list[str]:
+    places = {"PYTHONPATH": ".", "WSN_DATA": "."}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=os.environ | places, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
 USED = """
 import numpy as np
 import wsnlib as wsn
@@ -175,16 +229,12 @@ print(found["num_weights"], found["test_accuracy"] > 0.9)
 
 def test_a_data_set_and_a_model_are_added_each_in_its_place(tmp_path):
     """Sparse and wide, the new network has as many weights as its base, and learns the new data."""
-    shutil.copytree(ROOT / "wsnlib", tmp_path / "wsnlib", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, lines in ADDED.items():
-        with (tmp_path / "wsnlib" / name).open("a") as file:
-            file.write(lines)
-    for (name, place), lines in BEFORE.items():
-        text = (tmp_path / "wsnlib" / name).read_text()
-        assert text.count(place) == 1, (name, place)
-        (tmp_path / "wsnlib" / name).write_text(text.replace(place, lines + place))
-    places = {"PYTHONPATH": ".", "WSN_DATA": "."}
-    command = [sys.executable, "-c", USED]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [str(9 * 8 + 8 * 2), "True"]
+    library(tmp_path, ADDED, BEFORE)
+    assert printed(tmp_path, USED) == [str(9 * 8 + 8 * 2), "True"]
+
+
+def test_a_measurement_is_added_in_its_place(tmp_path):
+    """It is made, stored and read back as others are, and has a key of its own."""
+    name = {"specs/__init__.pyi": "from .experiments import ClassCounts as ClassCounts\n"}
+    library(tmp_path, name, MEASURED_BEFORE)
+    assert printed(tmp_path, MEASURED) == ["360"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
 
@@ -131,34 +132,42 @@ def _excerpt(data: Dataset, images: int) -> Dataset:
     return replace(data, train=train, validation=data.validation.take(index[:0]), test=train.take(index[:1]))
 
 
-def timed_alike(spec: specs.Measurement) -> specs.Measurement:
-    """A measurement that takes as long and is the same for every seed."""
-    if isinstance(spec, specs.BlockOrigins):
-        return replace(spec, seed=0, experiment=replace(spec.experiment, seed=0))
-    if isinstance(spec, specs.OutputSimilarity):
-        return replace(spec, seed=0, experiments=tuple(replace(run, seed=0) for run in spec.experiments))
-    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
-        return spec
-    return replace(spec, seed=0)
+def timed_alike(spec: Any) -> Any:
+    """A spec that takes as long and is the same for every seed."""
+
+    def alike(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(alike, value))
+        return timed_alike(value) if is_dataclass(value) else value
+
+    return replace(
+        spec, **{f.name: 0 if f.name == "seed" else alike(getattr(spec, f.name)) for f in fields(spec)}
+    )
 
 
 def seconds_per_measurement(
     spec: specs.Measurement, *, device: str = "auto", download: bool = False
 ) -> float:
-    """How long a measurement would take here, from timing two pairs, one network or one batch of it."""
-    if isinstance(spec, specs.BlockOrigins):
-        return _seconds_at_once(spec, device, download=download)
-    if isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
-        return 10.0 * len(spec.experiments)
-    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
-        load_data(spec.data, download=download)
-        return 0.1
+    """How long a measurement would take here, from timing two pairs, one network or one batch of it.
+
+    It is 0 of a kind that is not timed.
+    """
+    seconds = 0.0
     start = time.perf_counter()
-    if isinstance(spec, specs.KernelDistances):
+    if isinstance(spec, specs.BlockOrigins):
+        seconds = _seconds_at_once(spec, device, download=download)
+    elif isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
+        seconds = 10.0 * len(spec.experiments)
+    elif isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        load_data(spec.data, download=download)
+        seconds = 0.1
+    elif isinstance(spec, specs.KernelDistances):
         measure_kernels(replace(spec, num_pairs=2), download=download)
-        return (time.perf_counter() - start) * spec.num_pairs / 2
-    measure_kernels(replace(spec, num_networks=1), download=download)
-    return (time.perf_counter() - start) * spec.num_networks
+        seconds = (time.perf_counter() - start) * spec.num_pairs / 2
+    elif isinstance(spec, specs.KernelSimulation):
+        measure_kernels(replace(spec, num_networks=1), download=download)
+        seconds = (time.perf_counter() - start) * spec.num_networks
+    return seconds
 
 
 def _seconds_at_once(spec: specs.BlockOrigins, device: str, *, download: bool) -> float:

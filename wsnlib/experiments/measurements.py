@@ -26,6 +26,27 @@ from wsnlib.training import Outcome, StateFile
 Array = NDArray[np.float64]
 
 
+def measure(
+    spec: specs.Measurement,
+    device: torch.device,
+    *,
+    threads: int = 1,
+    download: bool = False,
+    file: Callable[[int], StateFile] | None = None,
+    network: Callable[[specs.Experiment], StateFile] | None = None,
+) -> MeasurementRecord:
+    """The record of a measurement, of whichever kind.
+
+    Args:
+        file, network: As in `measure_layers`, of measurements that train.
+    """
+    if isinstance(spec, specs.NetworkMeasurement):
+        return measure_layers(spec, device, threads=threads, download=download, file=file, network=network)
+    if isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
+        return read_examples(spec, download=download)
+    return measure_kernels(spec, download=download)
+
+
 def read_examples(
     spec: specs.ExampleLabels | specs.ExampleImages, *, download: bool = False
 ) -> MeasurementRecord:

@@ -9,7 +9,7 @@ import torch
 from wsnlib import specs
 from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import float32, resolve_device
-from wsnlib.experiments.measurements import measure_kernels, measure_layers, read_examples
+from wsnlib.experiments.measurements import measure
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import run_trainings
 from wsnlib.store import AnyRecord
@@ -81,12 +81,8 @@ def run_planned(
         network: Where each network that is measured is kept for other measurements; by default nowhere.
     """
     one, target = plan.runs[0], resolve_device(device)
-    if isinstance(one, specs.ExampleLabels | specs.ExampleImages):
-        return [read_examples(one, download=download)]
-    if isinstance(one, specs.KernelDistances | specs.KernelSimulation):
-        return [measure_kernels(one, download=download)]
-    if isinstance(one, specs.NetworkMeasurement):
-        return [measure_layers(one, target, threads=threads, download=download, file=file, network=network)]
+    if not isinstance(one, specs.Experiment):
+        return [measure(one, target, threads=threads, download=download, file=file, network=network)]
     if len(plan.runs) > 1:
         file = None
     if target.type != torch.device(plan.device).type:

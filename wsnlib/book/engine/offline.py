@@ -33,7 +33,7 @@ STOPPING = 30
 
 @contextmanager
 def tar_in_parts(path: Path, size: int) -> Iterator[tuple[tarfile.TarFile, list[Path]]]:
-    """A new archive in files `path.00`, `path.01`, … of `size` bytes at most, and the list that they join in the end.
+    """An archive in files `path.00`, `path.01`, … of `size` bytes at most, and their list, filled in the end.
 
     Those that were there before are removed.
     """
