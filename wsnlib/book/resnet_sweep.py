@@ -418,13 +418,14 @@ def gains_by_epoch(p: Parameters, store: Store) -> pd.DataFrame:
 def gains_by_length(first: pd.DataFrame, p: Parameters, store: Store) -> pd.Series[float]:
     """Mean points of validation accuracy above the dense base after whole trainings, by epochs and rate.
 
-    The short trainings are those that try the learning rates of the long ones, and have one seed.
+    The short trainings are those that try the learning rates of the long ones, and have one seed. NaN at a
+    rate at which one of them diverged.
     """
     base = min(p.base_widths)
     long = 100 * family_of(first, base).groupby("width")["validation_accuracy"].mean()
     of_long = pd.DataFrame({p.learning_rate: long})
     accuracy = pd.concat({p.rate_epochs: tried_rates(p, store), p.epochs: of_long}, axis=1).T
-    return accuracy.sub(accuracy[base], axis=0).drop(columns=base).mean(axis=1)
+    return accuracy.sub(accuracy[base], axis=0).drop(columns=base).mean(axis=1, skipna=False)
 
 
 def photograph_accuracy(p: Parameters, store: Store) -> pd.DataFrame:
