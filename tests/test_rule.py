@@ -140,6 +140,14 @@ def test_what_holds_for_the_control_group_too_is_no_finding():
     assert book.judge(claim, ours, control=ours, **SCALE).seeds == "none"
 
 
+def test_a_control_group_of_two_is_none():
+    claim, ours, few = replace(NUMBER, control="the narrow ones"), estimate(4.5, 5.5), estimate(1, 2, n=2)
+    found = book.judge(claim, ours, control=few, **SCALE)
+    assert (str(found.verdict), found.seeds) == ("inconclusive", "at least 3")
+    assert "fewer than 3 independent units in its control group: the narrow ones" in found.why
+    assert judged(claim, estimate(1, 2), control=few) == "not reproduced"
+
+
 def test_nothing_is_concluded_where_the_premise_is_not_met():
     for low, high in ((4.5, 5.5), (1, 2), (3.5, 5)):
         found = book.judge(NUMBER, estimate(low, high), unmet="They fit.", **SCALE)

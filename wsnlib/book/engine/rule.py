@@ -8,7 +8,8 @@ contradicted (C); between the two neither is said. With the interval of our esti
 - *reproduced*, if the interval lies in H;
 - *not reproduced*, if it lies in C, or apart from H;
 - *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not;
-- *inconclusive*, if it meets both; with fewer than 3 independent units; if H holds for the control group;
+- *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; if H
+  holds there, too;
   if its premise is not met; or if the p-value of its direction is above 0.05 after Holm's correction for the
   directions of its page;
 - *not tested*, on other data, by a shorter training than it needs, or without a measurement.
@@ -107,6 +108,9 @@ def judge(
     if ours.n < LEAST_UNITS:
         why = f"fewer than {LEAST_UNITS} independent units"
         said = Verdict.INCONCLUSIVE
+    elif control is not None and said is Verdict.REPRODUCED and control.n < LEAST_UNITS:
+        why = f"fewer than {LEAST_UNITS} independent units in its control group: {claim.control}"
+        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds=f"at least {LEAST_UNITS}")
     elif control is not None and said is _of_interval(claim, control)[0] is Verdict.REPRODUCED:
         why = f"it holds for the control group, too: {claim.control}"
         return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="none")
