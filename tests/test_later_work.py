@@ -154,6 +154,19 @@ def test_a_rule_that_leaves_a_layer_nothing_has_no_estimate():
     assert "pyramidal-better" not in chapter.allocation_estimates(table, P)
 
 
+def test_the_output_layer_keeps_what_the_smallest_network_of_a_rule_leaves_it():
+    found = chapter.output_weights(
+        P.model_copy(update={"data": "mnist", "deep_width": 64, "deep_base_widths": [8, 1]})
+    )
+    # 6,416 weights of 64 × (784 + 64 + 10); 795 weights, of which pyramidal ratios leave a layer none
+    assert found == {
+        "largest layer first": 795 // 3,
+        "uniform density": round(640 * 795 / (64 * (784 + 64 + 10))),
+        "Erdős–Rényi-kernel": 56,
+        "pyramidal": 1,
+    }
+
+
 def test_intervals_without_an_end_are_not_drawn():
     found = chapter.over_seeds(pd.DataFrame({5: [60.0], 10: [62.0]}))
     assert found["mean"].tolist() == [60.0, 62.0] and found[["low", "high"]].isna().all(axis=None)

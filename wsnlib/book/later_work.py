@@ -257,6 +257,13 @@ def balanced_differs(p: Parameters) -> list[int]:
     return found
 
 
+def output_weights(p: Parameters) -> dict[str, int]:
+    """Weights of the output layer under each rule, in the smallest network in which every layer keeps one."""
+    models = {(rule, base): deep(p, base, RULES[rule]) for base, rule in product(p.deep_base_widths, RULES)}
+    reachable = {rule: model for (rule, _), model in models.items() if experiments.is_reachable(model)}
+    return {rule: experiments.weights_per_layer(model)["output"] for rule, model in reachable.items()}
+
+
 def by_rule(table: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy in % by seed (rows), rule and density."""
     names = {type(rule).__name__: name for name, rule in RULES.items()}
