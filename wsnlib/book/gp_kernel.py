@@ -316,6 +316,18 @@ def eq_4_at_minimiser(ratios: pd.DataFrame, plan: Runs) -> pd.Series[float]:
     return ratios.iloc[:, int(np.abs(ratios.columns.to_numpy(float) - p_star).argmin())]
 
 
+def eq_4_in_experiment(simulated: pd.Series[float], plan: Runs) -> pd.Series[float]:
+    """G21's eq. (4) over the distance as the released code draws and scales the weights, by seed.
+
+    The mean over the widths with at least as many weights a unit as at the paper's p*.
+    """
+    p_star = paper_minimiser(base_width=plan.p.base_width, dimension=plan.inputs)
+    distances = simulated.xs("released code", level="reading").unstack("width")
+    densities = {n: plan.connectivity[n] for n in distances.columns if plan.connectivity[n] >= p_star}
+    printed = {n: paper_distance(width=n, density=q, dimension=plan.inputs) for n, q in densities.items()}
+    return (pd.Series(printed, dtype=float) / distances[list(printed)]).mean(axis=1, skipna=False)
+
+
 def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
     """Density at which the distance is smallest, one row for each source of inputs and seed.
 
@@ -395,6 +407,7 @@ def estimates(
     found = {
         "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
         "approximation": median_and_range(agrees_from(eq_4_ratios(distances, plan), plan).tolist()),
+        "approximation-experiment": estimate(eq_4_in_experiment(simulated, plan).tolist()),
         "minimiser": exact(at["eq. (25)"].iloc[0] / at["eq. (4)"].iloc[0]),
         "theorem-minimiser": median_and_range((p.base_width / at["exact"]).tolist()),
         "distance-falls": estimate((1 - theorem[closest] / theorem[p.base_width]).tolist()),
