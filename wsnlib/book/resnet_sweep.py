@@ -650,7 +650,7 @@ def estimates(
     if len(bases) > 1 and (common := p.common_factors(bases[:2])):
         each = [width_gains(b, p.widths_by_factor(b)[common[-1]])[0] for b in bases[:2]]
         found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))
-    if by_seed["test"].shape[1] > 2:
+    if by_seed["test"].shape[1] > 3:  # three means that rise correlate, whatever else they do
         found["training-accuracy"] = correlation_of_means(by_seed["train"], by_seed["test"])
     if photographs is not None and p.imagenet_folder is None:
         for method, width in photographs.index.tolist():
