@@ -323,7 +323,8 @@ def eq_4_in_experiment(simulated: pd.Series[float], plan: Runs) -> pd.Series[flo
     """
     p_star = paper_minimiser(base_width=plan.p.base_width, dimension=plan.inputs)
     distances = simulated.xs("released code", level="reading").unstack("width")
-    densities = {n: plan.connectivity[n] for n in distances.columns if plan.connectivity[n] >= p_star}
+    widths = [n for n in plan.p.widths if n in distances.columns and plan.connectivity[n] >= p_star]
+    densities = {n: plan.connectivity[n] for n in widths}
     printed = {n: paper_distance(width=n, density=q, dimension=plan.inputs) for n, q in densities.items()}
     return (pd.Series(printed, dtype=float) / distances[list(printed)]).mean(axis=1, skipna=False)
 
@@ -393,7 +394,7 @@ def estimates(
         reading: rows.droplevel("reading").unstack("width") for reading, rows in simulated.groupby("reading")
     }
     theorem = by_reading["Theorem 1"]
-    widened = [width for width in theorem.columns if width > p.base_width]
+    widened = [width for width in p.widths if width in theorem.columns and width > p.base_width]
     wider = [width for width in accuracy.index if width > p.base_width]
     at = minimisers(distances, plan).loc[images]
 
