@@ -319,9 +319,10 @@ def accuracy(steps: int) -> None:
     print("\nlargest error            " + "  ".join(f"{m:>12}" for m in ("ours", "pytorch-cka", "torch_cka")))
     for name, (model, chosen) in settings.items():
         chosen = chosen or [layer for layer in layers(model) if layer.startswith(("stage1", "stage3"))][::2]
-        exact = wsn.similarity.full_cka(
-            wsn.representations.read_representations(model, x, layers=chosen, batch_size=BATCH)
-        ).values
+        found = wsn.representations.read_representations(model, x, layers=chosen, batch_size=BATCH)
+        sums = wsn.similarity.MinibatchCKA(chosen)
+        sums.update({layer: each.double() for layer, each in found.items()})
+        exact = sums.matrix().values
         errors = []
         for method in (ours, pytorch_cka, torch_cka):
             names = chosen[:6] if method is torch_cka else chosen

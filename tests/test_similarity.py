@@ -151,8 +151,6 @@ def test_float32_is_accurate_where_activations_lie_far_from_0(shift):
     found = sums.matrix().values
     exact = np.array([[textbook_cka(x, y) for y in layers.values()] for x in layers.values()])
     assert np.abs(found - exact).max() < 1e-6
-    whole = similarity.full_cka(layers, tile=13).values
-    assert np.abs(whole - exact).max() < 1e-11
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e12])
@@ -320,7 +318,7 @@ def test_minibatches_converge_to_the_whole_data_set():
     a = normal(0, n, 5)
     data = {"a": a, "b": a[:, :2] + 0.5 * normal(1, n, 2)}
     sums = similarity.MinibatchCKA(list(data))
-    exact = similarity.full_cka(data).values[0, 1]
+    exact = textbook_cka(data["a"], data["b"])
     errors = []
     for index in range(400):
         order = torch.randperm(n, generator=torch.Generator().manual_seed(index))
@@ -332,14 +330,6 @@ def test_minibatches_converge_to_the_whole_data_set():
             assert abs(found.values[0, 1] - exact) < 2.5 * errors[-1]
     assert errors[1] == pytest.approx(errors[0] / math.sqrt(40), rel=0.5)
     assert errors[1] < 0.005
-
-
-def test_the_whole_data_set_in_tiles():
-    x = {"a": normal(0, 29, 3), "b": normal(1, 29, 2, 2) ** 2}
-    for tile in (5, 29, 100):
-        found = similarity.full_cka(x, tile=tile).values
-        assert found[0, 1] == pytest.approx(textbook_cka(x["a"], x["b"]), rel=1e-9)
-        assert np.allclose(found.diagonal(), 1)
 
 
 def test_parts_of_a_matrix():
@@ -378,10 +368,6 @@ def test_a_constant_layer_is_named_and_has_no_number(name):
     if name not in ("rounding", "equally far apart"):
         with pytest.warns(RuntimeWarning, match="^x: constant"):
             assert math.isnan(wsn.cka(CONSTANTS[name], x, estimator="biased"))
-    if name != "rounding":
-        with pytest.warns(RuntimeWarning, match="^still: constant"):
-            values = similarity.full_cka({"moving": x, "still": CONSTANTS[name]}).values
-        assert np.isnan(values[1]).all() and values[0, 0] == 1
 
 
 def test_a_layer_that_is_constant_in_one_batch_keeps_its_number():
@@ -430,14 +416,9 @@ def test_a_layer_without_component_left_is_constant():
             "examples must be at least 4, got 3",
         ),
         (lambda: summed(batches(sizes=(3,))), "examples must be at least 4, got 3"),
-        (lambda: similarity.full_cka({"a": normal(0, 3, 2)}), "examples must be at least 4, got 3"),
         (
             lambda: wsn.cka(normal(0, 5, 2), normal(1, 5, 2), estimator="unbised"),
             "must be 'unbiased' or 'biased', got 'unbised'",
-        ),
-        (
-            lambda: similarity.full_cka({"a": normal(0, 5, 2), "b": normal(0, 7, 2)}),
-            "b must be of the same examples as a, got 7 in place of 5",
         ),
         (
             lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2), "c": normal(0, 7, 2)}]),
@@ -818,11 +799,9 @@ def test_arrays_are_welcome_where_tensors_are(form):
     torch.testing.assert_close(
         similarity.read_gram(change(x)).vector, similarity.read_gram(x).vector, **tolerance
     )
-    whole = similarity.full_cka({"x": change(x), "y": change(y)}).values
-    np.testing.assert_array_equal(whole, similarity.full_cka({"x": x, "y": y}).values)
     sums = similarity.MinibatchCKA(["x", "y"])
     sums.update({"x": change(x), "y": change(y)})
-    np.testing.assert_allclose(sums.matrix().values, whole, rtol=1e-5)
+    np.testing.assert_allclose(sums.matrix().values[0, 1], similarity.cka(x, y), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16])
@@ -845,7 +824,6 @@ def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matri
     uses = [
         lambda each: similarity.cka(each, each),
         lambda each: similarity.cka(each, each, estimator="biased"),
-        lambda each: similarity.full_cka({"z": each}),
         lambda each: similarity.MinibatchCKA(["z"]).update({"z": each}),
         similarity.read_gram,
         similarity.read_centred_gram,

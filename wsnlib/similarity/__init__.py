@@ -19,7 +19,7 @@ from wsnlib.similarity.hsic import (
     read_gram,
     u_centred,
 )
-from wsnlib.similarity.minibatch import CKAMatrix, Difference, MinibatchCKA, Weighting, full_cka
+from wsnlib.similarity.minibatch import CKAMatrix, Difference, MinibatchCKA, Weighting
 
 __all__ = [
     "Block",
@@ -40,7 +40,6 @@ __all__ = [
     "constructed",
     "decompose",
     "first_component",
-    "full_cka",
     "full_precision",
     "hsic0",
     "hsic1",

@@ -16,10 +16,8 @@ import torch
 from wsnlib.addresses import local_path
 from wsnlib.similarity.blocks import Block
 from wsnlib.similarity.hsic import (
-    LEAST_EXAMPLES,
     Array,
     Gram,
-    as_rows,
     full_precision,
     read_gram,
     real,
@@ -410,73 +408,3 @@ def _normalised(hsic: torch.Tensor) -> torch.Tensor:
     values = hsic / (own.unsqueeze(-1) * own.unsqueeze(-2))
     values.diagonal(dim1=-2, dim2=-1).copy_(own / own)
     return values
-
-
-def full_cka(representations: Mapping[str, Array], *, tile: int = 256) -> CKAMatrix:
-    """CKA by HSIC₁ of all examples at once, in float64: what the minibatch estimate converges to.
-
-    No matrix of n x n is held: with the mean over all examples subtracted, the rows of a Gram matrix sum to
-    0, so that it can be U-centred tile by tile.
-
-    Args:
-        representations: (n, …) by layer, of the same n examples.
-        tile: Examples along one side of a tile; memory is 8 · tile² bytes a layer.
-
-    References:
-        N21, equation (3) and Proposition 1.
-
-    Examples:
-        >>> X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-        >>> full_cka({"a": X, "b": 5 - 2 * X}, tile=7).values.round(6)
-        array([[1., 1.],
-               [1., 1.]])
-    """
-    found = {name: real(x) for name, x in representations.items()}
-    sizes = {name: len(x) for name, x in found.items()}
-    n = next(iter(sizes.values()))
-    for name, size in sizes.items():
-        if size != n:
-            raise ValueError(
-                f"{name} must be of the same examples as {next(iter(sizes))}, got {size} in place of {n}"
-            )
-    if n < LEAST_EXAMPLES:
-        raise ValueError(f"examples must be at least {LEAST_EXAMPLES}, got {n}")
-    features, rows, scales = [], [], []
-    for x in found.values():
-        flat = as_rows(x.double())
-        mean = flat.mean(0)
-        flat = flat - mean
-        own = flat.square().sum(1)
-        if own.mean() <= (4 * torch.finfo(torch.float64).eps) ** 2 * mean.square().sum():
-            flat, own = torch.zeros_like(flat), torch.zeros_like(own)
-        features.append(flat)
-        scales.append(float(own.mean()))
-        rows.append(own.sum() / (2 * (n - 1) * (n - 2)) - own / (n - 2))
-    sums = torch.zeros(len(features), len(features), dtype=torch.float64)
-    starts = range(0, n, tile)
-    for top in starts:
-        for left in starts[top // tile :]:
-            one, other = slice(top, top + tile), slice(left, left + tile)
-            entries = []
-            for x, r in zip(features, rows, strict=True):
-                gram = x[one] @ x[other].T - r[one].unsqueeze(1) - r[other]
-                if top == left:
-                    gram.fill_diagonal_(0)
-                entries.append(gram.flatten())
-            stacked = torch.stack(entries)
-            sums += (stacked @ stacked.T).cpu() * (1 if top == left else 2)
-    names = tuple(representations)
-    # what is left of examples that all lie equally far apart is rounding
-    rounding = [n * (n - 1) * (4 * torch.finfo(torch.float64).eps * s) ** 2 for s in scales]
-    alike = sums.diagonal() <= torch.tensor(rounding, dtype=torch.float64)
-    sums[alike], sums[:, alike] = 0, 0
-    constant = [name for name, is_alike in zip(names, alike.tolist(), strict=True) if is_alike]
-    if constant:
-        warn_constant(constant)
-    values = _normalised(sums)
-    return CKAMatrix(
-        rows=names,
-        columns=names,
-        values=values.numpy(),
-        standard_errors=np.full_like(values.numpy(), math.nan),
-    )
