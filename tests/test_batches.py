@@ -83,8 +83,6 @@ def test_a_shuffling_loader_is_gone_through_again_and_others_are_not():
         wsn.cka_matrix(net(), iter(loader()), passes=2)
     with pytest.raises(ValueError, match="there must be one or more batches, got none"):
         wsn.cka_matrix(net(), [])
-    with pytest.raises(ValueError, match="checkpoint must be None for an iterable of batches"):
-        wsn.cka_matrix(net(), loader(), checkpoint="sums.pt")
 
 
 def test_a_last_batch_of_fewer_than_four_is_left_out_with_a_word():

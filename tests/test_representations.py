@@ -2,9 +2,6 @@
 
 import copy
 import re
-import signal
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -339,129 +336,6 @@ def test_images_may_be_bytes():
     assert np.array_equal(found.values, again.values)
 
 
-# -- kill and resume --
-
-
-class Stop(Exception):
-    pass
-
-
-def test_a_stopped_run_goes_on_to_the_same_number(tmp_path):
-    net, images = resnet(), normal(1, 26, 3, 8, 8)
-    arguments = {"batch_size": 8, "passes": 3, "save_every": 2}
-    with pytest.raises(ValueError, match="must have at least 4 images each, got one of 2"):
-        wsn.representations.cka_sums(net, images, **arguments)
-    arguments["batch_size"] = 7
-    expected = wsn.representations.cka_sums(net, images, **arguments)
-    seen = 0
-
-    def stop_at(most: int):
-        def prepare(x: torch.Tensor) -> torch.Tensor:
-            nonlocal seen
-            seen += 1
-            if seen > most:
-                raise Stop
-            return x
-
-        return prepare
-
-    file = tmp_path / "folder" / "cka.pt"
-    ran = []
-    for most in (5, 2 + 3, 2 + 2, 100):  # two calls name the layers and try a layout
-        seen = 0
-        try:
-            sums = wsn.representations.cka_sums(
-                net, images, checkpoint=file, prepare=stop_at(most), **arguments
-            )
-        except Stop:
-            assert sorted(file.parent.iterdir()) == [file]
-        ran.append(seen)
-    assert ran == [6, 6, 5, 2 + 12 - 6]  # 2, 4 and 6 batches were saved
-    assert sums.num_batches == 12
-    assert np.array_equal(sums.matrix().values, expected.matrix().values)
-    assert np.array_equal(sums.matrix().standard_errors, expected.matrix().standard_errors)
-    again = wsn.representations.cka_sums(net, images, checkpoint=file, prepare=stop_at(10**9), **arguments)
-    assert np.array_equal(again.matrix().values, expected.matrix().values)
-
-
-KILLED = """
-import os, signal, sys
-import torch
-import wsnlib as wsn
-
-net = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU())
-torch.nn.init.ones_(net[0].weight)
-torch.nn.init.zeros_(net[0].bias)
-images = torch.arange(60.0).reshape(12, 5).sin()
-calls, most = 0, int(sys.argv[2])
-
-def prepare(x):
-    global calls
-    calls += 1
-    if calls > most:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
-
-sums = wsn.representations.cka_sums(
-    net, images, batch_size=4, passes=3, save_every=1, checkpoint=sys.argv[1], prepare=prepare
-)
-print(calls, sums.num_batches, sums.matrix().values.tobytes().hex())
-"""
-
-
-def test_a_process_killed_in_the_middle_of_a_pass_is_taken_up_by_another(tmp_path):
-    def run(most: int, file: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", KILLED, str(tmp_path / file), str(most)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert run(6, "one").returncode == -signal.SIGKILL  # one call names the layers: 5 of 9 batches are done
-    calls, batches, found = run(100, "one").stdout.split()
-    assert (calls, batches) == ("5", "9")
-    assert found == run(100, "another").stdout.split()[2]
-
-
-def test_a_checkpoint_is_whole_when_writing_fails(tmp_path, monkeypatch):
-    net, images, file = resnet(), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
-    wsn.representations.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
-    before = file.read_bytes()
-    file.unlink()
-
-    def half(content, target):
-        target.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="disk full"):
-        wsn.representations.cka_sums(net, images, batch_size=8, passes=1, checkpoint=file)
-    assert list(tmp_path.iterdir()) == [] and before
-
-
-@pytest.mark.parametrize(
-    "change", ["images", "weights", "seed", "batch_size", "passes", "layers", "without_component"]
-)
-def test_a_checkpoint_of_something_else_is_refused(change, tmp_path):
-    net, images, file = resnet(trained=False), normal(1, 16, 3, 8, 8), tmp_path / "cka.pt"
-    arguments: dict = {"batch_size": 8, "passes": 1, "checkpoint": file}
-    wsn.representations.cka_sums(net, images, **arguments)
-    wsn.representations.cka_sums(net, images, **arguments)
-    arguments |= {
-        "seed": {"seed": 1},
-        "batch_size": {"batch_size": 16},
-        "passes": {"passes": 2},
-        "layers": {"layers": ["conv", "norm"]},
-        "without_component": {"without_component": True},
-    }.get(change, {})
-    if change == "images":
-        images[3, 0, 0, 0] += 1
-    if change == "weights":
-        net.norm.running_mean[2] += 1
-    with pytest.raises(ValueError, match="is of other images, weights or arguments; move it away"):
-        wsn.representations.cka_sums(net, images, **arguments)
-    file.write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="cannot be read; move it away to begin anew"):
-        wsn.representations.cka_sums(net, images, **arguments)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -621,13 +495,13 @@ def test_a_call_that_there_is_not_is_no_layer(name):
         wsn.layer_names(Twice("linear"), normal(0, 7, 3), layers=[name])
 
 
-def test_arrays_are_welcome_where_images_are_tensors(tmp_path):
+def test_arrays_are_welcome_where_images_are_tensors():
     net, x = nn.Sequential(nn.Linear(3, 5), nn.ReLU()), normal(0, 14, 3)
     options = {"batch_size": 7, "passes": 2, "seed": 3}
     of_numpy = {"batch_size": np.int64(7), "passes": np.array(2), "seed": np.int32(3)}
-    expected = wsn.cka_matrix(net, x, **options, checkpoint=tmp_path / "sums")
+    expected = wsn.cka_matrix(net, x, **options)
     for images in (x.numpy(), x.double().numpy(), x.tolist()):
-        found = wsn.cka_matrix(net, images, **of_numpy, checkpoint=tmp_path / "sums")  # of the same arguments
+        found = wsn.cka_matrix(net, images, **of_numpy)
         np.testing.assert_array_equal(found.values, expected.values)
         assert wsn.layer_names(net, images) == ["0", "1"]
         for function in (

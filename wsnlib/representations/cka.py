@@ -1,15 +1,12 @@
-"""CKA between all layers of one or many networks, in one stream of minibatches that can be resumed."""
+"""CKA between all layers of one or many networks, in one stream of minibatches."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import torch
@@ -17,7 +14,6 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from wsnlib import specs
-from wsnlib.addresses import local_path
 from wsnlib.representations.batches import (
     Batches,
     Images,
@@ -49,8 +45,6 @@ class CKAOptions(TypedDict, total=False):
     prepare: Prepare | Mapping[str, Prepare] | None
     tokens: Tokens
     without_component: bool
-    checkpoint: Path | str | None
-    save_every: int
     progress: bool
 
 
@@ -136,8 +130,6 @@ def cka_sums(
     prepare: Prepare | Mapping[str, Prepare] | None = None,
     tokens: Tokens = "all",
     without_component: bool = False,
-    checkpoint: Path | str | None = None,
-    save_every: int = 20,
     progress: bool = False,
 ) -> MinibatchCKA:
     """The sums over minibatches from which the CKA of every pair of layers follows.
@@ -146,8 +138,9 @@ def cka_sums(
     4 · n(n − 1)/2 bytes a layer (8 of a network in double precision) beside one forward pass. All pairs are
     then one product of matrices.
 
-    Sums of disjoint passes (`passes=[0, 1]` here, `passes=[2, 3]` on another machine) are added with
-    `merge`: the order of images in a pass depends on the seed and its number alone.
+    Sums of disjoint passes (`passes=[0, 1]` here, `passes=[2, 3]` on another machine or another day) are
+    added with `merge`: the order of images in a pass depends on the seed and its number alone. What their
+    `state` gives can be saved.
 
     Args:
         model: A network, or several by name (without "/"). Their layers are then named "name/layer".
@@ -168,16 +161,12 @@ def cka_sums(
             the mean, what the batch's `attention_mask` leaves out does not count; all are refused then.
         without_component: Whether each layer's first principal component within a batch is removed
             first (N21, Figure 3, bottom right).
-        checkpoint: A file from which an interrupted run goes on, written every `save_every` batches and
-            at the end, whole or not at all. It is bound to the images, weights and arguments; images must
-            be in memory.
-        save_every: Batches.
         progress: Whether a bar shows batches and the time left.
 
     Raises:
-        ValueError: Before any work: if a layer is unknown or never runs, a batch would have fewer than 4
-            images, or the checkpoint is of something else. During it: if a representation is not finite, a
-            shuffling iterable gives the same batches again, or networks get different examples.
+        ValueError: Before any work: if a layer is unknown or never runs, or a batch would have fewer than 4
+            images. During it: if a representation is not finite, a shuffling iterable gives the same batches
+            again, or networks get different examples.
 
     Warns:
         RuntimeWarning: If the last batch of an iterable has fewer than 4 examples, and is left out.
@@ -205,28 +194,10 @@ def cka_sums(
         for name, m in models.items()
     }
     labels = [f"{name}/{layer}" if name else layer for name, net in networks.items() for layer in net.layers]
-    file = None
-    if checkpoint is not None:
-        if not batches.examples:
-            raise ValueError("checkpoint must be None for an iterable of batches, got one; save sums.state()")
-        arguments = repr(
-            (labels, plain(batch_size), numbers, plain(seed), without_component, batches.examples)
-        )
-        weights = [t for m in models.values() for t in m.state_dict().values() if isinstance(t, torch.Tensor)]
-        identity = f"{arguments}{'' if tokens == 'all' else tokens} {_fingerprint(weights)}"
-        file = _Checkpoint(local_path(checkpoint, what="the checkpoint"), identity)
-    sums = file.load() if file is not None else None
-    if sums is None:
-        sums = MinibatchCKA(labels, examples=batches.examples)
-
-    done, total = sums.num_batches, batches.count
-    with tqdm(total=total, initial=done, unit="batch", desc="CKA", disable=not progress) as bar:
-        for index, (number, batch) in enumerate(batches.after(done), done + 1):
-            grams, count = _grams(networks, batch, without_component)
-            sums.update_grams(grams, num_examples=count, pass_index=number)
-            bar.update()
-            if file is not None and (index % save_every == 0 or index == total):
-                file.save(sums)
+    sums = MinibatchCKA(labels, examples=batches.examples)
+    for number, batch in tqdm(batches, total=batches.count, unit="batch", desc="CKA", disable=not progress):
+        grams, count = _grams(networks, batch, without_component)
+        sums.update_grams(grams, num_examples=count, pass_index=number)
     return sums
 
 
@@ -269,10 +240,10 @@ class _InMemory:
             (number, part) for number in numbers for part in _order(n, seed, number).split(batch_size)
         ]
         self.first = dict.fromkeys(models, self.images)
-        self.examples, self.count = _fingerprint([self.images]), len(self.chosen)
+        self.examples, self.count = _fingerprint(self.images), len(self.chosen)
 
-    def after(self, done: int) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-        for number, part in self.chosen[done:]:
+    def __iter__(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        for number, part in self.chosen:
             yield number, dict.fromkeys(self.names, self.images[part.to(self.images.device)])
 
 
@@ -295,7 +266,7 @@ class _Streams:
         self.names, self.examples, self.count = list(models), "", self.streams[0].count
         self.first = dict(zip(models, firsts if apart else firsts * len(models), strict=True))
 
-    def after(self, done: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for found in zip_longest(*self.streams):
             if None in found:
                 raise ValueError("networks must see the same examples, got fewer batches for one of them")
@@ -306,7 +277,7 @@ class _Streams:
                 warnings.warn(
                     f"a batch of {count} examples is left out: at least {LEAST_EXAMPLES} are needed",
                     RuntimeWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
                 continue
             repeated = batches if len(batches) > 1 else batches * len(self.names)
@@ -412,49 +383,7 @@ def _counted(x: torch.Tensor, tokens: Tokens, mask: torch.Tensor | None) -> torc
     return x
 
 
-# -- a run that can be resumed ----------------------------------------------------------------
-
-
-def _fingerprint(tensors: Iterable[torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+def _fingerprint(images: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{images.dtype}{tuple(images.shape)}".encode())
+    digest.update(images.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-class _Checkpoint:
-    """The sums so far, in a file that is there whole or not, and what they are of."""
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        self.identity = hashlib.sha256(identity.encode()).hexdigest()
-
-    def load(self) -> MinibatchCKA | None:
-        if not self.path.exists():
-            return None
-        try:
-            content = torch.load(self.path, weights_only=True)
-            identity, state = content["identity"], content["state"]
-        except Exception as error:
-            raise ValueError(
-                f"the checkpoint {self.path} cannot be read; move it away to begin anew"
-            ) from error
-        if identity != self.identity:
-            raise ValueError(
-                f"the checkpoint {self.path} is of other images, weights or arguments; "
-                "move it away to begin anew"
-            )
-        return MinibatchCKA.from_state(state)
-
-    def save(self, sums: MinibatchCKA) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                torch.save({"identity": self.identity, "state": sums.state()}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
