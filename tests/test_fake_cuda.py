@@ -124,7 +124,7 @@ def test_cka_takes_gram_matrices_on_the_gpu_and_waits_for_no_value(gpu, without_
 def test_components_are_taken_on_the_gpu(gpu):
     mode, _ = gpu
     with mode:
-        gram = similarity.read_centred_gram(torch.empty(9, 5, 7, 7, device="cuda"))
+        gram = similarity.centred(torch.empty(9, 9, dtype=torch.float64, device="cuda"))
         value, vector = similarity.first_component(gram)
     assert {gram.device.type, value.device.type, vector.device.type} == {"cuda"}
     assert (gram.dtype, vector.shape) == (torch.float64, (9,))

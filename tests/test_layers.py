@@ -84,21 +84,23 @@ def test_origins_hold_the_maps_of_all_images_at_once(origins, moments):
 def test_dominant_images_are_those_that_lie_far_along_the_components(origins, moments):
     data, found = moments
     late = [name for name in origins.layers if name[:6] in ("stage2", "stage3")]
-    c = wsn.representations.first_components(found[4], data.test.images, prepare=data.normalise)
-    at = [c.layers.index(name) for name in OUTPUTS]
-    u = c.projections / np.linalg.norm(c.projections, axis=1, keepdims=True)
-    np.testing.assert_allclose(origins.explained_variance_ratio, c.shares, atol=6e-4)
-    apart = wsn.representations.read_representations(
-        found[4], data.test.images, layers=late, prepare=data.normalise
-    )
-    side_by_side = torch.cat([x.double().flatten(1) for x in apart.values()], dim=1)
+    apart = wsn.representations.read_representations(found[4], data.test.images, prepare=data.normalise)
+    rows = {name: x.double().flatten(1) for name, x in apart.items()}
+    at, components = [list(rows).index(name) for name in OUTPUTS], []
+    for x in rows.values():
+        left, values, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        u = left[:, 0] * left[left[:, 0].abs().argmax(), 0].sign()
+        components.append((values[0] ** 2 / values.square().sum(), u))
+    shares, u = (np.stack(each) for each in zip(*components, strict=True))
+    np.testing.assert_allclose(origins.explained_variance_ratio, shares, atol=6e-4)
+    side_by_side = torch.cat([rows[name] for name in late], dim=1)
     squares = torch.linalg.svdvals(side_by_side - side_by_side.mean(0)) ** 2
     assert origins.joint_explained_variance_ratio == pytest.approx(
         float(squares[0] / squares.sum()), rel=1e-4
     )
     np.testing.assert_allclose(origins.directions, u[at], atol=6e-4)
     np.testing.assert_allclose(origins.component_similarity, (u[at] @ u[at].T) ** 2, atol=5e-3)
-    dominance = c.shares[at] @ u[at] ** 2 / c.shares[at].sum()
+    dominance = shares[at] @ u[at] ** 2 / shares[at].sum()
     np.testing.assert_allclose(origins.dominance, dominance, atol=1e-3)
     assert sorted(origins.removed) == sorted(np.argsort(-dominance)[:7])
     for top, values in origins.top_shares.items():

@@ -406,23 +406,22 @@ def test_not_finite_representations_are_named():
 
 def test_components_are_the_singular_vectors():
     net, images = resnet(), normal(1, 30, 3, 8, 8)
-    found = wsn.representations.first_components(net, images)
+    found = wsn.representations.decompose_layers(net, images)
     given = outputs(net, images)
     assert found.layers == tuple(given)
     centred = {name: (x.flatten(1) - x.flatten(1).mean(0)).double() for name, x in given.items()}
     for i, name in enumerate(found.layers):
         left, values, _ = torch.linalg.svd(centred[name], full_matrices=False)
         assert found.shares[i] == pytest.approx((values[0] ** 2 / values.square().sum()).item(), rel=1e-4)
-        scores = left[:, 0] * values[0]
-        scores *= scores[scores.abs().argmax()].sign()
-        assert np.allclose(found.projections[i], scores, atol=1e-3 * values[0].item())
-        assert found.projections[i][np.abs(found.projections[i]).argmax()] > 0
+        direction = left[:, 0] * left[left[:, 0].abs().argmax(), 0].sign()
+        assert np.allclose(found.directions[i], direction, atol=1e-3)
+        assert found.directions[i][np.abs(found.directions[i]).argmax()] > 0
 
 
 def test_of_equally_large_coordinates_the_first_is_positive():
     for seed in range(17):
         x = normal(seed, 3, 7).repeat_interleave(2, 0) * torch.tensor([1.0, -1.0] * 3)[:, None]
-        scores = wsn.representations.first_components(nn.Sequential(nn.Identity()), x).projections[0]
+        scores = wsn.representations.decompose_layers(nn.Sequential(nn.Identity()), x).directions[0]
         assert scores[::2] == pytest.approx(-scores[1::2], rel=1e-5)
         assert scores[2 * np.abs(scores[::2]).argmax()] > 0
 
@@ -432,14 +431,14 @@ def test_components_of_what_does_not_vary_are_not_numbers():
     nn.init.constant_(net.hidden1.bias, -1e3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = wsn.representations.first_components(net, normal(1, 9, 5))
+        found = wsn.representations.decompose_layers(net, normal(1, 9, 5))
     assert np.isfinite(found.shares[0]) and np.isnan(found.shares[1])
-    assert np.isnan(found.projections[1]).all()
+    assert np.isnan(found.directions[1]).all()
 
 
 def test_the_share_is_that_of_singular_values_and_not_of_transposed_ones():
     x = normal(0, 40, 6) + 3 * torch.outer(normal(1, 40), normal(2, 6).abs())
-    found = wsn.representations.first_components(nn.Sequential(nn.Identity()), x)
+    found = wsn.representations.decompose_layers(nn.Sequential(nn.Identity()), x)
     values = torch.linalg.svdvals((x - x.mean(0)).double()) ** 2
     assert found.shares[0] == pytest.approx((values[0] / values.sum()).item(), rel=1e-6)
 
@@ -506,7 +505,7 @@ def test_arrays_are_welcome_where_images_are_tensors():
         assert wsn.layer_names(net, images) == ["0", "1"]
         for function in (
             wsn.representations.read_representations,
-            lambda *given: vars(wsn.representations.first_components(*given)),
+            lambda *given: vars(wsn.representations.decompose_layers(*given)),
         ):
             for a, b in zip(function(net, images).values(), function(net, x).values(), strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -524,7 +523,7 @@ def test_a_complex_layer_is_read_and_has_no_cka():
     )
     for measure in (
         lambda **o: wsn.cka_matrix(net, x, passes=1, **o),
-        lambda **o: wsn.representations.first_components(net, x, **o),
+        lambda **o: wsn.representations.decompose_layers(net, x, **o),
     ):
         with pytest.raises(
             ValueError, match="must be real, got torch.complex64; give .* layers that are real"
@@ -550,14 +549,14 @@ def test_dominance_is_the_part_of_each_image_in_the_components_and_adds_up_to_1(
     net = nn.Sequential(nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3))
     x = normal(0, 23, 7)
     x[11] *= 30
-    found = wsn.representations.first_components(net, x)
+    found = wsn.representations.decompose_layers(net, x)
     wanted = sum(
-        share * (projection / np.linalg.norm(projection)) ** 2
-        for share, projection in zip(found.shares, found.projections, strict=True)
+        share * direction**2 for share, direction in zip(found.shares, found.directions, strict=True)
     ) / sum(found.shares)
-    assert found.dominance == pytest.approx(wanted, abs=1e-12)
-    assert found.dominance.sum() == pytest.approx(1, abs=1e-12)
-    assert found.dominance.argmax() == 11
+    dominance = wsn.representations.dominance_of(found.directions, found.shares)
+    assert dominance == pytest.approx(wanted, abs=1e-12)
+    assert dominance.sum() == pytest.approx(1, abs=1e-12)
+    assert dominance.argmax() == 11
 
 
 def test_the_cka_of_a_network_in_double_precision_is_in_double_precision():

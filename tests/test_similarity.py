@@ -788,7 +788,7 @@ def test_arrays_are_welcome_where_tensors_are(form):
         assert similarity.cka(change(x), change(y), estimator=estimator) == similarity.cka(
             x, y, estimator=estimator
         )
-    for function in (similarity.u_centred, similarity.centred, similarity.read_centred_gram):
+    for function in (similarity.u_centred, similarity.centred):
         torch.testing.assert_close(function(change(gram)).detach(), function(gram), **tolerance)
     for function in (similarity.hsic0, similarity.hsic1):
         torch.testing.assert_close(
@@ -826,7 +826,6 @@ def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matri
         lambda each: similarity.cka(each, each, estimator="biased"),
         lambda each: similarity.MinibatchCKA(["z"]).update({"z": each}),
         similarity.read_gram,
-        similarity.read_centred_gram,
     ]
     for use in uses:
         for form in (z, z.numpy(), z.to(torch.complex64)):
@@ -839,7 +838,7 @@ def test_complex_activations_are_refused_and_the_advice_is_their_real_gram_matri
         with pytest.raises(ValueError, match="must be real"):
             use(gram)
     torch.testing.assert_close(
-        similarity.read_centred_gram(torch.view_as_real(z)), similarity.centred(gram.real)
+        similarity.decompose(torch.view_as_real(z)).gram, similarity.centred(gram.real)
     )
 
 
@@ -1061,8 +1060,7 @@ def test_an_interval_needs_layers_batches_and_a_confidence():
 def test_a_centred_gram_matrix_is_accurate_where_activations_lie_far_from_0():
     x = 1000 + torch.randn(37, 5, generator=torch.Generator().manual_seed(0))
     exact = x.double() - x.double().mean(0)
-    found = hsic.read_centred_gram(x)
-    assert found.dtype == torch.float64
+    found = hsic.decompose(x).gram.double()
     torch.testing.assert_close(found, exact @ exact.T, rtol=0.0, atol=1e-3)
 
 

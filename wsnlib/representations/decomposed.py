@@ -26,9 +26,9 @@ class DecomposedLayers:
         layers: Names, in order of computation.
         cka: Linear CKA between them by HSIC₁ of all images, (layers, layers); NaN for one that does not vary.
         cka_without_component: The same with each layer's first principal component removed.
-        shares: σ₁²/Σσ² of each layer, (layers,).
+        shares: σ₁²/Σσ² of each layer, (layers,) in (0, 1]; NaN if it does not vary.
         directions: u₁ of each layer, the images along its component, (layers, n); each of length 1, its
-            largest absolute value positive.
+            largest absolute value positive. Sorted, they show the images at the two ends.
         zeros: The share of activations that are exactly 0, (layers,).
         joint_share: σ₁²/Σσ² of the layers asked for side by side; NaN if none are.
         grams: Centred Gram matrices of the layers that were to be kept, (kept, n, n).
@@ -67,7 +67,9 @@ def decompose_layers(
         prepare: Turns images into what the model takes.
 
     References:
-        N21, Sections 3.1 and 5.1, Figures 1, 3, D.5 to D.8.
+        N21, Sections 3.1 and 5.1, equation (4), Figures 1, 3, D.5 to D.8. The share in the released code
+        (`TruncatedSVD.explained_variance_ratio_` of the transposed matrix) is another number; this is the
+        one that equation (4) and its text speak of.
 
     Examples:
         >>> net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
@@ -116,3 +118,27 @@ def decompose_layers(
         joint_share=joint_share,
         grams=torch.stack([grams[name] for name in kept]) if kept else torch.empty(0),
     )
+
+
+def dominance_of(
+    directions: npt.NDArray[np.float64], shares: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Σₗ sₗ uₗᵢ² / Σₗ sₗ of each image, over layers that vary: its part of their first components.
+
+    It adds up to 1. Where a few images have most of it, a block of alike layers may be theirs alone; compute
+    CKA without them and see.
+
+    Args:
+        directions: u, unit vectors (layers, n); NaN for layers that do not vary.
+        shares: s, (layers,), each component's share of its layer's variance.
+
+    References:
+        Nguyen, Raghu, Kornblith, *On the origins of the block structure phenomenon* (2022), which speaks of
+        dominant examples; the measure is ours.
+
+    Examples:
+        >>> dominance_of(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.75, 0.25])).round(2)
+        array([0.84, 0.16])
+    """
+    weights = np.nan_to_num(shares)
+    return np.asarray(weights @ np.nan_to_num(directions) ** 2 / weights.sum())

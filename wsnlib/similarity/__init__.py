@@ -15,7 +15,6 @@ from wsnlib.similarity.hsic import (
     full_precision,
     hsic0,
     hsic1,
-    read_centred_gram,
     read_gram,
     u_centred,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "full_precision",
     "hsic0",
     "hsic1",
-    "read_centred_gram",
     "read_gram",
     "u_centred",
 ]

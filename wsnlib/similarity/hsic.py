@@ -408,19 +408,6 @@ def bures_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
     return found.numpy()
 
 
-def read_centred_gram(x: Array) -> torch.Tensor:
-    """HKH of a representation (n, …) in float64, from features in float32 (float64 for float64).
-
-    Examples:
-        >>> read_centred_gram(torch.tensor([[1.0], [3.0]]))
-        tensor([[ 1., -1.],
-                [-1.,  1.]], dtype=torch.float64)
-    """
-    x = as_rows(x)
-    gram = _gram(x, _shift(x))
-    return centred(gram.to(_accurate(gram)))
-
-
 @contextmanager
 def full_precision(device: torch.device | str) -> Iterator[None]:
     """Within it, float32 is computed as float32: no autocast, no TF32, no bfloat16 products.
