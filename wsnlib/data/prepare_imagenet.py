@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Items
 from torchvision.transforms.v2 import functional
@@ -118,10 +117,8 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
     own = uuid.uuid4().hex
     try:
         for files in (found.train, found.val):
-            folder = dest / files.folder.name
-            for place in _places(files):
-                (folder / place).mkdir(parents=True, exist_ok=True)
-            damaged += _work(files, _Saving(folder, parts / own, size, quality), workers)
+            save = _Saving(dest / files.folder.name, parts / own, size, quality)
+            damaged += _work(files, save, workers)
     finally:  # what processes had begun when another one failed
         for part in parts.glob(f"{own}*"):
             part.unlink(missing_ok=True)
@@ -167,11 +164,6 @@ def _clean(parts: Path, *, before: float) -> None:
         parts.rmdir()
 
 
-def _places(files: Files) -> list[str]:
-    """The folders in which files lie, from theirs on: one a class, or more where some lie deeper."""
-    return sorted({os.fsdecode(os.path.dirname(name)) for name in files.names.tolist()})
-
-
 @dataclass(frozen=True)
 class _Saving:
     """Where and how images are saved: in the split's `folder`; until they are whole, at `part` and a name."""
@@ -181,37 +173,25 @@ class _Saving:
     size: int
     quality: int
 
-    def undone(self, files: Files) -> list[int]:
-        """Positions of the files that are not there yet."""
-        done = {
-            os.fsencode(f"{place}/{name}")
-            for place in _places(files)
-            for name in os.listdir(self.folder / place)
-        }
-        return [position for position, name in enumerate(files.names) if bytes(name) not in done]
-
     def __call__(self, image: Image, name: str) -> None:
-        part = self.part.with_name(self.part.name + uuid.uuid4().hex)
+        part, path = self.part.with_name(self.part.name + uuid.uuid4().hex), self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             resized = functional.resize(image, [self.size])
             resized.save(part, format="JPEG", quality=self.quality, subsampling=0)
-            os.replace(part, self.folder / name)
+            os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
 
 
-class _Chunks(Items[tuple[int, list[str], OSError | None]]):
-    """Chunks of images, each read and saved at once: how many, a line for each damaged one, what failed."""
+class _Images(Items[tuple[int, list[str], OSError | None]]):
+    """Images of several positions, read and saved: how many, a line for each damaged one, what failed."""
 
     def __init__(self, files: Files, save: _Saving | None) -> None:
         self.files, self.save = files, save
 
-    def __len__(self) -> int:
-        return -(-len(self.files.names) // CHUNK)
-
-    def __getitem__(self, chunk: int) -> tuple[int, list[str], OSError | None]:
+    def __getitem__(self, positions: Sequence[int]) -> tuple[int, list[str], OSError | None]:
         damaged: list[str] = []
-        positions = range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.files.names)))
         for position in positions:
             path = self.files.path(position)
             name = path.relative_to(self.files.folder)
@@ -231,13 +211,15 @@ class _Chunks(Items[tuple[int, list[str], OSError | None]]):
 
 def _work(files: Files, save: _Saving | None, workers: int) -> list[str]:
     """Go through the files that are left, with a progress bar; a line for each damaged one."""
-    left = files if save is None else files.take(np.array(save.undone(files), dtype=np.int64))
-    chunks = _Chunks(left, save)
+    total, made = len(files.names), None if save is None else files._replace(folder=save.folder)
+    left = [i for i in range(total) if made is None or not made.path(i).exists()]
+    chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
     # the loader's processes end when this one is killed
-    loader = DataLoader(chunks, batch_size=None, num_workers=min(workers, len(chunks)))
+    loader = DataLoader(
+        _Images(files, save), batch_size=None, sampler=chunks, num_workers=min(workers, len(chunks))
+    )
     damaged, failed = [], None
-    total, done = len(files.names), len(files.names) - len(left.names)
-    with tqdm(total=total, initial=done, desc=files.folder.name, unit="image") as bar:
+    with tqdm(total=total, initial=total - len(left), desc=files.folder.name, unit="image") as bar:
         for count, lines, failed in loader:
             bar.update(count)
             damaged += lines
