@@ -101,16 +101,15 @@ def read_arrays(spec: specs.DataSpec, root: Path, *, download: bool = False) -> 
     return arrays
 
 
-def _check_sum(arrays: Arrays, expected: str, problem: str) -> None:
-    if arrays.sha256 != expected:
-        raise DataError(f"{problem} (its checksum differs); delete it and fetch it again")
-
-
 def _check_known(kind: type[specs.DataSpec], arrays: Arrays, source: str) -> None:
     """Refuse arrays that are not those of the data set, by checksum or, where none is known, by form."""
     known = KNOWN[kind]
     if known.name in CHECKSUMS:
-        _check_sum(arrays, CHECKSUMS[known.name], f"{source} is not the {kind.__name__} data set")
+        if arrays.sha256 != CHECKSUMS[known.name]:
+            raise DataError(
+                f"{source} is not the {kind.__name__} data set (its checksum differs); delete it and "
+                "fetch it again"
+            )
         return
     height, width, channels = arrays.train_x.shape[1:]
     found = known._replace(
