@@ -351,11 +351,7 @@ class CheckpointFile:
     """One file of a store in which a training keeps its state, or a network that was trained."""
 
     def __init__(self, store: Store, name: str, *, folder: str = CHECKPOINTS) -> None:
-        self._store, self._name, self._where = store, name, folder
-
-    @property
-    def _folder(self) -> Folder:
-        return self._store._folder / self._where
+        self._store, self._name, self._folder = store, name, store._folder / folder
 
     def read(self) -> bytes | None:
         """The state; None if there is none.
