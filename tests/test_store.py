@@ -482,10 +482,7 @@ def test_a_run_that_diverged_reports_no_number(tmp_path):
     (summary,) = store.summaries([RUN])
     assert (summary.reported_epoch, summary.reported) == (None, {})
     assert summary.last["test_accuracy"] == 0.625
-    again = wsn.store.records.Summary.from_dict(json.loads(json.dumps(summary.to_dict(), allow_nan=False)))
-    assert np.isnan(again.last.pop("train_loss"))
-    assert np.isnan(summary.last.pop("train_loss"))
-    assert again == summary
+    assert np.isnan(summary.last["train_loss"])
 
 
 # -- the index --------------------------------------------------------------------------------
@@ -499,7 +496,7 @@ def test_the_index_is_written_when_it_pays_and_keeps_what_is_still_there(tmp_pat
 
     def indexed():
         content = json.loads(index.unseal((tmp_path / ".index").read_bytes()))
-        assert content["version"] == [1, specs.SPEC_VERSION]
+        assert content["version"] == [2, specs.SPEC_VERSION]
         return content["entries"]
 
     for run in runs[:2]:
@@ -509,10 +506,11 @@ def test_the_index_is_written_when_it_pays_and_keeps_what_is_still_there(tmp_pat
     store.save(record(runs[2]))
     store.summaries(runs[:3])
     stamps = wsn.store.folders.open_folder(tmp_path).stamps()
-    assert indexed() == {
-        wsn.spec_key(run): [stamps[f"{wsn.spec_key(run)}.json"], store.summaries([run])[0].to_dict()]
+    expected = {
+        wsn.spec_key(run): [stamps[f"{wsn.spec_key(run)}.json"], vars(store.summaries([run])[0])]
         for run in runs[:3]
     }
+    assert json.dumps(indexed(), sort_keys=True) == json.dumps(expected, sort_keys=True)  # of NaN, too
     for run in runs[3:5]:
         store.save(record(run))
     store.summaries(runs[:5])

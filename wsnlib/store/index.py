@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
@@ -21,7 +22,7 @@ NAME = ".index"
 PAYS_FROM = 100
 """Records that had to be read from which on the index is written anew."""
 
-_VERSION = [1, specs.SPEC_VERSION]
+_VERSION = [2, specs.SPEC_VERSION]
 
 
 def seal(data: bytes) -> bytes:
@@ -51,21 +52,14 @@ def summaries(
         keys: Keys of the records that are wanted, all of them in the folder.
         stamps: Stamp of every file of the folder.
     """
-    entries = _entries(folder)
-    found, stale = {}, []
-    for key in keys:
-        entry = entries.get(key)
-        if entry is not None and entry[0] == stamps[f"{key}.json"]:
-            found[key] = Summary.from_dict(entry[1])
-        else:
-            stale.append(key)
+    entries = {k: entry for k, entry in _entries(folder).items() if entry[0] == stamps.get(f"{k}.json")}
+    found = {key: Summary(**entries[key][1]) for key in keys if key in entries}
+    stale = [key for key in keys if key not in found]
     fresh, damaged = read(folder, stale)
-    found |= fresh
     if len(stale) >= PAYS_FROM:
-        kept = {key: entry for key, entry in entries.items() if f"{key}.json" in stamps}
-        new = {key: [stamps[f"{key}.json"], summary.to_dict()] for key, summary in fresh.items()}
-        _write(folder, kept | new)
-    return found, damaged
+        new = {key: [stamps[f"{key}.json"], vars(summary)] for key, summary in fresh.items()}
+        _write(folder, entries | new)
+    return found | fresh, damaged
 
 
 def read(folder: Folder, keys: Collection[str]) -> tuple[dict[str, Summary], dict[str, str]]:
@@ -85,13 +79,14 @@ def read(folder: Folder, keys: Collection[str]) -> tuple[dict[str, Summary], dic
 
 def _entries(folder: Folder) -> dict[str, Any]:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        content = json.loads(unseal(folder.read(NAME)))
+        nan = {"NaN": math.nan}  # one object, so that equal summaries are equal
+        content = json.loads(unseal(folder.read(NAME)), parse_constant=nan.get)
         if content["version"] == _VERSION:
             return dict(content["entries"])
     return {}
 
 
 def _write(folder: Folder, entries: dict[str, Any]) -> None:
-    data = json.dumps({"version": _VERSION, "entries": entries}, separators=(",", ":"), allow_nan=False)
+    data = json.dumps({"version": _VERSION, "entries": entries}, separators=(",", ":"))
     with suppress(OSError):  # a store that is only read has no index of its own
         folder.publish(NAME, seal(data.encode()))

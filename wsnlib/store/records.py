@@ -215,19 +215,6 @@ class Summary:
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"it lacks what a record has ({type(error).__name__}: {error})") from error
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        content = {f: getattr(self, f) for f in self.__dataclass_fields__}
-        for name in ("reported", "last"):
-            content[name] = {k: v if math.isfinite(v) else None for k, v in content[name].items()}
-        return content
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Summary:
-        """What `to_dict` gave."""
-        numbers = {name: {k: _number(v) for k, v in content[name].items()} for name in ("reported", "last")}
-        return cls(**(content | numbers))
-
 
 _AS_IN_RECORD = ("spec", "status", "reported_epoch", "train_accuracy", "network", "environment")
 
