@@ -119,16 +119,19 @@ def prepare(source: Path, dest: Path, *, size: int = 256, quality: int = 95, wor
         for files in (found.train, found.val):
             save = _Saving(dest / files.folder.name, parts / own, size, quality)
             damaged += _work(files, save, workers)
-    finally:  # what processes had begun when another one failed
-        for part in parts.glob(f"{own}*"):
-            part.unlink(missing_ok=True)
+    finally:  # what processes had begun when another one failed, or when they were killed
+        for part in parts.iterdir():
+            with suppress(FileNotFoundError):
+                if part.name.startswith(own) or part.stat().st_mtime < started:  # another run's are newer
+                    part.unlink()
     if (source / "meta.bin").exists():
         _replace(parts, dest / "meta.bin", (source / "meta.bin").read_bytes())
     if damaged:
         _replace(parts, dest / DAMAGED, os.fsencode("".join(f"{line}\n" for line in damaged)))
     else:
         (dest / DAMAGED).unlink(missing_ok=True)
-    _clean(parts, before=started)
+    with suppress(OSError):  # another run's parts are there
+        parts.rmdir()
     return damaged
 
 
@@ -152,16 +155,6 @@ def _replace(parts: Path, path: Path, content: bytes) -> None:
     part = parts / uuid.uuid4().hex
     part.write_bytes(content)
     os.replace(part, path)
-
-
-def _clean(parts: Path, *, before: float) -> None:
-    """Remove what killed processes left; another run's parts are newer."""
-    for part in parts.iterdir():
-        with suppress(FileNotFoundError):
-            if part.stat().st_mtime < before:
-                part.unlink()
-    with suppress(OSError):  # not empty
-        parts.rmdir()
 
 
 @dataclass(frozen=True)
