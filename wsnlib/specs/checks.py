@@ -1,11 +1,84 @@
-"""Checks of the fields of a spec: a refusal names the field, its value and what is allowed."""
+"""Specs that check their fields: a refusal names the field, its value and what is allowed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from types import UnionType
-from typing import Any, get_args
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+
+class Range(NamedTuple):
+    """The limits of a number, as an annotation."""
+
+    above: float = -math.inf
+    at_least: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.inf
+
+    def __repr__(self) -> str:  # as signatures show it
+        given = {name: limit for name, limit in self._asdict().items() if math.isfinite(limit)}
+        return f"Range({', '.join(f'{name}={limit:g}' for name, limit in given.items())})"
+
+    def __str__(self) -> str:
+        limits = zip((">", "≥", "≤", "<"), self, strict=True)
+        return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is within the limits."""
+        return self.above < value < self.below and self.at_least <= value <= self.at_most
+
+
+PositiveInt = Annotated[int, Range(at_least=1)]
+NonNegativeInt = Annotated[int, Range(at_least=0)]
+Share = Annotated[float, Range(above=0, at_most=1)]
+
+
+class Spec:
+    """What checks its fields by their annotations when it is made, as a dataclass.
+
+    Checked are other specs, flags, literals and numbers with a range; None is allowed where it is annotated.
+    Numbers of numpy become Python's own, and a float is stored as one, so that 1 and 1.0 have the same key.
+    Texts, sequences and mappings are left to each class.
+    """
+
+    def __post_init__(self) -> None:
+        for name, (kinds, optional) in _annotated(type(self)).items():  # type: ignore[arg-type]
+            if not optional or getattr(self, name) is not None:
+                _check(self, name, kinds)
+
+
+@cache
+def _annotated(spec: type) -> dict[str, tuple[tuple[Any, ...], bool]]:
+    """What each field may be, one annotation or several classes, and whether it may be None."""
+    hints, found = get_type_hints(spec, include_extras=True), {}
+    for name in (each.name for each in fields(spec)):
+        union = get_origin(hints[name]) in (Union, UnionType)
+        kinds = get_args(hints[name]) if union else (hints[name],)
+        found[name] = tuple(kind for kind in kinds if kind is not NoneType), NoneType in kinds
+    return found
+
+
+def _check(spec: Spec, name: str, kinds: tuple[Any, ...]) -> None:
+    kind, origin = kinds[0], get_origin(kinds[0])
+    if is_dataclass(kind):
+        if not isinstance(getattr(spec, name), kinds):
+            raise refuse(spec, name, "a " + " or ".join(each.__name__ for each in kinds))
+    elif kind is bool:
+        if not isinstance(_made_plain(spec, name), bool):
+            raise refuse(spec, name, "True or False")
+    elif origin is Literal:
+        if _made_plain(spec, name) not in get_args(kind):
+            raise refuse(spec, name, "one of " + ", ".join(map(repr, get_args(kind))))
+    elif origin is Annotated:
+        number, limits = get_args(kind)
+        value = _made_plain(spec, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        real = number is float and isinstance(value, float) and math.isfinite(value)
+        if not (whole or real) or not limits.holds(value):
+            raise refuse(spec, name, f"{'an integer' if number is int else 'a number'} {limits}")
+        object.__setattr__(spec, name, number(value))
 
 
 def plain(value: Any) -> Any:
@@ -13,7 +86,7 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _made_plain(spec: object, name: str) -> Any:
+def _made_plain(spec: Spec, name: str) -> Any:
     value = plain(getattr(spec, name))
     object.__setattr__(spec, name, value)
     return value
@@ -22,55 +95,6 @@ def _made_plain(spec: object, name: str) -> Any:
 def refuse(spec: object, name: str, allowed: str) -> ValueError:
     value = getattr(spec, name)
     return ValueError(f"{type(spec).__name__}.{name} must be {allowed}, got {value!r}")
-
-
-def integer(spec: object, *names: str, at_least: int) -> None:
-    for name in names:
-        value = _made_plain(spec, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise refuse(spec, name, f"an integer ≥ {at_least}")
-
-
-def number(
-    spec: object,
-    name: str,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Check a real number and store it as a float, so that 1 and 1.0 have the same key."""
-    limits = {">": above, "≥": at_least, "≤": at_most, "<": below}
-    allowed = "a number " + " and ".join(f"{k} {v:g}" for k, v in limits.items() if v is not None)
-    value = _made_plain(spec, name)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if (
-        not fits
-        or (above is not None and not value > above)
-        or (at_least is not None and not value >= at_least)
-        or (at_most is not None and not value <= at_most)
-        or (below is not None and not value < below)
-    ):
-        raise refuse(spec, name, allowed)
-    object.__setattr__(spec, name, float(value))
-
-
-def choice(spec: object, name: str, choices: Iterable[object]) -> None:
-    options, value = tuple(choices), _made_plain(spec, name)
-    if not any(value is c or value == c for c in options):
-        raise refuse(spec, name, "one of " + ", ".join(map(repr, options)))
-
-
-def flag(spec: object, *names: str) -> None:
-    for name in names:
-        if not isinstance(_made_plain(spec, name), bool):
-            raise refuse(spec, name, "True or False")
-
-
-def instance(spec: object, name: str, kind: type | UnionType) -> None:
-    if not isinstance(getattr(spec, name), kind):
-        raise refuse(spec, name, "a " + " or ".join(c.__name__ for c in get_args(kind) or (kind,)))
 
 
 def densities(spec: object, name: str) -> None:

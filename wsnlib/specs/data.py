@@ -6,13 +6,13 @@ What is read has a record, so that errors can be told and shown where the data a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from wsnlib.specs.checks import choice, instance, integer, plain, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Spec, plain, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSpec:
+class DataSpec(Spec):
     """What every data set shares: how its training images are split and normalised.
 
     Args:
@@ -24,16 +24,10 @@ class DataSpec:
             ImageNet's mean and standard deviation whatever the images are, as G21's code does.
     """
 
-    train_size: int | None = None
-    validation_size: int = 0
-    split_seed: int = 0
+    train_size: PositiveInt | None = None
+    validation_size: NonNegativeInt = 0
+    split_seed: NonNegativeInt = 0
     normalisation: Literal["standardise", "unit", "imagenet"] = "standardise"
-
-    def __post_init__(self) -> None:
-        if self.train_size is not None:
-            integer(self, "train_size", at_least=1)
-        integer(self, "validation_size", "split_seed", at_least=0)
-        choice(self, "normalisation", ("standardise", "unit", "imagenet"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +70,7 @@ class StreamedData(DataSpec):
         image_size: Height and width of the images that the network sees.
     """
 
-    image_size: int = 224
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        integer(self, "image_size", at_least=8)
+    image_size: Annotated[int, Range(at_least=8)] = 224
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +114,7 @@ def _named(spec: ImageFolder | PackedData) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleLabels:
+class ExampleLabels(Spec):
     """The right class of every test example of a data set, in order.
 
     Examples:
@@ -135,12 +125,9 @@ normalisation='standardise'))
 
     data: DataSpec
 
-    def __post_init__(self) -> None:
-        instance(self, "data", DataSpec)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleImages:
+class ExampleImages(Spec):
     """Some images of the test set of a data set.
 
     Args:
@@ -152,7 +139,7 @@ class ExampleImages:
     examples: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        instance(self, "data", DataSpec)
+        super().__post_init__()
         examples = tuple(map(plain, self.examples))
         if not examples or not all(type(e) is int and e >= 0 for e in examples):
             raise refuse(self, "examples", "a sequence of integers ≥ 0")

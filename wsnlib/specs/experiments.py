@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 from wsnlib.specs import data, kernels, networks, training
-from wsnlib.specs.checks import flag, instance, integer, plain, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Spec, plain, refuse
 from wsnlib.specs.data import DataSpec, ExampleImages, ExampleLabels, PackedData
 from wsnlib.specs.kernels import KernelDistances, KernelSimulation
 from wsnlib.specs.networks import ModelSpec, ResNetCifarSpec
@@ -27,7 +27,7 @@ KEY_LENGTH = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Spec):
     """One training: a network, data, a protocol and a seed.
 
     Initialisation, mask and order of the data draw from separate generators that derive from
@@ -43,13 +43,10 @@ class Experiment:
     model: ModelSpec
     data: DataSpec
     training: Training
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        instance(self, "model", ModelSpec)
-        instance(self, "data", DataSpec)
-        instance(self, "training", Training)
-        integer(self, "seed", at_least=0)
+        super().__post_init__()
         if self.training.report == "best_validation" and self.data.validation_size == 0:
             raise ValueError(
                 "data.validation_size must be ≥ 1 with Training.report 'best_validation', got 0; set "
@@ -58,7 +55,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockOrigins:
+class BlockOrigins(Spec):
     """A training, then how alike all layers are, along which images, and since when.
 
     Its record, which `wsn.origin_results` reads, holds all of it, so that no weights need be kept. CKA is by
@@ -90,30 +87,24 @@ class BlockOrigins:
 
     experiment: Experiment = field(kw_only=False)
     epochs: tuple[int, ...] = ()
-    num_images: int | None = 1000
-    num_removed: int = 10
-    num_rotated: int = 250
+    num_images: Annotated[int, Range(at_least=8)] | None = 1000
+    num_removed: PositiveInt = 10
+    num_rotated: Annotated[int, Range(at_least=4)] = 250
     probes: bool = False
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        instance(self, "experiment", Experiment)
+        super().__post_init__()
         object.__setattr__(self, "epochs", tuple(map(plain, self.epochs)))
         last = self.experiment.training.epochs - 1
         whole = all(isinstance(e, int) and not isinstance(e, bool) and 0 <= e <= last for e in self.epochs)
         if not whole or list(self.epochs) != sorted(set(self.epochs)):
             raise refuse(self, "epochs", f"rising integers from 0 to {last}, before the last epoch")
-        if self.num_images is not None:
-            integer(self, "num_images", at_least=8)
-        integer(self, "num_removed", at_least=1)
-        integer(self, "num_rotated", at_least=4)
         if self.num_images is not None and self.num_images < 2 * self.num_removed + 4:
             raise ValueError(
                 f"BlockOrigins.num_removed must be at most {(self.num_images - 4) // 2} of num_images "
                 f"{self.num_images}, got {self.num_removed}"
             )
-        flag(self, "probes")
-        integer(self, "seed", at_least=0)
         if not isinstance(self.experiment.model, ResNetCifarSpec):
             raise ValueError(
                 "BlockOrigins.experiment must train a ResNetCifarSpec, got a "
@@ -126,7 +117,7 @@ class BlockOrigins:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputSimilarity:
+class OutputSimilarity(Spec):
     """Several trainings, then CKA between the outputs of every two networks, on the same images at once.
 
     The fields are those of [`BlockOrigins`][wsnlib.specs.experiments.BlockOrigins]; `wsn.output_results`
@@ -140,10 +131,11 @@ class OutputSimilarity:
     """
 
     experiments: tuple[Experiment, ...] = field(kw_only=False)
-    num_images: int | None = 1000
-    seed: int = 0
+    num_images: Annotated[int, Range(at_least=4)] | None = 1000
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "experiments", tuple(self.experiments))
         if len(self.experiments) < 2 or not all(isinstance(e, Experiment) for e in self.experiments):
             raise refuse(self, "experiments", "a sequence of at least two Experiments")
@@ -152,9 +144,6 @@ class OutputSimilarity:
             raise ValueError(
                 f"OutputSimilarity.experiments must be on one data set, got {' and '.join(sets)}"
             )
-        if self.num_images is not None:
-            integer(self, "num_images", at_least=4)
-        integer(self, "seed", at_least=0)
 
 
 def _data_set(spec: DataSpec) -> str:

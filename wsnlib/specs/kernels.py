@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wsnlib.specs.checks import choice, densities, flag, instance, integer, plain, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Spec, densities, plain, refuse
 from wsnlib.specs.data import DataSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianInputs:
+class GaussianInputs(Spec):
     """Independent inputs from N(0, 1) in each of `dimension` coordinates."""
 
-    dimension: int
-
-    def __post_init__(self) -> None:
-        integer(self, "dimension", at_least=1)
+    dimension: PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelDistances:
+class KernelDistances(Spec):
     """Theorem 1 of G21 on random pairs of inputs: `wsn.kernels.kernel_distance`, averaged over them.
 
     Args:
@@ -36,18 +33,16 @@ class KernelDistances:
 
     inputs: GaussianInputs | DataSpec
     densities: tuple[float, ...]
-    num_pairs: int
-    seed: int = 0
+    num_pairs: PositiveInt
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        instance(self, "inputs", GaussianInputs | DataSpec)
+        super().__post_init__()
         densities(self, "densities")
-        integer(self, "num_pairs", at_least=1)
-        integer(self, "seed", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelSimulation:
+class KernelSimulation(Spec):
     """Distances of random networks' kernels from the infinite one; `wsn.kernels.simulate_kernels` draws them.
 
     Args:
@@ -66,12 +61,12 @@ class KernelSimulation:
     scaled_by: tuple[float, ...] | None = None
     distribution: Literal["normal", "uniform"] = "normal"
     exact_count: bool = False
-    num_pairs: int
-    num_networks: int
-    seed: int = 0
+    num_pairs: PositiveInt
+    num_networks: PositiveInt
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        instance(self, "inputs", GaussianInputs | DataSpec)
+        super().__post_init__()
         object.__setattr__(self, "widths", tuple(map(plain, self.widths)))
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise refuse(self, "widths", "a sequence of integers ≥ 1")
@@ -79,7 +74,3 @@ class KernelSimulation:
             densities(self, name)
             if len(getattr(self, name)) != len(self.widths):
                 raise refuse(self, name, f"a sequence of {len(self.widths)} numbers, one for each width")
-        choice(self, "distribution", ("normal", "uniform"))
-        flag(self, "exact_count")
-        integer(self, "num_pairs", "num_networks", at_least=1)
-        integer(self, "seed", at_least=0)

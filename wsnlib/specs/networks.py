@@ -6,14 +6,13 @@ import keyword
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import UnionType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from wsnlib.specs.checks import choice, flag, instance, integer, number, plain, refuse
+from wsnlib.specs.checks import PositiveInt, Range, Share, Spec, plain, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPSpec:
+class MLPSpec(Spec):
     """A fully connected network; `wsnlib.models.MLP` says what each field does.
 
     As the base of `StaticSparsity`, one of the parametrisation `"sparse_mu"` is where one learning rate is to
@@ -25,23 +24,17 @@ class MLPSpec:
 parametrisation='standard')
     """
 
-    width: int
-    inputs: int = 784
-    outputs: int = 10
-    hidden_layers: int = 1
+    width: PositiveInt
+    inputs: PositiveInt = 784
+    outputs: PositiveInt = 10
+    hidden_layers: PositiveInt = 1
     activation: Literal["relu", "linear"] = "relu"
     bias: bool = True
     parametrisation: Literal["standard", "ntk", "sparse_mu"] = "standard"
 
-    def __post_init__(self) -> None:
-        integer(self, "width", "inputs", "outputs", "hidden_layers", at_least=1)
-        choice(self, "activation", ("relu", "linear"))
-        flag(self, "bias")
-        choice(self, "parametrisation", ("standard", "ntk", "sparse_mu"))
-
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet18Spec:
+class ResNet18Spec(Spec):
     """A ResNet-18; `wsnlib.models.ResNet18` says what each field does.
 
     Examples:
@@ -49,20 +42,15 @@ class ResNet18Spec:
         ResNet18Spec(width=8, num_classes=10, stem='cifar', input_channels=3, initialisation='default')
     """
 
-    width: int
-    num_classes: int = 10
+    width: PositiveInt
+    num_classes: PositiveInt = 10
     stem: Literal["cifar", "imagenet"] = "cifar"
-    input_channels: int = 3
+    input_channels: PositiveInt = 3
     initialisation: Literal["default", "fan_out"] = "default"
-
-    def __post_init__(self) -> None:
-        integer(self, "width", "num_classes", "input_channels", at_least=1)
-        choice(self, "stem", ("cifar", "imagenet"))
-        choice(self, "initialisation", ("default", "fan_out"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetCifarSpec:
+class ResNetCifarSpec(Spec):
     """A ResNet for CIFAR of depth 6n + 2; `wsnlib.models.ResNetCifar` says what each field does.
 
     N21 trains it with `Training(epochs, batch_size=128, learning_rate=0.01, momentum=0.9,
@@ -76,22 +64,18 @@ class ResNetCifarSpec:
 details='released', norm_momentum=0.01)
     """
 
-    depth: int
-    width_multiplier: float = 1.0
-    num_classes: int = 10
-    input_channels: int = 3
+    depth: PositiveInt
+    width_multiplier: Annotated[float, Range(at_least=1 / 16)] = 1.0
+    num_classes: PositiveInt = 10
+    input_channels: PositiveInt = 3
     residual: bool = True
     details: Literal["released", "torchvision"] = "released"
-    norm_momentum: float = 0.01
+    norm_momentum: Share = 0.01
 
     def __post_init__(self) -> None:
-        integer(self, "depth", "num_classes", "input_channels", at_least=1)
+        super().__post_init__()
         if self.depth < 8 or self.depth % 6 != 2:
             raise refuse(self, "depth", "6n + 2 for n ≥ 1, such as 8, 14 or 20")
-        number(self, "width_multiplier", at_least=1 / 16)
-        flag(self, "residual")
-        choice(self, "details", ("released", "torchvision"))
-        number(self, "norm_momentum", above=0, at_most=1)
 
     @property
     def width(self) -> int:
@@ -100,7 +84,7 @@ details='released', norm_momentum=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetImageNetSpec:
+class ResNetImageNetSpec(Spec):
     """A ResNet-50 and its like; `wsnlib.models.ResNetImageNet` says what each field does.
 
     N21's Figure F.4 compares ResNet-50 with one of 17 blocks in its third stage and one 2.8 times as wide.
@@ -110,17 +94,12 @@ class ResNetImageNetSpec:
         83
     """
 
-    width: int = 64
-    third_stage_blocks: int = 6
-    third_stage_width_multiplier: float = 1.0
-    num_classes: int = 1000
-    input_channels: int = 3
+    width: PositiveInt = 64
+    third_stage_blocks: PositiveInt = 6
+    third_stage_width_multiplier: Annotated[float, Range(at_least=1 / 16)] = 1.0
+    num_classes: PositiveInt = 1000
+    input_channels: PositiveInt = 3
     initialisation: Literal["default", "fan_out"] = "fan_out"
-
-    def __post_init__(self) -> None:
-        integer(self, "width", "third_stage_blocks", "num_classes", "input_channels", at_least=1)
-        number(self, "third_stage_width_multiplier", at_least=1 / 16)
-        choice(self, "initialisation", ("default", "fan_out"))
 
     @property
     def depth(self) -> int:
@@ -159,9 +138,7 @@ def widths(base: DenseSpec, *, widening_factors: Iterable[float]) -> list[int]:
     return found
 
 
-def _check_widened(spec: Any, bases: type | UnionType = DenseSpec) -> None:
-    instance(spec, "base", bases)
-    integer(spec, "width", at_least=1)
+def _check_width(spec: WidenedSpec) -> None:
     if spec.width < spec.base.width:
         raise refuse(spec, "width", f"an integer of at least the base width {spec.base.width}")
 
@@ -206,17 +183,14 @@ class Pyramidal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastLayerDensity:
+class LastLayerDensity(Spec):
     """Fix the density of the last layer in (0, 1]; the rest is shared out largest first.
 
     G21, Figure 5 calls this density the connectivity of the last layer.
     """
 
-    density: float
+    density: Share
     rule: ClassVar[Rule] = "largest_first"
-
-    def __post_init__(self) -> None:
-        number(self, "density", above=0, at_most=1)
 
 
 Allocation = LargestFirst | UniformDensity | ErdosRenyi | Balanced | Pyramidal | LastLayerDensity
@@ -224,7 +198,7 @@ Allocation = LargestFirst | UniformDensity | ErdosRenyi | Balanced | Pyramidal |
 
 
 @dataclass(frozen=True, kw_only=True)
-class StaticSparsity:
+class StaticSparsity(Spec):
     """A network of another `width` with as many weights as `base`, by a static random mask (G21, 2.3).
 
     Args:
@@ -241,14 +215,13 @@ class StaticSparsity:
     """
 
     base: DenseSpec = field(kw_only=False)
-    width: int
+    width: PositiveInt
     allocation: Allocation = LargestFirst()
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
-        _check_widened(self)
-        instance(self, "allocation", Allocation)
-        choice(self, "initialisation", ("released", "unscaled"))
+        super().__post_init__()
+        _check_width(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,13 +246,9 @@ class PatternedSparsity(StaticSparsity):
 
     pattern: Literal["constant_fan_in", "balanced", "blocks"]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choice(self, "pattern", ("constant_fan_in", "balanced", "blocks"))
-
 
 @dataclass(frozen=True, kw_only=True)
-class LinearBottleneck:
+class LinearBottleneck(Spec):
     """A network of another `width` whose weights are products of two, of limited rank (G21, 2.2).
 
     Every layer of an MLP and every convolution of a ResNet-18 is split; the ResNet's classifier stays
@@ -299,16 +268,16 @@ class LinearBottleneck:
     """
 
     base: MLPSpec | ResNet18Spec = field(kw_only=False)
-    width: int
+    width: PositiveInt
     keeps: Literal["base", "factorised_base"] = "base"
 
     def __post_init__(self) -> None:
-        _check_widened(self, MLPSpec | ResNet18Spec)
-        choice(self, "keeps", ("base", "factorised_base"))
+        super().__post_init__()
+        _check_width(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NonlinearBottleneck:
+class NonlinearBottleneck(Spec):
     """A network of another `width` that is narrowed between pairs of layers (G21, 2.2).
 
     Args:
@@ -321,10 +290,11 @@ class NonlinearBottleneck:
     """
 
     base: MLPSpec | ResNet18Spec = field(kw_only=False)
-    width: int
+    width: PositiveInt
 
     def __post_init__(self) -> None:
-        _check_widened(self, MLPSpec | ResNet18Spec)
+        super().__post_init__()
+        _check_width(self)
 
 
 WidenedSpec = StaticSparsity | LinearBottleneck | NonlinearBottleneck
@@ -436,7 +406,7 @@ class CustomSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CustomSparsity:
+class CustomSparsity(Spec):
     """The network `wide` with as many weights as `base`, by a static random mask (G21, 2.3).
 
     Weights are those of Linear and Conv layers. A wide network with other matrices that grow with
@@ -465,14 +435,11 @@ class CustomSparsity:
     initialisation: Literal["released", "unscaled"] = "released"
 
     def __post_init__(self) -> None:
-        instance(self, "base", CustomSpec)
-        instance(self, "wide", CustomSpec)
-        instance(self, "allocation", Allocation)
+        super().__post_init__()
         exclude: object = self.exclude
         if not isinstance(exclude, list | tuple) or not all(isinstance(name, str) for name in exclude):
             raise refuse(self, "exclude", "a sequence of names of layers")
         object.__setattr__(self, "exclude", tuple(sorted(set(exclude))))
-        choice(self, "initialisation", ("released", "unscaled"))
 
 
 CustomModelSpec = CustomSpec | CustomSparsity

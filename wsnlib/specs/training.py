@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from wsnlib.specs.checks import choice, flag, instance, integer, number, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Share, Spec, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,18 +14,18 @@ class Constant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiStep:
+class MultiStep(Spec):
     """Multiply the learning rate by `factor` at each milestone, a fraction of the run in (0, 1)."""
 
     milestones: tuple[float, ...]
-    factor: float = 0.1
+    factor: Share = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
         rising = list(self.milestones) == sorted(set(self.milestones))
         if not self.milestones or not rising or not all(0 < m < 1 for m in self.milestones):
             raise refuse(self, "milestones", "a rising sequence of fractions between 0 and 1")
-        number(self, "factor", above=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Cosine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneCycle:
+class OneCycle(Spec):
     """Let the learning rate rise from `start` times its peak and fall to `end` times it, step by step.
 
     Both along half a cosine; the peak is at the fraction `warmup` of the run.
@@ -44,35 +44,25 @@ class OneCycle:
         `torch.optim.lr_scheduler.OneCycleLR`.
     """
 
-    warmup: float = 0.3
-    start: float = 0.04
-    end: float = 4e-6
-
-    def __post_init__(self) -> None:
-        number(self, "warmup", above=0, below=1)
-        number(self, "start", at_least=0, at_most=1)
-        number(self, "end", at_least=0, at_most=1)
+    warmup: Annotated[float, Range(above=0, below=1)] = 0.3
+    start: Annotated[float, Range(at_least=0, at_most=1)] = 0.04
+    end: Annotated[float, Range(at_least=0, at_most=1)] = 4e-6
 
 
 Schedule = Constant | MultiStep | Cosine | OneCycle
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropAndFlip:
+class CropAndFlip(Spec):
     """Pad each image by `padding` pixels, crop at random, mirror left-right half of the time."""
 
-    padding: int = 4
+    padding: NonNegativeInt = 4
     padding_mode: Literal["zeros", "reflect"] = "zeros"
     flip: bool = True
 
-    def __post_init__(self) -> None:
-        integer(self, "padding", at_least=0)
-        choice(self, "padding_mode", ("zeros", "reflect"))
-        flag(self, "flip")
-
 
 @dataclass(frozen=True, kw_only=True)
-class ResizedCropAndFlip:
+class ResizedCropAndFlip(Spec):
     """Crop a part of each image at random, resize it to the image size, mirror half of the time.
 
     For images that are read from the disk (`ImageNet`, `ImageFolder`).
@@ -86,14 +76,14 @@ class ResizedCropAndFlip:
     flip: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise refuse(self, "scale", "two rising numbers > 0 and ≤ 1")
-        flag(self, "flip")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class Training(Spec):
     """Stochastic gradient descent on the cross-entropy.
 
     Args:
@@ -112,29 +102,17 @@ class Training:
             it looks at the test set while choosing, so it is biased upwards).
     """
 
-    epochs: int
-    batch_size: int = 100
-    learning_rate: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    epochs: PositiveInt
+    batch_size: PositiveInt = 100
+    learning_rate: Annotated[float, Range(above=0)] = 0.1
+    momentum: Annotated[float, Range(at_least=0, below=1)] = 0.0
+    weight_decay: Annotated[float, Range(at_least=0)] = 0.0
     weight_decay_on: Literal["all", "weights"] = field(default="all", metadata={"recorded": "decayed"})
     schedule: Schedule = Constant()
     augmentation: CropAndFlip | ResizedCropAndFlip | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    evaluate_every: int = 1
+    evaluate_every: PositiveInt = 1
     report: Literal["last", "best_validation", "best_test"] = "last"
-
-    def __post_init__(self) -> None:
-        integer(self, "epochs", "batch_size", "evaluate_every", at_least=1)
-        number(self, "learning_rate", above=0)
-        number(self, "momentum", at_least=0, below=1)
-        number(self, "weight_decay", at_least=0)
-        choice(self, "weight_decay_on", ("all", "weights"))
-        instance(self, "schedule", Schedule)
-        if self.augmentation is not None:
-            instance(self, "augmentation", CropAndFlip | ResizedCropAndFlip)
-        choice(self, "precision", ("float32", "bfloat16"))
-        choice(self, "report", ("last", "best_validation", "best_test"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +127,6 @@ class DynamicSparseTraining(Training):
     """
 
     method: Literal["set", "rigl"]
-    every: int = 100
-    fraction: float = 0.3
-    until: float = 0.75
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choice(self, "method", ("set", "rigl"))
-        integer(self, "every", at_least=1)
-        number(self, "fraction", above=0, at_most=1)
-        number(self, "until", above=0, at_most=1)
+    every: PositiveInt = 100
+    fraction: Share = 0.3
+    until: Share = 0.75
