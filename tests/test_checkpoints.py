@@ -218,7 +218,11 @@ def test_a_state_of_another_version_or_run_is_not_used(other, monkeypatch):
     monkeypatch.setattr(trainings, "environment", lambda _: made | changed)
     if other == "run":
         experiment = replace(experiment, seed=4)
-    record = wsn.run(experiment, device="cpu", file=lambda _: file, deterministic=other == "deterministic")
+    torch.use_deterministic_algorithms(other == "deterministic")
+    try:
+        record = wsn.run(experiment, device="cpu", file=lambda _: file)
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert "resumed_after" not in record.environment
 
 

@@ -255,9 +255,8 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
 
 def test_a_plan_for_another_kind_of_device_is_made_anew():
     elsewhere = replace(experiments.plan(experiment(), device="cpu"), device="cuda", engine="masked")
-    (record,) = experiments.run_planned(elsewhere, device="cpu", deterministic=True)
+    (record,) = experiments.run_planned(elsewhere, device="cpu")
     assert (record.experiment, record.environment["engine"]) == (experiment(), "dense")
-    assert record.environment["deterministic"] is True
 
 
 def seconds_of(runs) -> list[float]:
@@ -315,21 +314,14 @@ def test_a_record_says_where_it_was_made():
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_a_run_is_deterministic_on_demand_and_its_record_says_so(monkeypatch, deterministic):
-    seen, build = set(), trainings.build
-
-    def watched(spec, *, seed):
-        net = build(spec, seed=seed)
-        enabled = torch.are_deterministic_algorithms_enabled
-        net.register_forward_pre_hook(lambda net, _: seen.add(enabled()) if net.training else None)
-        return net
-
-    monkeypatch.setattr(trainings, "build", watched)
-    options = {"deterministic": True} if deterministic else {}
-    record = wsn.run(experiment(), device="cpu", **options)
-    assert seen == {deterministic}
-    assert record.environment["deterministic"] is deterministic
+@pytest.mark.parametrize("mode", ["default", "warn", "error"])
+def test_a_record_says_whether_torch_was_deterministic(mode):
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        record = wsn.run(experiment(), device="cpu")
+    finally:
+        torch.set_deterministic_debug_mode("default")
+    assert record.environment["deterministic"] is (mode == "error")
 
 
 def test_a_run_is_its_network_trained_with_its_seed():

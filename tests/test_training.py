@@ -510,63 +510,6 @@ def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
         assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
 
 
-# -- deterministic on demand --
-
-
-def settings() -> tuple[bool, bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.benchmark,
-    )
-
-
-@pytest.mark.parametrize("before", [(False, False, True), (True, True, False), (True, False, True)])
-def test_deterministic_algorithms_are_used_in_training_only(digits, before):
-    net, seen = classifier(), set()
-    net.register_forward_pre_hook(lambda *_: seen.add(settings()))
-    outside = settings()
-    try:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = before[2]
-        training.train(net, digits, protocol(epochs=1), seed=0, deterministic=True)
-        assert seen == {(True, False, False)}
-        assert settings() == before
-        net.register_forward_pre_hook(lambda *_: pytest.fail("stopped"))
-        with pytest.raises(pytest.fail.Exception, match="stopped"):
-            training.train(net, digits, protocol(epochs=1), seed=0, deterministic=True)
-        assert settings() == before
-    finally:
-        torch.use_deterministic_algorithms(outside[0], warn_only=outside[1])
-        torch.backends.cudnn.benchmark = outside[2]
-
-
-def test_a_training_is_not_deterministic_on_a_gpu_unless_asked_for(digits):
-    net, seen = classifier(), set()
-    net.register_forward_pre_hook(lambda *_: seen.add(settings()[0]))
-    training.train(net, digits, protocol(epochs=1), seed=0)
-    assert seen == {torch.are_deterministic_algorithms_enabled()} == {False}
-
-
-def test_on_a_gpu_the_libraries_have_to_be_deterministic_too(monkeypatch):
-    gpu, before = torch.device("cuda"), settings()
-    for value in (None, ":4096:2"):
-        if value is None:
-            monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-        else:
-            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", value)
-        with (
-            pytest.raises(ValueError, match=f"CONFIG must be :4096:8 or :16:8 for determ.*, got {value!r}"),
-            steps.deterministic_algorithms(gpu),
-        ):
-            pass
-        assert settings() == before
-    for value in (":4096:8", ":16:8"):
-        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", value)
-        with steps.deterministic_algorithms(gpu):
-            assert settings()[0]
-
-
 # -- memory --
 
 
@@ -668,13 +611,17 @@ def test_no_step_waits_for_the_gpu(digits, recorded):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_deterministic_training_on_a_gpu_gives_the_same_bits(digits, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    a, b = (
-        training.train(
-            wsn.build(wsn.ResNet18Spec(width=3, input_channels=1)).cuda(),
-            digits.to("cuda"), protocol(momentum=0.9), seed=0, deterministic=True,
-        )
-        for _ in range(2)
-    )  # fmt: skip
+    torch.use_deterministic_algorithms(True)
+    try:
+        a, b = (
+            training.train(
+                wsn.build(wsn.ResNet18Spec(width=3, input_channels=1)).cuda(),
+                digits.to("cuda"), protocol(momentum=0.9), seed=0,
+            )
+            for _ in range(2)
+        )  # fmt: skip
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert a.history == b.history
     assert torch.equal(a.predictions, b.predictions)
 

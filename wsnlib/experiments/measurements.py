@@ -162,7 +162,7 @@ def _network(
             also[f"dominance {epoch}"] = torch.from_numpy(found.dominance)
 
     [(model, outcome)] = trained(
-        plan, data, device, deterministic=False, checkpoint=checkpoint, observe=observe if epochs else None
+        plan, data, device, checkpoint=checkpoint, observe=observe if epochs else None
     )
     if where is not None and outcome.status == "finished":
         keep(where, model, outcome, also=also, made_by=made_by)

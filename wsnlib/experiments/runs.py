@@ -23,7 +23,6 @@ def run(
     device: str = "auto",
     threads: int = 1,
     download: bool = False,
-    deterministic: bool = False,
     file: Callable[[int], StateFile] | None = None,
 ) -> AnyRecord:
     """Train the network of an experiment, or measure layers or kernels, or read examples; the record.
@@ -33,14 +32,14 @@ def run(
     Args:
         experiment: What to run; kernels are measured on the CPU.
         device: `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, …
-        threads: CPU threads while it runs; the same number gives the same bits on one machine.
+        threads: CPU threads while it runs; the same number gives the same bits on one machine. For a GPU see
+            `wsn.train`.
         download: Whether a missing data set may be fetched.
-        deterministic: Whether a GPU, too, is to give the same bits each time (see `wsn.train`).
         file: Where each of its trainings, numbered from 0, keeps its state from time to time and goes on
             from; by default nowhere.
 
     Raises:
-        ValueError: If the network does not fit the data, or `deterministic` cannot be had.
+        ValueError: If the network does not fit the data.
         torch.OutOfMemoryError: If the GPU's memory does not suffice; the message says for which batch
             size it does.
     """
@@ -50,7 +49,6 @@ def run(
         device=device,
         threads=threads,
         download=download,
-        deterministic=deterministic,
         data=data,
         file=file,
     )
@@ -64,7 +62,6 @@ def run_planned(
     device: str,
     threads: int = 1,
     download: bool = False,
-    deterministic: bool = False,
     data: Dataset | None = None,
     file: Callable[[int], StateFile] | None = None,
     network: Callable[[specs.Experiment], StateFile] | None = None,
@@ -75,8 +72,8 @@ def run_planned(
         plan: Plan of one run, or of several that are trained jointly.
         device: Where; one of the kind that the plan is for, else each run is planned anew for it, as on a
             cluster whose workers differ.
-        threads, download, deterministic, file: As in [`run`][wsnlib.experiments.runs.run]; runs that are
-            trained jointly keep no state.
+        threads, download, file: As in [`run`][wsnlib.experiments.runs.run]; runs that are trained jointly
+            keep no state.
         data: The data set of trainings, if it is there already.
         network: Where each network that is measured is kept for other measurements; by default nowhere.
     """
@@ -86,16 +83,6 @@ def run_planned(
     if len(plan.runs) > 1:
         file = None
     if target.type != torch.device(plan.device).type:
-        return [
-            run(
-                each,
-                device=device,
-                threads=threads,
-                download=download,
-                deterministic=deterministic,
-                file=file,
-            )
-            for each in plan.runs
-        ]
+        return [run(each, device=device, threads=threads, download=download, file=file) for each in plan.runs]
     state = None if file is None else file(0)
-    return [*run_trainings(plan, target, threads=threads, deterministic=deterministic, data=data, file=state)]
+    return [*run_trainings(plan, target, threads=threads, data=data, file=state)]

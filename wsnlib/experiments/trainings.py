@@ -24,7 +24,6 @@ def run_trainings(
     device: torch.device,
     *,
     threads: int,
-    deterministic: bool,
     data: Dataset | None = None,
     file: training.StateFile | None = None,
 ) -> list[Record]:
@@ -36,15 +35,15 @@ def run_trainings(
     data = data or load_data(first.data)
     start = time.perf_counter()
     found = None
-    checkpoint = checkpoint_in(file, first, device, deterministic=deterministic)
+    checkpoint = checkpoint_in(file, first, device)
     with cpu_threads(threads):
         with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
-            found = trained(plan, data, device, deterministic=deterministic, checkpoint=checkpoint)
+            found = trained(plan, data, device, checkpoint=checkpoint)
         if found is None:
             raise torch.OutOfMemoryError(_what_fits(first, data, device))
     made: dict[str, Any] = plan.recorded() | {
         "threads": threads,
-        "deterministic": deterministic,
+        "deterministic": _deterministic(),
         "seconds": round((time.perf_counter() - start) / len(found), 2),
         "data_sha256": data.sha256,
     }
@@ -56,18 +55,19 @@ def run_trainings(
 
 
 def checkpoint_in(
-    file: training.StateFile | None,
-    experiment: specs.Experiment,
-    device: torch.device,
-    *,
-    deterministic: bool = False,
+    file: training.StateFile | None, experiment: specs.Experiment, device: torch.device
 ) -> training.Checkpoint | None:
     """Keeps a training in the file; one goes on from a state of its own, of the same versions and kind of
     device."""
     if file is None:
         return None
-    same = same_training(experiment, device) | {"deterministic": str(deterministic)}
+    same = same_training(experiment, device) | {"deterministic": str(_deterministic())}
     return training.Checkpoint(file, made_by=same)
+
+
+def _deterministic() -> bool:
+    """Whether torch refuses operations that may give other bits another time."""
+    return torch.get_deterministic_debug_mode() == 2
 
 
 def same_training(experiment: specs.Experiment, device: torch.device) -> dict[str, str]:
@@ -103,7 +103,6 @@ def trained(
     data: Dataset,
     device: torch.device,
     *,
-    deterministic: bool,
     checkpoint: training.Checkpoint | None = None,
     observe: Callable[[int, nn.Module], None] | None = None,
 ) -> list[tuple[nn.Module, training.Outcome]]:
@@ -124,7 +123,6 @@ def trained(
         data.to(device),
         protocol,
         seed=seed,
-        deterministic=deterministic,
         checkpoint=checkpoint,
         observe=observe,
     )

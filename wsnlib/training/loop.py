@@ -21,7 +21,6 @@ from wsnlib.training.steps import (
     RecordedStep,
     Step,
     check_float32,
-    deterministic_algorithms,
     set_learning_rate,
     sgd,
     sgd_step,
@@ -37,12 +36,15 @@ def train(
     protocol: specs.Training,
     *,
     seed: int,
-    deterministic: bool = False,
     cuda_graph: bool = True,
     checkpoint: Checkpoint | None = None,
     observe: Observe | None = None,
 ) -> Outcome:
     """Train a model in place by the protocol, and say how it went.
+
+    On a CPU the same number of threads gives the same bits each time. On a GPU
+    `torch.use_deterministic_algorithms(True)` before does, which needs the environment variable
+    CUBLAS_WORKSPACE_CONFIG and costs some time.
 
     Args:
         model: On the device of the data.
@@ -50,9 +52,6 @@ def train(
         protocol: Epochs, batch size, optimiser, schedule, augmentation, what to report.
         seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
             caller's own random numbers go on as if nothing had been trained.
-        deterministic: Use only operations that give the same bits each time on one device. On a GPU
-            this needs the environment variable CUBLAS_WORKSPACE_CONFIG, and costs some time. On a CPU
-            the same number of threads gives the same bits anyway.
         cuda_graph: On a GPU, record the step once and replay it. `False` is for a network of one's own
             whose forward pass reads values on the host, branches on them, or has hooks that are to run
             in every step.
@@ -61,9 +60,8 @@ def train(
             model, not change it.
 
     Raises:
-        ValueError: If the protocol reports by validation accuracy and there is no validation split, or
-            if `deterministic` cannot be had.
-        RuntimeError: If the step cannot be recorded, or an operation is not deterministic.
+        ValueError: If the protocol reports by validation accuracy and there is no validation split.
+        RuntimeError: If the step cannot be recorded.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -77,8 +75,6 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         torch.manual_seed(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
-        if deterministic:
-            stack.enter_context(deterministic_algorithms(device))
         stack.enter_context(training_stream(device))
         if device.type == "cpu":
             stack.enter_context(reused_memory())

@@ -9,7 +9,6 @@ better part of a minute for each of the many shapes of a sweep, where recording 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -178,32 +177,3 @@ def training_stream(device: torch.device) -> Iterator[None]:
 def _stream_of(device: torch.device) -> torch.cuda.Stream:
     """One stream for all trainings of a process, for memory is kept for the stream that used it."""
     return torch.cuda.Stream(device)
-
-
-CUBLAS_WORKSPACES = (":4096:8", ":16:8")
-"""Values of the environment variable CUBLAS_WORKSPACE_CONFIG under which cuBLAS is deterministic."""
-
-
-@contextmanager
-def deterministic_algorithms(device: torch.device) -> Iterator[None]:
-    """Within the block an operation gives the same bits each time on one device, or raises RuntimeError.
-
-    Raises:
-        ValueError: On a GPU, if cuBLAS was not told so by its environment variable.
-    """
-    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    if device.type == "cuda" and workspace not in CUBLAS_WORKSPACES:
-        raise ValueError(
-            f"CUBLAS_WORKSPACE_CONFIG must be {' or '.join(CUBLAS_WORKSPACES)} for deterministic training "
-            f"on a GPU, got {workspace!r}; set it before Python starts"
-        )
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.backends.cudnn.benchmark = benchmark
