@@ -128,3 +128,8 @@ def test_numbers_that_are_not(one, other):
 def test_digits_in_names_are_words(words):
     changed = words.replace("1", "3").replace("8", "9")
     assert differences([("", f"a {changed} b")], [("", f"a {words} b")])
+
+
+def test_a_text_that_ends_before_a_number_is_another():
+    found = differences([("cell 1", "12 and 18 reach 85")], [("cell 1", "12 and")])
+    assert found and all(each.startswith("cell 1: ") for each in found)
