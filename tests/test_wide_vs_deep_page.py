@@ -136,11 +136,9 @@ def simulated(run: wsn.specs.Run) -> Record | MeasurementRecord:
     return record(run, two, 0)
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory):
-    """What the page says with the planned parameters, as its own profile and fewer networks; its verdicts."""
-    folder, reader = tmp_path_factory.mktemp("planned"), Reader()
-    store = wsn.Store(folder)
+def executed(folder: Path, **changed) -> tuple[str, dict, dict]:
+    """What the page says with the planned parameters but for these, as its own profile; its verdicts; its names."""
+    reader, store = Reader(), wsn.Store(folder)
 
     def run_missing(_, runs):
         for run in runs:
@@ -159,10 +157,53 @@ def planned(tmp_path_factory):
             if cell.cell_type == "code" and "solution" not in cell.metadata.get("tags", []):
                 reader.execute(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
-                    names |= yaml.safe_load(PLANNED.read_text()) | FEW
+                    names |= yaml.safe_load(PLANNED.read_text()) | changed
     plt.close("all")
     held = next(each[VERDICTS_TYPE] for each in reader.shown if VERDICTS_TYPE in each)
     return reader.text(), held, names
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The planned page with fewer networks."""
+    return executed(tmp_path_factory.mktemp("planned"), **FEW)
+
+
+def test_a_page_of_the_pair_alone_says_what_is_not_trained_and_judges_the_pair(planned, tmp_path):
+    none = {"other_rate_epochs": [], "other_augmentation_epochs": []}
+    none |= dict.fromkeys(("other_networks", "family_networks", "control_networks"), 0)
+    text, held, names = executed(tmp_path, **FEW | none)
+    lacking = re.search(r"- Not trained for this page: (.*)\.", text)[1]
+    for what in (
+        "other depths and widths",
+        "the sparse network",
+        "further networks",
+        "another learning rate",
+    ):
+        assert what in lacking and what not in planned[0].partition("Limits")[2]
+    _, every, _ = planned
+    of_others = {
+        name for name in every["ours"] if re.search("(-better|-depth|-width|-rate|-augmentation)$", name)
+    }
+    assert len(of_others) == 12 and {held["verdicts"][name] for name in of_others} == {"not tested"}
+    of_pair = every["ours"].keys() - of_others - {"control-deep", "control-wide"}
+    assert {name: held["ours"][name] for name in of_pair} == {name: every["ours"][name] for name in of_pair}
+    assert NOTHING.findall(text) == []
+    assert names["table"]["seed"].isin([*range(12), *range(2000, 2012), *range(1000, 1006)]).all()
+
+
+def test_a_population_has_its_seeds_whatever_else_is_trained(planned, tmp_path):
+    _, _, names = planned
+    plan, store = names["plan"], names["store"]
+    fewer = plan.p.model_copy(
+        update={"other_networks": 0, "other_rate_epochs": [], "other_augmentation_epochs": []}
+    )
+    left = wide_vs_deep_errors.Runs(fewer).populations(store)
+    every = plan.populations(store)
+    assert set(every) - set(left) == set(plan.others) and all(every[name] == left[name] for name in left)
+    seeds = [run.seed for part in (every | plan.otherwise(store)).values() for run in dict.fromkeys(part)]
+    runs = {run for part in (every | plan.otherwise(store)).values() for run in part}
+    assert len(seeds) >= len(runs) == len({run.seed for run in runs})
 
 
 def test_the_planned_page_begins_with_accuracies_and_channels(planned):

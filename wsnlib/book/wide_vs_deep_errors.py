@@ -30,6 +30,9 @@ Multiplier = Annotated[float, Field(ge=1 / 16, allow_inf_nan=False)]
 FIRST_SEARCH_SEED = 1000
 """Of the networks that choose the pair, which are in no population."""
 
+FIRST_OTHERWISE = 100
+"""Number of the first population that is trained otherwise, beyond those of all architectures."""
+
 FIRST_CONTROL_SEED = 1_000_000
 """Of the second populations of the pair's architectures, beyond the seeds of all others."""
 
@@ -60,8 +63,8 @@ class Parameters(fields.ChapterParameters):
     networks: Annotated[int, Field(ge=6, le=FIRST_SEARCH_SEED)] = Field(
         20, description="an integer of 6 to 1,000"
     )
-    other_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
-    family_networks: Annotated[int, Field(ge=6)] = Field(6, description="an integer of 6 to networks")
+    other_networks: fields.NonNegativeInt = Field(6, description="0, or an integer of 6 to networks")
+    family_networks: fields.NonNegativeInt = Field(6, description="0, or an integer of 6 to networks")
     control_networks: fields.NonNegativeInt = Field(0, description="0, or an integer of 6 to 1,000")
     caliper: fields.Density = 0.05
     imagenet_networks: fields.NonNegativeInt = Field(0, description="0, or an integer ≥ 6")
@@ -112,8 +115,13 @@ class Parameters(fields.ChapterParameters):
                 f"got {self.sparse_multiplier}"
             )
         for name in ("other_networks", "family_networks"):
-            if getattr(self, name) > self.networks:
-                raise ValueError(f"{name} must be 6 to networks {self.networks}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value and not 6 <= value <= self.networks:
+                raise ValueError(f"{name} must be 0, or 6 to networks {self.networks}, got {value}")
+        if self.other_trainings and not self.other_networks:
+            raise ValueError(
+                "other_networks must be ≥ 6 with other_rate_epochs or other_augmentation_epochs, got 0"
+            )
         if self.other_rate_epochs and self.other_learning_rate == self.learning_rate:
             raise ValueError(
                 f"other_learning_rate must be another than learning_rate, got {self.learning_rate:g} for both"
@@ -357,23 +365,31 @@ class Runs:
         }
 
     def populations(self, store: Store) -> dict[str, list[specs.Experiment]]:
-        """Runs of all populations by name: the pair, the deep network trained otherwise, families, others."""
-        p, deep = self.p, self.pair(store)["deep"]
-        kinds: dict[str, tuple[specs.ModelSpec, specs.Training, int]] = {
-            f"other {name}": (deep, training, p.other_networks)
-            for name, training in self.other_trainings(store).items()
-        }
-        kinds |= {name: (model, p.training, p.other_networks) for name, model in self.others.items()}
+        """Runs of all populations of the chapter's training by name: the pair, others, families.
+
+        The number of a population, and so the seeds of its networks, is the same whether those before it
+        are trained or not.
+        """
+        p, pair = self.p, self.pair(store)
         families = self.by_depth | self.by_width
-        kinds |= {name: (model, p.training, p.family_networks) for name, model in families.items()}
-        pair = self.pair_runs(store)
-        first = [(model, p.training) for model in self.pair(store).values()]
-        numbers = {
-            kind: i for i, kind in enumerate(dict.fromkeys([*first, *(k[:2] for k in kinds.values())]))
+        kinds: dict[str, tuple[specs.ModelSpec, int]] = {
+            **{name: (model, p.networks) for name, model in pair.items()},
+            **{name: (model, p.other_networks) for name, model in self.others.items()},
+            **{name: (model, p.family_networks) for name, model in families.items()},
         }
-        return pair | {
-            name: self.trainings(model, p.seeds(networks, kind=numbers[model, training]), training)
-            for name, (model, training, networks) in kinds.items()
+        numbers = {model: i for i, model in enumerate(dict.fromkeys(model for model, _ in kinds.values()))}
+        return {
+            name: self.trainings(model, p.seeds(networks, kind=numbers[model]))
+            for name, (model, networks) in kinds.items()
+            if networks
+        }
+
+    def otherwise(self, store: Store) -> dict[str, list[specs.Experiment]]:
+        """Runs of the deep network trained otherwise, by what was changed."""
+        p, deep = self.p, self.pair(store)["deep"]
+        return {
+            name: self.trainings(deep, p.seeds(p.other_networks, kind=FIRST_OTHERWISE + i), training)
+            for i, (name, training) in enumerate(self.other_trainings(store).items())
         }
 
     def examples(self, store: Store) -> specs.ExampleImages:
@@ -388,22 +404,18 @@ class Runs:
     def stages(self, store: Store) -> Iterator[list[specs.Run]]:
         """All runs, those that depend on others after them, and each comparison before the next begins.
 
-        The search; the pair; its images; the pair again; the deep network trained otherwise; depths; widths;
-        the sparse network and what it lies between; ImageNet.
+        The search; the pair; its images; depths; widths; the sparse network and what it lies between; the
+        pair again; the deep network trained otherwise; ImageNet.
         """
         yield [self.labels, *self.search]
         yield _all(self.pair_runs(store).values())
         yield [self.examples(store)]
+        populations = self.populations(store)
+        for names in (self.by_depth, self.by_width, self.others):
+            yield _all(populations[name] for name in names if name in populations)
         yield _all(self.again(store).values())
         yield list(self.other_search(store))
-        populations = self.populations(store)
-        for names in (
-            [f"other {name}" for name in self.p.other_trainings],
-            self.by_depth,
-            self.by_width,
-            self.others,
-        ):
-            yield _all(populations[name] for name in names)
+        yield _all(self.otherwise(store).values())
         on_imagenet = [run for part in self.imagenet.values() for run in part]
         if on_imagenet:
             yield [specs.ExampleLabels(data=on_imagenet[0].data), *on_imagenet]
@@ -431,19 +443,16 @@ class Results:
         models: Networks of the pair and of the others, by the populations' names.
         deep, wide: The best matched pair.
         again: Networks of the same two architectures with other seeds, by name; see `Runs.again`.
-        narrow, sparse, as_wide: The others: the narrow network, the sparse one of as many weights, and the
-            dense one that is as wide.
+        others: `"narrow"`, `"sparse"`, of as many weights, and `"dense"`, as wide as that; or none.
         otherwise: The deep network, trained otherwise, by what was changed.
-        by_depth, by_width: Families, the smallest network first.
+        by_depth, by_width: Families, the smallest network first; or none.
     """
 
     models: Mapping[str, specs.ModelSpec]
     deep: Population
     wide: Population
     again: Mapping[str, Population]
-    narrow: Population
-    sparse: Population
-    as_wide: Population
+    others: Mapping[str, Population]
     otherwise: Mapping[str, Population]
     by_depth: Sequence[Population]
     by_width: Sequence[Population]
@@ -456,29 +465,27 @@ class Results:
             KeyError: If a record is missing.
         """
 
-        pair = runs.pair(store)
-        found = {
-            name: sweeps.read_population(part, store=store, name=name)
-            for name, part in runs.populations(store).items()
+        def read(parts: Mapping[str, list[specs.Experiment]], prefix: str = "") -> dict[str, Population]:
+            return {
+                name: sweeps.read_population(part, store=store, name=prefix + name)
+                for name, part in parts.items()
+            }
+
+        pair, found = runs.pair(store), read(runs.populations(store))
+        others = {
+            name: found["deep" if model == pair["deep"] else name]
+            for name, model in runs.others.items()
+            if name in found
         }
-        again = {
-            name: sweeps.read_population(part, store=store, name=name)
-            for name, part in runs.again(store).items()
-        }
-        narrow, as_wide = (
-            found["deep" if runs.others[name] == pair["deep"] else name] for name in ("narrow", "dense")
-        )
         return cls(
             models={**pair, **runs.others, **runs.by_depth, **runs.by_width},
             deep=found["deep"],
             wide=found["wide"],
-            again=again,
-            narrow=narrow,
-            sparse=found["sparse"],
-            as_wide=as_wide,
-            otherwise={name: found[f"other {name}"] for name in runs.p.other_trainings},
-            by_depth=[found[name] for name in runs.by_depth],
-            by_width=[found[name] for name in runs.by_width],
+            again=read(runs.again(store)),
+            others=others,
+            otherwise=read(runs.otherwise(store), "other "),
+            by_depth=[found[name] for name in runs.by_depth if name in found],
+            by_width=[found[name] for name in runs.by_width if name in found],
         )
 
     @cached_property
@@ -500,7 +507,7 @@ class Results:
     def ends(self) -> dict[str, Ends]:
         """The smallest and the largest network of each family, by what they differ in."""
         families = {"depth": self.by_depth, "width": self.by_width}
-        return {over: (family[0], family[-1]) for over, family in families.items()}
+        return {over: (family[0], family[-1]) for over, family in families.items() if family}
 
     @cached_property
     def gained(self) -> dict[str, pd.DataFrame]:
@@ -712,7 +719,7 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     for name in ("structure", "consumer goods"):
         if name in groups.index:
             found[name.replace(" ", "-")] = _points(groups.loc[name], len(imagenet[0]))
-    for population in (deep, wide, results.by_depth[0]):
+    for population in (deep, wide, *results.by_depth[:1]):
         model: Any = results.models[population.name]
         name = f"accuracy-{model.depth}-{model.width / 16:g}"
         if name in claims_of(p.chapter):
