@@ -201,17 +201,14 @@ def test_a_population_has_its_seeds_whatever_else_is_trained(planned, tmp_path):
     left = wide_vs_deep_errors.Runs(fewer).populations(store)
     every = plan.populations(store)
     assert set(every) - set(left) == set(plan.others) and all(every[name] == left[name] for name in left)
-    seeds = [run.seed for part in (every | plan.otherwise(store)).values() for run in dict.fromkeys(part)]
     runs = {run for part in (every | plan.otherwise(store)).values() for run in part}
-    assert len(seeds) >= len(runs) == len({run.seed for run in runs})
+    assert len(runs) == len({run.seed for run in runs})
 
 
 def test_the_planned_page_begins_with_accuracies_and_channels(planned):
     text, _, names = planned
     accuracies = [100 * names[side].network_accuracy.mean() for side in "DW"]
-    words = re.search(
-        r"\*\*Answer\.\*\* ResNet-14 with 16 channels and ResNet-8 with 2\d reach (.*?) %", text
-    )
+    words = re.search(r"\*\*Answer\.\*\* ResNet-14 with 16 channels and ResNet-8 with 30 reach (.*?) %", text)
     assert words[1] == "{:.1f} and {:.1f}".format(*accuracies)
     assert NOTHING.findall(text) == []
 
@@ -266,7 +263,7 @@ def test_the_planned_file_says_what_each_part_costs(monkeypatch):
     """Stages in its order, with the pair and the other trainings that its head assumes."""
     p = book.read_parameters(PLANNED)
     plan = wide_vs_deep_errors.Runs(p)
-    pair = {"deep": plan.network(14, 1.0), "wide": plan.network(8, 1.375)}
+    pair = {"deep": plan.network(14, 1.0), "wide": plan.network(8, 1.875)}
     longest = {name: trainings[-1] for name, trainings in p.other_trainings.items()}
     for name, value in (("pair", pair), ("other_trainings", longest), ("examples", plan.labels)):
         monkeypatch.setattr(plan, name, lambda _, value=value: value)
