@@ -268,3 +268,19 @@ def test_what_is_no_record_is_not_taken(small, tmp_path):
         ValueError, match="records must be a folder or the parts of an archive, got .*nowhere"
     ):
         bundles.import_records([tmp_path / "nowhere"], store)
+
+
+def test_more_than_a_hundred_parts_are_read_in_their_order(tmp_path):
+    source, new = wsn.Store(tmp_path / "made"), wsn.Store(tmp_path / "new")
+    labels = wsn.ExampleLabels(data=wsn.MNIST())
+    source.save(
+        wsn.store.MeasurementRecord(
+            experiment=labels, status="finished", arrays={"labels": np.arange(50, dtype=np.uint8)}
+        )
+    )
+    with offline.tar_in_parts(tmp_path / "records.tar", 97) as (archive, parts):
+        for file in sorted((tmp_path / "made").iterdir()):
+            archive.add(file, file.name)
+    assert len(parts) > 100
+    assert bundles.import_records(parts, new) == (1, 1)
+    assert labels in new

@@ -329,6 +329,23 @@ def test_blocks_are_found_where_they_were_put():
             assert cka_blocks.edges(each.structure) == []
 
 
+def test_the_inside_is_that_of_the_highest_ranked_block_where_a_range_that_is_none_ranks_higher():
+    origins = simulated_origins(PLAN.networks["deep"], 3, block=True)
+    values = np.full_like(origins.cka, 0.1)
+    values[8:60, 8:60] = 0.55
+    values[14:34, 14:34] = 0.95
+    np.fill_diagonal(values, 1)
+    without = np.where(values == 0.95, 0.6, values)
+    one = cka_blocks.Measured(
+        network=PLAN.networks["deep"], seed=3, fits=True,
+        origins=replace(origins, cka=values, cka_without_component=without),
+    )  # fmt: skip
+    assert (one.structure.best.start, one.structure.best.stop) == (8, 60)
+    assert np.flatnonzero(one.inside).tolist() == [*range(14, 34)]
+    assert one.strength == pytest.approx(0.45) and one.block.strength > 0.4
+    assert one.block.strength - one.strength_without_component == pytest.approx(0.35)
+
+
 def test_every_claim_of_the_chapter_has_an_estimate_and_no_other_name_has_one(found):
     claims = {name: claim for name, claim in book.claims_of("cka_blocks").items() if not claim.untested}
     controls = {f"{name}/control" for name, claim in claims.items() if claim.control}
@@ -472,7 +489,7 @@ def test_claims_about_what_is_not_there_have_no_estimate():
     of_blocks = {"late", "component", "component-inside", "component-kept", "component-removed", "sparsity", "additions"}  # fmt: skip
     of_blocks |= {"few-images", "dominant-removed", "others-removed", "dominant-shared", "dominant-alike"}
     of_blocks |= {"early", "dominant-change", "unique", "unique-architectures", "dominant-seeds"}
-    of_blocks |= {"component-small/control"}
+    of_blocks |= {"component-small/control", "probes-rise/control"}
     without = {"checkerboard", "component-small", "probes-rise", "aligned", "resembles"}
     both = {"component-without", "component-seeds", "probes", "deletion", "unique-contrast"}
     rest = {"depth", "width", "less-data", "every-seed", "every-seed/control", "no-residuals", "proposition-1"}  # fmt: skip

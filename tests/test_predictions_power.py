@@ -20,6 +20,17 @@ def test_power_of_class_tests_is_statsmodels(effect, networks, tests):
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_large_differences_are_found_by_few_networks():
+    """scipy's noncentral t has no lower tail far from its mean."""
+    power = wsn.predictions.class_test_power
+    assert power(2.0, deviation=1.0, networks=64, tests=1000) == pytest.approx(1)
+    for effect, networks in ((0.3, 536), (0.8, 79), (20.0, 3)):
+        n = wsn.predictions.networks_for_class_test(effect, deviation=1.0, tests=1000)
+        assert n == networks
+        below, above = (power(effect, deviation=1.0, networks=k, tests=1000) for k in (n - 1, n))
+        assert below < 0.8 <= above
+
+
 def test_the_number_of_networks_is_the_smallest_that_will_do():
     pilot = population(20, examples=300)
     for power in (0.05, 0.5, 0.99):

@@ -418,6 +418,30 @@ def test_components_are_the_singular_vectors():
         assert found.directions[i][np.abs(found.directions[i]).argmax()] > 0
 
 
+@pytest.mark.parametrize("prepare", [lambda x: (x / 2,), lambda x: {"x": x / 2}])
+def test_components_of_what_prepare_gives_as_arguments(prepare):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 4)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    net, images = Network(), normal(1, 9, 5)
+    found = wsn.representations.decompose_layers(net, images, prepare=prepare)
+    expected = wsn.representations.decompose_layers(net, images / 2)
+    assert found.shares == pytest.approx(expected.shares)
+
+
+def test_without_the_first_component_a_layer_that_does_not_vary_has_no_cka():
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.ReLU()), normal(1, 9, 5)
+    nn.init.constant_(net[0].bias, -1e3)
+    with pytest.warns(RuntimeWarning, match="1: constant"):
+        found = wsn.cka_matrix(net, x, without_component=True)
+    assert np.isnan(found.values[1]).all() and np.isfinite(found.values[0, 0])
+
+
 def test_of_equally_large_coordinates_the_first_is_positive():
     for seed in range(17):
         x = normal(seed, 3, 7).repeat_interleave(2, 0) * torch.tensor([1.0, -1.0] * 3)[:, None]

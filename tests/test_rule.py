@@ -171,6 +171,19 @@ def test_listed_readings_that_disagree_decisively_are_mixed():
     }  # fmt: skip
 
 
+def test_readings_of_two_units_say_nothing_and_so_do_those_beside_two_units():
+    claim = replace(NUMBER, readings={"other": "another reading"})
+    held, failed = estimate(4.5, 5.5), estimate(1, 2)
+    two = {n: estimate(4.5 if n else 1, 5.5 if n else 2, n=2) for n in (0, 1)}
+    assert judged(claim, held, readings={"other": two[0]}) == "reproduced"
+    assert judged(claim, two[1], readings={"other": failed}) == "inconclusive"
+
+
+def test_an_interval_that_is_no_number_is_not_judged():
+    ours = replace(estimate(4.5, 5.5), low=math.nan)
+    assert judged(NUMBER, ours) == "not tested"
+
+
 def test_an_equivalence_needs_an_interval_of_ninety_per_cent():
     """Two one-sided tests at 5 % each, which a 95 % interval would be at 2.5 %."""
     same = replace(NUMBER, low=-1, high=1, against=(math.nan, math.nan), equivalence=True)

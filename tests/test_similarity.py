@@ -281,13 +281,17 @@ def test_sums_add_up_in_any_parts_and_survive_being_saved(tmp_path):
     assert second.num_batches == 2  # merging leaves the other as it was
 
 
-def test_a_state_of_earlier_versions_has_no_groups():
-    sums = summed(batches())
-    state = {name: value for name, value in sums.state().items() if name not in ("groups", "grouped")}
-    restored = similarity.MinibatchCKA.from_state(state)
-    empty = similarity.MinibatchCKA(["a"])
-    assert (restored._groups, restored._grouped) == (empty._groups, empty._grouped)
-    assert np.array_equal(restored.matrix().values, sums.matrix().values)
+def test_batches_of_one_pass_have_the_same_interval_in_any_parts():
+    given = batches(sizes=(16,) * 37)
+    pairs = ("a", "b"), ("a", "c")
+    whole = summed(given)
+    for first in (5, 12, 30):
+        parts = summed(given[:first])
+        parts.merge(summed(given[first:]))
+        assert parts.difference(*pairs) == pytest.approx(whole.difference(*pairs), rel=1e-9)
+        elsewhere = summed(given[:first])
+        elsewhere.merge(summed(given[first:], pass_index=1))
+        assert elsewhere.num_batches == 37 and len(elsewhere._groups) == min(first, len(whole._groups))
 
 
 def test_a_state_is_a_copy():
@@ -479,6 +483,17 @@ def test_the_first_component_is_the_largest_eigenvector(n):
     assert torch.allclose(x @ x.T @ vector, value * vector, atol=1e-9)
     again = similarity.first_component(x @ x.T)
     assert torch.equal(vector, again[1])
+
+
+def test_the_first_component_belongs_to_the_largest_eigenvalue_not_to_that_of_largest_magnitude():
+    value, vector = similarity.first_component(torch.diag(torch.tensor([1.0, -3, 0.5, 0]).double()))
+    assert float(value) == pytest.approx(1) and vector.abs().argmax() == 0
+
+
+def test_a_matrix_of_zeros_and_one_that_is_not_finite_have_no_component():
+    for gram in (torch.zeros(4, 4), torch.full((4, 4), math.nan)):
+        value, vector = similarity.first_component(gram)
+        assert value == 0 and vector.tolist() == [0] * 4
 
 
 def test_cka_of_grams_is_hsic1_of_the_images_that_are_left():

@@ -405,10 +405,11 @@ def test_a_folder_lists_its_files_alone(tmp_path):
 def test_a_record_keeps_arrays_of_any_shape():
     arrays = {"a": np.arange(30, dtype=np.int16).reshape(2, 3, 5), "b": np.array(7, dtype=np.uint8)}
     arrays["c"] = np.arange(12, dtype=np.uint8).reshape(3, 4).T
+    arrays["d"] = np.array([40_000, 7], dtype=np.int32)
     labels = wsn.ExampleLabels(data=wsn.MNIST())
     made = wsn.store.MeasurementRecord(experiment=labels, status="finished", arrays=arrays)
     loaded = wsn.store.record_from_json(made.to_json())
-    assert set(loaded.arrays) == set("abc")
+    assert set(loaded.arrays) == set("abcd")
     for name, array in made.arrays.items():
         assert loaded.arrays[name].dtype == array.dtype
         assert np.array_equal(loaded.arrays[name], array)

@@ -285,6 +285,17 @@ def test_there_is_no_gain_where_the_larger_architecture_is_the_same():
     assert table["where"].tolist() == ["rarely", "often", "always", "often less rest"]
 
 
+def test_the_interval_of_a_contrast_of_gains_may_be_longer_than_that_of_a_gain():
+    often, rest = np.repeat([0.6, 0.0], 40), np.repeat([0.0, 1.0], 40)
+    table = wsn.predictions.gains_by_difficulty(
+        simulated(np.maximum(often, rest), networks=12, seed=0),
+        simulated(np.repeat([1.0, 0.0], 40), networks=12, seed=1),
+    ).set_index("where")
+    contrast = table.loc["often less rest"]
+    assert contrast["difference"] > 1 and contrast["low"] < contrast["difference"] < contrast["high"] < 2
+    assert table["high"].drop("often less rest").max() <= 1
+
+
 def test_gains_need_examples_that_are_often_right_and_others():
     sure = wsn.predictions.Population(
         np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure"

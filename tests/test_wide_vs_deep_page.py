@@ -24,7 +24,7 @@ from wsnlib.store import MeasurementRecord, Record
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "params" / "wide_vs_deep_errors.smoke.yml"
-GROUPS = [["structure", "consumer goods"][c % 2] + ",entity" for c in range(1000)]
+GROUPS = ["entity, " + ["structure", "consumer goods"][c % 2] for c in range(1000)]
 
 
 def record(run: wsn.Experiment, population: wsn.predictions.Population, member: int) -> Record:

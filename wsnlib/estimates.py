@@ -534,6 +534,9 @@ def held_out_best(
         value: What is to be large.
         by: The column of the seeds.
 
+    Raises:
+        ValueError: If a seed has no run in the cell that is chosen for it.
+
     Examples:
         >>> runs = pd.DataFrame(
         ...     {"width": [5, 9, 5, 9], "seed": [0, 0, 1, 1], "test_accuracy": [0.8, 0.7, 0.6, 0.9]}
@@ -550,5 +553,10 @@ def held_out_best(
         match = here
         for column, found in zip(cell, best if isinstance(best, tuple) else (best,), strict=True):
             match = match & (table[column].isna() if pd.isna(found) else table[column] == found)
+        if not match.any():
+            raise ValueError(
+                f"every {by} must have a run in each cell, got none of {by} {seed} where "
+                f"{', '.join(cell)} is {best}"
+            )
         rows.append(table[match].iloc[0])
     return pd.DataFrame(rows)

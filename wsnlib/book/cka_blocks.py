@@ -1,8 +1,8 @@
 """The chapter on representations and block structure: its parameters, measurements and estimates.
 
 A network that does not fit its images decides nothing. A network is *with a block* if `block_structure` finds
-one. *Strength* is that of the highest-ranked range of layers, which need not be a block; what is inside of a
-block is measured in that range.
+one, and what is inside of a block is measured in the highest-ranked one. *Strength* is that of the
+highest-ranked range of layers, which need not be a block.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ from torch import Tensor
 
 from wsnlib import data, specs
 from wsnlib.book.engine import parameters as fields
-from wsnlib.book.engine.claims import EVERY
+from wsnlib.book.engine.claims import EVERY, claims_of
 from wsnlib.estimates import Estimate, estimate, proportion
 from wsnlib.layers import NetworkResults, OriginResults, OutputMap, origin_results, output_results
-from wsnlib.similarity import BlockStructure, block_strength, block_structure
+from wsnlib.similarity import Block, BlockStructure, block_strength, block_structure
 from wsnlib.store import Store
 
 Array = npt.NDArray[np.float64]
-
-EQUIVALENCES = ("sparsity", "others-removed")
-"""Claims that there is no difference, which two one-sided tests decide by an interval of 90 %."""
 
 TOP = 10
 """Images that are called dominant in a layer or a network."""
@@ -227,7 +224,7 @@ class Runs:
         network = self.networks[name]
         return specs.BlockOrigins(
             self.p.experiment(network, seed),
-            epochs=tuple(sorted({int(moment * network.epochs) for moment in self.p.moments})),
+            epochs=tuple(sorted({int(moment * network.epochs + 1e-9) for moment in self.p.moments})),
             num_images=self.p.num_images,
             num_removed=self.p.num_removed,
             num_rotated=self.p.num_rotated,
@@ -315,17 +312,27 @@ class Measured:
         """Of the highest-ranked range of layers, which need not be a block, in [−2, 2]."""
         return self.structure.best.strength
 
+    @cached_property
+    def block(self) -> Block:
+        """The highest-ranked block; where there is none, the highest-ranked range."""
+        return max(
+            self.structure.blocks,
+            key=lambda block: block.strength * math.sqrt(block.stop - block.start),
+            default=self.structure.best,
+        )
+
     @property
     def strength_without_component(self) -> float:
-        """Strength of the same range in CKA without each layer's first principal component."""
-        best = self.structure.best
-        return block_strength(self.origins.cka_without_component, start=best.start, stop=best.stop)
+        """Strength of `block` in CKA without each layer's first principal component."""
+        return block_strength(
+            self.origins.cka_without_component, start=self.block.start, stop=self.block.stop
+        )
 
     @cached_property
     def inside(self) -> npt.NDArray[np.bool_]:
-        """Which layers lie in the highest-ranked range, which need not be a block."""
-        best, at = self.structure.best, np.arange(len(self.origins.layers))
-        return np.asarray((at >= best.start) & (at < best.stop))
+        """Which layers lie in `block`."""
+        at = np.arange(len(self.origins.layers))
+        return np.asarray((at >= self.block.start) & (at < self.block.stop))
 
     @property
     def inside_outputs(self) -> npt.NDArray[np.bool_]:
@@ -333,14 +340,14 @@ class Measured:
         return np.asarray(self.inside[self.origins.positions])
 
     def output_strength(self, values: Array) -> float:
-        """Strength of the highest-ranked range in a map of the outputs; NaN if it holds under 3, or all."""
+        """Strength of `block` in a map of the outputs; NaN if it holds under 3, or all."""
         at = np.flatnonzero(self.inside_outputs)
         if not 3 <= len(at) < len(self.inside_outputs):
             return math.nan
         return block_strength(values, start=int(at[0]), stop=int(at[-1]) + 1)
 
     def strength_left(self, values: Array) -> float:
-        """Strength of the highest-ranked range in another map of the outputs over that in their own."""
+        """Strength of `block` in another map of the outputs over that in their own."""
         return self.output_strength(values) / self.output_strength(self.origins.output_cka)
 
 
@@ -492,9 +499,9 @@ def hsic_ratios(hsic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
 def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
     """Our estimates by the claims' names; none where no network decides a claim.
 
-    What concerns the inside of blocks is measured in the highest-ranked range of the networks that have a
-    block, and averaged over them for each seed; contrasts are the mean over networks without a block less
-    that, for each seed.
+    What concerns the inside of blocks is measured in the highest-ranked block of the networks that have one,
+    and averaged over them for each seed; contrasts are the mean over networks without a block, in their
+    highest-ranked range, less that, for each seed.
 
     Args:
         results: What was measured.
@@ -523,7 +530,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "component": _ratio_inside,
         "component-inside": _ratio_difference,
         "component-kept": lambda m: _mean_of_pairs(m, m.origins.component_similarity),
-        "component-removed": lambda m: m.strength_without_component / m.strength,
+        "component-removed": lambda m: m.strength_without_component / m.block.strength,
         "sparsity": _sparsity_difference,
         "additions": _addition_gain,
         "few-images": lambda m: float(np.nanmean(m.origins.top_shares[TOP][m.inside])),
@@ -534,6 +541,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "early": _early_strength,
         "dominant-change": _early_images,
         "component-small/control": _mean_ratio,
+        "probes-rise/control": _probes_rise,
     }
     without_blocks: dict[str, Value] = {
         "checkerboard": _additions_apart,
@@ -542,8 +550,9 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
     }
     for block, values in ((True, of_blocks), (False, without_blocks)):
         for name, value in values.items():
-            confidence = 0.9 if name in EQUIVALENCES else 0.95
-            found[name] = _estimate(_means(results.judged(block=block), value).values(), confidence)
+            values_of = _means(results.judged(block=block), value).values()
+            confidence = claims_of("cka_blocks")[name.partition("/")[0]].confidence
+            found[name] = _estimate(values_of, confidence)
     return {name: e for name, e in (found | _between(results)).items() if e is not None}
 
 
@@ -647,7 +656,7 @@ def _probes_rise(m: Measured) -> float:
 
 
 def _mean_of_pairs(m: Measured, values: Array) -> float:
-    """Mean of a map of outputs over pairs inside the highest-ranked range."""
+    """Mean of a map of outputs over pairs inside the block."""
     square = values[np.ix_(m.inside_outputs, m.inside_outputs)]
     pairs = square[np.triu_indices(len(square), 1)]
     return _mean(pairs)

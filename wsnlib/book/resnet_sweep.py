@@ -523,6 +523,17 @@ def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     return {width: model.ratio(*width_gains(base, width)) for width in widths}
 
 
+def judged_share(part: pd.DataFrame, base: int) -> tuple[int, Estimate] | None:
+    """The width, of those trained dense, too, that fits its training images best, and its share of width."""
+    shares = width_shares(part, base)
+    fitting = family_of(part, base).groupby("width")["train_accuracy"].mean()
+    if not shares:
+        return None
+    best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
+    width = min(max(best_fit, min(shares)), max(shares))
+    return width, shares[width]
+
+
 def share_in_words(share: Estimate) -> str:
     """A share of width with its interval, in words; one that no number bounds is called so.
 
@@ -641,12 +652,13 @@ def estimates(
         found["resnet-gain-own-rate"] = tuned.contrast(less(mean_of(own.columns[1:]), {base: 1.0}))
         found["resnet-gain-own-rate/one rate"] = found["gain"]
     if shares:
-        fitting = family.groupby("width")["train_accuracy"].mean()
-        best_fit = int(fitting.index.to_numpy()[fitting.to_numpy().argmax()])
-        fitted = min(max(best_fit, min(shares)), max(shares))
         both = [width_gains(base, width) for width in shares]
         total = [_total(parts) for parts in zip(*both, strict=True)]
-        found |= {"width-share": shares[fitted], "width-share/mean over widths": model.ratio(*total)}
+        found["width-share/mean over widths"] = model.ratio(*total)
+        for data, reading in ((first["data"].iloc[0], ""), ("CIFAR100", "/CIFAR-100")):
+            part = table[table["data"] == data]
+            if (judged_on := judged_share(part, base) if len(part) else None) is not None:
+                found[f"width-share{reading}"] = judged_on[1]
     if len(bases) > 1 and (common := p.common_factors(bases[:2])):
         each = [width_gains(b, p.widths_by_factor(b)[common[-1]])[0] for b in bases[:2]]
         found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))

@@ -670,7 +670,8 @@ def synset_tests(imagenet: Sequence[Population], p: Parameters) -> pd.DataFrame:
     if not (imagenet and p.imagenet_groups):
         return pd.DataFrame()
     _, deeper, wider = imagenet
-    groups = [line.split(",") for line in Path(p.imagenet_groups).read_text().splitlines()]
+    lines = Path(p.imagenet_groups).read_text().splitlines()
+    groups = [[name for each in line.split(",") if (name := each.strip())] for line in lines]
     return predictions.group_tests(wider, deeper, groups=groups, min_classes=50).set_index("group")
 
 
@@ -690,8 +691,8 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     found = {
         "matched": _points(results.matched, n, confidence=0.9),
         "excess": _root_mean_square(predictions.dispersion(deep, wide), n),
-        "control-deep": _root_mean_square(_control(deep, again["deep"]), len(again["deep"]), confidence=0.9),
-        "control-wide": _root_mean_square(_control(wide, again["wide"]), len(again["wide"]), confidence=0.9),
+        "control-deep": _control(deep, again["deep"]),
+        "control-wide": _control(wide, again["wide"]),
         "examples-deep": _points(predictions.chosen_difference(deep, wide), n),
         "examples-wide": _points(predictions.chosen_difference(wide, deep), n),
         "classes": _squared_points(predictions.dispersion(wide, deep, level="class"), n),
@@ -727,9 +728,9 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     return found
 
 
-def _control(one: Population, other: Population) -> Dispersion:
+def _control(one: Population, other: Population) -> Estimate:
     """One architecture with two sets of seeds, at the level of two one-sided tests."""
-    return predictions.dispersion(one, other, confidence=0.9)
+    return _root_mean_square(predictions.dispersion(one, other, confidence=0.9), len(other), confidence=0.9)
 
 
 def _root_mean_square(found: Dispersion, n: int, *, confidence: float = 0.95) -> Estimate:

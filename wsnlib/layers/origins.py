@@ -17,7 +17,7 @@ from wsnlib.data.splits import balanced_subset
 from wsnlib.layers.packing import packed, packed_symmetric, unpacked, unpacked_symmetric
 from wsnlib.probes import around_additions, linear_probes
 from wsnlib.representations import cka_matrices, decompose_layers, dominance_of, logits_without_ends
-from wsnlib.similarity import bures_of_grams, cka_of_grams
+from wsnlib.similarity import bures_of_grams, centred, cka_of_grams
 from wsnlib.store import Store
 
 Array = npt.NDArray[np.float64]
@@ -205,8 +205,8 @@ def measure_origins(
         "directions": packed(directions),
         "cka_without_dominant": packed_symmetric(cka_of_grams(_without(found.grams, removed))),
         "cka_without_others": packed_symmetric(cka_of_grams(_without(found.grams, others))),
-        "bures": packed_symmetric(bures_of_grams(_centred(rotated))),
-        "examples": examples.numpy().astype(np.int16),
+        "bures": packed_symmetric(bures_of_grams(centred(rotated))),
+        "examples": examples.numpy().astype(np.int16 if examples.max() < 2**15 else np.int32),
         "labels": data.test.labels.cpu().numpy().astype(np.int16),
         "brightness": packed([pixels.flatten(1).mean(1).numpy()]),
         "border": packed([_border(pixels).mean(1).numpy()]),
@@ -244,11 +244,6 @@ def _drawn(others: npt.NDArray[np.intp], spec: specs.BlockOrigins) -> npt.NDArra
 def _without(grams: torch.Tensor, images: npt.NDArray[np.intp]) -> torch.Tensor:
     left = np.setdiff1d(np.arange(grams.shape[-1]), images)
     return grams[:, left][:, :, left]
-
-
-def _centred(grams: torch.Tensor) -> torch.Tensor:
-    rows = grams - grams.mean(-1, keepdim=True)
-    return rows - rows.mean(-2, keepdim=True)
 
 
 def _border(pixels: torch.Tensor) -> torch.Tensor:

@@ -234,12 +234,13 @@ def gains_by_difficulty(
         return np.column_stack([*means, means[list(groups).index("often")] - rest])
 
     counts = [int(members.sum()) for members in groups.values()]
-    tests = _welch(columns(larger), columns(compared), confidence)
+    bounds = np.array([1.0] * len(groups) + [2.0])
+    tests = _welch(columns(larger), columns(compared), confidence, bounds)
     return pd.DataFrame({"where": [*groups, "often less rest"], "examples": [*counts, len(often)], **tests})
 
 
-def _welch(first: Array, second: Array, confidence: float) -> dict[str, Array]:
-    """Columns of a table with one test for every column of (networks, tests)."""
+def _welch(first: Array, second: Array, confidence: float, bounds: float | Array = 1.0) -> dict[str, Array]:
+    """Columns of a table with one test for every column of (networks, tests), differences within bounds."""
     (m, tests), n = first.shape, len(second)
     each = inference.sidak_confidence(confidence, tests)
     means = [values.mean(0) for values in (first, second)]
@@ -258,8 +259,8 @@ def _welch(first: Array, second: Array, confidence: float) -> dict[str, Array]:
         "second": means[1],
         "second_error": np.sqrt(spreads[1]),
         "difference": gap,
-        "low": np.maximum(gap - half, -1.0),
-        "high": np.minimum(gap + half, 1.0),
+        "low": np.maximum(gap - half, -bounds),
+        "high": np.minimum(gap + half, bounds),
         "t": np.where(error > 0, t, np.nan),
         "df": df,
         "p_value": p_values,

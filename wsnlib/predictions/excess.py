@@ -409,11 +409,17 @@ def _without_second_order(half: float, gram: Array, m: int, n: int, *, confidenc
 def _squared_covariance(gram: Array) -> float:
     """tr Σ² without bias, from the U-centred inner products of k networks."""
     k = len(gram)
+    return float((u_centred(gram) ** 2).sum()) / (k * (k - 3))
+
+
+def u_centred(gram: Array) -> Array:
+    """Inner products of k networks, centred without their diagonal, so that sums of products have no bias."""
+    k = len(gram)
     values = gram - np.diag(np.diag(gram))
     sums = values.sum(1) / (k - 2)
     centred = values - sums[:, None] - sums + values.sum() / ((k - 1) * (k - 2))
     np.fill_diagonal(centred, 0.0)
-    return float((centred**2).sum()) / (k * (k - 3))
+    return centred
 
 
 def _halves(populations: Sequence[Population], seed: int) -> list[tuple[Population, Population]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
+from wsnlib.predictions.excess import inner_products, u_centred
 from wsnlib.predictions.populations import Population
 
 MOST_NETWORKS = 2**24
@@ -47,7 +48,8 @@ def class_test_power(
     each = -np.expm1(np.log1p(-level) / tests)
     df, shift = 2 * networks - 2, difference / deviation * np.sqrt(networks / 2)
     quantile = scipy.stats.t.isf(each / 2, df)
-    return float(scipy.stats.nct.sf(quantile, df, shift) + scipy.stats.nct.cdf(-quantile, df, shift))
+    # by symmetry: scipy's cdf is NaN far below the mean
+    return float(scipy.stats.nct.sf(quantile, df, shift) + scipy.stats.nct.sf(quantile, df, -shift))
 
 
 def networks_for_class_test(
@@ -128,13 +130,9 @@ def _pilot_moments(pilot: Population) -> tuple[float, float, float]:
     n = len(pilot)
     if n < 4:
         raise ValueError(f"{pilot.name!r} must have at least 4 networks to be a pilot, got {n}; train more")
-    rows = pilot.correct.astype(np.float32)
-    gram = (rows @ rows.T).astype(float) / pilot.num_examples
+    gram = inner_products([pilot])
     variation = float((np.trace(gram) - gram.sum() / n) / (n - 1))
-    np.fill_diagonal(gram, 0.0)
-    sums = gram.sum(1) / (n - 2)
-    centred = gram - sums[:, None] - sums + gram.sum() / ((n - 1) * (n - 2))
-    np.fill_diagonal(centred, 0.0)
+    centred = u_centred(gram)
     square = centred @ centred
     tau = float(np.trace(square) / (n * (n - 3)))
     if variation <= 0 or tau <= 0:

@@ -16,7 +16,6 @@ errors of its own put x aside.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsnlib.predictions import inference
-from wsnlib.predictions.excess import inner_products, mean_squares
+from wsnlib.predictions.excess import inner_products, mean_squares, signed_root
 from wsnlib.predictions.populations import Population, check_same_examples
 
 Array = NDArray[np.float64]
@@ -53,7 +52,7 @@ class Position:
     @property
     def distance(self) -> float:
         """√aside, the typical difference of accuracies from the line; −√−aside if that is negative."""
-        return math.copysign(math.sqrt(abs(self.aside)), self.aside)
+        return signed_root(self.aside)
 
 
 def position_between(

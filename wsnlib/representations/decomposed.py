@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wsnlib.representations.batches import Prepare, as_images
+from wsnlib.representations.batches import Prepare, as_images, as_inputs, run
 from wsnlib.representations.reading import device_of, layer_names, quick_layout, read
 from wsnlib.similarity import Gram, cka_of_units, decompose, first_component
 from wsnlib.similarity.hsic import Array
@@ -104,7 +104,7 @@ def decompose_layers(
 
     batch = images.to(device_of(model), memory_format=quick_layout(model, images, prepare=prepare))
     with read(model, names, reduce):
-        model(batch if prepare is None else prepare(batch))
+        run(model, (prepare or as_inputs)(batch))
     joint_share = float("nan")
     if together.trace() > 0:
         joint_share = float(first_component(together)[0] / together.trace())

@@ -320,7 +320,8 @@ def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest eigenvalue λ of a symmetric matrix and its eigenvector, of length 1.
 
     The entry of the vector of largest absolute value is positive, of equal ones the first. On a CPU it is
-    found by Lanczos' method from a fixed start, to the precision of the matrix.
+    found by Lanczos' method from a fixed start, to the precision of the matrix; that of a matrix of zeros, or
+    of one that is not finite, is 0.
 
     Examples:
         >>> value, vector = first_component(torch.diag(torch.tensor([1.0, 3, 2, 0], dtype=torch.float64)))
@@ -330,7 +331,10 @@ def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if gram.device.type == "cpu":
         start = np.random.default_rng(0).standard_normal(len(gram))
         matrix = gram.numpy()
-        found = scipy.sparse.linalg.eigsh(matrix, k=1, v0=(matrix @ start).astype(matrix.dtype))
+        start = (matrix @ start).astype(matrix.dtype)
+        if not (start.any() and np.isfinite(start).all()):
+            return gram.new_zeros(()), gram.new_zeros(len(gram))
+        found = scipy.sparse.linalg.eigsh(matrix, k=1, which="LA", v0=start)
         value, vector = torch.tensor(found[0][0], dtype=gram.dtype), torch.from_numpy(found[1][:, 0])
     else:
         values, vectors = torch.linalg.eigh(gram)

@@ -290,8 +290,14 @@ class MinibatchCKA:
             raise ValueError(f"the sums must be of the examples {self.examples!r}, got {other.examples!r}")
         for key, sums in other._sums.items():
             self._add(key, sums, other._batches[key])
+        number, batches = self._grouped
         if not self._groups:
             self._groups, self._grouped = dict(other._groups), other._grouped
+        elif other._groups and other._grouped[0] == number:
+            for at, sums in other._groups.items():
+                group = (batches + at) % GROUPS
+                self._groups[group] = self._groups[group] + sums if group in self._groups else sums
+            self._grouped = number, batches + other._grouped[1]
 
     def state(self) -> dict[str, Any]:
         """All there is, as plain values and tensors: `torch.load(weights_only=True)` reads it back."""
@@ -313,8 +319,8 @@ class MinibatchCKA:
             state["keys"], state["batches"], state["sums"], strict=True
         ):
             made._add((pass_index, size), sums, batches)
-        number, batches = state.get("grouped", (-1, 0))  # a state of earlier versions has no groups
-        made._groups, made._grouped = dict(enumerate(state.get("groups", ()))), (number, batches)
+        number, batches = state["grouped"]
+        made._groups, made._grouped = dict(enumerate(state["groups"])), (number, batches)
         return made
 
     @property

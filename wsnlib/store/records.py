@@ -258,9 +258,12 @@ def _packed(predictions: Integers) -> dict[str, Any]:
     return {"dtype": str(predictions.dtype), "zlib": base64.b64encode(compressed).decode("ascii")}
 
 
+_DTYPES = {name: np.dtype(name) for name in ("uint8", "int16", "int32")}
+
+
 def _unpacked(packed: dict[str, Any]) -> Integers:
     unpacking = zlib.decompressobj()
     data = unpacking.decompress(base64.b64decode(packed["zlib"]), MOST_UNPACKED)
     if not unpacking.eof:
         raise ValueError("an array of it is cut off, or larger than a record's may be")
-    return np.frombuffer(data, dtype={"uint8": np.uint8, "int16": np.int16}[packed["dtype"]]).copy()
+    return np.frombuffer(data, dtype=_DTYPES[packed["dtype"]]).copy()

@@ -137,7 +137,7 @@ def import_records(places: Iterable[Path], store: Store) -> tuple[int, int]:
         StoreError: If one is damaged; those before it have been taken.
         ValueError: If there is neither a folder nor an archive.
     """
-    found = sorted(places)
+    found = sorted(places, key=lambda place: (len(place.name), place.name))  # part 100 after part 11
     with tempfile.TemporaryDirectory() as folder:
         source = found[0] if len(found) == 1 and found[0].is_dir() else Path(folder)
         if source == Path(folder):

@@ -366,6 +366,4 @@ def _interval(low: float, high: float) -> str:
         return below if below == "below 0" else f"at most {below}"
     if above == "above 0":
         return f"above 0, at most {below}"
-    if below == "below 0":
-        return f"below 0, at least {above}"
     return f"{above} to {below}"

@@ -1,12 +1,12 @@
 """The one rule that says what our measurement makes of a claim.
 
 A claim states, before its runs, where its quantity must lie for it to hold (H) and where it must lie to be
-contradicted (C); between the two neither is said. With the interval of our estimate the claim is
+contradicted (C); what lies between does not support it. With the interval of our estimate the claim is
 
 - *verified* or *refuted*, if it is arithmetic (true by algebra or construction, or computed without training)
   or a premise: the interval lies in H, or apart from it;
 - *reproduced*, if the interval lies in H;
-- *not reproduced*, if it lies in C, or apart from H;
+- *not reproduced*, if it lies apart from H, in C or not;
 - *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not;
 - *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; if H
   holds there, too;
@@ -100,7 +100,8 @@ def judge(
     said, why = _of_interval(claim, ours)
     if claim.type != "empirical":
         return Judgement(verdict=said, why=why)
-    others = {name: _of_interval(claim, found)[0] for name, found in (readings or {}).items()}
+    enough = {name: e for name, e in (readings or {}).items() if min(e.n, ours.n) >= LEAST_UNITS}
+    others = {name: _of_interval(claim, found)[0] for name, found in enough.items()}
     if unmet:
         premise = unmet[0].lower() + unmet[1:].removesuffix(".")
         why = f"its premise is not met, that {premise}"
@@ -134,7 +135,7 @@ def _untested(claim: Claim, ours: Estimate | None, *, same_data: bool, full_prot
         return "measured on other data than the paper's"
     if claim.full_protocol_only and not full_protocol:
         return "only the paper's data and its whole training can tell"
-    if math.isnan(ours.mean):
+    if any(map(math.isnan, (ours.mean, ours.low, ours.high))):
         return "a run gave no number"
     return ""
 

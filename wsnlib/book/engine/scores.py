@@ -176,12 +176,14 @@ def headline(table: pd.DataFrame) -> str:
         found = [f"{cells[row][v]} {v}" for v in VERDICTS if cells[row][v] and v != Verdict.NOT_TESTED]
         return how_many(row, which) + (f": {listed(found)}." if found else ".")
 
+    arithmetic = table["paper"].isin(PAPERS) & (table["type"] != "empirical")
+    late = int((arithmetic & (table["flag"] == "exploratory")).sum())
     before = "whose range, quantity, interval and data were fixed before a result was seen"
     after = "for which at least one of these was fixed or changed later"
     return " ".join(
         [
             how_many("both", "claims of the two papers") + ".",
-            said("arithmetic", "*arithmetic* ones, decided without training"),
+            said("arithmetic", f"*arithmetic* ones, decided without training ({late} of them exploratory)"),
             said("confirmatory", f"*confirmatory* ones, {before}"),
             said("exploratory", f"*exploratory* ones, {after}"),
             said(LATER, "claims of later work"),
