@@ -235,24 +235,6 @@ def test_the_planned_page_has_the_zero_of_the_scale_and_judges_what_agreement_pr
     assert held["verdicts"]["independent-errors"] == "not tested"
 
 
-def test_the_planned_page_tells_nothing_of_the_networks_before_it(planned):
-    """What was changed after looks at the first networks is told where those are shown."""
-    text, held, _ = planned
-    assert held["profile"] == "cpu" and "seen" not in held
-    assert not re.search(r"three searches|third look|looked at once", text)
-    history = [
-        book.history_table({"wide_vs_deep_errors": page}).set_index("claim").iloc[:, -1]
-        for page in (
-            nbformat.read(ROOT / "book" / "wide_vs_deep_errors.ipynb", as_version=4),
-            {"cells": [{"cell_type": "code", "outputs": [{"data": {VERDICTS_TYPE: held}}]}]},
-        )
-    ]
-    claims = book.claims_of("wide_vs_deep_errors")
-    for claim in ("matched", "gain-depth", "similar-depth", "wider-better"):
-        told = [each.get(claims[claim].statement, "") for each in history]
-        assert told[0].startswith(("data:", "range")) and "look" not in told[1] and "published" not in told[1]
-
-
 def multiply_adds(model: wsn.ModelSpec) -> int:
     """Of an image of 32 by 32, of the dense network of that width."""
     dense = replace(model.base, width_multiplier=model.width / 16) if hasattr(model, "base") else model

@@ -218,11 +218,6 @@ class _Table(BaseModel, extra="forbid", strict=True, frozen=True):
     rows: list[list[Any]]
 
 
-class _Seen(BaseModel, extra="forbid", strict=True, frozen=True):
-    of: dict[str, Any]
-    claims: dict[str, str]
-
-
 class _Paper(BaseModel, extra="forbid", strict=True, frozen=True):
     """The file of one paper, checked."""
 
@@ -230,7 +225,6 @@ class _Paper(BaseModel, extra="forbid", strict=True, frozen=True):
     claim: list[_Entry]
     printed: list[_Entry]
     table: dict[str, _Table]
-    seen: dict[str, _Seen] = {}
 
 
 @cache
@@ -260,31 +254,6 @@ def claims_of(chapter: str) -> dict[str, Claim]:
         96.3
     """
     return {claim.name: claim for claim in _claims("claim") if claim.chapter == chapter}
-
-
-def seen_before(chapter: str, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """What was fixed or changed of claims after a result of networks with these parameters, by name.
-
-    It is true of their records alone; what is true of all records is `Claim.exploratory`.
-
-    Args:
-        chapter: That judges the claims.
-        parameters: Values by name.
-
-    Examples:
-        >>> old = {"train_size": 4000, "epochs": 4, "learning_rate": 0.03, "shared_seeds": True}
-        >>> seen_before("wide_vs_deep_errors", old)["gain-depth"][:4]
-        'data'
-        >>> seen_before("wide_vs_deep_errors", old | {"epochs": 12})
-        {}
-    """
-    found = [s for name in (*PAPERS, LATER) if (s := _paper(name).seen.get(chapter))]
-    return {
-        name: text
-        for seen in found
-        if seen.of.items() <= parameters.items()
-        for name, text in seen.claims.items()
-    }
 
 
 @cache

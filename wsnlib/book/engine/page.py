@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from wsnlib import specs
 from wsnlib.book.engine import session
-from wsnlib.book.engine.claims import claims_of, seen_before
+from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance, core_time
 from wsnlib.book.engine.text import listed
@@ -141,7 +141,6 @@ class Page:
             chapter=p.chapter,
             profile=self.profile,
             preset=p.preset,
-            seen=seen_before(p.chapter, p.model_dump()),
         )
 
 

@@ -60,28 +60,27 @@ def scorecard_table(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
         ours = estimates_of(held)
         judged = judge_page(of_chapter, ours, **_scale(held))
         rows += [
-            _row(claim, ours, judged[name], seen=name in held.get("seen", {}))
-            | {"page": chapter, "profile": held.get("profile", "")}
+            _row(claim, ours, judged[name]) | {"page": chapter, "profile": held.get("profile", "")}
             for name, claim in of_chapter.items()
             if claim.type != "premise"
         ]
     return pd.DataFrame(rows).sort_values("paper", kind="stable", ignore_index=True)
 
 
-def history_table(pages: Mapping[str, published.Notebook]) -> pd.DataFrame:
-    """One row for each exploratory claim: what was fixed or changed after a result had been seen.
-
-    Args:
-        pages: As in `scorecard_table`; what is true of some networks alone is told where a page holds them.
-    """
-    rows = []
-    for chapter in claims.judging_chapters():
-        seen = _held(pages.get(chapter)).get("seen", {})
-        for name, claim in claims.claims_of(chapter).items():
-            if told := [text for text in (seen.get(name), claim.exploratory) if text]:
-                changed = {"what was fixed or changed after a result": "; ".join(told)}
-                rows.append({"page": chapter, "claim": claim.statement} | changed)
-    return pd.DataFrame(rows)
+def history_table() -> pd.DataFrame:
+    """One row for each exploratory claim: what was fixed or changed after a result had been seen."""
+    return pd.DataFrame(
+        [
+            {
+                "page": chapter,
+                "claim": claim.statement,
+                "what was fixed or changed after a result": claim.exploratory,
+            }
+            for chapter in claims.judging_chapters()
+            for claim in claims.claims_of(chapter).values()
+            if claim.exploratory
+        ]
+    )
 
 
 def verdict_on(page: published.Notebook, claim: Claim) -> Verdict:
@@ -113,16 +112,14 @@ def _scale(held: Mapping[str, Any]) -> dict[str, bool]:
     return {name: bool(held.get(name, False)) for name in ("same_data", "full_protocol")}
 
 
-def _row(
-    claim: Claim, ours: Mapping[str, Estimate], judged: Judgement, *, seen: bool = False
-) -> dict[str, Any]:
+def _row(claim: Claim, ours: Mapping[str, Estimate], judged: Judgement) -> dict[str, Any]:
     paper, _, where = claim.source.partition(", ")
     return {
         "paper": paper,
         "where": where,
         "claim": claim.statement,
         "reported": "" if claim.reported is None else f"{claim.reported:,g}",
-    } | row_of(claim, ours, judged, seen=seen)
+    } | row_of(claim, ours, judged)
 
 
 def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from importlib import resources
@@ -47,7 +47,6 @@ class PageVerdicts:
         ours: Our estimates, as in [`judge_page`][wsnlib.book.engine.rule.judge_page].
         same_data, full_protocol: As in [`judge`][wsnlib.book.engine.rule.judge].
         chapter, profile, preset: Of the page.
-        seen: As [`seen_before`][wsnlib.book.engine.claims.seen_before] gives it for the page's parameters.
 
     Raises:
         ValueError: If an estimate is of no claim.
@@ -60,7 +59,6 @@ class PageVerdicts:
     chapter: str
     profile: str
     preset: str
-    seen: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _ = self.judgements  # an estimate without a claim is reported at once
@@ -75,8 +73,7 @@ class PageVerdicts:
         """One row a claim, with where it holds, what contradicts it, what we measured, and the verdict."""
         return pd.DataFrame(
             [
-                {"claim": claim.statement}
-                | row_of(claim, self.ours, self.judgements[name], seen=name in self.seen)
+                {"claim": claim.statement} | row_of(claim, self.ours, self.judgements[name])
                 for name, claim in self.claims.items()
             ]
         )
@@ -95,7 +92,7 @@ class PageVerdicts:
             "full_protocol": self.full_protocol,
             "ours": {name: {k: _json(v) for k, v in vars(e).items()} for name, e in self.ours.items()},
             "verdicts": {name: str(self[name]) for name in self.claims},
-        } | ({"seen": dict(self.seen)} if self.seen else {})
+        }
 
     def __repr__(self) -> str:
         return f"Verdicts of {self.chapter}: " + ", ".join(f"{n} {self[n]}" for n in self.claims)
@@ -117,16 +114,13 @@ def estimates_of(content: Mapping[str, Any]) -> dict[str, Estimate]:
     return TypeAdapter(dict[str, Estimate]).validate_python(content["ours"])
 
 
-def row_of(
-    claim: Claim, ours: Mapping[str, Estimate], judged: Judgement, *, seen: bool = False
-) -> dict[str, Any]:
+def row_of(claim: Claim, ours: Mapping[str, Estimate], judged: Judgement) -> dict[str, Any]:
     """What a table says of a claim: type, ranges, estimates, verdict, flag, the seeds that would decide.
 
     Args:
         claim: Of a page or of none.
         ours: Estimates by name.
         judged: The claim by the rule.
-        seen: Whether something of it was fixed or changed after a result of the networks behind it.
     """
     found = ours.get(claim.name)
     others = [
@@ -143,7 +137,7 @@ def row_of(
         "ours": "; ".join(([] if found is None else [shown(found)]) + others),
         "n": 0 if found is None else found.n,
         "verdict": str(judged.verdict),
-        "flag": "exploratory" if claim.exploratory or seen else "",
+        "flag": "exploratory" if claim.exploratory else "",
         "seeds to decide": judged.seeds,
         "why": judged.why,
     }
