@@ -417,7 +417,7 @@ def u_centred(gram: Array) -> Array:
     k = len(gram)
     values = gram - np.diag(np.diag(gram))
     sums = values.sum(1) / (k - 2)
-    centred = values - sums[:, None] - sums + values.sum() / ((k - 1) * (k - 2))
+    centred: Array = values - sums[:, None] - sums + values.sum() / ((k - 1) * (k - 2))
     np.fill_diagonal(centred, 0.0)
     return centred
 
