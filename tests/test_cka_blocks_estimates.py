@@ -475,6 +475,14 @@ def test_shares_of_seeds_are_exact_binomials():
     assert ours["no-residuals"] == wsn.estimates.proportion([True, True, False])
 
 
+def test_of_networks_without_residual_connections_the_widest_decide():
+    results = simulated({("plain", 3)})
+    one = results.networks["plain", 5]
+    narrow = replace(one, network=one.network.model_copy(update={"width_multiplier": 0.5}))
+    results = replace(results, networks={**results.networks, ("plain", 5): narrow})
+    assert of(results)["no-residuals"] == wsn.estimates.proportion([True, False])
+
+
 def test_a_network_without_a_block_is_left_out_and_the_other_counts_alone():
     shift = {key: {"deep": 0.06, "wide": 0.02}.get(key[0], 0) for key in PLAN.origins}
     ours = of(simulated(EXPOSED - {("deep", 5), ("deep", 7), ("wide", 7)}, shift=shift))

@@ -428,7 +428,7 @@ def test_the_paper_profile_of_the_chapter_is_the_papers_protocol():
     assert p.data_spec == wsn.CIFAR10(normalisation="unit")
     deeper = wsn.ResNetImageNetSpec(third_stage_blocks=17)
     runs = p.on_imagenet(deeper)
-    assert len(set(runs)) == 50 and {run.model for run in runs} == {deeper}
+    assert len(set(runs)) == 100 and {run.model for run in runs} == {deeper}
     assert runs[0].data == wsn.ImageNet(normalisation="imagenet") and runs[0].training == wsn.Training(
         epochs=120, batch_size=256, learning_rate=0.1, momentum=0.9, weight_decay=1e-4, schedule=wsn.Cosine(),
         augmentation=wsn.ResizedCropAndFlip(scale=(0.08, 1.0)), report="last",

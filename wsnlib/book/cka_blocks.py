@@ -509,13 +509,15 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
     """
     deepest = results.deeper[-1] if results.deeper else []
     shallowest = results.deeper[0] if len(results.deeper) > 1 else []
+    plain = [m for m in results.fitting if not m.network.residual]
+    widest = max((m.network.width_multiplier for m in plain), default=None)
     found = {
         "depth": _ends(results.deeper),
         "width": _ends([seeds for seeds in results.wider if len(seeds) >= FEWEST]),
         "less-data": _less_data(results),
         "every-seed": _choices(m.has_block for m in deepest),
         "every-seed/control": _choices(m.has_block for m in shallowest),
-        "no-residuals": _choices(m.has_block for m in results.fitting if not m.network.residual),
+        "no-residuals": _choices(m.has_block for m in plain if m.network.width_multiplier == widest),
         "component-without": _contrast(results, _ratio_inside, sign=-1),
         "component-seeds": _estimate(_ratios_with_less_without(results)),
         "probes": _contrast(results, _middle_gain),
