@@ -12,7 +12,14 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from wsnlib.masks.allocation import Rule, allocate, listed, whole_kernels
-from wsnlib.masks.counting import counts_by_layer, static_mask, warn_uncounted, weight_layers, weight_shape
+from wsnlib.masks.counting import (
+    counts_by_layer,
+    names_of,
+    static_mask,
+    warn_uncounted,
+    weight_layers,
+    weight_shape,
+)
 from wsnlib.masks.static import Pattern, StaticMask, attach_mask, check_generator, draw_mask
 
 M = TypeVar("M", bound=nn.Module)
@@ -77,7 +84,7 @@ def sparsify(
     layers = weight_layers(model)
     layer_shapes = {name: weight_shape(layer) for name, layer in layers.items()}
     sizes = {name: shape.numel() for name, shape in layer_shapes.items()}
-    excluded = set(exclude)
+    excluded = names_of(exclude)
     for what, chosen, allowed in (
         ("initialisation", initialisation, Initialisation),
         ("pattern", pattern, Pattern),
