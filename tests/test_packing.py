@@ -1,5 +1,6 @@
 """Data of one's own: what images, folders and arrays are taken for, and what is refused."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -540,3 +541,15 @@ def test_the_report_says_what_the_folder_was_taken_for(tmp_path, capsys):
         "  resized from 2 size(s), 5 x 7 to 9 x 9 pixels",
         "  no images to test: those for validation are taken",
     ]
+
+
+def test_floats_that_were_scaled_twice_are_refused(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (12, 5, 5)) / 255
+    save = functools.partial(np.savez, tmp_path / "raw.npz", train_y=np.arange(12) % 2)
+    save(train_x=x / 255)
+    with pytest.raises(
+        wsn.DataError, match="must be near 1 .*, got float64 from 0 to 0.0039.*, of which 8 bits"
+    ):
+        wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
+    save(train_x=x / 8)
+    wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)

@@ -18,15 +18,12 @@ import torch
 from wsnlib import specs
 from wsnlib.addresses import local_path
 from wsnlib.data.archives import Arrays, Bytes, canonical, open_archive, write_archive
-from wsnlib.data.arrays import Array, Given, read_given
+from wsnlib.data.arrays import LEAST_LEVELS, Array, Given, read_given
 from wsnlib.data.folders import Layout, read_layout
 from wsnlib.data.imagenet import check_readable, list_folder
 from wsnlib.data.images import decode
 from wsnlib.data.sources import KNOWN, data_root
 from wsnlib.data.splits import DataError, balanced_subset
-
-LEAST_LEVELS = 16
-"""Of the 256 that 8 bits have, those that the brightest of all images of 16 bits must reach."""
 
 SHOWN = 5
 """Names that a line of the report lists at most."""
