@@ -357,8 +357,12 @@ def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
 
 def test_networks_that_are_no_population_are_refused(tmp_path):
     runs, store = trainings(), wsn.Store(tmp_path)
-    with pytest.raises(KeyError, match="no record"):
+    with pytest.raises(
+        KeyError, match=r"no record .*; wsn.run_missing\(\[ExampleLabels\(data=Digits\(.*makes it"
+    ):
         wsn.read_population(runs, store=store)
+    with pytest.raises(ValueError, match="the runs of 'p' must be at least 2, got none"):
+        wsn.read_population([], store=store, name="p")
     message = "the runs of 'p' must be one experiment with different seeds, got some that differ"
     for bad in ([*runs, replace(runs[0], data=wsn.Digits(), seed=9)], [runs[0], runs[0]]):
         with pytest.raises(ValueError, match=message):
