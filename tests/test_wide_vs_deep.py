@@ -160,8 +160,8 @@ def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
         assert (paired is not None) == found
     with pytest.raises(ValueError, match="fewest must be an integer ≥ 2, got 1"):
         wsn.predictions.matched_networks(low, high, fewest=1)
-    for caliper in (-0.1, math.nan):
-        with pytest.raises(ValueError, match=f"caliper must be ≥ 0, got {caliper}"):
+    for caliper in (-0.1, math.nan, 2):
+        with pytest.raises(ValueError, match=f"caliper must be 0 to 1, got {caliper}; 0.02 is"):
             wsn.predictions.matched_networks(low, high, caliper=caliper)
     with pytest.raises(ValueError, match="examples"):
         wsn.predictions.matched_networks(low, accurate([5, 6], examples=43))
