@@ -510,3 +510,12 @@ def test_a_text_is_no_sequence_of_names():
             wsn.representations.read_representations(model, images, layers=layers)
         with pytest.raises(ValueError, match=message):
             wsn.cka_matrix(model, images, layers=layers, batch_size=4)
+
+
+def test_a_layer_that_is_the_model_has_a_name():
+    with pytest.raises(ValueError, match="the weight of the model must be a plain floating-point parameter"):
+        wsn.sparsify(nn.Linear(4, 4, dtype=torch.complex64), num_weights=5, generator=generator())
+    with pytest.raises(
+        ValueError, match="the weights kept in the model must be an integer of 1 to 16, got 0"
+    ):
+        wsn.sparsify(nn.Linear(4, 4), allocation={"": 0}, generator=generator())
