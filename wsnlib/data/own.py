@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -81,6 +82,10 @@ def pack_data(
     specs.PackedData(name=name, sha256="0" * 64)  # refuses a name before anything is read
     if size is not None and np.shape(size) != (2,):
         raise ValueError(f"size must be (height, width), got {size!r}; give two integers")
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(
+            f"source must be a path, got a {type(source).__name__}; write arrays with np.savez first"
+        )
     source = local_path(source, what="source")
     if source.is_dir():
         given = _image_folder(source, size)
