@@ -1,5 +1,6 @@
 """Data of one's own: what images, folders and arrays are taken for, and what is refused."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -138,7 +139,10 @@ def test_an_archive_without_labels_is_refused(tmp_path):
             {"train_y": np.zeros(59, int)},
             r"train_y of .* must be 60 integers of 0 to 255, got int64 of shape \(59,\)",
         ),
-        ({"train_y": np.zeros(60)}, "train_y of .* must be 60 integers of 0 to 255, got float64"),
+        (
+            {"train_y": np.zeros(60)},
+            "train_y of .* must be 60 integers of 0 to 255, got float64 .* from 0.0 to 0.0",
+        ),
         ({"classes": np.array(["a"])}, "must name a class for each label of 0 to 9, got 1 names"),
     ],
 )
@@ -485,7 +489,10 @@ def test_the_last_axis_holds_the_channels_if_it_can(tmp_path):
             each("_y", lambda y: np.eye(5)[y] + np.eye(5)[0]),
             r"train_y of .* must be 23 integers of 0 to 255, got float64 of shape \(23, 5\)",
         ),
-        (each("_y", lambda y: y - 1), "train_y of .* must be 23 integers of 0 to 255, got int64 of shape"),
+        (
+            each("_y", lambda y: y - 1),
+            "train_y of .* must be 23 integers of 0 to 255, got int64 of shape .* from -1 to",
+        ),
         (each("_y", lambda y: y / 2), "train_y of .* must be 23 integers of 0 to 255, got float64 of shape"),
         (lambda a: a | {"classes": WORDS[:3]}, "must name a class for each label of 0 to 4, got 3 names"),
         (
@@ -540,3 +547,22 @@ def test_the_report_says_what_the_folder_was_taken_for(tmp_path, capsys):
         "  resized from 2 size(s), 5 x 7 to 9 x 9 pixels",
         "  no images to test: those for validation are taken",
     ]
+
+
+def test_floats_that_were_scaled_twice_are_refused(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (12, 5, 5)) / 255
+    save = functools.partial(np.savez, tmp_path / "raw.npz", train_y=np.arange(12) % 2)
+    save(train_x=x / 255)
+    with pytest.raises(
+        wsn.DataError, match="must be near 1 .*, got float64 from 0 to 0.0039.*, of which 8 bits"
+    ):
+        wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
+    save(train_x=x / 8)
+    wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
+
+
+def test_arrays_are_no_path(tmp_path):
+    with pytest.raises(
+        wsn.DataError, match="source must be a path, got a ndarray; write arrays with np.savez first"
+    ):
+        wsn.pack_data(np.zeros((4, 5, 5)), name="mine", root=tmp_path)

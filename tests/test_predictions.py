@@ -701,3 +701,27 @@ def test_tensors_and_lists_are_welcome_where_arrays_are():
             predictions.matched_pairs({"a": c(shares[:3])}, {"b": c(shares[3:6])}) for c in (change, np.array)
         ]
         assert pairs[0].equals(pairs[1])
+
+
+def test_what_is_no_list_of_populations_is_named():
+    a = population(5)
+    for given, got in (
+        ([], "none"),
+        (a, "Population"),
+        ({"a": a}, "dict"),
+        ([a, a.predictions], "Population, ndarray"),
+    ):
+        for function in (
+            wsn.predictions.error_consistency,
+            wsn.predictions.consistency_table,
+            wsn.predictions.dispersion_table,
+            wsn.predictions.accuracy_scatters,
+        ):
+            with pytest.raises(
+                ValueError, match=f"must be a list of at least one Population, got {got}; give"
+            ):
+                function(given)
+    with pytest.raises(
+        ValueError, match="must be integers, got bool; give the classes, not whether they are right"
+    ):
+        wsn.predictions.Population(a.correct, labels=a.labels, num_classes=a.num_classes)

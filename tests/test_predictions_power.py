@@ -75,3 +75,13 @@ def test_skewness_is_that_of_one_direction_if_networks_differ_in_one():
     many = population(400, examples=300)
     assert _pilot_moments(one)[2] == pytest.approx(2 * math.sqrt(2), rel=0.05)
     assert _pilot_moments(many)[2] < 0.6
+
+
+def test_a_difference_in_percent_and_a_part_of_a_network_are_refused():
+    pilot = wsn.predictions.simulate_population(
+        np.linspace(0.2, 0.9, 50), networks=8, labels=np.zeros(50, int), num_classes=2
+    )
+    with pytest.raises(ValueError, match="difference must be at most 1, got 3; 0.02 is 2 points"):
+        wsn.predictions.networks_for_dispersion(pilot, difference=3)
+    with pytest.raises(ValueError, match="networks must be an integer ≥ 2, got 7.5"):
+        wsn.predictions.dispersion_power(pilot, difference=0.03, networks=7.5)

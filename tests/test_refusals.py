@@ -488,3 +488,34 @@ def test_a_warning_is_of_the_line_that_asked_for_what_is_undefined():
     with pytest.warns(RuntimeWarning, match="^x: constant over the examples") as said:
         wsn.cka(torch.ones(5, 3), x)
     assert [warning.filename for warning in said] == [__file__]
+
+
+def test_a_text_is_no_sequence_of_names():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(11)))
+    for exclude, name in (("10", "10"), (["10", 1], "1")):
+        for use in (
+            lambda e=exclude: wsn.sparsify(model, num_weights=90, exclude=e, generator=generator()),
+            lambda e=exclude: wsn.widening.linear_bottleneck_sizes(model, exclude=e),
+        ):
+            with pytest.raises(
+                ValueError, match=rf"exclude must be a sequence of names, got .*; write \['{name}'\]"
+            ):
+                use()
+    images = torch.ones(8, 4)
+    for layers, message in (
+        ("10", r"layers must be a sequence of names, got '10'; write \['10'\]"),
+        ([model[0]], "layers must be names or types, got a Linear; layer_names lists the names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wsn.representations.read_representations(model, images, layers=layers)
+        with pytest.raises(ValueError, match=message):
+            wsn.cka_matrix(model, images, layers=layers, batch_size=4)
+
+
+def test_a_layer_that_is_the_model_has_a_name():
+    with pytest.raises(ValueError, match="the weight of the model must be a plain floating-point parameter"):
+        wsn.sparsify(nn.Linear(4, 4, dtype=torch.complex64), num_weights=5, generator=generator())
+    with pytest.raises(
+        ValueError, match="the weights kept in the model must be an integer of 1 to 16, got 0"
+    ):
+        wsn.sparsify(nn.Linear(4, 4), allocation={"": 0}, generator=generator())

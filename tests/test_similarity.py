@@ -1102,3 +1102,13 @@ def test_an_interval_does_not_depend_on_where_a_pass_was_interrupted():
         if i == minibatch.GROUPS + 1:
             parts = similarity.MinibatchCKA.from_state(parts.state())
     assert parts.difference(("x", "one"), ("x", "other")) == whole.difference(("x", "one"), ("x", "other"))
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_values_that_are_not_finite_are_refused(estimator):
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    for bad in (torch.nan, torch.inf):
+        y = x.clone()
+        y[3, 2] = bad
+        with pytest.raises(ValueError, match="y or its Gram matrix must be finite, got NaN or infinity"):
+            similarity.cka(x, y, estimator=estimator)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -435,6 +436,21 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path, workers):
 def test_bad_workers_are_named(tmp_path):
     with pytest.raises(ValueError, match="workers must be an integer ≥ 1 or None, got 0"):
         wsn.run_missing([experiment()], store=wsn.Store(tmp_path), workers=0)
+
+
+def test_what_is_no_list_no_store_and_no_client_is_named(tmp_path):
+    store = wsn.Store(tmp_path)
+    with pytest.raises(ValueError, match=r"runs must be a list, got one Experiment; give \[run\]"):
+        wsn.run_missing(experiment(), store=store)
+    with pytest.raises(
+        ValueError, match=r"store must be a Store, got 'records'; give wsn.Store\('records'\)"
+    ):
+        wsn.run_missing([experiment()], store="records")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(ValueError, match="must be a distributed.Client, got a ThreadPoolExecutor"),
+    ):
+        wsn.run_missing([experiment()], store=store, executor=pool)
 
 
 def test_a_diverged_run_is_recorded_as_such(tmp_path):

@@ -637,3 +637,55 @@ def test_what_would_end_the_process_is_trained_in_torch_s_own_layout(digits, thr
         torch.set_num_threads(before)
     weight = net.get_parameter("layer2.0.conv1.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last) is (threads == 1 and width == 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x, y: (x / 255, y),
+            r"images must be torch.uint8 .*, got torch.float32 of \(30, 1, 8, 8\); multiply",
+        ),
+        (
+            lambda x, y: (x[:, 0], y),
+            r"of shape \(n, channels, height, width\), got torch.uint8 of \(30, 8, 8\)",
+        ),
+        (lambda x, y: (x, y[:20]), r"labels must be of shape \(30,\), one for each image, got \(20,\)"),
+        (
+            lambda x, y: (x, y + 1),
+            "labels must be torch.int64 of 0 to 9, .*, got torch.int64 of 1 to 10; number",
+        ),
+        (
+            lambda x, y: (x, y.float()),
+            "labels must be torch.int64 of 0 to 9, .*, got torch.float32 of 0 to 9",
+        ),
+    ],
+)
+def test_data_made_by_hand_are_of_the_form_that_is_trained_on(digits, change, message):
+    given = wsn.data.Split(*change(digits.test.images[:30], digits.test.labels[:30]))
+    for split in ("train", "validation", "test"):
+        with pytest.raises(wsn.DataError, match=message):
+            wsn.train(classifier(), replace(digits, **{split: given}), protocol(), seed=0)
+    with pytest.raises(wsn.DataError, match=message):
+        wsn.evaluate(classifier(), digits, given)
+    if given.images.dtype != torch.uint8:
+        with pytest.raises(wsn.DataError, match=message):
+            wsn.predict(classifier(), digits, given.images)
+
+
+def test_what_is_no_data_set_and_outputs_of_another_width_are_named(digits):
+    pairs = torch.utils.data.TensorDataset(*digits.train)
+    with pytest.raises(wsn.DataError, match="data must be a Dataset of wsn.data, got a TensorDataset; take"):
+        wsn.train(classifier(), pairs, protocol(), seed=0)
+    with pytest.raises(wsn.DataError, match="a split must be a Split of wsn.data, got a TensorDataset"):
+        wsn.evaluate(classifier(), digits, pairs)
+    for width in (1, 9, 11):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+        for use in (
+            lambda net: wsn.train(net, digits, protocol(), seed=0),
+            lambda net: wsn.evaluate(net, digits, digits.test),
+        ):
+            with pytest.raises(
+                ValueError, match=f"must give 10 numbers for an image, .*, got {width}; change"
+            ):
+                use(net)

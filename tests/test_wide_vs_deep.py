@@ -160,8 +160,8 @@ def test_too_few_pairs_are_none_and_what_cannot_be_paired_is_refused():
         assert (paired is not None) == found
     with pytest.raises(ValueError, match="fewest must be an integer ≥ 2, got 1"):
         wsn.predictions.matched_networks(low, high, fewest=1)
-    for caliper in (-0.1, math.nan):
-        with pytest.raises(ValueError, match=f"caliper must be ≥ 0, got {caliper}"):
+    for caliper in (-0.1, math.nan, 2):
+        with pytest.raises(ValueError, match=f"caliper must be 0 to 1, got {caliper}; 0.02 is"):
             wsn.predictions.matched_networks(low, high, caliper=caliper)
     with pytest.raises(ValueError, match="examples"):
         wsn.predictions.matched_networks(low, accurate([5, 6], examples=43))
@@ -357,8 +357,12 @@ def test_a_population_is_read_from_records_alone(tmp_path, monkeypatch):
 
 def test_networks_that_are_no_population_are_refused(tmp_path):
     runs, store = trainings(), wsn.Store(tmp_path)
-    with pytest.raises(KeyError, match="no record"):
+    with pytest.raises(
+        KeyError, match=r"no record .*; wsn.run_missing\(\[ExampleLabels\(data=Digits\(.*makes it"
+    ):
         wsn.read_population(runs, store=store)
+    with pytest.raises(ValueError, match="the runs of 'p' must be at least 2, got none"):
+        wsn.read_population([], store=store, name="p")
     message = "the runs of 'p' must be one experiment with different seeds, got some that differ"
     for bad in ([*runs, replace(runs[0], data=wsn.Digits(), seed=9)], [runs[0], runs[0]]):
         with pytest.raises(ValueError, match=message):

@@ -421,7 +421,7 @@ def nonlinear_bottleneck(
 
 def _split(model: nn.Module, exclude: Iterable[str]) -> tuple[dict[str, Layer], int]:
     """The layers to be split by name, and the weights of the others."""
-    names, excluded = list(masks.weight_layers(model)), set(exclude)
+    names, excluded = list(masks.weight_layers(model)), masks.names_of(exclude)
     if unknown := excluded - set(names):
         raise ValueError(f"exclude must name layers, got {_listed(unknown)}; choose from {_listed(names)}")
     layers = _named_layers(model, [name for name in names if name not in excluded])

@@ -12,6 +12,8 @@ The data root is the environment variable `WSN_DATA`, else `wsnlib/data` in the 
 
 from wsnlib.data.augmentation import augment
 from wsnlib.data.loading import Dataset, image_shape, load_data, num_classes
+from wsnlib.data.loading import check_bytes as check_bytes
+from wsnlib.data.loading import check_data as check_data
 from wsnlib.data.own import image_folder, pack_data
 from wsnlib.data.sources import CHECKSUMS, KNOWN, data_root
 from wsnlib.data.splits import (

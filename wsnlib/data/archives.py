@@ -57,9 +57,10 @@ def canonical(content: Mapping[str, Any], source: str) -> Arrays:
                 f"height, width, channels), got {x.dtype} of shape {x.shape}; convert it"
             )
         if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min(initial=0) < 0 or y.max(initial=0) > 255:
+            values = f" from {y.min()} to {y.max()}" if y.size and y.dtype.kind in "biuf" else ""
             raise DataError(
                 f"{split}_y of {source} must be {len(x)} integers of 0 to 255, got {y.dtype} of shape "
-                f"{y.shape}; convert it"
+                f"{y.shape}{values}; convert it"
             )
         parts += in_canonical_order(x if x.ndim == 4 else x[..., None], y.astype(np.uint8))
     if parts[0].shape[1:] != parts[2].shape[1:]:

@@ -15,6 +15,9 @@ from wsnlib.data.splits import DataError
 MOST_CHANNELS = 4
 """An axis of at most so many is taken for the channels (gray or RGB, with or without alpha)."""
 
+LEAST_LEVELS = 16
+"""Of the 256 that 8 bits have, those that the brightest image of 16 bits, or of floats, must reach."""
+
 Array = npt.NDArray[Any]
 
 
@@ -110,6 +113,11 @@ def _in_bytes(images: dict[str, Array], source: str, notes: list[str]) -> dict[s
             scale = 255
         elif low == 0 and max(highs) <= 255 and (kind in "iu" or _is_byte_like(images, highs)):
             scale = 1
+        if scale == 255 and 255 * max(highs) < LEAST_LEVELS:
+            raise DataError(
+                f"the brightest image of {source} must be near 1 where images are floats from 0 to 1, got "
+                f"{got}, of which 8 bits would keep next to nothing; scale them once"
+            )
         if scale is not None:
             notes.append(f"{got} became uint8" + ", times 255" * (scale == 255))
             return {split: np.rint(scale * x.astype(float)).astype(np.uint8) for split, x in images.items()}

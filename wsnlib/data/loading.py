@@ -184,6 +184,41 @@ def _fixed_statistics(spec: specs.DataSpec, channels: int) -> tuple[torch.Tensor
     return None
 
 
+def check_data(data: Dataset, *splits: Split | StreamedSplit) -> None:
+    """Raise DataError unless these splits, by default all, can be trained on; no image is looked at."""
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"data must be a Dataset of wsn.data, got a {type(data).__name__}; take that of wsn.load_data, "
+            "after wsn.pack_data for data of your own"
+        )
+    for split in splits or (data.train, data.validation, data.test):
+        if not isinstance(split, Split | StreamedSplit):
+            raise DataError(f"a split must be a Split of wsn.data, got a {type(split).__name__}; make it one")
+        labels = split.labels
+        if isinstance(split, Split):
+            check_bytes(split.images)
+            if labels.shape != split.images.shape[:1]:
+                raise DataError(
+                    f"labels must be of shape ({len(split.images)},), one for each image, got "
+                    f"{tuple(labels.shape)}; add or leave out some"
+                )
+        low, high = map(int, labels.aminmax()) if labels.numel() else (0, 0)
+        if labels.dtype != torch.int64 or not 0 <= low <= high < data.num_classes:
+            raise DataError(
+                f"labels must be torch.int64 of 0 to {data.num_classes - 1}, a number for each class, got "
+                f"{labels.dtype} of {low} to {high}; number them from 0"
+            )
+
+
+def check_bytes(images: torch.Tensor) -> None:
+    """Raise DataError unless images are bytes of shape (n, channels, height, width)."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(
+            "images must be torch.uint8 (0 to 255) of shape (n, channels, height, width), got "
+            f"{images.dtype} of {tuple(images.shape)}; multiply those of 0 to 1 by 255 and round"
+        )
+
+
 def image_shape(spec: specs.DataSpec) -> tuple[int, int, int]:
     """Channels, height and width of the images; only packed data are read for it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -18,15 +19,12 @@ import torch
 from wsnlib import specs
 from wsnlib.addresses import local_path
 from wsnlib.data.archives import Arrays, Bytes, canonical, open_archive, write_archive
-from wsnlib.data.arrays import Array, Given, read_given
+from wsnlib.data.arrays import LEAST_LEVELS, Array, Given, read_given
 from wsnlib.data.folders import Layout, read_layout
 from wsnlib.data.imagenet import check_readable, list_folder
 from wsnlib.data.images import decode
 from wsnlib.data.sources import KNOWN, data_root
 from wsnlib.data.splits import DataError, balanced_subset
-
-LEAST_LEVELS = 16
-"""Of the 256 that 8 bits have, those that the brightest of all images of 16 bits must reach."""
 
 SHOWN = 5
 """Names that a line of the report lists at most."""
@@ -84,6 +82,10 @@ def pack_data(
     specs.PackedData(name=name, sha256="0" * 64)  # refuses a name before anything is read
     if size is not None and np.shape(size) != (2,):
         raise ValueError(f"size must be (height, width), got {size!r}; give two integers")
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(
+            f"source must be a path, got a {type(source).__name__}; write arrays with np.savez first"
+        )
     source = local_path(source, what="source")
     if source.is_dir():
         given = _image_folder(source, size)

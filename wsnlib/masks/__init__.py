@@ -16,6 +16,7 @@ from wsnlib.masks.allocation import allocate, whole_kernels
 from wsnlib.masks.conversion import check_own as check_own
 from wsnlib.masks.conversion import densify, sparsify
 from wsnlib.masks.counting import LAYER_TYPES, connectivity, decay_groups, density, layer_masks, num_weights
+from wsnlib.masks.counting import names_of as names_of
 from wsnlib.masks.counting import static_mask as static_mask
 from wsnlib.masks.counting import weight_layers as weight_layers
 from wsnlib.masks.static import Pattern as Pattern

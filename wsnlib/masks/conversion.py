@@ -12,7 +12,14 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from wsnlib.masks.allocation import Rule, allocate, listed, whole_kernels
-from wsnlib.masks.counting import counts_by_layer, static_mask, warn_uncounted, weight_layers, weight_shape
+from wsnlib.masks.counting import (
+    counts_by_layer,
+    names_of,
+    static_mask,
+    warn_uncounted,
+    weight_layers,
+    weight_shape,
+)
 from wsnlib.masks.static import Pattern, StaticMask, attach_mask, check_generator, draw_mask
 
 M = TypeVar("M", bound=nn.Module)
@@ -77,7 +84,7 @@ def sparsify(
     layers = weight_layers(model)
     layer_shapes = {name: weight_shape(layer) for name, layer in layers.items()}
     sizes = {name: shape.numel() for name, shape in layer_shapes.items()}
-    excluded = set(exclude)
+    excluded = names_of(exclude)
     for what, chosen, allowed in (
         ("initialisation", initialisation, Initialisation),
         ("pattern", pattern, Pattern),
@@ -108,16 +115,15 @@ def sparsify(
         )
     sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
     for name, count in allocation.items():
+        kept_in = f"the weights kept in {name or 'the model'}"
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 < count <= sizes[name]:
             raise ValueError(
-                f"the weights kept in {name} must be an integer of 1 to {sizes[name]}, got {count!r}; "
-                "change the allocation"
+                f"{kept_in} must be an integer of 1 to {sizes[name]}, got {count!r}; change the allocation"
             )
         kernel = layer_shapes[name][2:].numel()
         if pattern == "channels" and count % kernel:
             raise ValueError(
-                f"the weights kept in {name} must be a multiple of {kernel} for whole kernels, got {count}; "
-                "round it"
+                f"{kept_in} must be a multiple of {kernel} for whole kernels, got {count}; round it"
             )
     check_own(model, sparse, ("weight", "bias") if initialisation == "released" else ("weight",))
     warn_uncounted(model)
@@ -143,6 +149,7 @@ def check_own(model: nn.Module, names: Iterable[str], tensors: Iterable[str] = (
         owners.setdefault(_memory(parameter), []).append(path)
     for name in names:
         layer = model.get_submodule(name)
+        name = name or "the model"
         for kind in tensors:
             if parametrize.is_parametrized(layer, kind):
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -29,6 +30,15 @@ UNCOUNTED_TYPES = (
     nn.EmbeddingBag,
 )
 """Layers with weights that are not counted; of an attention the input projections are not."""
+
+
+def names_of(exclude: Iterable[str]) -> set[str]:
+    """The layers that are excluded; a text is refused, whose letters would be taken for names."""
+    names = [exclude] if isinstance(exclude, str) else list(exclude)
+    for name in names:
+        if isinstance(exclude, str) or not isinstance(name, str):
+            raise ValueError(f"exclude must be a sequence of names, got {exclude!r}; write [{str(name)!r}]")
+    return set(names)
 
 
 def weight_layers(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d]:

@@ -132,10 +132,10 @@ def consistency_table(
         >>> table.loc[("a", "b"), "adjusted"].item() < 0.001
         True
     """
+    values = error_consistency(populations)
     names = [population.name for population in populations]
     if len(set(names)) < len(names):
         raise ValueError(f"populations must have different names, got {names}; give each its own")
-    values = error_consistency(populations)
     means, resampled = resampled_consistency(populations, resamples=resamples, seed=seed)
     ends = np.cumsum([0] + [len(p) for p in populations])
     pairs = list(itertools.combinations_with_replacement(range(len(populations)), 2))

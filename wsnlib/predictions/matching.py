@@ -125,7 +125,7 @@ def matched_networks(
         other choice has more pairs. `None` if fewer than `fewest` can be made.
 
     Raises:
-        ValueError: If the examples differ, the caliper is below 0, or `fewest` below 2.
+        ValueError: If the examples differ, the caliper is not 0 to 1, or `fewest` below 2.
 
     References:
         Rosenbaum, Rubin, *Constructing a control group using multivariate matched sampling methods* (1985),
@@ -139,8 +139,8 @@ def matched_networks(
         [[0.6, 0.8], [0.6, 0.8]]
     """
     check_same_examples([first, second])
-    if not caliper >= 0:
-        raise ValueError(f"caliper must be ≥ 0, got {caliper}")
+    if not 0 <= caliper <= 1:
+        raise ValueError(f"caliper must be 0 to 1, got {caliper}; 0.02 is 2 points")
     if fewest < 2:
         raise ValueError(f"fewest must be an integer ≥ 2, got {fewest}")
     one, other = (p.correct.sum(axis=1) for p in (first, second))

@@ -138,7 +138,8 @@ def _stacked(predictions: Integers | Sequence[ArrayLike | None], name: str, exam
 
 def _classes(values: Integers, num_classes: int, what: str) -> Integers:
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{what} must be integers, got {values.dtype}; round them")
+        advice = "give the classes, not whether they are right" if values.dtype == bool else "round them"
+        raise ValueError(f"{what} must be integers, got {values.dtype}; {advice}")
     for worst in (values.min(), values.max()):
         if not 0 <= worst < num_classes:
             raise ValueError(f"{what} must be classes of 0 to {num_classes - 1}, got {worst}")
@@ -147,6 +148,12 @@ def _classes(values: Integers, num_classes: int, what: str) -> Integers:
 
 def check_same_examples(populations: Sequence[Population]) -> None:
     """Stop if populations have other examples or classes than the first; labels tell examples apart."""
+    given = populations if isinstance(populations, list | tuple) else [populations]
+    if given is not populations or not given or not all(isinstance(each, Population) for each in given):
+        got = ", ".join(sorted({type(each).__name__ for each in given})) or "none"
+        raise ValueError(
+            f"populations must be a list of at least one Population, got {got}; give [population, …]"
+        )
     first = populations[0]
     for other in populations[1:]:
         names = f"{first.name!r} and {other.name!r}"

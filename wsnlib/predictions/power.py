@@ -100,6 +100,8 @@ def dispersion_power(pilot: Population, *, difference: float, networks: int, lev
         [0.1, 0.3, 0.7]
     """
     _check(difference=difference)
+    if difference > 1:
+        raise ValueError(f"difference must be at most 1, got {difference}; 0.02 is 2 points")
     _check_counts(networks, 1, level)
     variation, tau, skewness = _pilot_moments(pilot)
     null = tau * (4 / networks**2 + 4 / (networks * (networks - 1)))
@@ -173,8 +175,8 @@ def _check(**positive: float) -> None:
 
 
 def _check_counts(networks: int, tests: int, level: float) -> None:
-    if networks < 2:
-        raise ValueError(f"networks must be ≥ 2, got {networks}")
+    if not isinstance(networks, int | np.integer) or networks < 2:
+        raise ValueError(f"networks must be an integer ≥ 2, got {networks}")
     if tests < 1:
         raise ValueError(f"tests must be ≥ 1, got {tests}")
     if not 0 < level < 1:

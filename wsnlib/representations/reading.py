@@ -131,9 +131,15 @@ def _modules(model: nn.Module, layers: Layers) -> tuple[dict[str, nn.Module], se
         for name, module in model.named_modules()
         if name and "parametrizations" not in name.split(".")
     }
+    if isinstance(layers, str):
+        raise ValueError(f"layers must be a sequence of names, got {layers!r}; write [{layers!r}]")
     found: dict[str, nn.Module] = {}
     named = set()
     for each in layers:
+        if not isinstance(each, str | type):
+            raise ValueError(
+                f"layers must be names or types, got a {type(each).__name__}; layer_names lists the names"
+            )
         if isinstance(each, str) and (name := module_name(each, known)) in known:
             named.add(each)
             matching = [name]

@@ -165,8 +165,8 @@ def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbia
         NaN, with a warning, if a representation does not vary.
 
     Raises:
-        ValueError: If there are fewer than 4 examples, not equally many in both, values that are complex, or
-            no such estimator.
+        ValueError: If there are fewer than 4 examples, not equally many in both, values that are complex
+            or not finite, or no such estimator.
 
     References:
         N21, equation (1). Kornblith, Norouzi, Lee, Hinton, *Similarity of neural network representations
@@ -195,6 +195,10 @@ def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbia
             if norm <= _rounding(matrix) ** 2 * flat.mean(0).square().sum():
                 norm = torch.zeros_like(norm)
             vector = matrix.flatten() / norm
+        if not norm.isfinite():
+            raise ValueError(
+                f"{name} or its Gram matrix must be finite, got NaN or infinity; leave these out"
+            )
         vectors.append(vector)
         norms.append(norm)
         if norm == 0:

@@ -410,7 +410,8 @@ class CustomSparsity(Spec):
     """The network `wide` with as many weights as `base`, by a static random mask (G21, 2.3).
 
     Weights are those of Linear and Conv layers. A wide network with other matrices that grow with
-    width is refused, because its number of weights would not be kept.
+    width is refused, because its number of weights would not be kept; one that is stored flat, as a vector,
+    is taken for a bias and goes unnoticed.
 
     Args:
         base: The dense network whose number of weights is kept.

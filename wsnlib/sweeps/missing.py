@@ -109,6 +109,12 @@ def run_missing(
         >>> run_missing([run], store=store, progress=False), run_missing([run], store=store)
         (1, 0)
     """
+    if isinstance(runs, specs.Run):
+        raise ValueError(f"runs must be a list, got one {type(runs).__name__}; give [run]")
+    if isinstance(store, str | os.PathLike):
+        raise ValueError(f"store must be a Store, got {str(store)!r}; give wsn.Store({str(store)!r})")
+    if executor is not None and not hasattr(executor, "run"):
+        raise ValueError(f"executor must be a distributed.Client, got a {type(executor).__name__}; give one")
     workers = plain(workers)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be an integer ≥ 1 or None, got {workers!r}")

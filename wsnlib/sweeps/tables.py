@@ -105,7 +105,8 @@ def read_population(
 ) -> predictions.Population:
     """The predictions of networks that differ in nothing but their seed, against the right classes.
 
-    The right classes are read from the record of `ExampleLabels(data=…)`, so that no data are needed.
+    The right classes are read from the record of `ExampleLabels(data=…)`, so that no data are needed
+    but your own, whose number of classes is read from them.
 
     Args:
         runs: Experiments, alike but for the seed.
@@ -118,13 +119,20 @@ def read_population(
             as in `Population`.
     """
     runs = list(runs)
+    if not runs:
+        raise ValueError(f"the runs of {name!r} must be at least 2, got none; give experiments")
     if len({replace(run, seed=0) for run in runs}) != 1 or len({run.seed for run in runs}) < len(runs):
         raise ValueError(
             f"the runs of {name!r} must be one experiment with different seeds, got some that differ in "
             "more, or share one; leave these out"
         )
     data = runs[0].data
-    labels = store.load(specs.ExampleLabels(data=data)).arrays["labels"]
+    of_examples = specs.ExampleLabels(data=data)
+    if of_examples not in store:
+        raise KeyError(
+            f"no record of the right classes in {store.path}; wsn.run_missing([{of_examples}]) makes it"
+        )
+    labels = store.load(of_examples).arrays["labels"]
     return predictions.Population(
         [store.load(run).predictions for run in runs],
         labels=labels,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset, Split, StreamedSplit
+from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
@@ -60,7 +60,9 @@ def train(
             model, not change it.
 
     Raises:
-        ValueError: If the protocol reports by validation accuracy and there is no validation split.
+        DataError: If images are no bytes, or labels not one class number for each.
+        ValueError: If the protocol reports by validation accuracy and there is no validation split, or the
+            network does not give one number a class.
         RuntimeError: If the step cannot be recorded.
 
     Examples:
@@ -71,6 +73,7 @@ def train(
         >>> outcome.status, outcome.reported_epoch, outcome.history["test_accuracy"][-1] > 0.8
         ('finished', 5, True)
     """
+    check_data(data)
     device = data.train.labels.device
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -121,6 +124,7 @@ def _train(
         move.done = done * steps
     if observe is not None and done == 0:
         observe(0, model)
+    _check_first_outputs(model, data)
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
         if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
@@ -133,6 +137,16 @@ def _train(
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
+
+
+def _check_first_outputs(model: nn.Module, data: Dataset) -> None:
+    """Have the first batch's outputs checked before a loss is taken of them."""
+
+    def check(model: nn.Module, inputs: object, outputs: torch.Tensor) -> None:
+        hook.remove()
+        _check_outputs(outputs, data)
+
+    hook = model.register_forward_hook(check)
 
 
 def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset) -> Step:
@@ -195,12 +209,25 @@ def evaluate(
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Evaluation:
     """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
+    check_data(data, split)
     batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
-    return evaluation(_logits(model, data, (batch.images for batch in batches), precision), split.labels)
+    logits = _logits(model, data, (batch.images for batch in batches), precision)
+    _check_outputs(logits, data)
+    return evaluation(logits, split.labels)
+
+
+def _check_outputs(logits: torch.Tensor, data: Dataset) -> None:
+    if logits.shape[1:] != (data.num_classes,):
+        got = " x ".join(map(str, logits.shape[1:])) or "1"
+        raise ValueError(
+            f"the network must give {data.num_classes} numbers for an image, one for each class, got {got}; "
+            "change its last layer"
+        )
 
 
 def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
     """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
+    check_bytes(images)
     return _logits(model, data, images.split(batch_size), "float32").argmax(1)
 
 
