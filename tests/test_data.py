@@ -388,6 +388,23 @@ def test_each_channel_is_standardised_and_a_constant_one_is_0(tmp_path):
     assert x.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 0], abs=1e-5)
 
 
+def test_each_pixel_is_standardised_and_a_constant_one_is_0(tmp_path):
+    images = np.random.default_rng(0).integers(0, 100, (5003, 4, 5, 1), dtype=np.uint8)
+    images[:, 1] += 100
+    images[:, 2, 3] = 17
+    labels = np.arange(len(images)) % 2
+    np.savez(tmp_path / "raw.npz", train_x=images, train_y=labels, test_x=images[:3], test_y=labels[:3])
+    spec = wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path)
+    loaded = wsn.load_data(replace(spec, normalisation="pixelwise"), root=tmp_path)
+    x = loaded.normalise(loaded.train.images)
+    varies = torch.ones(4, 5, dtype=torch.bool)
+    varies[2, 3] = False
+    assert x.shape == loaded.train.images.shape and x.dtype == torch.float32
+    assert x.mean(0)[0].abs().max() < 1e-5
+    assert torch.equal(x.std(0, correction=0)[0] > 0, varies)
+    assert torch.allclose(x.std(0, correction=0)[0], varies.float(), atol=1e-5)
+
+
 def test_subsets_are_sorted_and_chance_says_which_classes_have_one_more():
     labels = torch.arange(70) % 7
     subsets = [

@@ -673,7 +673,7 @@ REFUSALS = [
     (lambda: specs.MNIST(split_seed=-1), "MNIST.split_seed must be an integer ≥ 0, got -1"),
     (
         lambda: specs.MNIST(normalisation="none"),
-        "MNIST.normalisation must be one of 'standardise', 'unit', 'imagenet', got 'none'",
+        "MNIST.normalisation must be one of 'standardise', 'pixelwise', 'unit', 'imagenet', got 'none'",
     ),
     (lambda: specs.ImageNet(image_size=7), "ImageNet.image_size must be an integer ≥ 8, got 7"),
     (lambda: specs.ImageNet(train_size=0), "ImageNet.train_size must be an integer ≥ 1, got 0"),

@@ -59,8 +59,8 @@ class Parameters(fields.ChapterParameters):
 
     @property
     def data_spec(self) -> specs.DataSpec:
-        """The data set; only the clean preset sets validation images aside."""
-        return self._data_spec(train_size=self.train_size)
+        """The data set, each pixel standardised (G21, Figure 8); the clean preset sets images aside."""
+        return self._data_spec(train_size=self.train_size, normalisation="pixelwise")
 
     def training(self, learning_rate: float) -> specs.Training:
         """The protocol at one learning rate."""
@@ -128,7 +128,7 @@ class Runs:
             "Theorem 1": (self.connectivity, self.connectivity, "normal"),
             "allocation": (self.allocated, self.allocated, "normal"),
             "allocation, σ² by connectivity": (self.allocated, self.connectivity, "normal"),
-            "released code": (self.released, self.connectivity, "uniform"),
+            "released code": (self.released, self.released, "uniform"),
         }
         self.simulated = self._simulated()
         self.deep = {(depth, n): self._deep(depth, n) for depth, n in product((1, 2, 3), p.widths)}

@@ -21,6 +21,7 @@ from wsnlib.data.splits import (
     Split,
     balanced_subset,
     channel_statistics,
+    pixel_statistics,
 )
 from wsnlib.data.streaming import StreamedSplit, default_workers
 
@@ -29,10 +30,10 @@ from wsnlib.data.streaming import StreamedSplit, default_workers
 class Dataset:
     """Train, validation and test split of one data set, and how to turn its bytes into numbers.
 
-    `mean` and `std` (one per channel, on the scale 0 to 1) are those of the training images used,
-    of ImageNet, or 0 and 1, as the spec's normalisation says. `sha256` says which data were read:
-    the checksum of all images and labels in canonical order, for images on the disk of the names and
-    sizes of the files; empty for data made elsewhere.
+    `mean` and `std` (one per channel, or one per pixel in the shape of an image, on the scale 0 to 1) are
+    those of the training images used, of ImageNet, or 0 and 1, as the spec's normalisation says.
+    `sha256` says which data were read: the checksum of all images and labels in canonical order, for
+    images on the disk of the names and sizes of the files; empty for data made elsewhere.
     """
 
     train: Split | StreamedSplit
@@ -70,16 +71,20 @@ class Dataset:
         )
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(images / 255 − mean) / std as float32, per channel."""
+        """(images / 255 − mean) / std as float32, per channel or pixel."""
         return images.float().sub_(self._shift).div_(self._scale)
 
     @cached_property
     def _shift(self) -> torch.Tensor:
-        return (255 * self.mean).view(-1, 1, 1)
+        return 255 * _per_channel(self.mean)
 
     @cached_property
     def _scale(self) -> torch.Tensor:
-        return (255 * self.std).view(-1, 1, 1)
+        return 255 * _per_channel(self.std)
+
+
+def _per_channel(values: torch.Tensor) -> torch.Tensor:
+    return values if values.ndim == 3 else values.view(-1, 1, 1)
 
 
 def load_data(spec: specs.DataSpec, *, root: Path | str | None = None, download: bool = False) -> Dataset:
@@ -121,7 +126,8 @@ def _in_memory(spec: specs.DataSpec, root: Path, download: bool) -> Dataset:
             f"images must have 3 channels for normalisation 'imagenet', got {channels}; take 'standardise' "
             "or 'unit'"
         )
-    statistics = _fixed_statistics(spec, channels) or channel_statistics(used.images)
+    measured = pixel_statistics if spec.normalisation == "pixelwise" else channel_statistics
+    statistics = _fixed_statistics(spec, channels) or measured(used.images)
     return Dataset(used, pool.take(validation), test, arrays.classes, *statistics, arrays.sha256)
 
 

@@ -119,3 +119,15 @@ def channel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     mean = share @ levels
     std = (share @ levels**2 - mean**2).clamp(min=0).sqrt()
     return mean.float(), torch.where(std > 0, std, 1.0).float()
+
+
+def pixel_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every pixel on the scale 0 to 1, from sums that are exact.
+
+    The standard deviation of a constant pixel is 1.
+    """
+    parts = [part.long() for part in images.split(4096)]
+    total, squares = (torch.stack([(part**k).sum(0) for part in parts]).sum(0) for k in (1, 2))
+    n = len(images)
+    std = (n * squares - total**2).double().sqrt() / (255 * n)
+    return (total.double() / (255 * n)).float(), torch.where(std > 0, std, 1.0).float()

@@ -20,14 +20,15 @@ class DataSpec(Spec):
         validation_size: Images set aside from the training images, class-balanced.
         split_seed: Random seed for choosing both.
         normalisation: `"standardise"` subtracts the mean and divides by the standard deviation
-            per channel over the training images used; `"unit"` scales to [0, 1]; `"imagenet"` takes
-            ImageNet's mean and standard deviation whatever the images are, as G21's code does.
+            per channel over the training images used, `"pixelwise"` those of every pixel (G21,
+            Appendix A, Figure 8); `"unit"` scales to [0, 1]; `"imagenet"` takes ImageNet's mean and
+            standard deviation whatever the images are, as G21's code does.
     """
 
     train_size: PositiveInt | None = None
     validation_size: NonNegativeInt = 0
     split_seed: NonNegativeInt = 0
-    normalisation: Literal["standardise", "unit", "imagenet"] = "standardise"
+    normalisation: Literal["standardise", "pixelwise", "unit", "imagenet"] = "standardise"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ _NOTES = {
     "(24)": "from (21) and (22); there is no bias",
     "(24) over all masks": "over Gaussian inputs and Bernoulli masks, nothing neglected",
     "(25) for small √p": "left side of the stationarity p²/(1 − √p) = m/(4d(1 − 1/π²)) of (4)",
-    "(25)": "root of that for small √p; the printed one has no factor 1/√(1 − 1/π²) = 1.055",
+    "(25)": "root of that for small √p; the factor 1/√(1 − 1/π²) = 1.055 is dropped",
     "covariance of masked products": "of any combination of |x_s|², |y_s|², x_s·y_s over masks, d = 2",
     "bias of (23)": "for independent Gaussian inputs and large d, B_1 = 0: the terms of Σx⁴ and of Σx²y² "
     "cancel; the printed bias comes of the one sign for all masks",
@@ -119,7 +119,7 @@ def paper_steps() -> list[Step]:
 
     Examples:
         >>> [step.name for step in paper_steps() if step.kind == "differs"]
-        ['(11) x_s·y_s', '(18)', '(19)', '(20)', '(25)']
+        ['(11) x_s·y_s', '(18)', '(19)', '(20)']
     """
     return _angle_steps() + _kernel_steps() + _distance_steps()
 
@@ -211,7 +211,7 @@ def _distance_steps() -> list[Step]:
         _step("(24)", diagonal, print_24, "exact"),
         _step("(24) over all masks", all_masks, print_24, "heuristic"),
         _step("(25) for small √p", paper_stationarity().lhs, p**2, "heuristic"),
-        _step("(25)", paper_minimiser(), sp.sqrt(m / (4 * d)), "differs"),
+        _step("(25)", paper_minimiser(), sp.sqrt(m / (4 * d)), "heuristic"),
     ]
 
 
