@@ -124,7 +124,6 @@ def _train(
         move.done = done * steps
     if observe is not None and done == 0:
         observe(0, model)
-    _check_first_outputs(model, data)
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
         if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
@@ -137,16 +136,6 @@ def _train(
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
-
-
-def _check_first_outputs(model: nn.Module, data: Dataset) -> None:
-    """Have the first batch's outputs checked before a loss is taken of them."""
-
-    def check(model: nn.Module, inputs: object, outputs: torch.Tensor) -> None:
-        hook.remove()
-        _check_outputs(outputs, data)
-
-    hook = model.register_forward_hook(check)
 
 
 def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset) -> Step:
