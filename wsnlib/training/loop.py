@@ -181,7 +181,9 @@ def train_epoch(
     done = 0
     for factor, (images, labels) in zip(factors, batches, strict=True):
         set_learning_rate(optimizer, protocol.learning_rate * factor)
-        outputs[done : done + len(labels)] = step(images, labels)
+        logits = step(images, labels)
+        _check_outputs(logits, data)
+        outputs[done : done + len(labels)] = logits
         done += len(labels)
     seen = data.train.labels[order.to(device)]
     loss, correct = F.cross_entropy(outputs, seen), outputs.argmax(1) == seen
