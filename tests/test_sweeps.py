@@ -21,6 +21,7 @@ from wsnlib import experiments, masks, models, specs, training
 from wsnlib.experiments import durations, networks, plans, trainings
 from wsnlib.experiments.machine import float32
 from wsnlib.sparse import costs
+from wsnlib.sweeps import clusters
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
 
@@ -312,6 +313,12 @@ def test_a_record_says_where_it_was_made():
     assert record.network["weights_per_layer"] == {"hidden1": 185, "output": 185}
     assert set(record.environment) >= {"wsnlib", "commit", "python", "torch", "device", "threads", "seconds"}
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
+
+
+def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    assert experiments.environment(torch.device("cpu"))["wsnlib"] == wsn.__version__
+    assert clusters.versions.__wrapped__()["wsnlib"] == wsn.__version__
 
 
 @pytest.mark.parametrize("mode", ["default", "warn", "error"])

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+import wsnlib
 from wsnlib.timings import cpu_name
 
 
@@ -43,7 +43,7 @@ def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {
-        "wsnlib": version("wsnlib"),
+        "wsnlib": wsnlib.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

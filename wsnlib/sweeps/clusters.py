@@ -11,11 +11,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wsnlib import specs
+from wsnlib import __version__, specs
 from wsnlib.addresses import import_beside
 from wsnlib.experiments import Plan
 from wsnlib.store import Failure, Store
@@ -39,7 +38,7 @@ class VersionError(RuntimeError):
 @cache
 def versions() -> dict[str, str]:
     """What has to be the same for a spec to mean the same; records say all other versions."""
-    return {"wsnlib": version("wsnlib"), "spec": str(specs.SPEC_VERSION)}
+    return {"wsnlib": __version__, "spec": str(specs.SPEC_VERSION)}
 
 
 def local_cluster(
