@@ -331,6 +331,16 @@ def test_a_record_says_whether_torch_was_deterministic(mode):
     assert record.environment["deterministic"] is (mode == "error")
 
 
+def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):
+    store, runs = wsn.Store(tmp_path), [experiment(seed=seed) for seed in range(2)]
+    torch.use_deterministic_algorithms(True)
+    try:
+        wsn.run_missing(runs, store=store, workers=2, progress=False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [store.load(run).environment["deterministic"] for run in runs] == [True, True]
+
+
 def test_a_run_is_its_network_trained_with_its_seed():
     run = experiment(width=20, seed=3)
     net = wsn.build(run.model, seed=3)

@@ -233,7 +233,10 @@ def _in_processes(
     failures: list[Failure] = []
     forget_stdin()
     context = multiprocessing.get_context("spawn")
-    processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
+    mode = torch.get_deterministic_debug_mode()
+    processes = [
+        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(mode,)) for _ in places
+    ]
     left = iter(work)
     under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
 
@@ -284,8 +287,9 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _die_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, even if it was killed."""
+def _begin(mode: int) -> None:
+    """Be as deterministic as the process that started this one, and end when it is gone, even if killed."""
+    torch.set_deterministic_debug_mode(mode)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
