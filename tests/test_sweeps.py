@@ -632,6 +632,14 @@ def test_a_training_alone_runs_in_this_process_on_the_first_gpu(tmp_path, machin
     assert machine(tmp_path, **options) == ("here", "cuda:0")
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_the_timing_leaves_no_memory_of_a_gpu_taken(tmp_path, machine, monkeypatch, workers):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    machine(tmp_path, free=[80 * GIB], workers=workers)
+    assert emptied == [True]
+
+
 @pytest.mark.parametrize(("free", "minutes"), [([80 * GIB], "12.0"), ([80 * GIB] * 3, "4.0")])
 def test_a_budget_counts_gpus_not_the_processes_on_them(tmp_path, machine, free, minutes):
     with pytest.raises(wsn.BudgetError, match=f"about {minutes} minutes here"):

@@ -186,6 +186,8 @@ def _places(
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(devices[0])
     plans = experiments.plan_all(runs, device=devices[0], download=download)
+    if on_gpu:
+        torch.cuda.empty_cache()  # what the timing left is free for the others
     if workers is None:
         pays = math.ceil(sum(plan.seconds for plan in plans) / 20)  # starting a process costs some seconds
         workers = max(1, min(usable_cpus(), pays))
@@ -205,7 +207,6 @@ def _devices(device: str) -> list[str]:
 def _trainings_on(gpus: Sequence[str]) -> int:
     """How many trainings run at once, by the memory that the largest took when it was timed on the first."""
     needed = torch.cuda.max_memory_reserved(gpus[0]) + PROCESS_BYTES
-    torch.cuda.empty_cache()  # what the timing left is free for the others
     least = min(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
     return len(gpus) * max(1, min(MOST_PER_GPU, least // needed))
 
