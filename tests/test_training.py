@@ -510,6 +510,16 @@ def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
         assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
 
 
+def test_the_learning_rate_on_the_device_is_float32_whatever_the_default():
+    network = classifier()
+    torch.set_default_dtype(torch.float64)
+    try:
+        optimizer = steps.sgd(network, protocol(), rate_on_device=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {group["lr"].dtype for group in optimizer.param_groups} == {torch.float32}
+
+
 # -- memory --
 
 

@@ -46,7 +46,7 @@ def sgd(
         groups = [{"params": list(model.parameters()), "weight_decay": protocol.weight_decay}]
     device = next(model.parameters()).device
     if device.type == "cuda" if rate_on_device is None else rate_on_device:
-        rate = torch.tensor(protocol.learning_rate, device=device)
+        rate = torch.tensor(protocol.learning_rate, dtype=torch.float32, device=device)
         return torch.optim.SGD(groups, lr=rate, momentum=protocol.momentum, fused=True)
     return torch.optim.SGD(groups, lr=protocol.learning_rate, momentum=protocol.momentum)
 
