@@ -4,6 +4,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -508,6 +509,22 @@ def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
         optimizer = steps.sgd(classifier(), protocol(weight_decay_on="weights"), rate_on_device=given)
         rates = [group["lr"] for group in optimizer.param_groups]
         assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
+
+
+def test_what_comes_after_a_training_that_fails_waits_for_its_stream(monkeypatch):
+    waits = []
+
+    class Stream:
+        def wait_stream(self, other):
+            waits.append((self, other))
+
+    outside, inside = Stream(), Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: outside)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(steps, "_stream_of", lambda _: inside)
+    with pytest.raises(RuntimeError), steps.training_stream(torch.device("cuda")):
+        raise RuntimeError
+    assert waits == [(inside, outside), (outside, inside)]
 
 
 def test_the_learning_rate_on_the_device_is_float32_whatever_the_default():

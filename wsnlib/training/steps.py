@@ -161,16 +161,19 @@ class RecordedStep:
 def training_stream(device: torch.device) -> Iterator[None]:
     """On a GPU, queue what is inside the block on a stream that is not the default one, as recording needs.
 
-    It starts after what was queued before, and what comes after the block waits for it.
+    It starts after what was queued before, and what comes after the block waits for it, after
+    an exception, too.
     """
     if device.type != "cuda":
         yield
         return
     outside, inside = torch.cuda.current_stream(device), _stream_of(device)
     inside.wait_stream(outside)
-    with torch.cuda.stream(inside):
-        yield
-    outside.wait_stream(inside)
+    try:
+        with torch.cuda.stream(inside):
+            yield
+    finally:
+        outside.wait_stream(inside)
 
 
 @cache
