@@ -358,20 +358,39 @@ def test_threads_are_set_inside_the_block_only():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("every", "evaluations"), [(1, 7), (3, 3), (7, 1)])
-def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations, monkeypatch):
-    # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each, 100 images in 1 s
-    clock = iter([0.0, 50.0, 60.0, 60.04, 100.0, 107.0, 200.0, 201.0])
-    trained, evaluated = [], []
-    monkeypatch.setattr(durations.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(training, "train", lambda _, data, *__, **___: trained.append(len(data.train.labels)))
-    monkeypatch.setattr(training, "evaluate", lambda *a: evaluated.append(len(a[2].labels)))
+def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations, device, monkeypatch):
+    now, trained, evaluated = [0.0], [], []
+    # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each
+    last_epoch = iter([50.0, 0.04, 7.0])
+
+    def train(model, data, protocol, *, seed, observe):
+        trained.append(len(data.train.labels))
+        for took in [30.0] * protocol.epochs + [next(last_epoch)]:  # before the first and in the others
+            now[0] += took
+            observe(0, model)
+        now[0] += 30.0
+
+    def evaluate(model, data, split, *, precision):
+        assert precision == "bfloat16"
+        evaluated.append(len(split.labels))
+        now[0] += 1.0
+
+    monkeypatch.setattr(durations.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(durations, "resolve_device", torch.device)
+    monkeypatch.setattr(wsn.data.Dataset, "to", lambda self, _: self)
+    monkeypatch.setattr(nn.Module, "to", lambda self, _: self)
     digits = wsn.load_data(wsn.Digits())
     run = experiment(epochs=7)
-    run = replace(run, training=replace(run.training, evaluate_every=every, batch_size=100))
-    seconds = durations.seconds_per_run(experiments.plan(run, device="cpu"), digits)
+    protocol = replace(run.training, evaluate_every=every, batch_size=100, precision="bfloat16")
+    plan = experiments.plan(replace(run, training=protocol), device="cpu")
+    seconds = durations.seconds_per_run(replace(plan, device=device), digits)
     assert (len(digits.train.labels), len(digits.test.labels)) == (1437, 360)
-    assert (trained, evaluated) == ([100, 100, 700], [100])
+    warm_up = {"cpu": 100, "cuda": 437}[device]
+    assert (trained, evaluated) == ([warm_up, 100, 700], [100])
     assert seconds == pytest.approx(7 * 15 + (evaluations * 360 + 1437) * 0.01)
 
 
