@@ -220,6 +220,16 @@ def test_what_layers_draw_is_of_the_seed_and_leaves_the_callers_numbers_alone(di
     assert trained(1) != first
 
 
+def test_on_a_cpu_the_random_numbers_of_gpus_go_on(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("GPUs are seeded"))
+    for spec in (
+        wsn.MLPSpec(width=5, inputs=64),
+        wsn.NonlinearBottleneck(wsn.ResNet18Spec(width=2), width=3),
+    ):
+        wsn.build(spec)
+    training.train(classifier(), digits, protocol(epochs=1), seed=0)
+
+
 def test_schedules_are_fractions_of_the_run():
     factor = training.learning_rate_factor
     steps = wsn.MultiStep(milestones=(0.5, 0.75), factor=0.1)
