@@ -9,6 +9,7 @@ import sys
 import time
 import weakref
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -319,6 +320,15 @@ def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatc
     monkeypatch.setattr(sys, "path", [])
     assert experiments.environment(torch.device("cpu"))["wsnlib"] == wsn.__version__
     assert clusters.versions.__wrapped__()["wsnlib"] == wsn.__version__
+
+
+def test_a_record_of_a_gpu_says_how_precise_its_convolutions_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    made = experiments.environment(torch.device("cuda"))
+    assert (made["device"], made["float32_convolutions"]) == ("cuda: a GPU", "tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision="ieee"))
+    assert experiments.environment(torch.device("cuda"))["float32_convolutions"] == "ieee"
+    assert "float32_convolutions" not in experiments.environment(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("mode", ["default", "warn", "error"])
