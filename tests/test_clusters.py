@@ -12,6 +12,7 @@ from pathlib import Path
 import dask
 import psutil
 import pytest
+import torch
 from distributed import Client
 from reliability import fault
 
@@ -67,6 +68,17 @@ def test_a_cluster_gives_the_bits_of_this_process(client, tmp_path):
     assert (seen[-1].total, seen[-1].done, seen[-1].share, seen[-1].under_way) == (3, 3, 1.0, ())
     assert len(seen[1].under_way) == 3
     assert not (tmp_path / "there" / "checkpoints").exists()
+
+
+def test_workers_are_as_deterministic_as_the_client(client, tmp_path):
+    store = wsn.Store(tmp_path)
+    for seed, mode in enumerate((True, False)):
+        torch.use_deterministic_algorithms(mode)
+        try:
+            sweep([training(seed)], store, client)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert store.load(training(seed)).environment["deterministic"] is mode
 
 
 def test_a_worker_finds_a_network_beside_the_client(client, tmp_path, monkeypatch):
@@ -280,6 +292,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path, client):
             "cpu",
             expected,
             str(tmp_path),
+            0,
             pure=False,
         )
         assert isinstance(late.exception(), clusters.VersionError)

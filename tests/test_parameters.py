@@ -31,6 +31,12 @@ def test_a_parameter_file_means_the_same_on_its_page_and_alone(file):
     assert read(page | given) == read(given)
 
 
+def test_the_profile_gpu_trains_on_a_gpu():
+    texts = [file.read_text() for file in EVERY_FILE if file.stem.endswith(".gpu")]
+    trained = [yaml.safe_load(text) for text in texts if "Nothing is trained." not in text]
+    assert len(trained) > 5 and {values.get("device") for values in trained} == {"cuda"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_every_parameter_file_is_valid(file):
     values = yaml.safe_load(file.read_text())

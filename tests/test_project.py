@@ -14,6 +14,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import wsnlib as wsn
+
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {"torch": "pytorch", "lazy-loader": "lazy_loader", "types-PyYAML": "types-pyyaml"}
 
@@ -141,7 +143,7 @@ def test_tables_are_sorted_alike_on_every_machine():
 
 
 def test_versions_agree():
-    version = pyproject()["version"]
+    version = wsn.__version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
 

@@ -10,6 +10,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from wsnlib import experiments, masks, models, specs, training
 from wsnlib.experiments import durations, networks, plans, trainings
 from wsnlib.experiments.machine import float32
 from wsnlib.sparse import costs
+from wsnlib.sweeps import clusters
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
 
@@ -315,6 +317,21 @@ def test_a_record_says_where_it_was_made():
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
 
 
+def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    assert experiments.environment(torch.device("cpu"))["wsnlib"] == wsn.__version__
+    assert clusters.versions.__wrapped__()["wsnlib"] == wsn.__version__
+
+
+def test_a_record_of_a_gpu_says_how_precise_its_convolutions_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    made = experiments.environment(torch.device("cuda"))
+    assert (made["device"], made["float32_convolutions"]) == ("cuda: a GPU", "tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "conv", SimpleNamespace(fp32_precision="ieee"))
+    assert experiments.environment(torch.device("cuda"))["float32_convolutions"] == "ieee"
+    assert "float32_convolutions" not in experiments.environment(torch.device("cpu"))
+
+
 @pytest.mark.parametrize("mode", ["default", "warn", "error"])
 def test_a_record_says_whether_torch_was_deterministic(mode):
     torch.set_deterministic_debug_mode(mode)
@@ -323,6 +340,16 @@ def test_a_record_says_whether_torch_was_deterministic(mode):
     finally:
         torch.set_deterministic_debug_mode("default")
     assert record.environment["deterministic"] is (mode == "error")
+
+
+def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):
+    store, runs = wsn.Store(tmp_path), [experiment(seed=seed) for seed in range(2)]
+    torch.use_deterministic_algorithms(True)
+    try:
+        wsn.run_missing(runs, store=store, workers=2, progress=False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [store.load(run).environment["deterministic"] for run in runs] == [True, True]
 
 
 def test_a_run_is_its_network_trained_with_its_seed():
@@ -342,20 +369,39 @@ def test_threads_are_set_inside_the_block_only():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("every", "evaluations"), [(1, 7), (3, 3), (7, 1)])
-def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations, monkeypatch):
-    # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each, 100 images in 1 s
-    clock = iter([0.0, 50.0, 60.0, 60.04, 100.0, 107.0, 200.0, 201.0])
-    trained, evaluated = [], []
-    monkeypatch.setattr(durations.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(training, "train", lambda _, data, *__, **___: trained.append(len(data.train.labels)))
-    monkeypatch.setattr(training, "evaluate", lambda *a: evaluated.append(len(a[2].labels)))
+def test_the_estimate_counts_every_step_and_every_evaluation(every, evaluations, device, monkeypatch):
+    now, trained, evaluated = [0.0], [], []
+    # a warm-up, one step of 0.04 s (so that 7 are timed), 7 steps of 1 s each
+    last_epoch = iter([50.0, 0.04, 7.0])
+
+    def train(model, data, protocol, *, seed, observe):
+        trained.append(len(data.train.labels))
+        for took in [30.0] * protocol.epochs + [next(last_epoch)]:  # before the first and in the others
+            now[0] += took
+            observe(0, model)
+        now[0] += 30.0
+
+    def evaluate(model, data, split, *, precision):
+        assert precision == "bfloat16"
+        evaluated.append(len(split.labels))
+        now[0] += 1.0
+
+    monkeypatch.setattr(durations.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(durations, "resolve_device", torch.device)
+    monkeypatch.setattr(wsn.data.Dataset, "to", lambda self, _: self)
+    monkeypatch.setattr(nn.Module, "to", lambda self, _: self)
     digits = wsn.load_data(wsn.Digits())
     run = experiment(epochs=7)
-    run = replace(run, training=replace(run.training, evaluate_every=every, batch_size=100))
-    seconds = durations.seconds_per_run(experiments.plan(run, device="cpu"), digits)
+    protocol = replace(run.training, evaluate_every=every, batch_size=100, precision="bfloat16")
+    plan = experiments.plan(replace(run, training=protocol), device="cpu")
+    seconds = durations.seconds_per_run(replace(plan, device=device), digits)
     assert (len(digits.train.labels), len(digits.test.labels)) == (1437, 360)
-    assert (trained, evaluated) == ([100, 100, 700], [100])
+    warm_up = {"cpu": 100, "cuda": 437}[device]
+    assert (trained, evaluated) == ([warm_up, 100, 700], [100])
     assert seconds == pytest.approx(7 * 15 + (evaluations * 360 + 1437) * 0.01)
 
 
@@ -629,6 +675,14 @@ def test_trainings_share_gpus_by_their_memory(tmp_path, machine, options, places
 @pytest.mark.parametrize("options", [{"free": [GIB]}, {"free": [80 * GIB] * 2, "workers": 1}], ids=str)
 def test_a_training_alone_runs_in_this_process_on_the_first_gpu(tmp_path, machine, options):
     assert machine(tmp_path, **options) == ("here", "cuda:0")
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_the_timing_leaves_no_memory_of_a_gpu_taken(tmp_path, machine, monkeypatch, workers):
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    machine(tmp_path, free=[80 * GIB], workers=workers)
+    assert emptied == [True]
 
 
 @pytest.mark.parametrize(("free", "minutes"), [([80 * GIB], "12.0"), ([80 * GIB] * 3, "4.0")])

@@ -4,6 +4,7 @@ import copy
 import math
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -217,6 +218,16 @@ def test_what_layers_draw_is_of_the_seed_and_leaves_the_callers_numbers_alone(di
     torch.manual_seed(2)
     assert trained(0) == first
     assert trained(1) != first
+
+
+def test_on_a_cpu_the_random_numbers_of_gpus_go_on(digits, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("GPUs are seeded"))
+    for spec in (
+        wsn.MLPSpec(width=5, inputs=64),
+        wsn.NonlinearBottleneck(wsn.ResNet18Spec(width=2), width=3),
+    ):
+        wsn.build(spec)
+    training.train(classifier(), digits, protocol(epochs=1), seed=0)
 
 
 def test_schedules_are_fractions_of_the_run():
@@ -510,6 +521,32 @@ def test_on_a_cpu_the_learning_rate_is_a_number_unless_asked_for():
         assert all(isinstance(rate, torch.Tensor) == on_device for rate in rates)
 
 
+def test_what_comes_after_a_training_that_fails_waits_for_its_stream(monkeypatch):
+    waits = []
+
+    class Stream:
+        def wait_stream(self, other):
+            waits.append((self, other))
+
+    outside, inside = Stream(), Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: outside)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(steps, "_stream_of", lambda _: inside)
+    with pytest.raises(RuntimeError), steps.training_stream(torch.device("cuda")):
+        raise RuntimeError
+    assert waits == [(inside, outside), (outside, inside)]
+
+
+def test_the_learning_rate_on_the_device_is_float32_whatever_the_default():
+    network = classifier()
+    torch.set_default_dtype(torch.float64)
+    try:
+        optimizer = steps.sgd(network, protocol(), rate_on_device=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {group["lr"].dtype for group in optimizer.param_groups} == {torch.float32}
+
+
 # -- memory --
 
 
@@ -545,7 +582,7 @@ def test_a_batch_fits_only_if_recording_it_does(digits, monkeypatch):
     training.fitting_batch_size(
         classifier, digits, protocol(batch_size=15, report="best_validation"), device=torch.device("cpu")
     )
-    assert sizes == [7] * (steps.EAGER_STEPS + 2) + [1]
+    assert sizes == [7] * (steps.EAGER_STEPS + 2) + [1237 % 7]
 
 
 def test_a_network_that_did_not_fit_is_gone_when_the_next_is_tried(digits):

@@ -113,3 +113,5 @@ from .training import predict as predict
 from .training import train as train
 from .widening import linear_bottleneck as linear_bottleneck
 from .widening import nonlinear_bottleneck as nonlinear_bottleneck
+
+__version__: str

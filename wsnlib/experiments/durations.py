@@ -17,6 +17,7 @@ from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_p
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.representations import decompose_layers
 from wsnlib.timings import cpu_threads
+from wsnlib.training.steps import EAGER_STEPS
 
 
 @float32()
@@ -83,7 +84,10 @@ def seconds_per_run(plan: Plan, data: Dataset) -> float:
 
 
 def _in_torch(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, float]:
-    """Seconds of a step and of evaluating an image, from up to 12 steps."""
+    """Seconds of a step and of evaluating an image, from up to 12 steps.
+
+    On a GPU they are those of a second epoch, for the first begins with steps that are not recorded.
+    """
     target, batch = resolve_device(plan.device), run.training.batch_size
     data = data.to(target)  # all of it, so that the memory used is that of a run
     model = build(run.model)
@@ -91,18 +95,24 @@ def _in_torch(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, 
         sparse.to_sparse(model, layers=plan.sparse_layers)
     model = model.to(target)
 
-    def seconds(steps: int) -> float:
-        sample = _excerpt(data, steps * batch)
-        start = time.perf_counter()
-        training.train(model, sample, _one_epoch(run.training), seed=0)
-        return time.perf_counter() - start
+    on_gpu = target.type == "cuda"
+    least, epochs = (EAGER_STEPS + 1, 2) if on_gpu else (1, 1)
+    protocol = replace(_one_epoch(run.training), epochs=epochs, learning_rate=1e-6)  # lest it diverges
 
-    seconds(1)
-    steps = int(min(12, max(2, 0.3 / seconds(1))))
-    per_step = seconds(steps) / steps
+    def seconds(images: int) -> float:
+        torch.cuda.empty_cache()  # a graph that is gone would count as memory of the next
+        ends = [time.perf_counter()]
+        sample = _excerpt(data, images)
+        training.train(model, sample, protocol, seed=0, observe=lambda *_: ends.append(time.perf_counter()))
+        return ends[-1] - ends[-2]
+
+    # a smaller last batch takes memory beside that of recorded steps
+    seconds(least * batch + (len(data.train.labels) % batch if on_gpu else 0))
+    steps = int(min(12, max(2, least, 0.3 / seconds(batch))))
+    per_step = seconds(steps * batch) / steps
     few = min(1000, len(data.test.labels), max(batch, int(0.3 * batch / per_step)))
     start = time.perf_counter()
-    training.evaluate(model, data, data.test.take(torch.arange(few)))
+    training.evaluate(model, data, data.test.take(torch.arange(few)), precision=protocol.precision)
     return per_step, (time.perf_counter() - start) / few
 
 

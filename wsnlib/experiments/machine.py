@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+import wsnlib
 from wsnlib.timings import cpu_name
 
 
@@ -40,10 +40,15 @@ def float32() -> Iterator[None]:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Versions, commit and device name, for a record; no path and no host name."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    return {
-        "wsnlib": version("wsnlib"),
+    """Versions, commit and device name, for a record; no path and no host name.
+
+    Of a GPU also the precision in which it multiplies in float32 convolutions, which is TF32 by default.
+    """
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else cpu_name()
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return ({"float32_convolutions": conv.fp32_precision} if on_gpu else {}) | {
+        "wsnlib": wsnlib.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

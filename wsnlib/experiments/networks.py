@@ -41,7 +41,7 @@ def build(spec: specs.ModelSpec, *, seed: int = 0) -> nn.Module:
             masks.sparsify(model, allocation=kept, initialisation=rule, generator=generator("mask"))
         return model
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(specs.derive_seed(seed, "initialisation"))
+        torch.default_generator.manual_seed(specs.derive_seed(seed, "initialisation"))
         if isinstance(spec, specs.LinearBottleneck | specs.NonlinearBottleneck):
             return _narrowed(spec, generator("bottleneck"))
         model = _dense(spec.base, spec.width) if isinstance(spec, specs.StaticSparsity) else _dense(spec)

@@ -11,11 +11,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wsnlib import specs
+import torch
+
+from wsnlib import __version__, specs
 from wsnlib.addresses import import_beside
 from wsnlib.experiments import Plan
 from wsnlib.store import Failure, Store
@@ -29,7 +30,7 @@ WINDOW = 2000
 """Pieces of work that the scheduler knows at once at most; its memory does not grow with the sweep."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Torch's random generator and its number of threads are the process's, not the thread's."""
+"""Torch's random generator, its determinism and its number of threads are the process's, not the thread's."""
 
 
 class VersionError(RuntimeError):
@@ -39,7 +40,7 @@ class VersionError(RuntimeError):
 @cache
 def versions() -> dict[str, str]:
     """What has to be the same for a spec to mean the same; records say all other versions."""
-    return {"wsnlib": version("wsnlib"), "spec": str(specs.SPEC_VERSION)}
+    return {"wsnlib": __version__, "spec": str(specs.SPEC_VERSION)}
 
 
 def local_cluster(
@@ -123,6 +124,7 @@ def on_cluster(
                 device,
                 expected,
                 os.getcwd(),
+                torch.get_deterministic_debug_mode(),
                 key=f"wsn-{specs.spec_key(plan.runs[0])}-{uuid.uuid4().hex[:8]}",
                 resources=dict(resources or {}) or None,
                 pure=False,
@@ -148,13 +150,16 @@ def on_cluster(
     return failures
 
 
-def _work_here(plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str) -> list[Failure]:
+def _work_here(
+    plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str, mode: int
+) -> list[Failure]:
     if (found := versions()) != expected:  # of a worker that came later
         raise VersionError(
             f"a worker must have {expected!r}, got {found!r}; install the same version everywhere"
         )
     import_beside(beside)
     with _ONE_AT_A_TIME:
+        torch.set_deterministic_debug_mode(mode)
         return work_on(plan, store, device)
 
 

@@ -192,6 +192,8 @@ def _places(
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(devices[0])
     plans = experiments.plan_all(runs, device=devices[0], download=download)
+    if on_gpu:
+        torch.cuda.empty_cache()  # what the timing left is free for the others
     if workers is None:
         pays = math.ceil(sum(plan.seconds for plan in plans) / 20)  # starting a process costs some seconds
         workers = max(1, min(usable_cpus(), pays))
@@ -211,7 +213,6 @@ def _devices(device: str) -> list[str]:
 def _trainings_on(gpus: Sequence[str]) -> int:
     """How many trainings run at once, by the memory that the largest took when it was timed on the first."""
     needed = torch.cuda.max_memory_reserved(gpus[0]) + PROCESS_BYTES
-    torch.cuda.empty_cache()  # what the timing left is free for the others
     least = min(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
     return len(gpus) * max(1, min(MOST_PER_GPU, least // needed))
 
@@ -239,7 +240,10 @@ def _in_processes(
     failures: list[Failure] = []
     forget_stdin()
     context = multiprocessing.get_context("spawn")
-    processes = [ProcessPoolExecutor(1, mp_context=context, initializer=_die_with_parent) for _ in places]
+    mode = torch.get_deterministic_debug_mode()
+    processes = [
+        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(mode,)) for _ in places
+    ]
     left = iter(work)
     under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
 
@@ -290,8 +294,9 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _die_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, even if it was killed."""
+def _begin(mode: int) -> None:
+    """Be as deterministic as the process that started this one, and end when it is gone, even if killed."""
+    torch.set_deterministic_debug_mode(mode)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -77,7 +77,8 @@ def train(
     device = data.train.labels.device
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        torch.manual_seed(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
+        seeded = torch.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
+        seeded(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
         stack.enter_context(training_stream(device))
         if device.type == "cpu":
             stack.enter_context(reused_memory())

@@ -50,8 +50,8 @@ def fitting_batch_size(
 
 
 def _excerpt(data: Dataset, batch_size: int) -> Dataset:
-    """Enough images for the eager steps, two recorded ones and a smaller batch, and some to evaluate."""
-    n = (EAGER_STEPS + 2) * batch_size + 1
+    """Enough images for the eager steps, two recorded ones and a smaller last batch, and some to evaluate."""
+    n = (EAGER_STEPS + 2) * batch_size + len(data.train.labels) % batch_size
     index = torch.arange(n) % len(data.train.labels)
     test = torch.arange(min(500, len(data.test.labels)))
     return replace(

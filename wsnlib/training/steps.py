@@ -46,7 +46,7 @@ def sgd(
         groups = [{"params": list(model.parameters()), "weight_decay": protocol.weight_decay}]
     device = next(model.parameters()).device
     if device.type == "cuda" if rate_on_device is None else rate_on_device:
-        rate = torch.tensor(protocol.learning_rate, device=device)
+        rate = torch.tensor(protocol.learning_rate, dtype=torch.float32, device=device)
         return torch.optim.SGD(groups, lr=rate, momentum=protocol.momentum, fused=True)
     return torch.optim.SGD(groups, lr=protocol.learning_rate, momentum=protocol.momentum)
 
@@ -161,16 +161,19 @@ class RecordedStep:
 def training_stream(device: torch.device) -> Iterator[None]:
     """On a GPU, queue what is inside the block on a stream that is not the default one, as recording needs.
 
-    It starts after what was queued before, and what comes after the block waits for it.
+    It starts after what was queued before, and what comes after the block waits for it, after
+    an exception, too.
     """
     if device.type != "cuda":
         yield
         return
     outside, inside = torch.cuda.current_stream(device), _stream_of(device)
     inside.wait_stream(outside)
-    with torch.cuda.stream(inside):
-        yield
-    outside.wait_stream(inside)
+    try:
+        with torch.cuda.stream(inside):
+            yield
+    finally:
+        outside.wait_stream(inside)
 
 
 @cache
