@@ -128,6 +128,12 @@ def test_schedules_reports_and_augmentation_are_those_of_training_alone(digits, 
     assert_as_alone(models, digits, [protocol(**changes)] * 3, [0, 1, 1])
 
 
+def test_each_pixel_may_have_its_own_mean_and_deviation():
+    data = wsn.load_data(wsn.Digits(normalisation="pixelwise"))
+    assert data.std.unique().numel() > 30
+    assert_as_alone([wsn.build(WIDE, seed=seed) for seed in range(2)], data, [protocol()] * 2, [0, 1])
+
+
 def test_a_member_that_diverges_leaves_the_others_alone(digits):
     models = [wsn.to_sparse(wsn.build(WIDE, seed=seed)) for seed in range(3)]
     protocols = [protocol(learning_rate=rate) for rate in (0.1, 1e20, 0.2)]

@@ -37,7 +37,7 @@ TOGETHER = 16
 
 @jit
 def load(h, images, index, batch, table):
-    """Rows of the pixels of the images at these positions; `table` (channels, 256) says what a byte is."""
+    """Rows of the pixels of the images at these positions; `table` (channels or pixels, 256) says what a byte is."""
     pixels, plane = uint64(images.shape[1]), uint64(images.shape[1] // len(table))
     flat = images.reshape(images.size)
     starts = np.zeros(TOGETHER, np.uint64)
@@ -194,7 +194,8 @@ class CompiledNetworks:
         self.scale = np.array(scales[1:], np.float32)
         relu = any(isinstance(module, nn.ReLU) for module in models[0].children())
         self.floor = np.float32(0 if relu else -np.inf)
-        levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, data.image_shape[0], 1, 1)
+        normalised_alike = data.image_shape if data.mean.ndim == 3 else (data.image_shape[0], 1, 1)
+        levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *normalised_alike)
         self.table = (data.normalise(levels).flatten(1).t() * scales[0]).contiguous().numpy()
         self.h = torch.zeros(
             int(self.rows[-1]), self.batch, dtype=torch.float32
