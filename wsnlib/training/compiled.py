@@ -37,7 +37,7 @@ TOGETHER = 16
 
 @jit
 def load(h, images, index, batch, table):
-    """Rows of the pixels of the images at these positions; `table` (channels or pixels, 256) says what a byte is."""
+    """Rows of the pixels of images at these positions; `table` (channels or pixels, 256) has their values."""
     pixels, plane = uint64(images.shape[1]), uint64(images.shape[1] // len(table))
     flat = images.reshape(images.size)
     starts = np.zeros(TOGETHER, np.uint64)
