@@ -171,6 +171,8 @@ def test_the_kernel_s_parameters_are_its_protocol():
         {"data": "mnist", "train_size": 2048, "validation_size": 512, "preset": "clean", "epochs": 300}
     )
     assert p.data_spec == wsn.MNIST(train_size=2048, validation_size=512)
+    pixelwise = p.model_copy(update={"normalisation": "pixelwise"})
+    assert pixelwise.data_spec == wsn.MNIST(train_size=2048, validation_size=512, normalisation="pixelwise")
     assert p.training(3.0) == wsn.Training(
         epochs=300, batch_size=256, learning_rate=3.0, report="best_validation"
     )
