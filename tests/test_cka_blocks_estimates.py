@@ -144,6 +144,14 @@ def layer_names(network) -> list[str]:
     return ["input", "conv", "norm", "relu", *(f"{b}.{name}" for b in blocks for name in of_block)]
 
 
+def checkerboard(names: list[str]) -> np.ndarray:
+    """Additions are 0.2 more alike than the rest."""
+    added = [name.endswith(".add") for name in names]
+    values = AROUND + 0.2 * np.outer(added, added)
+    np.fill_diagonal(values, 1)
+    return values
+
+
 def cka_map(names: list[str], inside: np.ndarray, within: float) -> np.ndarray:
     """Constant in a block and around it; without one half of its layers are 0.15 more alike, and additions 0.2."""
     values = np.where(np.outer(inside, inside), within, AROUND)
@@ -199,7 +207,7 @@ def simulated_origins(
         np.fill_diagonal(values, 1)
         return values
 
-    directions = np.full((len(outputs), IMAGES), 0.1)
+    directions = np.eye(IMAGES)[50 + np.arange(len(outputs)) // 2]
     for own, row in enumerate(np.flatnonzero(inside[at])):
         directions[row] = 0
         directions[row, :KEPT] = -np.sqrt(0.9 / KEPT)
@@ -214,7 +222,7 @@ def simulated_origins(
         layers=tuple(names),
         outputs=tuple(outputs),
         cka=cka_map(names, inside, within),
-        cka_without_component=map_of(0.2 * strength),
+        cka_without_component=map_of(0.2 * strength) if block else checkerboard(names),
         explained_variance_ratio=np.where(inside, 0.6 + shift, 0.2),
         joint_explained_variance_ratio=0.47 + shift if block else 0.35,
         top_shares={top: np.where(inside, 0.8 + shift, 0.3) * top / 10 for top in (1, 5, 10, 50)},
@@ -384,6 +392,7 @@ IN_BLOCK = 28 / 67
         ("resembles", 1.0, 3),
         ("unique", 0.4, 3),
         ("unique-contrast", 0.3, 3),
+        ("outside", (1 - 0.9) - (1 - 0.4), 3),
         ("unique-architectures", WITHIN - 0.2, 2),
         ("proposition-1", 1.0, 3),
         ("few-images", 0.8, 3),
@@ -418,6 +427,38 @@ def test_probes_rise_by_the_ranks_of_those_after_additions(found):
     """Of six and of nine additions the first two are exchanged: 1 − 6 Σd² / (n³ − n)."""
     ours = np.mean([1 - 6 * 2 / (n**3 - n) for n in (6, 9)])
     assert (found["probes-rise"].mean, found["probes-rise"].n) == (pytest.approx(ours), 3)
+
+
+def correlation_of_pairs(one: np.ndarray, other: np.ndarray) -> float:
+    pairs = [(one[i, j], other[i, j]) for i in range(len(one)) for j in range(i)]
+    return stats.pearsonr(*np.transpose(pairs)).statistic
+
+
+def test_maps_of_components_and_without_them_are_compared_with_cka(found):
+    networks = simulated(EXPOSED).networks
+    for names, (component, without) in (
+        (("deep", "wide"), ("component-map", "unchanged/control")),
+        (("shallow", "narrow"), ("component-apart", "unchanged")),
+    ):
+        origins = [networks[name, 3].origins for name in names]
+        cos = [np.square(o.directions @ o.directions.T) for o in origins]
+        maps = [correlation_of_pairs(o.output_cka, c) for o, c in zip(origins, cos, strict=True)]
+        rest = [correlation_of_pairs(o.cka, o.cka_without_component) for o in origins]
+        for claim, ours in ((component, maps), (without, rest)):
+            assert (found[claim].mean, found[claim].n) == (pytest.approx(np.mean(ours)), 3)
+            assert abs(found[claim].mean) > 0.05
+    assert found["unchanged/control"].mean == pytest.approx(1) and found["unchanged"].mean < 0.9
+
+
+def test_outside_is_outside_of_both_blocks_and_inside_inside_of_both():
+    results = simulated(EXPOSED)
+    one, other = results.networks["deep", 3], results.networks["wide", 3]
+    same = np.arange(10) / 10
+    moved = replace(other, origins=simulated_origins(one.network, 3, block=True, where=slice(25, 60)))
+    both = one.inside_outputs & moved.inside_outputs, ~(one.inside_outputs | moved.inside_outputs)
+    assert [flags.sum() for flags in both] == [2, 3]
+    found = cka_blocks._outside_more_alike(one, moved, np.diag(same))
+    assert found == pytest.approx(same[both[1]].mean() - same[both[0]].mean())
 
 
 def test_outputs_are_aligned_by_the_most_similar_of_the_other_network(found):
@@ -497,8 +538,10 @@ def test_claims_about_what_is_not_there_have_no_estimate():
     of_blocks = {"late", "component", "component-inside", "component-kept", "component-removed", "sparsity", "additions"}  # fmt: skip
     of_blocks |= {"few-images", "dominant-removed", "others-removed", "dominant-shared", "dominant-alike"}
     of_blocks |= {"early", "dominant-change", "unique", "unique-architectures", "dominant-seeds"}
-    of_blocks |= {"component-small/control", "probes-rise/control"}
+    of_blocks |= {"component-small/control", "probes-rise/control", "unchanged/control"}
+    of_blocks |= {"component-map", "outside"}
     without = {"checkerboard", "component-small", "probes-rise", "aligned", "resembles"}
+    without |= {"component-apart", "unchanged"}
     both = {"component-without", "component-seeds", "probes", "deletion", "unique-contrast"}
     rest = {"depth", "width", "less-data", "every-seed", "every-seed/control", "no-residuals", "proposition-1"}  # fmt: skip
     assert nowhere == without | rest
@@ -530,7 +573,7 @@ def test_networks_that_do_not_fit_decide_nothing():
     for key, gone in {
         ("shallow", 5): {"depth": 2, "every-seed/control": 2, "aligned": 1},
         ("deep", 5): {
-            "depth": 2, "every-seed": 2, "unique": 1, "unique-contrast": 1, "dominant-seeds": 1,
+            "depth": 2, "every-seed": 2, "unique": 1, "unique-contrast": 1, "dominant-seeds": 1, "outside": 1,
             "unique-architectures": 1,
         },
         ("narrow", 5): {"resembles": 1, "unique-contrast": 1, "aligned": 1},

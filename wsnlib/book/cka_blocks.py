@@ -532,6 +532,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "component": _ratio_inside,
         "component-inside": _ratio_difference,
         "component-kept": lambda m: _mean_of_pairs(m, m.origins.component_similarity),
+        "component-map": _component_map,
         "component-removed": lambda m: m.strength_without_component / m.block.strength,
         "sparsity": _sparsity_difference,
         "additions": _addition_gain,
@@ -543,11 +544,14 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "early": _early_strength,
         "dominant-change": _early_images,
         "component-small/control": _mean_ratio,
+        "unchanged/control": _unchanged,
         "probes-rise/control": _probes_rise,
     }
     without_blocks: dict[str, Value] = {
         "checkerboard": _additions_apart,
         "component-small": _mean_ratio,
+        "component-apart": _component_map,
+        "unchanged": _unchanged,
         "probes-rise": _probes_rise,
     }
     for block, values in ((True, of_blocks), (False, without_blocks)):
@@ -641,6 +645,14 @@ def _ratios_with_less_without(results: Results) -> list[float]:
         if having and without:
             differences.append(float(np.mean(having) - np.mean(without)))
     return differences
+
+
+def _component_map(m: Measured) -> float:
+    return _map_correlation(m.origins.output_cka, m.origins.component_similarity)
+
+
+def _unchanged(m: Measured) -> float:
+    return _map_correlation(m.origins.cka, m.origins.cka_without_component)
 
 
 def _additions_apart(m: Measured) -> float:
@@ -778,6 +790,7 @@ def _between(results: Results) -> dict[str, Estimate | None]:
     unique: dict[bool, PairValues] = {True: {}, False: {}}
     resembles: PairValues = {}
     dominant: PairValues = {}
+    outside: PairValues = {}
     architectures: dict[int, list[float]] = {}
     aligned: dict[int, list[float]] = {}
     for keys, found in results.compared.items():
@@ -793,8 +806,10 @@ def _between(results: Results) -> dict[str, Estimate | None]:
                 if a.has_block:
                     shared = _overlap(a.origins.dominance, b.origins.dominance)
                     dominant.setdefault(pair, []).append(shared)
+                    outside.setdefault(pair, []).append(_outside_more_alike(a, b, across))
                 else:
-                    resembles.setdefault(pair, []).append(_resemblance(own, across))
+                    alike = [_map_correlation(cka, across) for cka in own]
+                    resembles.setdefault(pair, []).append(float(np.mean(alike)))
             elif a.seed == b.seed and a.has_block:
                 within = [_mean_of_pairs(m, cka) for m, cka in zip((a, b), own, strict=True)]
                 between = _mean(across[np.ix_(a.inside_outputs, b.inside_outputs)])
@@ -807,6 +822,7 @@ def _between(results: Results) -> dict[str, Estimate | None]:
         "unique": _over_pairs(unique[True]),
         "unique-contrast": _over_pairs(contrast),
         "resembles": _over_pairs(resembles),
+        "outside": _over_pairs(outside),
         "dominant-seeds": _over_pairs(dominant),
         "unique-architectures": _estimate(map(_mean, architectures.values())),
         "aligned": _estimate(map(_mean, aligned.values())),
@@ -830,10 +846,17 @@ def _over_pairs(values: Mapping[tuple[int, int], Sequence[float]]) -> Estimate |
     return estimate(mean - (n - 1) * (left_out - left_out.mean()))
 
 
-def _resemblance(own: Sequence[Array], across: Array) -> float:
-    """Correlation of CKA within each of two networks with that between them, without the diagonal."""
-    apart = ~np.eye(len(across), dtype=bool)
-    return float(np.mean([_correlation(cka[apart], across[apart]) for cka in own]))
+def _map_correlation(one: Array, other: Array) -> float:
+    """Correlation of two maps of the same layers, without the diagonal and layers that do not vary."""
+    pairs = ~(np.eye(len(one), dtype=bool) | np.isnan(one) | np.isnan(other))
+    return _correlation(one[pairs], other[pairs]) if pairs.any() else math.nan
+
+
+def _outside_more_alike(one: Measured, other: Measured, across: Array) -> float:
+    """CKA of an output with itself in another seed: mean outside of both blocks, less that inside of both."""
+    inside, outside = one.inside_outputs & other.inside_outputs, ~(one.inside_outputs | other.inside_outputs)
+    same = np.diagonal(across)
+    return _mean(same[outside]) - _mean(same[inside])
 
 
 def _aligned(across: Array) -> float:
