@@ -56,7 +56,8 @@ class Claim:
         premise: Name of the chapter's premise without which nothing is concluded.
         equivalence: Whether it says that there is no difference: two one-sided tests, a 90 % interval.
         universal: Whether it says something of every network: an exact binomial.
-        exploratory: What was fixed or changed after a result had been seen; empty if nothing was.
+        exploratory: What was fixed or changed after a result of the networks that decide it had been seen;
+            empty if nothing was.
         chapter: That judges it; empty if none does.
         any_scale: Whether any data and any training can test it.
         full_protocol_only: Whether only the paper's data and its whole training can test it.
