@@ -252,14 +252,14 @@ def test_many_examples_are_added_up_in_parts():
 
 
 def test_difference_and_ratio_have_a_sign_and_limits():
-    perfect = of_correct(np.ones((3, 5)))
+    perfect, alike = (of_correct(np.ones((3, 5))) for _ in range(2))
     wrong = of_correct(np.zeros((3, 5)))
-    none = wsn.predictions.dispersion(perfect, perfect, permutations=9)
+    none = wsn.predictions.dispersion(perfect, alike, permutations=9)
     assert none.excess == 0 and math.isnan(none.ratio) and none.p_value == 1
     whole = wsn.predictions.dispersion(perfect, wrong, permutations=9)
     assert whole.excess == whole.difference == 1 and whole.ratio == math.inf
-    same = of_correct([[0, 1], [1, 0], [0, 0]])
-    assert wsn.predictions.dispersion(same, same, permutations=9).difference == -math.sqrt(1 / 3 * 2 / 3)
+    same = [of_correct([[0, 1], [1, 0], [0, 0]]) for _ in range(2)]
+    assert wsn.predictions.dispersion(*same, permutations=9).difference == -math.sqrt(1 / 3 * 2 / 3)
 
 
 def test_shares_of_classes_and_of_the_accuracy_add_up():
@@ -270,8 +270,8 @@ def test_shares_of_classes_and_of_the_accuracy_add_up():
         share, low, high = wsn.predictions.explained_share(a, b, level=level)
         assert share == pytest.approx(coarse / fine) and low < share < high
     with np.errstate(all="raise"):
-        perfect = of_correct(np.ones((3, 5)), labels=[0, 1, 0, 1, 1])
-        assert math.isnan(wsn.predictions.explained_share(perfect, perfect)[0])
+        perfect = [of_correct(np.ones((3, 5)), labels=[0, 1, 0, 1, 1]) for _ in range(2)]
+        assert math.isnan(wsn.predictions.explained_share(*perfect)[0])
 
 
 def test_table_compares_halves_of_one_size_and_corrects_for_all_pairs():
@@ -582,6 +582,8 @@ def test_populations_over_other_examples_or_classes_are_refused(function):
         function(a, small(labels=[0, 1, 1, 0]))
     with pytest.raises(ValueError, match="'wide' and 'deep' must have as many classes, got 3 and 4"):
         function(a, small(num_classes=4))
+    with pytest.raises(ValueError, match="populations must be of different networks, got 'wide' twice"):
+        function(a, a)
 
 
 def test_a_class_without_examples_is_refused_where_classes_count():
@@ -665,8 +667,8 @@ def test_a_damaged_hierarchy_is_refused(tmp_path):
 def test_statistics_of_predictions_need_no_torch():
     code = (
         "import sys, numpy as np, wsnlib as wsn;"
-        "p = wsn.predictions.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2);"
-        "wsn.predictions.dispersion(p, p); wsn.predictions.logistic_models(p, p, permutations=1); wsn.predictions.consistency_table([p]);"
+        "p, q = (wsn.predictions.Population(np.eye(4, dtype=int), labels=[0, 1, 0, 1], num_classes=2) for _ in range(2));"
+        "wsn.predictions.dispersion(p, q); wsn.predictions.logistic_models(p, q, permutations=1); wsn.predictions.consistency_table([p]);"
         "print('torch' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -120,9 +120,9 @@ def test_separated_data_have_the_supremum_to_which_statsmodels_creeps(case):
 
 
 def test_all_right_and_all_alike_leave_nothing_to_explain():
-    perfect = from_counts(np.full(6, 9), 9, np.arange(6) % CLASSES)
+    perfect = [from_counts(np.full(6, 9), 9, np.arange(6) % CLASSES) for _ in range(2)]
     with np.errstate(all="raise"):
-        result = wsn.predictions.logistic_models(perfect, perfect, permutations=3)
+        result = wsn.predictions.logistic_models(*perfect, permutations=3)
     assert (result.models["log_likelihood"] == 0).all() and np.isnan(result.class_effects).all()
     assert math.isnan(result.v_squared) and math.isnan(result.v_squared_chance) and result.v_squared_p == 1
     assert (result.tests[["p_value", "p_informative", "p_permutation"]] == 1).all(axis=None)

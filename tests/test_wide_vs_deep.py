@@ -297,11 +297,13 @@ def test_the_interval_of_a_contrast_of_gains_may_be_longer_than_that_of_a_gain()
 
 
 def test_gains_need_examples_that_are_often_right_and_others():
-    sure = wsn.predictions.Population(
-        np.ones((4, 8), int), labels=np.ones(8, int), num_classes=2, name="sure"
+    ones = np.ones((4, 8), int)
+    sure, other = (
+        wsn.predictions.Population(ones, labels=ones[0], num_classes=2, name=name)
+        for name in ("sure", "other")
     )
     with pytest.raises(ValueError, match="must be right often but not always in 'sure', got 0 of 8"):
-        wsn.predictions.gains_by_difficulty(sure, sure)
+        wsn.predictions.gains_by_difficulty(sure, other)
 
 
 def test_examples_are_reported_by_the_half_that_did_not_choose_them():

@@ -560,14 +560,13 @@ def beside_deep(results: Results) -> pd.DataFrame:
     deficits = [inside - v[..., 0, :] for inside, v in zip(within, (means, resampled), strict=True)]
     unknown, rows = estimate([math.nan]), {}
     for i, (name, population) in enumerate(zip(names, [deep, *others], strict=True)):
-        n = min(len(deep), len(population))
-        row = {
-            "accuracy": _points(predictions.accuracy_test(population, deep), n),
-            "excess": _root_mean_square(predictions.dispersion(deep, population), n),
+        n, own = min(len(deep), len(population)), population is deep
+        rows[name] = {
+            "accuracy": unknown if own else _points(predictions.accuracy_test(population, deep), n),
+            "excess": unknown if own else _root_mean_square(predictions.dispersion(deep, population), n),
             "consistency": _bootstrapped(means[0, i], resampled[:, 0, i], n),
-            "deficit": _bootstrapped(deficits[0][i], deficits[1][:, i], n),
+            "deficit": unknown if own else _bootstrapped(deficits[0][i], deficits[1][:, i], n),
         }
-        rows[name] = row if i else dict.fromkeys(row, unknown) | {"consistency": row["consistency"]}
     return pd.DataFrame(rows).T
 
 

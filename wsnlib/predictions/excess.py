@@ -251,8 +251,9 @@ def accuracy_scatter(first: Population, second: Population) -> pd.DataFrame:
         N21, Figures 7, F.1 to F.4.
 
     Examples:
-        >>> a = Population([[0, 0, 1], [0, 0, 0]], labels=[0, 0, 0], num_classes=2)
-        >>> accuracy_scatter(a, a).to_numpy().tolist()
+        >>> rows = [[0, 0, 1], [0, 0, 0]]
+        >>> a, b = (Population(rows, labels=[0, 0, 0], num_classes=2) for _ in range(2))
+        >>> accuracy_scatter(a, b).to_numpy().tolist()
         [[0.5, 0.5, 1.0], [1.0, 1.0, 2.0]]
     """
     check_same_examples([first, second])

@@ -147,7 +147,7 @@ def _classes(values: Integers, num_classes: int, what: str) -> Integers:
 
 
 def check_same_examples(populations: Sequence[Population]) -> None:
-    """Stop if populations have other examples or classes than the first; labels tell examples apart."""
+    """Stop if one comes twice or is of other examples or classes; labels tell examples apart."""
     given = populations if isinstance(populations, list | tuple) else [populations]
     if given is not populations or not given or not all(isinstance(each, Population) for each in given):
         got = ", ".join(sorted({type(each).__name__ for each in given})) or "none"
@@ -155,7 +155,12 @@ def check_same_examples(populations: Sequence[Population]) -> None:
             f"populations must be a list of at least one Population, got {got}; give [population, …]"
         )
     first = populations[0]
-    for other in populations[1:]:
+    for i, other in enumerate(populations[1:], 1):
+        if any(other is each for each in populations[:i]):
+            raise ValueError(
+                f"populations must be of different networks, got {other.name!r} twice; "
+                "give the halves of its split"
+            )
         names = f"{first.name!r} and {other.name!r}"
         if first.num_classes != other.num_classes:
             raise ValueError(
