@@ -175,8 +175,7 @@ def headline(table: pd.DataFrame) -> str:
 
     arithmetic = table["paper"].isin(PAPERS) & (table["type"] != "empirical")
     late = int((arithmetic & (table["flag"] == "exploratory")).sum())
-    before = "whose range, quantity, interval and data were fixed before what decides them was seen"
-    after = "for which at least one of these was fixed or changed later"
+    before, after = "fixed before what decides them was seen", "fixed or changed later"
     return " ".join(
         [
             how_many("both", "claims of the two papers") + ".",
