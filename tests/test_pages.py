@@ -395,7 +395,7 @@ def test_the_history_has_every_exploratory_claim_with_what_was_changed():
     table = book.history_table()
     flagged = [c for ch in book.judging_chapters() for c in book.claims_of(ch).values() if c.exploratory]
     assert table["claim"].tolist() == [c.statement for c in flagged]
-    starts = ("range", "quantity", "data", "interval", "units")
+    starts = ("range", "quantity", "data", "interval", "units", "readings", "premise")
     assert all(text.startswith(starts) for text in table.iloc[:, -1])
 
 
