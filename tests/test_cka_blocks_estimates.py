@@ -448,6 +448,28 @@ def test_maps_of_components_and_without_them_are_compared_with_cka(found):
             assert (found[claim].mean, found[claim].n) == (pytest.approx(np.mean(ours)), 3)
             assert abs(found[claim].mean) > 0.05
     assert found["unchanged/control"].mean == pytest.approx(1) and found["unchanged"].mean < 0.9
+    assert found["component-map/control"] == found["component-apart"]
+
+
+def test_the_control_of_a_kept_component_is_that_of_highest_ranked_ranges(found):
+    kept = []
+    for name in ("shallow", "narrow"):
+        m = simulated(EXPOSED).networks[name, 3]
+        directions = m.origins.directions[m.inside_outputs]
+        squares = np.square(directions @ directions.T)
+        kept.append(squares[np.triu_indices(len(squares), 1)].mean())
+    ours = found["component-kept/control"]
+    assert (ours.mean, ours.n) == (pytest.approx(np.mean(kept)), 3) and 0 < ours.mean < 0.5
+
+
+@pytest.mark.parametrize(
+    ("last", "ends"), [("stage3.block1.add", True), ("stage2.block1.conv1", True), ("stage3.block2.add", False)]
+)
+def test_a_block_may_end_with_a_stage(last, ends):
+    one = simulated(EXPOSED).networks["deep", 3]
+    where = slice(3, one.origins.layers.index(last) + 1)
+    moved = replace(one, origins=simulated_origins(one.network, 3, block=True, where=where))
+    assert moved.block.stop == where.stop and moved.ends_with_stage == ends
 
 
 def test_outside_is_outside_of_both_blocks_and_inside_inside_of_both():
@@ -541,7 +563,7 @@ def test_claims_about_what_is_not_there_have_no_estimate():
     of_blocks |= {"component-small/control", "probes-rise/control", "unchanged/control"}
     of_blocks |= {"component-map", "outside"}
     without = {"checkerboard", "component-small", "probes-rise", "aligned", "resembles"}
-    without |= {"component-apart", "unchanged"}
+    without |= {"component-apart", "unchanged", "component-map/control", "component-kept/control"}
     both = {"component-without", "component-seeds", "probes", "deletion", "unique-contrast"}
     rest = {"depth", "width", "less-data", "every-seed", "every-seed/control", "no-residuals", "proposition-1"}  # fmt: skip
     assert nowhere == without | rest

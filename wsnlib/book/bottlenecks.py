@@ -27,7 +27,7 @@ METHODS = {"ResNet18Spec": "original", "LinearBottleneck": "linear", "NonlinearB
 """Name of each method by the class of the network."""
 
 EQUAL = "linear, equal weights"
-"""Linear bottlenecks with as many weights as the base; `"linear"` has those of the base factorised at full rank."""
+"""Linear bottlenecks with as many weights as the base; `"linear"` has those of the base at full rank."""
 
 
 class Parameters(ResNetParameters):
@@ -37,8 +37,8 @@ class Parameters(ResNetParameters):
 def runs(p: Parameters) -> list[specs.Experiment]:
     """Original networks and those with linear and nonlinear bottlenecks (G21, Figure 3).
 
-    Linear bottlenecks keep the number of weights of the base that is factorised at full rank, where the paper's
-    curves begin, and once more that of the base itself.
+    Linear bottlenecks keep the number of weights of the base factorised at full rank, where the curves
+    of the paper begin, and once more that of the base itself.
     """
 
     def networks(source: specs.DataSpec) -> list[specs.ModelSpec]:

@@ -322,6 +322,11 @@ class Measured:
         )
 
     @property
+    def ends_with_stage(self) -> bool:
+        """Whether `block` ends in the first residual block of a stage, where CKA drops in any network."""
+        return self.origins.layers[self.block.stop - 1].startswith(("stage2.block1.", "stage3.block1."))
+
+    @property
     def strength_without_component(self) -> float:
         """Strength of `block` in CKA without each layer's first principal component."""
         return block_strength(
@@ -531,7 +536,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "late": _late,
         "component": _ratio_inside,
         "component-inside": _ratio_difference,
-        "component-kept": lambda m: _mean_of_pairs(m, m.origins.component_similarity),
+        "component-kept": _component_kept,
         "component-map": _component_map,
         "component-removed": lambda m: m.strength_without_component / m.block.strength,
         "sparsity": _sparsity_difference,
@@ -551,6 +556,8 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "checkerboard": _additions_apart,
         "component-small": _mean_ratio,
         "component-apart": _component_map,
+        "component-map/control": _component_map,
+        "component-kept/control": _component_kept,
         "unchanged": _unchanged,
         "probes-rise": _probes_rise,
     }
@@ -645,6 +652,10 @@ def _ratios_with_less_without(results: Results) -> list[float]:
         if having and without:
             differences.append(float(np.mean(having) - np.mean(without)))
     return differences
+
+
+def _component_kept(m: Measured) -> float:
+    return _mean_of_pairs(m, m.origins.component_similarity)
 
 
 def _component_map(m: Measured) -> float:

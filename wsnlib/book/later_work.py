@@ -587,7 +587,10 @@ def cka_estimates(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[st
         for (x, _), share in product(pairs, SHARES)
     ]
     falls = [few_features(x, y, keep=x.shape[1] // 8) - similarity.cka(x, y) for x, y in pairs]
-    excess = [similarity.cka(x, principal(x, 2)) - angular_procrustes(x, principal(x, 2)) for x, _ in pairs]
+    excess = [
+        similarity.cka(x, part, estimator="biased") - angular_procrustes(x, part)
+        for x, part in ((x, principal(x, 2)) for x, _ in pairs)
+    ]
     return {
         "cka-moved": median_and_range(ratios),
         "cka-few-features": estimate(falls),
