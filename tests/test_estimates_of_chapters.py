@@ -423,6 +423,17 @@ def test_rules_are_compared_at_widths_that_have_both(store):
     assert points.columns.tolist() == [10] and points[10].tolist() == pytest.approx([0.6] * 3)
 
 
+@pytest.mark.parametrize("densities", [[0.5, 1.0], [0.99, 1.0], [1.0]])
+def test_a_rule_has_each_network_once_the_dense_one_too(store, densities):
+    """At width 5 all three rules, and all densities that round to the whole layer, give the dense network."""
+    p = MLPS.model_copy(update={"last_layer_densities": densities, "activations": ["linear"]})
+    for run in sparse_mlp.runs(p):
+        store.save(trained(run, 40.0 + OF_SEED[run.seed]))
+    table = sparse_mlp.results(p, store)
+    for rows in sparse_mlp.follows_rule(table, p).values():
+        assert wsn.summarise(table[rows], by="width")["n"].to_dict() == {5: 3, 10: 3, 20: 3}
+
+
 def test_the_width_of_the_paper_is_not_chosen_on_our_seeds(store):
     """At 20 one seed is lucky; the nearest width to the paper's is read whatever is best."""
     p = MLPS.model_copy(update={"widths": [5, 10, 20, 160]})
@@ -535,16 +546,30 @@ def test_kernels_are_as_far_apart_as_was_put_in(kernels):
     has_mean(found["sparse-gain"], (1.0 + 2.5 + np.mean(LUCKY) - 1.0) / 4)
     octaves = found["similar-width"]  # from 32, the best on average; masks as released end at 32 here
     assert octaves.mean == 0 and octaves.low <= 0 <= octaves.high
-    assert found["similar-width/connectivity"].mean == pytest.approx(np.log2(64 / 32))
+    for reading in ("allocation", "connectivity"):
+        assert found[f"similar-width/{reading}"].mean == pytest.approx(np.log2(64 / 32))
     errors = np.array([-np.mean(TRAINED.get(n, 0.0)) for n in KERNELS.widths])
     distances = np.array([distance(NARROW / n, 0) for n in KERNELS.widths])
     for reading, scale, widths in (
         ("", np.log, 3),
+        ("/allocation", np.log, 5),
         ("/linear", lambda d: d, 3),
         ("/Theorem 1", np.log, 5),
     ):
         expected = np.corrcoef(scale(distances)[:widths], errors[:widths])[0, 1]
         assert found[f"correlation{reading}"].mean == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_reading_allocation_is_that_of_the_trained_networks():
+    plan = gp_kernel.Runs(KERNELS)
+    masks, scale, distribution = plan.readings["allocation"]
+    assert masks == scale and distribution == "normal"
+    for n in KERNELS.widths[1:]:
+        first = wsn.build(plan.models["sparse", n], seed=1).hidden1.weight.detach()
+        kept = first[first != 0]
+        assert len(kept) == round(masks[n] * first.numel())
+        assert float(kept.var()) * scale[n] == pytest.approx(1, abs=0.25)
+        assert float((kept**4).mean() / kept.var() ** 2) > 2.4  # 3 if normal, 1.8 if uniform
 
 
 def test_eq_4_agrees_only_where_it_does_so_from_there_on():

@@ -24,6 +24,7 @@ from conftest import write_jpegs
 from matplotlib import pyplot as plt
 
 import wsnlib as wsn
+from wsnlib.book import resnet_sweep
 from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
@@ -306,6 +307,55 @@ def test_a_chapter_with_odd_parameters_says_nothing_that_is_none(chapter, name, 
     of_chapter = {} if "parts" in odd else claims.claims_of(chapter)  # a part that is left out judges nothing
     always = {name for name, claim in of_chapter.items() if claim.any_scale}
     assert [name for name in always if verdicts[name] == "not tested"] == []
+
+
+def test_paths_are_told_from_the_density_only_where_their_orders_differ(read):
+    """222 weights: at width 12 a dense last layer would hold more than half of them."""
+    widths = SMALL_MLPS | {"widths": [3, 6, 12], "last_layer_densities": [0.5, 0.9, 1.0]}
+    text, _ = read("sparse_mlp", widths)
+    assert "Only at width 12 is the order by paths not that by the density of the last layer" in text
+    assert re.search(r"there the correlation with paths is positive for \d of 2 pairs, that with", text)
+    text, _ = read("sparse_mlp", SMALL_MLPS)
+    assert "The order by paths is that by the density of the last layer" in text and "Only at" not in text
+
+
+def test_the_best_width_is_said_to_rise_in_training_only_where_it_does(read):
+    found = r"After the first epoch the best width is (\d+) \(ReLU\) and (\d+) \(linear\), after the last (\d+) \(ReLU\) and (\d+) \(linear\)(: it rises)?"
+    for epochs in (1, 2, 20):
+        text, _ = read("sparse_mlp", SMALL_MLPS | {"widths": [3, 6, 12], "epochs": epochs})
+        *widths, rises = re.search(found, text).groups()
+        first, last = (list(map(int, each)) for each in (widths[:2], widths[2:]))
+        assert bool(rises) == all(a < b for a, b in zip(first, last, strict=True))
+        assert epochs > 1 or first == last
+
+
+@pytest.mark.parametrize(
+    ("best_fit", "said"),
+    [
+        (4, "At width 4, the widest trained, where the sparse network fits its training images to 40 % and the fit still rises with width, it has"),
+        (3, "At width 3, where networks with these weights fit the training images best, the sparse network has"),
+    ],
+)  # fmt: skip
+def test_the_widest_trained_is_not_said_to_fit_best_of_all(best_fit, said, read, monkeypatch):
+    results = resnet_sweep.results
+
+    def fitted(p, store):
+        table = results(p, store)
+        return table.assign(train_accuracy=0.4 - abs(table["width"] - best_fit) / 10)
+
+    monkeypatch.setattr(resnet_sweep, "results", fitted)
+    text, _ = read("resnet_sweep", SMALL_RESNETS | {"widening_factors": [1.0, 1.5, 2.0], "seeds": [0, 1]})
+    assert said in text
+    assert "other seeds, the best is not biased, but the seeds share their choices" in text
+
+
+def test_the_kernel_s_page_says_which_networks_are_trained_and_which_widths_compared(read):
+    """296 weights: at width 16 a dense last layer would hold more than half of them."""
+    text, _ = read("gp_kernel", SMALL_KERNELS)
+    assert "those of *allocation*, whose masks differ from those of *released code* from width 16 on." in text
+    assert "at widths with at least as many weights per unit as at $p^*$ (8), equation (4) gives" in text
+    text, _ = read("gp_kernel", SMALL_KERNELS | {"widths": [4, 8]})
+    assert "differ from those of *released code* at no width here." in text
 
 
 def test_every_chapter_has_five_odd_cases():

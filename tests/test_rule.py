@@ -5,11 +5,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 import wsnlib as wsn
 from wsnlib import book
+from wsnlib.book import gp_kernel
 from wsnlib.book.engine import claims, rule
 from wsnlib.estimates import exact, proportion, units_that_see
 
@@ -306,22 +308,47 @@ def test_a_direction_among_others_needs_more_seeds_by_its_share_of_the_level():
         assert judged(RISES, estimate(0.1, 2), adjusted_p=p) == expected
 
 
-@pytest.mark.parametrize("part", [0.75, 1.5])
-def test_seeds_are_those_by_which_the_nearest_border_is_told_from_the_mean(part):
-    """By the part of the interval that faces that border; the other does not matter, nor which border it is."""
-    facing = wsn.Estimate(mean=5.5, low=5.5 - part, high=9, n=5)
-    expected = str(units_that_see(facing, 0.5, 0.05))
-    assert expected == {0.75: "14", 1.5: "48"}[part]
-    for other in (2.75, 4.0):
-        above = wsn.Estimate(mean=5.5, low=5.5 - other, high=5.5 + part, n=5)
-        below = wsn.Estimate(mean=4.5, low=4.5 - part, high=4.5 + other, n=5)
-        assert book.judge(NUMBER, above, **SCALE).seeds == expected
-        assert book.judge(NUMBER, below, **SCALE).seeds == expected
+@pytest.mark.parametrize(
+    ("mean", "near", "far", "needs"),
+    [
+        (5.5, 1.5, 2.75, (1.5, 0.5)),  # 2.75 to 7: both borders are crossed, and the nearest needs most
+        (5.5, 0.75, 2.75, (2.75, 1.5)),  # 2.75 to 6.25: here the other needs more
+        (5.5, 0.25, 4.0, (4.0, 1.5)),  # 1.5 to 5.75: the nearest border is not crossed
+        (5.0, 0.0, 2.0, (2.0, 1.0)),  # 3 to 5: both are as near
+        (6.5, 2.0, 0.9, (0.9, 0.5)),  # 5.6 to 8.5: outside, the border between
+    ],
+)
+def test_seeds_are_those_by_which_borders_that_the_interval_crosses_are_told_from_the_mean(
+    mean, near, far, needs
+):
+    """By the part of the interval that faces a border; which side is which does not matter."""
+    part, distance = needs
+    facing = wsn.Estimate(mean=0, low=-part, high=9, n=5)
+    expected = str(units_that_see(facing, distance, 0.05))
+    above = wsn.Estimate(mean=mean, low=mean - far, high=mean + near, n=5)
+    below = wsn.Estimate(mean=10 - mean, low=10 - above.high, high=10 - above.low, n=5)
+    assert book.judge(NUMBER, above, **SCALE).seeds == expected
+    assert book.judge(NUMBER, below, **SCALE).seeds == expected
+
+
+def test_what_is_open_with_the_units_there_are_is_not_decided_by_as_many():
+    grid = np.arange(0.5, 9.75, 0.5).tolist()
+    for n, (low, mean, high) in itertools.product(
+        (1, 2, 5, 40), itertools.combinations_with_replacement(grid, 3)
+    ):
+        ours = wsn.Estimate(mean=mean, low=low, high=high, n=n)
+        found = book.judge(NUMBER, ours, **SCALE)
+        if str(found.verdict) == "inconclusive" and not found.seeds.startswith("more than"):
+            assert int(found.seeds) > n
+    unbounded = wsn.Estimate(mean=5, low=-math.inf, high=6, n=5)
+    assert book.judge(NUMBER, unbounded, **SCALE).seeds == "at least 6"
+    of_very_many = book.judge(RISES, estimate(0.9, 1.1), adjusted_p=1.0, **SCALE)
+    assert of_very_many.seeds == "6"
 
 
 def test_seeds_are_counted_up_to_a_thousand(monkeypatch):
     ours = estimate(2, 7)
-    for n, said in ((3, "3"), (1000, "1000"), (1001, "more than 1,000")):
+    for n, said in ((3, "6"), (1000, "1000"), (1001, "more than 1,000")):
         monkeypatch.setattr(rule, "units_that_see", lambda *_, n=n: n)
         assert book.judge(NUMBER, ours, **SCALE).seeds == said
 
@@ -340,6 +367,8 @@ def test_every_network_needs_as_many_as_the_exact_binomial_says():
     ours = proportion([True] * 3)
     assert book.judge(every, ours, **SCALE).seeds == "36"
     assert proportion([True] * 36).low >= 0.9 > proportion([True] * 35).low
+    few = proportion([True] * 4 + [False] * 3)
+    assert int(book.judge(every, few, **SCALE).seeds) > 7  # 3 of 6 would decide, a smaller share
     assert judged(every, proportion([True] * 36)) == "reproduced"
     assert judged(every, proportion([False] * 3)) == "not reproduced"  # at most 0.71 of them
     assert judged(every, proportion([True, False, False, False])) == "not reproduced"
@@ -351,6 +380,15 @@ def test_a_set_of_widths_shrinks_in_steps():
     ours = wsn.Estimate(mean=80, low=40, high=320, n=3, later=((4, 40, 160), (9, 40, 80)))
     assert book.judge(width, ours, **SCALE).seeds == "4"  # then mixed
     assert book.judge(width, replace(ours, later=((4, 40, 320),)), **SCALE).seeds == "more than 1,000"
+
+
+def test_a_set_of_widths_in_octaves_shrinks_in_the_same_steps():
+    best = wsn.Estimate(mean=256, low=64, high=256, n=10, later=((25, 128, 256), (26, 256, 256)))
+    found = gp_kernel.octaves(best, pd.Series({64: 0.3, 128: 0.2, 256: 0.1}))
+    assert (found.low, found.mean, found.high) == (0, 0, 2)
+    assert found.later == ((25, 0, 1), (26, 0, 0))
+    similar = book.claims_of("gp_kernel")["similar-width"]
+    assert book.judge(similar, found, **SCALE).seeds == "25"
 
 
 # -- the claims -------------------------------------------------------------------------------

@@ -417,6 +417,7 @@ def estimates(
         "sparse-gain": model.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
         "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
         "similar-width": octaves(best, by_reading["released code"].mean()),
+        "similar-width/allocation": octaves(best, by_reading["allocation"].mean()),
         "similar-width/connectivity": octaves(best, by_reading["allocation, σ² by connectivity"].mean()),
     }
     if p.normalisation == "pixelwise":
@@ -424,6 +425,7 @@ def estimates(
     if sum(width in theorem.columns for width in accuracy.index) > 2:
         found |= {
             "correlation": correlation("released code"),
+            "correlation/allocation": correlation("allocation"),
             "correlation/linear": correlation("released code", lambda distance: distance),
             "correlation/Theorem 1": correlation("Theorem 1"),
         }
@@ -438,14 +440,18 @@ def octaves(best: Estimate, distance: pd.Series[float]) -> Estimate:
         distance: Mean over seeds, by width.
 
     Examples:
-        >>> best = Estimate(mean=128.0, low=64.0, high=512.0, n=10)
+        >>> best = Estimate(mean=128.0, low=64.0, high=512.0, n=10, later=((25, 128.0, 512.0),))
         >>> found = octaves(best, pd.Series({64: 0.3, 128: 0.1, 256: 0.2}))
-        >>> found.mean, found.low, found.high
-        (0.0, -2.0, 1.0)
+        >>> found.mean, found.low, found.high, found.later
+        (0.0, -2.0, 1.0, ((25, -2.0, 0.0),))
     """
     lowest = float(distance.index.to_numpy()[np.nanargmin(distance.to_numpy())])
-    mean, low, high = (float(np.log2(lowest / width)) for width in (best.mean, best.high, best.low))
-    return Estimate(mean=mean, low=low, high=high, n=best.n)
+
+    def off(width: float) -> float:
+        return float(np.log2(lowest / width))
+
+    later = tuple((n, off(high), off(low)) for n, low, high in best.later)
+    return Estimate(mean=off(best.mean), low=off(best.high), high=off(best.low), n=best.n, later=later)
 
 
 def _theorem_1(

@@ -192,12 +192,12 @@ def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate
 
 
 def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool]]:
-    """Which rows follow each rule of allocation that is compared; the dense network follows all."""
-    thinnest = table["density"] == min(p.last_layer_densities)
+    """Which rows follow each rule of allocation that is compared; the dense network once each."""
+    largest, thinnest = table["rule"] == "LargestFirst", table["density"] == min(p.last_layer_densities)
     return {
-        "largest layer first": table["rule"] == "LargestFirst",
+        "largest layer first": largest,
         "uniform density": table["rule"] == "UniformDensity",
-        "last layer thinned most": thinnest | (table["width"] == p.base_width),
+        "last layer thinned most": thinnest.where(table["width"] > p.base_width, largest),
     }
 
 

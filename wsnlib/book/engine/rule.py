@@ -245,21 +245,32 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def _seeds(claim: Claim, ours: Estimate, adjusted_p: float | None) -> str:
-    """How many units would decide, with probability 0.8 if our estimate is the truth."""
+    """How many units, more than there are, would decide, with probability 0.8 if our estimate is the truth.
+
+    They tell the estimate from the border between it and the range; in the range, from each that its interval
+    crosses.
+    """
+    least = max(LEAST_UNITS, ours.n + 1)
     if claim.universal:
-        return _said(n for n in range(LEAST_UNITS, MOST_UNITS + 1) if _binomial_decides(claim, ours, n))
+        return _said(n for n in range(least, MOST_UNITS + 1) if _binomial_decides(claim, ours, n))
     if ours.later:
-        ends = ((n, replace(ours, low=low, high=high)) for n, low, high in ours.later)
-        return _said(n for n, e in ends if _of_interval(claim, e)[0] is not Verdict.INCONCLUSIVE)
-    border = min((claim.low, claim.high), key=lambda end: abs(ours.mean - end))
-    part = ours.mean - ours.low if border < ours.mean else ours.high - ours.mean
-    if not (math.isfinite(part) and math.isfinite(border)):
-        return f"at least {LEAST_UNITS}"
+        later = ((n, replace(ours, low=low, high=high)) for n, low, high in ours.later)
+        return _said(n for n, e in later if _of_interval(claim, e)[0] is not Verdict.INCONCLUSIVE)
+    low, high = _settled(claim, ours)
+    ends = ((claim.low, low < claim.low), (claim.high, high > claim.high))
+    borders = [end for end, crossed in ends if crossed]
+    if not (borders and claim.low <= ours.mean <= claim.high):
+        borders = [min((claim.low, claim.high), key=lambda end: abs(ours.mean - end))]
     own_p = ours.p_value(0.0)
     share = own_p / adjusted_p if adjusted_p and own_p < adjusted_p < 1 else 1
-    facing = replace(ours, low=ours.mean - part)
-    n = units_that_see(facing, abs(ours.mean - border), (1 - ours.confidence) * share)
-    return _said(iter([n] if n <= MOST_UNITS else []))
+    for border in borders:
+        part = ours.mean - ours.low if border < ours.mean else ours.high - ours.mean
+        if not (math.isfinite(part) and math.isfinite(border)):
+            return f"at least {least}"
+        facing = replace(ours, low=ours.mean - part)
+        n = units_that_see(facing, abs(ours.mean - border), (1 - ours.confidence) * share)
+        least = max(least, n)
+    return _said(iter([least] if least <= MOST_UNITS else []))
 
 
 def _binomial_decides(claim: Claim, ours: Estimate, n: int) -> bool:
