@@ -162,7 +162,7 @@ def test_a_short_training_writes_nothing_and_a_long_one_at_the_end_of_an_epoch(m
     assert file.writes == 2  # kept at 62 and 124, after epochs 2 and 4 of 5
     *_, epoch = [5]
     monkeypatch.undo()
-    checkpoint = trainings.checkpoint_in(file, run(), torch.device("cpu"))
+    checkpoint = trainings.checkpoint_in(file, plans.plan(run(), device="cpu"), torch.device("cpu"), 1)
     net = wsn.build(BASE)
     digits = wsn.load_data(run().data)
     order, log = torch.Generator(), training.log.TrainingLog(run().training, digits)
@@ -224,6 +224,49 @@ def test_a_state_of_another_version_or_run_is_not_used(other, monkeypatch):
     finally:
         torch.use_deterministic_algorithms(False)
     assert "resumed_after" not in record.environment
+
+
+@pytest.mark.parametrize("other", ["engine", "sparse layers", "threads"])
+def test_a_state_of_another_engine_or_number_of_threads_is_not_used(other):
+    experiment = run(wsn.StaticSparsity(BASE, width=10))
+    plan = plans.plan(experiment, device="cpu")
+    sparse = replace(plan, engine="sparse", sparse_layers=("hidden1",))
+    first = sparse if other == "sparse layers" else plan
+    then = {"engine": sparse, "sparse layers": replace(sparse, sparse_layers=())}.get(other, plan)
+    file = File(2)
+    with pytest.raises(Interrupted):
+        experiments.run_planned(first, device="cpu", file=lambda _: file)
+    file.most = 10**9
+    threads = 2 if other == "threads" else 1
+    (record,) = experiments.run_planned(then, device="cpu", file=lambda _: file, threads=threads)
+    (whole,) = experiments.run_planned(then, device="cpu", threads=threads)
+    assert "resumed_after" not in record.environment
+    assert record.history == whole.history
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_resumed_measurement_says_so_and_counts_the_seconds_of_both_parts(pair, monkeypatch):
+    net = run(CNN, epochs=3, report="last")
+    spec = wsn.BlockOrigins(net, num_images=53, epochs=(1,))
+    if pair:
+        spec = wsn.OutputSimilarity([net, replace(net, seed=1)], num_images=53)
+    files = {0: File(), 1: File(2)} if pair else {0: File(2)}
+    with pytest.raises(Interrupted):
+        wsn.run(spec, device="cpu", file=files.__getitem__)
+    files[max(files)].most = 10**9
+    restore = checkpoints.Checkpoint.restore
+
+    def after_an_hour(self, *state):
+        done = restore(self, *state)
+        self.seconds_before += 3600
+        return done
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "restore", after_an_hour)
+    made = wsn.run(spec, device="cpu", file=files.__getitem__).environment
+    assert made["resumed_after"] == ([3, 2] if pair else [2])
+    assert 0 <= made["seconds"] - 3600 * len(files) < 3600
+    assert 0 <= made["seconds_measuring"] < 3600
+    assert "resumed_after" not in wsn.run(spec, device="cpu").environment
 
 
 def test_seconds_of_both_parts_are_counted(monkeypatch):

@@ -338,6 +338,15 @@ def test_a_record_says_which_data_it_is_of():
 # -- splits --
 
 
+def test_images_that_are_changed_in_place_are_as_they_were_when_they_are_loaded_again():
+    first = wsn.load_data(wsn.Digits())
+    before = {name: getattr(first, name).images.clone() for name in ("train", "test")}
+    for name in before:
+        getattr(first, name).images.zero_()
+    again = wsn.load_data(wsn.Digits())
+    assert all(torch.equal(getattr(again, name).images, images) for name, images in before.items())
+
+
 def test_splits_are_disjoint_balanced_and_fixed_by_their_seed():
     spec = wsn.Digits(validation_size=203, train_size=507)
     a, b = wsn.load_data(spec), wsn.load_data(spec)

@@ -12,6 +12,8 @@ from torch import nn
 import wsnlib as wsn
 from wsnlib import experiments, training
 from wsnlib.experiments import durations, plans
+from wsnlib.sparse.tiles import LANES
+from wsnlib.training.compiled import CompiledNetworks
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -126,6 +128,17 @@ def test_every_kind_of_mlp_trains_as_it_does_alone(digits, changes, kind):
 def test_schedules_reports_and_augmentation_are_those_of_training_alone(digits, changes):
     models = [wsn.build(WIDE, seed=seed) for seed in range(3)]
     assert_as_alone(models, digits, [protocol(**changes)] * 3, [0, 1, 1])
+
+
+def test_no_batch_is_larger_than_the_training_set(digits):
+    whole, larger = ([protocol(batch_size=size)] for size in (len(digits.train.labels), 100_000))
+    first, second = (wsn.build(WIDE) for _ in range(2))
+    members = CompiledNetworks([first], digits, larger, [0])
+    assert members.h.shape[1] == members.g.shape[1] < len(digits.train.labels) + LANES
+    (one,) = wsn.training.train_jointly([first], digits, whole, seeds=[0])
+    (other,) = wsn.training.train_jointly([second], digits, larger, seeds=[0])
+    assert one.history == other.history
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_each_pixel_may_have_its_own_mean_and_deviation():

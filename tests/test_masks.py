@@ -550,6 +550,19 @@ def test_shared_and_parametrised_weights_are_refused():
         masks.sparsify(net, num_weights=50, generator=generator())
 
 
+@pytest.mark.parametrize("asked", [{"num_weights": 1000}, {"allocation": {"1": 100}}])
+def test_a_sparse_layer_that_is_to_keep_all_its_weights_is_refused(asked):
+    net = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1))
+    masks.sparsify(net, allocation={"1": 50}, generator=generator())
+    before = masks.num_weights(net)
+    with pytest.raises(ValueError, match="the weight of 1 must be a parameter, got one that is computed"):
+        masks.sparsify(net, **asked, generator=generator())
+    assert masks.num_weights(net) == before
+    assert (
+        masks.num_weights(masks.sparsify(net, num_weights=550, exclude=["1"], generator=generator())) == 550
+    )
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_same_seed_gives_the_same_mask_on_a_gpu():
     cpu = masks.sparsify(conv_net(), num_weights=100, generator=generator())

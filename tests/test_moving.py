@@ -97,6 +97,22 @@ def test_what_is_given_up_is_nearest_to_0_and_rigl_grows_where_the_gradient_is_l
         assert gradient[new].min() >= gradient[~was[name] & ~new].max()
 
 
+def test_the_gradient_that_rigl_asks_for_leaves_no_trace_in_buffers_and_random_numbers():
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Dropout(0.3), nn.Linear(20, 10)
+    )
+    model = wsn.sparsify(layers, num_weights=500, generator=torch.Generator())
+    opt = torch.optim.SGD(model.parameters(), **SGD)
+    loss = stepped(model, opt)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if "witness" not in name}
+    state = torch.get_rng_state()
+    assert MovingMasks(model, opt, method="rigl", steps=10**9, every=1)(loss) > 0
+    now = dict(model.named_buffers())
+    assert len(before) == 3 and all(torch.equal(now[name], buffer) for name, buffer in before.items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_where_no_gradient_says_so_weights_still_grow_where_they_were_absent():
     model = net()
     opt = torch.optim.SGD(model.parameters(), **SGD)
@@ -163,6 +179,24 @@ def test_masks_that_never_move_are_static_ones_bit_for_bit():
     static = wsn.train(one, digits, wsn.Training(epochs=2), seed=0)
     moving = wsn.train(other, digits, wsn.DynamicSparseTraining(epochs=2, method="rigl", every=10**6), seed=0)
     assert static.history == moving.history
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_gradient_that_rigl_asks_for_is_computed_in_the_precision_of_the_training(precision):
+    seen = set()
+
+    class Noting(nn.Linear):
+        def forward(self, x):
+            seen.add(("trained" if self.training else "evaluated", super().forward(x).dtype))
+            return super().forward(x)
+
+    model = wsn.sparsify(
+        nn.Sequential(nn.Flatten(), Noting(64, 10)), num_weights=90, generator=torch.Generator()
+    )
+    protocol = wsn.DynamicSparseTraining(epochs=1, method="rigl", every=3, precision=precision)
+    wsn.train(model, load_data(wsn.Digits(train_size=500)), protocol, seed=0)
+    dtype = getattr(torch, precision)
+    assert seen == {("trained", dtype), ("evaluated", dtype)}
 
 
 class Kept:

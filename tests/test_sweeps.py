@@ -256,6 +256,34 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
     assert dense.network == said.network
 
 
+def test_a_batch_larger_than_the_training_set_is_planned_and_timed_as_the_training_set(monkeypatch):
+    asked, trained = [], []
+
+    def costs(model, images, *, batch_size, precision):
+        asked.append(batch_size)
+        return []
+
+    monkeypatch.setattr(plans.sparse, "estimated_costs", costs)
+    monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 1e8)
+    net = wsn.StaticSparsity(wsn.ResNet18Spec(width=2, input_channels=1), width=8)
+    small = replace(experiment(), model=net, data=wsn.Digits(train_size=50))
+    for batch_size in (50, 10**6):
+        experiments.plan(replace(small, training=wsn.Training(epochs=2, batch_size=batch_size)), device="cpu")
+    assert asked == [50, 50]
+    whole, larger = (
+        experiments.plan(experiment(epochs=2000, batch_size=size), device="cpu") for size in (1437, 10**6)
+    )
+    assert (larger.engine, larger.why) == (whole.engine, whole.why)
+
+    def train(models, data, protocols, *, seeds):
+        trained.append((len(data.train.labels), protocols[0].batch_size))
+
+    monkeypatch.setattr(training, "train_jointly", train)
+    for each in (whole, larger):
+        durations.seconds_per_run(each, wsn.load_data(wsn.Digits()))
+    assert trained == [(1437, 1437), (201 * 1437, 1437), (1437, 1437)] * 2
+
+
 def test_a_plan_for_another_kind_of_device_is_made_anew():
     elsewhere = replace(experiments.plan(experiment(), device="cpu"), device="cuda", engine="masked")
     (record,) = experiments.run_planned(elsewhere, device="cpu")
@@ -315,6 +343,19 @@ def test_a_record_says_where_it_was_made():
     assert record.network["weights_per_layer"] == {"hidden1": 185, "output": 185}
     assert set(record.environment) >= {"wsnlib", "commit", "python", "torch", "device", "threads", "seconds"}
     assert not any(os.sep in str(v) for k, v in record.environment.items() if k not in ("device",))
+
+
+ASKED_AFTER_THE_IMPORT = """
+import subprocess, torch
+from wsnlib import experiments
+subprocess.run = None
+print(experiments.environment(torch.device("cpu"))["commit"])
+"""
+
+
+def test_the_commit_of_a_record_is_that_of_the_time_when_the_library_was_loaded():
+    said = subprocess.run([sys.executable, "-c", ASKED_AFTER_THE_IMPORT], capture_output=True, text=True)
+    assert said.stdout.strip() == experiments.environment(torch.device("cpu"))["commit"], said.stderr
 
 
 def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatch):
@@ -787,7 +828,11 @@ def test_time_is_that_of_the_weights_and_not_of_the_learning_rate(monkeypatch):
     [
         wsn.ExampleLabels(data=wsn.MNIST()),
         wsn.KernelDistances(inputs=wsn.MNIST(), densities=[0.5], num_pairs=2),
+        wsn.OutputSimilarity(
+            [replace(experiment(seed=s), model=wsn.MLPSpec(width=5), data=wsn.MNIST()) for s in (0, 1)]
+        ),
     ],
+    ids=lambda run: type(run).__name__,
 )
 def test_a_download_is_for_measurements_too(run, tmp_path, monkeypatch):
     monkeypatch.setenv("WSN_DATA", str(tmp_path))

@@ -85,3 +85,14 @@ def test_any_column_is_summarised_in_any_groups():
     assert found["n"].tolist() == [2, 1, 1]
     assert found.index.names == ["width", "rule"]
     assert found["high"].iloc[0] == wsn.estimate([0.25, 0.75]).high
+
+
+def test_runs_without_a_value_are_a_group_of_their_own():
+    sizes, rules = [100, None, None, 100], ["a", "a", None, "a"]
+    runs = pd.DataFrame({"size": sizes, "rule": rules, "test_accuracy": [0.1, 0.2, 0.4, 0.3]})
+    one, both = wsn.summarise(runs, by="size"), wsn.summarise(runs, by=["size", "rule"])
+    assert one.index[0] == 100 and np.isnan(one.index[1])
+    assert one["n"].tolist() == [2, 2] and np.allclose(one["mean"], [0.2, 0.3])
+    assert both["n"].tolist() == [2, 1, 1] and np.allclose(both["mean"], [0.2, 0.2, 0.4])
+    assert both.index.names == ["size", "rule"]
+    assert both.index.to_frame()["rule"].isna().tolist() == [False, False, True]

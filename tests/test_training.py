@@ -343,6 +343,21 @@ def test_evaluation_does_not_depend_on_the_batches_and_changes_nothing(digits):
 # -- the recorded step --
 
 
+def test_a_whole_training_set_is_recorded_however_large_the_batch_may_be(digits, monkeypatch):
+    recorded = []
+
+    def record(function):
+        recorded.append(function)
+        return record_on_cpu(function)
+
+    monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record))
+    whole = protocol(epochs=5, batch_size=10**6)
+    histories = [
+        loop._train(classifier(), digits, whole, 0, recorded=as_graph).history for as_graph in (True, False)
+    ]
+    assert len(recorded) == 1 and histories[0] == histories[1]
+
+
 class CPUGraph(TorchDispatchMode):
     """A CUDA graph's semantics on a CPU: operations with the tensors and numbers that they had.
 
@@ -674,6 +689,30 @@ def test_what_would_end_the_process_is_trained_in_torch_s_own_layout(digits, thr
         torch.set_num_threads(before)
     weight = net.get_parameter("layer2.0.conv1.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last) is (threads == 1 and width == 8)
+
+
+class Views(nn.Module):
+    """A network that takes a view of its activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.2), nn.ReLU(), nn.Conv2d(8, 4, 3)
+        )
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.features(images)
+        return self.last(hidden.view(len(hidden), -1))
+
+
+def test_a_network_that_takes_views_is_trained_in_torch_s_own_layout(digits):
+    torch.manual_seed(0)
+    net = Views()
+    outcome = training.train(net, digits, protocol(epochs=2, batch_size=100), seed=0)
+    assert outcome.status == "finished"
+    assert net.features[4].weight.is_contiguous()
+    assert net.features[1].num_batches_tracked == 2 * 13  # what was tried before counts nowhere
 
 
 @pytest.mark.parametrize(

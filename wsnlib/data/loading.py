@@ -161,7 +161,8 @@ def _streamed(spec: specs.StreamedData, root: Path) -> Dataset:
 
 
 def _image_tensor(images: Bytes) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    """A copy: the arrays are kept for the next who reads them."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 def _divided(labels: torch.Tensor, spec: specs.DataSpec) -> tuple[torch.Tensor, torch.Tensor]:

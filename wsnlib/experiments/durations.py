@@ -74,9 +74,10 @@ def seconds_per_run(plan: Plan, data: Dataset) -> float:
     The timing itself takes about a second: fewer steps of a network whose steps are slow.
     """
     (run,) = plan.trainings
+    protocol = replace(run.training, batch_size=min(run.training.batch_size, len(data.train.labels)))
+    run = replace(run, training=protocol)
     with cpu_threads(1):
         per_step, per_image = (_compiled if plan.engine == "compiled" else _in_torch)(plan, run, data)
-    protocol = run.training
     steps = protocol.epochs * -(-len(data.train.labels) // protocol.batch_size)
     evaluated = len(data.test.labels) + len(data.validation.labels)
     evaluations = -(-protocol.epochs // protocol.evaluate_every)
@@ -166,6 +167,7 @@ def seconds_per_measurement(
     if isinstance(spec, specs.BlockOrigins):
         seconds = _seconds_at_once(spec, device, download=download)
     elif isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
+        load_data(spec.experiments[0].data, download=download)
         seconds = 10.0 * len(spec.experiments)
     elif isinstance(spec, specs.ExampleLabels | specs.ExampleImages):
         load_data(spec.data, download=download)

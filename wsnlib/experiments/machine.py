@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -49,7 +48,7 @@ def environment(device: torch.device) -> dict[str, str]:
     conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     return ({"float32_convolutions": conv.fp32_precision} if on_gpu else {}) | {
         "wsnlib": wsnlib.__version__,
-        "commit": _commit(),
+        "commit": _COMMIT,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
@@ -58,7 +57,6 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-@lru_cache(maxsize=1)
 def _commit() -> str:
     """The commit of the working tree that the library lies in or, in a bundle, was taken from.
 
@@ -78,3 +76,6 @@ def _commit() -> str:
         return head.stdout.strip() + ("+" if diff.stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+_COMMIT = _commit()  # before the work, during which somebody may commit

@@ -21,7 +21,7 @@ from wsnlib.experiments.plans import Plan, plan
 from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
 from wsnlib.store import MeasurementRecord
 from wsnlib.timings import cpu_threads
-from wsnlib.training import Outcome, StateFile
+from wsnlib.training import Checkpoint, Outcome, StateFile
 
 Array = NDArray[np.float64]
 
@@ -96,16 +96,18 @@ def measure_layers(
     data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)
     plans = [plan(run, device=str(device), data=d) for run, d in zip(trainings, data, strict=True)]
-    networks, outcomes = [], []
+    networks, outcomes, resumed = [], [], []
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     observed: dict[str, torch.Tensor] = {}
     with cpu_threads(threads):
         for number, (each, d) in enumerate(zip(plans, data, strict=True)):
-            state = None if file is None else file(number)
+            checkpoint = checkpoint_in(None if file is None else file(number), each, device, threads)
             where = None if network is None else network(each.trainings[0])
-            model, outcome, also = _network(spec, each, d, images, device, state, where)
+            model, outcome, also = _network(spec, each, d, images, device, checkpoint, where)
+            if checkpoint is not None and checkpoint.resumed_after:
+                resumed.append(checkpoint)
             networks.append(model)
             outcomes.append(outcome)
             observed |= also
@@ -123,8 +125,11 @@ def measure_layers(
             columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
     names["num_weights"] = [masks.num_weights(model) for model in networks]
     seconds = time.perf_counter() - start
-    made = {"engines": [each.engine for each in plans], "threads": threads, "seconds": round(seconds, 2)}
+    made = {"engines": [each.engine for each in plans], "threads": threads}
+    made["seconds"] = round(seconds + sum(each.seconds_before for each in resumed), 2)
     made["seconds_measuring"] = round(seconds - trained_after, 2)
+    if resumed:
+        made["resumed_after"] = [epoch for each in resumed for epoch in each.resumed_after]
     return MeasurementRecord(
         experiment=spec,
         status=status,
@@ -141,13 +146,12 @@ def _network(
     data: Dataset,
     images: torch.Tensor,
     device: torch.device,
-    state: StateFile | None,
+    checkpoint: Checkpoint | None,
     where: StateFile | None,
 ) -> tuple[nn.Module, Outcome, dict[str, torch.Tensor]]:
     """A trained network, kept by another measurement or trained here, how it went, and what was observed."""
     (run,) = plan.trainings
     epochs = spec.epochs if isinstance(spec, specs.BlockOrigins) else ()
-    checkpoint = None if state is None else checkpoint_in(state, run, device)
     made_by = {"measured": f"{spec.num_images} of seed {spec.seed}"} | same_training(run, device)
     model = build(run.model).to(device)
     before = None if where is None else kept(where, model, made_by=made_by)

@@ -137,13 +137,13 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     torch_engine: Engine = "dense" if full else "masked"
     if not on_cpu:
         return torch_engine, "on a GPU a step of PyTorch is recorded and replayed", ()
-    protocol = run.training
+    protocol, batch_size = run.training, min(run.training.batch_size, len(data.train.labels))
     if isinstance(protocol, specs.DynamicSparseTraining):
         return torch_engine, "masks that move are masked layers'", ()
     why = "other engines are for fully connected networks and masked layers"
     if joint_key(run) is not None and can_compile():
-        steps = protocol.epochs * math.ceil(len(data.train.labels) / protocol.batch_size)
-        compiled, dense = _step_ms(run)
+        steps = protocol.epochs * math.ceil(len(data.train.labels) / batch_size)
+        compiled, dense = _step_ms(run, batch_size)
         if steps >= FEWEST_COMPILED_STEPS and compiled < dense:
             return "compiled", f"a step takes about {compiled:.2g} ms, and {dense:.2g} ms in PyTorch", ()
         few = f"compiled code pays from {FEWEST_COMPILED_STEPS:,} steps, and these are {steps:,}"
@@ -155,7 +155,7 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     operations = 3 * protocol.epochs * len(data.train.labels) * _operations(model, one)
     if operations < FEWEST_OPERATIONS:
         return torch_engine, f"{why}; {operations:.2g} operations are too few to time layers", ()
-    costs = sparse.estimated_costs(model, one, batch_size=protocol.batch_size, precision=protocol.precision)
+    costs = sparse.estimated_costs(model, one, batch_size=batch_size, precision=protocol.precision)
     layers = tuple(cost.layer for cost in costs if cost.chosen == "sparse")
     if not layers:
         return torch_engine, f"{why}; no layer is faster as a sparse-compute one here", ()
@@ -178,11 +178,11 @@ def _operations(model: nn.Module, images: torch.Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def _step_ms(run: specs.Experiment) -> tuple[float, float]:
+def _step_ms(run: specs.Experiment, batch: int) -> tuple[float, float]:
     """Estimated milliseconds of a step of a fully connected network, compiled and in PyTorch."""
     net = timed_as(run.model)
     assert isinstance(net, specs.MLPSpec)
-    batch, units = run.training.batch_size, net.width * net.hidden_layers + net.outputs
+    units = net.width * net.hidden_layers + net.outputs
     compiled = batch * (COMPILED_NS * sum(weights_per_layer(run.model).values()) + UNIT_NS * units)
     return compiled / 1e6, (STEP_NS + batch * DENSE_NS * sum(weights_per_layer(net).values())) / 1e6
 

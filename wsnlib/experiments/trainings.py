@@ -35,7 +35,7 @@ def run_trainings(
     data = data or load_data(first.data)
     start = time.perf_counter()
     found = None
-    checkpoint = checkpoint_in(file, first, device)
+    checkpoint = checkpoint_in(file, plan, device, threads)
     with cpu_threads(threads):
         with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
             found = trained(plan, data, device, checkpoint=checkpoint)
@@ -55,13 +55,18 @@ def run_trainings(
 
 
 def checkpoint_in(
-    file: training.StateFile | None, experiment: specs.Experiment, device: torch.device
+    file: training.StateFile | None, plan: Plan, device: torch.device, threads: int
 ) -> training.Checkpoint | None:
-    """Keeps a training in the file; one goes on from a state of its own, of the same versions and kind of
-    device."""
+    """Keeps the training of a plan in the file; one goes on from a state of its own, of the same versions,
+    kind of device, engine and number of threads."""
     if file is None:
         return None
-    same = same_training(experiment, device) | {"deterministic": str(_deterministic())}
+    same = same_training(plan.trainings[0], device) | {
+        "deterministic": str(_deterministic()),
+        "engine": plan.engine,
+        "sparse_layers": " ".join(plan.sparse_layers),
+        "threads": str(threads),
+    }
     return training.Checkpoint(file, made_by=same)
 
 

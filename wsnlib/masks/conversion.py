@@ -113,7 +113,11 @@ def sparsify(
         raise ValueError(
             f"excluded layers must not be in the allocation, got {listed(sorted(both))}; leave it out of one"
         )
-    sparse = {name: count for name, count in allocation.items() if count != sizes[name]}
+    sparse = {
+        name: count
+        for name, count in allocation.items()
+        if count != sizes[name] or static_mask(layers[name]) is not None
+    }
     for name, count in allocation.items():
         kept_in = f"the weights kept in {name or 'the model'}"
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 0 < count <= sizes[name]:

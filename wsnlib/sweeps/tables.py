@@ -144,13 +144,17 @@ def read_population(
 def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_accuracy") -> pd.DataFrame:
     """Mean, 95 % interval (`low`, `high`) and `n` of a column within each group, most often over seeds.
 
+    Rows without a value in a column of `by`, such as a `data.train_size` of None, are groups, too, of NaN in
+    the index.
+
     Examples:
         >>> runs = pd.DataFrame({"width": [5, 5, 10], "test_accuracy": [0.5, 1.0, 0.25]})
         >>> summarise(runs, by="width")[["mean", "n"]].to_dict("list")
         {'mean': [0.75, 0.25], 'n': [2, 1]}
     """
-    rows = {group: asdict(estimate(part.tolist())) for group, part in table.groupby(by)[value]}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+    groups = list(table.groupby(by, dropna=False)[value])
+    index = pd.Index([group for group, _ in groups])
+    return pd.DataFrame([asdict(estimate(part.tolist())) for _, part in groups], index=index).rename_axis(by)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -186,7 +186,8 @@ class CompiledNetworks:
         self.of_seed = {s: np.flatnonzero(np.array(seeds) == s) for s in dict.fromkeys(seeds)}
         self.members = [[m for m in model.children() if isinstance(m, nn.Linear)] for model in models]
         layers = self.members[0]
-        self.batch = -(-self.protocol.batch_size // LANES) * LANES
+        self.batch_size = min(self.protocol.batch_size, len(data.train.labels))
+        self.batch = -(-self.batch_size // LANES) * LANES
         sizes = [layer.out_features for layer in layers]
         self.inputs = layers[0].in_features
         self.rows = self.inputs + 1 + np.cumsum([0, *sizes])  # a row of ones comes after the inputs
@@ -243,7 +244,7 @@ class CompiledNetworks:
 
     def train_epoch(self, generators: dict[int, torch.Generator], *, epoch: int) -> list[tuple[float, float]]:
         """One pass of every member in its own new order; mean loss and accuracy of each."""
-        split, batch_size = self.data.train, self.protocol.batch_size
+        split, batch_size = self.data.train, self.batch_size
         n = len(split.labels)
         factors = np.array(
             learning_rate_factors(self.protocol, epoch=epoch, steps=-(-n // batch_size)), np.float32
@@ -271,7 +272,7 @@ class CompiledNetworks:
             yield _arrays(split), order.numpy(), slice(None)
             return
         batches = split.batches(
-            order, batch_size=self.protocol.batch_size, augmentation=augmentation, generator=generator
+            order, batch_size=self.batch_size, augmentation=augmentation, generator=generator
         )
         for step, batch in enumerate(batches):
             yield _arrays(batch), np.arange(len(batch.labels)), slice(step, step + 1)
@@ -288,7 +289,7 @@ class CompiledNetworks:
             classes = self.members[0][-1].out_features
             logits = np.empty((len(self.members), len(piece.labels), classes), np.float32)
             fill_logits(
-                logits, _arrays(piece)[0], self.protocol.batch_size, self.table, self.h.view(-1).numpy(),
+                logits, _arrays(piece)[0], self.batch_size, self.table, self.h.view(-1).numpy(),
                 self.batch, self.rows, *self.forward, self.value, self.floor, self.scale,
             )  # fmt: skip
             found.append(torch.from_numpy(logits))

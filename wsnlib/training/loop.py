@@ -12,6 +12,7 @@ from torch import nn
 
 from wsnlib import specs
 from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
+from wsnlib.representations.reading import read
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
@@ -100,10 +101,12 @@ def _train(
     check_float32(model)
     if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
         model.to(memory_format=torch.channels_last)
+        if not _runs(model, data):
+            model.to(memory_format=torch.contiguous_format)
     optimizer = sgd(model, protocol)
     step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
     if recorded:
-        step = RecordedStep(step, batch_size=protocol.batch_size)
+        step = RecordedStep(step, batch_size=min(protocol.batch_size, len(data.train.labels)))
     move, steps = None, -(-len(data.train.labels) // protocol.batch_size)
     if isinstance(protocol, specs.DynamicSparseTraining):
         move = MovingMasks(
@@ -116,7 +119,7 @@ def _train(
             until=protocol.until,
             seed=seed,
         )
-        step = _moving(step, move, model, data)
+        step = _moving(step, move, model, data, protocol.precision)
     order = torch.Generator().manual_seed(specs.derive_seed(seed, "order"))
     log = TrainingLog(protocol, data)
     precision = protocol.precision
@@ -139,12 +142,17 @@ def _train(
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
 
 
-def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset) -> Step:
+def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset, precision: str) -> Step:
     """A step after which masks move, if it is time to."""
 
     def moved(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        def loss() -> torch.Tensor:
+            with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = model(data.normalise(images))
+            return F.cross_entropy(logits.float(), labels)
+
         logits = step(images, labels)
-        move(lambda: F.cross_entropy(model(data.normalise(images)).float(), labels))
+        move(loss)
         return logits
 
     return moved
@@ -159,6 +167,17 @@ def _crashes(model: nn.Module, data: Dataset) -> bool:
     strided = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) != m.stride)
     few = any(layer.in_channels < 8 for layer in strided)
     return data.train.labels.device.type == "cpu" and (few or torch.get_num_threads() > 1)
+
+
+def _runs(model: nn.Module, data: Dataset) -> bool:
+    """Whether a model takes images; one that takes views of its activations needs them contiguous."""
+    images = torch.zeros(4, *data.image_shape, device=data.train.labels.device)
+    try:
+        with read(model, [], lambda name, x: None):
+            model(images)
+    except RuntimeError:
+        return False
+    return True
 
 
 def train_epoch(

@@ -87,7 +87,8 @@ class MovingMasks:
         """Count a step, and move masks if it is time to.
 
         Args:
-            loss: Computes the loss on the batch of the step; called only where RigL moves masks.
+            loss: Computes the loss on the batch of the step; called only where RigL moves masks. Buffers of
+                the model and random numbers are afterwards as if it had not been called.
 
         Returns:
             Weights that moved.
@@ -99,7 +100,11 @@ class MovingMasks:
         found = masks.weight_layers(self._model)
         static = {n: masks.static_mask(layer) for n, layer in found.items()}
         held = {n: mask for n, mask in static.items() if mask is not None}
-        scores = dense_gradients(held, loss) if self._method == "rigl" else self._drawn(held)
+        if self._method == "rigl":
+            with _undone(self._model):
+                scores = dense_gradients(held, loss)
+        else:
+            scores = self._drawn(held)
         moved = 0
         for name, mask in held.items():
             values = found[name].get_parameter("parametrizations.weight.original")
@@ -143,6 +148,18 @@ def dense_gradients(
         if gradient is not None:
             found[name] += gradient
     return found
+
+
+@contextmanager
+def _undone(model: nn.Module) -> Iterator[None]:
+    """Afterwards buffers, such as means of batch normalisation, and random numbers are what they were."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for buffer, was in before:
+            buffer.copy_(was)
 
 
 @contextmanager
