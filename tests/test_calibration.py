@@ -389,7 +389,9 @@ def test_what_one_half_chooses_the_other_reports(reading):
             accuracy = first.split(seed=0)[0].accuracy
             often = (accuracy >= 0.5) & (accuracy < 1)
             truth = (of_q - of_p)[often].mean() - (of_q - of_p)[accuracy < 0.5].mean()
-            row = wsn.predictions.gains_by_difficulty(first, second).set_index("where").loc["often less rarely"]
+            row = (
+                wsn.predictions.gains_by_difficulty(first, second).set_index("where").loc["often less rarely"]
+            )
         found = errors._points(row, 50)
         covered += found.low <= 100 * truth <= found.high
     assert FROM <= covered / tries <= TO

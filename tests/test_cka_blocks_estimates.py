@@ -463,7 +463,8 @@ def test_the_control_of_a_kept_component_is_that_of_highest_ranked_ranges(found)
 
 
 @pytest.mark.parametrize(
-    ("last", "ends"), [("stage3.block1.add", True), ("stage2.block1.conv1", True), ("stage3.block2.add", False)]
+    ("last", "ends"),
+    [("stage3.block1.add", True), ("stage2.block1.conv1", True), ("stage3.block2.add", False)],
 )
 def test_a_block_may_end_with_a_stage(last, ends):
     one = simulated(EXPOSED).networks["deep", 3]
