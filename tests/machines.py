@@ -34,10 +34,8 @@ VARIABLES = {
     "haswell": {"OPENBLAS_CORETYPE": "Haswell"},
     "sandybridge": {"OPENBLAS_CORETYPE": "Sandybridge"},
     "prescott": {"OPENBLAS_CORETYPE": "Prescott"},
-    "threads": {
-        "OMP_NUM_THREADS": "4",
-        "OMP_WAIT_POLICY": "passive",
-    },  # waiting threads leave cores to the others
+    # more threads than cores; those that wait leave these to the others
+    "threads": {"OMP_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"},
 }
 FEWEST = ("torch-default", "mkl", "onednn", "numba", "numpy", "prescott", "threads")
 MACHINES = VARIABLES | {"another": {k: v for name in FEWEST for k, v in VARIABLES[name].items()}}

@@ -702,8 +702,9 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
     for over, (smaller, larger) in results.ends.items():
         better = {"depth": "deeper-better", "width": "wider-better"}[over]
         found[better] = _points(predictions.accuracy_test(larger, smaller), len(larger))
-        for _, contrast in results.gained[over].query("where == 'often less rarely'").iterrows():
-            found[f"gain-{over}"] = _points(contrast, len(larger))
+        gained = results.gained[over].set_index("where")
+        if "often less rarely" in gained.index:
+            found[f"gain-{over}"] = _points(gained.loc["often less rarely"], len(larger))
         found[f"loss-{over}"] = _points(results.lost[over], len(larger))
     found |= {f"similar-{over}": e for over, e in results.similar.items()}
     for name, other in results.otherwise.items():
