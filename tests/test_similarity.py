@@ -11,7 +11,6 @@ import torch
 import wsnlib as wsn
 from wsnlib import similarity
 from wsnlib.similarity import blocks, constructed, hsic, minibatch
-from wsnlib.similarity.rolled import rolled
 from wsnlib.timings import cpu_threads
 
 
@@ -675,19 +674,14 @@ def test_reversed_depth_reverses_the_blocks():
     assert found(values[::-1, ::-1]) == [(53 - 47, 53 - 26), (53 - 17, 53 - 5)]
 
 
-def test_surrogates_keep_the_values_at_every_distance():
-    diagonals = blocks._diagonals(planted((5, 17), layers=19))
-    made = rolled(diagonals, np.random.default_rng(0).integers(np.arange(19, 0, -1)))
-    assert np.array_equal(np.sort(made, 1), np.sort(diagonals, 1)) and not np.array_equal(made, diagonals)
-    for k in range(1, 19):
-        assert (made[k, 19 - k :] == 0).all()
-
-
 def test_compiled_surrogates_rank_as_the_measure_does():
     diagonals = blocks._diagonals(planted((5, 17), (23, 29), layers=37))
     ranges = blocks._Ranges(37, 5)
     offsets = np.random.default_rng(3).integers(np.arange(37, 0, -1), size=(11, 37))
-    expected = [ranges.measure(rolled(diagonals, row))[2].max() for row in offsets]
+    rolled = np.zeros((11, 37, 37))
+    for matrix, k in np.ndindex(11, 37):
+        rolled[matrix, k, : 37 - k] = np.roll(diagonals[k, : 37 - k], -offsets[matrix, k])
+    expected = [ranges.measure(matrix)[2].max() for matrix in rolled]
     np.testing.assert_allclose(ranges.highest(diagonals, offsets), expected, rtol=1e-12)
 
 

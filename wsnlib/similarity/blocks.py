@@ -245,15 +245,16 @@ class _Ranges:
         """Rank of the best range where each diagonal is rolled round by an offset, by rows of offsets."""
         from wsnlib.similarity.rolled import highest_ranks  # loads numba, which takes a second
 
-        far, near = self._pairs
-        found = highest_ranks(diagonals, offsets, self.start, self.stop, 1 / far, 1 / near)
-        return np.asarray(found)
+        weights = np.zeros((2, len(diagonals) + 1, len(diagonals) + 1))
+        weights[:, self.stop - self.start, self.start] = 1 / np.array(self._pairs)
+        shortest = (self.stop - self.start).min()
+        return np.asarray(highest_ranks(_summed(diagonals), offsets, shortest, *weights))
 
     def _far_and_near(self, diagonals: Matrix) -> tuple[Matrix, Matrix]:
         """Sums over far pairs in each range, and over near pairs of which one layer lies outside."""
         # first[d, i] adds up pairs (j, j + k) with k <= d and j < i, second[d, i] those with j + k < i
         n = len(diagonals)
-        sums = np.concatenate([np.zeros((n, 1)), diagonals.cumsum(1)], axis=1)
+        sums = _summed(diagonals)
         earlier = np.arange(n + 1) - np.arange(n)[:, None]
         second = np.take_along_axis(sums, np.maximum(earlier, 0), 1).cumsum(0)
         first = sums.cumsum(0)
@@ -268,3 +269,8 @@ def _diagonals(matrix: Matrix) -> Matrix:
     n = len(matrix)
     k, j = np.arange(n)[:, None], np.arange(n)
     return np.where((k > 0) & (j + k < n), matrix[j, np.minimum(j + k, n - 1)], 0.0)
+
+
+def _summed(diagonals: Matrix) -> Matrix:
+    """At [k, i] the sum of the pairs (j, j + k) with j < i."""
+    return np.concatenate([np.zeros((len(diagonals), 1)), diagonals.cumsum(1)], axis=1)
