@@ -25,7 +25,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[book,cluster,test]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[book,cluster,test]"
+	$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true  # pip would with one core
 	touch $@
 
 book: env
