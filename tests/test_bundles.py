@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -63,9 +64,19 @@ def another_python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def in_background() -> None:
+    """As a shell starts what is to run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def program(python: Path | str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(python), str(folder / "run.py"), *words], capture_output=True, text=True, cwd=folder, env={}
+        [str(python), str(folder / "run.py"), *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={},
+        preexec_fn=in_background,
     )
 
 

@@ -140,6 +140,8 @@ def _sweep(work: Path, files: list[str], options: list[str], minutes: float | No
     path = [str(work / "site"), str(work / "library"), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "wsnlib.cli", "run", *files, *options]
     with (work / "log").open("ab") as log:
+        # what the shell starts in the background ignores interrupts, and so would what it starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             command,
             cwd=work,
