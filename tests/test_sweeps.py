@@ -330,6 +330,12 @@ def small_or_meta(kind):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_process_that_trains_loads_no_tables_and_no_statistics():
+    code = "import sys; from wsnlib.sweeps import missing; print({'pandas', 'scipy.optimize'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
+
+
 def test_a_missing_gpu_is_named():
     with pytest.raises(
         ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"

@@ -8,7 +8,7 @@ from math import prod
 from typing import Literal, cast, get_args
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 Rule = Literal["largest_first", "uniform", "erdos_renyi", "balanced", "pyramidal"]
 """How layers share the weights that a network keeps."""
@@ -101,7 +101,7 @@ def _shares(
         def excess(q: float) -> float:
             return sum(size * q ** powers[name] for name, size in sizes.items()) - num_weights
 
-        q = Fraction(brentq(excess, 0.0, 1.0, xtol=1e-15))
+        q = Fraction(scipy.optimize.brentq(excess, 0.0, 1.0, xtol=1e-15))
         return {name: size * q ** powers[name] for name, size in sizes.items()}
     if rule == "erdos_renyi":
         shapes = {name: layer_sizes[name] for name in sizes}

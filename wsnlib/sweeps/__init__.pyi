@@ -1,0 +1,11 @@
+from .clusters import local_cluster as local_cluster
+from .missing import BudgetError as BudgetError
+from .missing import run_missing as run_missing
+from .tables import read_measurements as read_measurements
+from .tables import read_population as read_population
+from .tables import runs_behind as runs_behind
+from .tables import summarise as summarise
+from .tables import table as table
+from .tables import training_history as training_history
+from .watching import Progress as Progress
+from .work import SweepError as SweepError
