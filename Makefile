@@ -26,7 +26,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[book,cluster,test]"
-	$(BIN)/python -W ignore -m compileall -qq -j 0 $(VENV)/lib || true  # pip would with one core
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x "/tests?/" $(VENV)/lib || true  # pip would with one core
 	touch $@
 
 book: env
@@ -59,8 +59,9 @@ suite: export WSN_STORE = $(CURDIR)/_build/smoke
 suite:
 	rm -rf _build/smoke
 	$(BIN)/python book/build.py prepare --profile smoke
-	$(BIN)/python -m pytest --override-ini addopts= --override-ini filterwarnings=default \
-		--numprocesses 2 --dist loadfile --nbval-lax --nbval-cell-timeout=300 _build/prepared
+	$(BIN)/python -m pytest -p tests.one_core --override-ini addopts= \
+		--override-ini filterwarnings=default --numprocesses 2 --dist loadfile \
+		--nbval-lax --nbval-cell-timeout=300 _build/prepared
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 pages:
