@@ -95,10 +95,16 @@ def _narrowed(
     return model
 
 
+@lru_cache(maxsize=64)
+def _outline(spec: specs.DenseSpec, width: int | None = None) -> nn.Module:
+    """The dense network with shapes in place of weights; it is shared and stays as it is."""
+    with torch.device("meta"):
+        return _dense(spec, width)
+
+
 @lru_cache(maxsize=1024)
 def _layer_shapes(spec: specs.DenseSpec, width: int | None = None) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        layers = masks.weight_layers(_dense(spec, width))
+    layers = masks.weight_layers(_outline(spec, width))
     return {name: tuple(layer.weight.shape) for name, layer in layers.items()}
 
 
@@ -173,16 +179,14 @@ def bottleneck_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) -
 
 @lru_cache(maxsize=1024)
 def _bottleneck_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) -> dict[str, int]:
-    with torch.device("meta"):
-        base, wide = _dense(spec.base), _dense(spec.base, spec.width)
-    like = _layer_sizes(spec.base)
+    wide, like = _outline(spec.base, spec.width), _layer_sizes(spec.base)
     try:
         if isinstance(spec, specs.NonlinearBottleneck):
             return widening.nonlinear_bottleneck_sizes(wide, num_weights=sum(like.values()), like=like)
         exclude = ("linear",) if isinstance(spec.base, specs.ResNet18Spec) else ()  # G21, footnote 2
         if spec.keeps == "factorised_base":
             shapes = _layer_shapes(spec.base)
-            full = widening.linear_bottleneck_sizes(base, exclude=exclude)
+            full = widening.linear_bottleneck_sizes(_outline(spec.base), exclude=exclude)
             like |= {
                 name: size * (shapes[name][0] + math.prod(shapes[name][1:])) for name, size in full.items()
             }
@@ -206,7 +210,10 @@ def is_reachable(spec: specs.ModelSpec) -> bool:
     if isinstance(spec, specs.CustomSparsity):  # one that cannot be made is a mistake, not a no
         weights_per_layer(spec.base), weights_per_layer(spec.wide)
     try:
-        weights_per_layer(spec)
+        if isinstance(spec, specs.LinearBottleneck | specs.NonlinearBottleneck):
+            bottleneck_sizes(spec)
+        else:
+            weights_per_layer(spec)
     except ValueError:
         return False
     return True
