@@ -6,7 +6,8 @@
 Every method sees one network, one loader and the layers between input and classifier (69 in a ResNet-20), and
 takes its turn batch by batch. Peak memory is that of a process of its own, above one that has loaded network
 and images. torch_cka computes every pair in a Python loop; it is timed on few layers and scaled by the number
-of pairs (`--whole` times all of them). Errors are against a float64 computation from the same activations.
+of pairs (`--whole` times all of them), in one turn. Ratios are medians over the turns, not ratios of the
+seconds beside them. Errors are against a float64 computation from the same activations.
 Half of each Gram matrix, which is symmetric, has to be computed: these products alone are timed, too. "Beyond
 both" is what a `DataLoader` costs above the time of loading and that of the same images as one tensor.
 """

@@ -139,7 +139,7 @@ def test_what_holds_for_the_control_group_too_is_no_finding():
         assert judged(claim, ours, control=estimate(low, high)) == "reproduced"
     assert judged(claim, estimate(1, 2), control=ours) == "not reproduced"
     assert "the narrow ones" in book.judge(claim, ours, control=ours, **SCALE).why
-    assert book.judge(claim, ours, control=ours, **SCALE).seeds == "none"
+    assert book.judge(claim, ours, control=ours, **SCALE).seeds == "no number"
 
 
 def test_a_control_group_of_two_is_none():
@@ -153,7 +153,7 @@ def test_a_control_group_of_two_is_none():
 def test_nothing_is_concluded_where_the_premise_is_not_met():
     for low, high in ((4.5, 5.5), (1, 2), (3.5, 5)):
         found = book.judge(NUMBER, estimate(low, high), unmet="They fit.", **SCALE)
-        assert (str(found.verdict), found.seeds) == ("inconclusive", "none")
+        assert (str(found.verdict), found.seeds) == ("inconclusive", "no number")
         assert found.why == "its premise is not met, that they fit"
 
 

@@ -53,7 +53,7 @@ class Judgement:
     Args:
         verdict: By the rule at the head of this module.
         why: In words.
-        seeds: For an inconclusive claim; `"none"` where no number of them would decide it.
+        seeds: For an inconclusive claim; `"no number"` where more would not decide it.
     """
 
     verdict: Verdict
@@ -105,7 +105,7 @@ def judge(
     if unmet:
         premise = unmet[0].lower() + unmet[1:].removesuffix(".")
         why = f"its premise is not met, that {premise}"
-        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="none")
+        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="no number")
     if ours.n < LEAST_UNITS:
         why = f"fewer than {LEAST_UNITS} independent units"
         said = Verdict.INCONCLUSIVE
@@ -114,7 +114,7 @@ def judge(
         return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds=f"at least {LEAST_UNITS}")
     elif control is not None and said is _of_interval(claim, control)[0] is Verdict.REPRODUCED:
         why = f"it holds for the control group, too: {claim.control}"
-        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="none")
+        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="no number")
     elif claim.is_direction and said in (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED):
         p = ours.p_value(0.0) if adjusted_p is None else adjusted_p
         if p > LEVEL:
