@@ -911,6 +911,62 @@ def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():
     torch.testing.assert_close(total.plain(), x + 2 * y)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_whoever_looks_at_images_leaves_their_gradients(in_place, mode):
+    net, seen = residual(in_place=in_place).train(), []
+    native = wsn.to_sparse(copy.deepcopy(net))
+
+    def look(layer, given, made):
+        with mode():
+            seen.append(float(made.abs().sum()))
+
+    for layer in native.children():
+        layer.register_forward_hook(look)
+    x = inputs(3, 3, 21, 18)
+    for found, expected in zip(outputs_and_gradients(native, x), outputs_and_gradients(net, x), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert len(seen) == 11
+
+
+def test_a_sum_is_recorded_as_when_it_was_made_whoever_looks_first():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x = torch.randn(5, 3, 7, 6, generator=generator()).requires_grad_()
+    norm = nn.BatchNorm2d(3)
+    for made in (lambda t: t + t, norm, lambda t: norm(t) + t, lambda t: norm(t).relu()):
+        with torch.no_grad():
+            unrecorded = made(Packed(Pack.apply(x), 5))
+        assert not unrecorded.plain().requires_grad
+        recorded = made(Packed(Pack.apply(x), 5))
+        with torch.no_grad():
+            assert not recorded.relu().plain().requires_grad
+            assert recorded.plain().requires_grad
+        assert recorded.grouped().requires_grad
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_images_in_groups_are_there_in_inference_mode(in_place, training):
+    net = residual(in_place=in_place).train(training)
+    native = wsn.to_sparse(copy.deepcopy(net))
+    native.bn1.register_forward_hook(lambda layer, given, made: made.mul_(2))
+    net.bn1.register_forward_hook(lambda layer, given, made: made.mul_(2))
+    x = inputs(3, 3, 21, 18)
+    with torch.inference_mode():
+        torch.testing.assert_close(native(x), net(x))
+    assert wsn.layer_names(native, x) == wsn.layer_names(net, x)
+
+
+def test_hooks_on_the_gradient_of_images_in_groups_are_refused():
+    native = wsn.to_sparse(residual(in_place=False))
+    for watch in (lambda made: made.register_hook(print), lambda made: made.retain_grad()):
+        handle = native.bn1.register_forward_hook(lambda layer, given, made, watch=watch: watch(made))
+        with pytest.raises(RuntimeError, match="must have no hook on their gradient, got one by re"):
+            native(inputs(3, 3, 21, 18))
+        handle.remove()
+
+
 def test_means_over_all_positions_have_the_shape_of_torchs():
     from wsnlib.sparse.packed import Pack, Packed
 

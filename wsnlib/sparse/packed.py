@@ -162,7 +162,8 @@ class Packed(torch.Tensor):
     """Stands for images (batch, channels, height, width) that lie in groups.
 
     Every function of torch takes it; `grouped` is what it stands for in groups, `plain` as any other tensor.
-    Both are computed when they are first asked for, and gradients flow through either.
+    Both are computed when they are first asked for, as they would have been at once, and gradients flow
+    through either.
 
     Examples:
         >>> x = torch.arange(30.0).view(5, 1, 2, 3)
@@ -176,6 +177,7 @@ class Packed(torch.Tensor):
     _plain: torch.Tensor | None
     _seen: int
     _batch: int
+    _inference: bool
 
     @staticmethod
     def __new__(
@@ -191,7 +193,7 @@ class Packed(torch.Tensor):
             size = torch.Size((batch, size[1], size[2] - 2, size[3] - 2))
         made = torch.Tensor._make_wrapper_subclass(cls, size, dtype=like.dtype, device=like.device)
         made._inner, made._later, made._plain, made._seen = None if later else like, later, None, 0
-        made._batch = batch
+        made._batch, made._inference = batch, torch.is_inference_mode_enabled()
         if like.requires_grad if differentiated is None else differentiated:
             with torch._C.DisableTorchFunctionSubclass():
                 made.requires_grad_().register_hook(_refuse_gradient)
@@ -199,19 +201,23 @@ class Packed(torch.Tensor):
 
     def grouped(self) -> torch.Tensor:
         """(group, channel, height + 2, width + 2, lane)."""
-        if self._plain is not None and self._plain._version != self._seen:  # it was changed in place
-            self._inner, self._seen = cast(torch.Tensor, Pack.apply(self._plain)), self._plain._version
-        if self._inner is None:
-            assert self._later is not None
-            self._inner, self._later = self._later(None, False), None
-        return self._inner
+        with torch.inference_mode(self._inference), torch.enable_grad():
+            if self._plain is not None and _version(self._plain) != self._seen:  # it was changed in place
+                self._inner = cast(torch.Tensor, Pack.apply(self._plain))
+                self._seen = _version(self._plain) or 0
+            if self._inner is None:
+                assert self._later is not None
+                self._inner, self._later = self._later(None, False), None
+            return self._inner
 
     def plain(self) -> torch.Tensor:
         """(batch, channels, height, width)."""
         if self._plain is None:
-            whole = cast(torch.Tensor, Unpack.apply(self.grouped()))
-            self._plain = whole[: self._batch].permute(0, 3, 1, 2)
-            self._seen = self._plain._version
+            inner = self.grouped()
+            with torch.inference_mode(self._inference), torch.enable_grad():
+                whole = cast(torch.Tensor, Unpack.apply(inner))
+                self._plain = whole[: self._batch].permute(0, 3, 1, 2)
+            self._seen = _version(self._plain) or 0
         return self._plain
 
     def later(self) -> Callable[..., torch.Tensor] | None:
@@ -226,6 +232,11 @@ class Packed(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in WATCHING:
+            raise RuntimeError(
+                "the images between sparse layers must have no hook on their gradient, got one by "
+                f"{func.__name__}; call wsn.to_dense(model) first"
+            )
         if func in DESCRIBING:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
@@ -249,6 +260,22 @@ def _refuse_gradient(found: object) -> None:
         "the images between sparse layers must be given to functions of torch, got one of another "
         "kind, such as a torch.autograd.Function; call wsn.to_dense(model) first"
     )
+
+
+def _version(x: torch.Tensor) -> int | None:
+    """How often a tensor was changed in place; None where torch does not count."""
+    return None if x.is_inference() else x._version
+
+
+def _recorded(work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Work for later, whose gradient is recorded only if that of work done now would be."""
+    now = torch.is_grad_enabled()
+
+    def later(other: torch.Tensor | None, relu: bool) -> torch.Tensor:
+        with torch.set_grad_enabled(now and torch.is_grad_enabled()):
+            return work(other, relu)
+
+    return later
 
 
 def packed(x: torch.Tensor) -> torch.Tensor:
@@ -285,15 +312,13 @@ def _batch_norm(
     inverse = (variance + eps).rsqrt()
     weight = x.new_ones(x.shape[1]) if weight is None else weight
     bias = x.new_zeros(x.shape[1]) if bias is None else bias
-    differentiated = torch.is_grad_enabled()
 
     def later(other: torch.Tensor | None, relu: bool) -> torch.Tensor:
-        with torch.set_grad_enabled(differentiated):
-            given = (x, weight, bias, other, mean, inverse, batch, training, relu)
-            return cast(torch.Tensor, Normalise.apply(*given))
+        given = (x, weight, bias, other, mean, inverse, batch, training, relu)
+        return cast(torch.Tensor, Normalise.apply(*given))
 
     differentiable = any(each.requires_grad for each in (x, weight, bias))
-    return Packed(x, batch, later, differentiated=differentiated and differentiable)
+    return Packed(x, batch, _recorded(later), differentiated=torch.is_grad_enabled() and differentiable)
 
 
 def _relu(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
@@ -301,6 +326,11 @@ def _relu(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     later = input.later()
     made = later(None, True) if later else input.grouped().relu()
     return input.become(made) if inplace else Packed(made, len(input))
+
+
+def _onto(later: Callable[..., torch.Tensor], more: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Work for later with more added."""
+    return _recorded(lambda third, relu: later(more if third is None else more + third, relu))
 
 
 def _added(a: Any, b: Any) -> Callable[[torch.Tensor | None, bool], torch.Tensor] | None:
@@ -311,15 +341,14 @@ def _added(a: Any, b: Any) -> Callable[[torch.Tensor | None, bool], torch.Tensor
         return None
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Packed) and (later := one.later()):
-            more = packed(other)
-            return lambda third, relu: later(more if third is None else more + third, relu)
+            return _onto(later, packed(other))
     x, y = packed(a), packed(b)
 
     def plainly(third: torch.Tensor | None, relu: bool) -> torch.Tensor:
         total = x + y if third is None else x + y + third
         return total.relu() if relu else total
 
-    return plainly
+    return _recorded(plainly)
 
 
 def _add(a: Any, b: Any, *, alpha: float = 1) -> Any:
@@ -404,6 +433,9 @@ DESCRIBING = {
     torch.Tensor.__len__,
 }
 """What says nothing of the values."""
+
+WATCHING = {torch.Tensor.register_hook, torch.Tensor.retain_grad}
+"""What would see only the gradient that comes to the plain tensor."""
 
 HERE: dict[Any, Callable[..., Any]] = {
     F.batch_norm: _batch_norm,
