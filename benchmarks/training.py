@@ -89,7 +89,7 @@ def our_epoch(
     device = data.train.labels.device
     net.to(device, memory_format=torch.channels_last).train()
     optimizer = steps.sgd(net, protocol)
-    step: steps.Step = steps.sgd_step(net, optimizer, normalise=data.normalise, precision=protocol.precision)
+    step: steps.Step = steps.sgd_step(net, optimizer, data, precision=protocol.precision)
     if recorded and device.type == "cuda":
         step = steps.RecordedStep(step, batch_size=protocol.batch_size)
     order = torch.Generator().manual_seed(0)

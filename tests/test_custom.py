@@ -454,3 +454,8 @@ def test_trying_a_network_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     custom.check_fit(mobilenet(0.25), images=(2, 3, 32, 32), num_classes=10)  # draws its dropout
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_generators_of_gpus_are_left_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("reseeded"))
+    wsn.build(wsn.CustomSpec("torch.nn.Linear", options={"in_features": 3, "out_features": 2}), seed=1)

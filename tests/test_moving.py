@@ -122,6 +122,35 @@ def test_where_no_gradient_says_so_weights_still_grow_where_they_were_absent():
     assert {name: int(mask.sum()) for name, mask in masks.layer_masks(model).items()} == kept
 
 
+@pytest.mark.parametrize("method", ["set", "rigl"])
+def test_layers_without_a_mask_and_frozen_ones_stay_as_they_are(method):
+    dense = wsn.StaticSparsity(wsn.MLPSpec(width=5, inputs=64), width=5)
+    protocol = wsn.DynamicSparseTraining(epochs=2, every=1, method=method)
+    run = wsn.Experiment(model=dense, data=wsn.Digits(train_size=200), training=protocol)
+    assert wsn.run(run, device="cpu").status == "finished"
+
+    net = nn.Sequential(nn.Linear(8, 9), nn.Linear(9, 8))
+    wsn.sparsify(net, num_weights=40, generator=torch.Generator().manual_seed(0))
+    net[0].requires_grad_(False)
+    before, masks = [layer.weight.clone() for layer in net], wsn.layer_masks(net)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    move = wsn.MovingMasks(net, optimizer, method=method, steps=20, every=1, seed=3)
+    assert move(lambda: net(torch.ones(3, 8)).square().mean()) > 0
+    assert torch.equal(net[0].weight, before[0]) and not torch.equal(wsn.layer_masks(net)["1"], masks["1"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"fraction": 2.0}, {"fraction": 0.0}, {"until": 1.5}, {"every": 0}], ids=str
+)
+def test_a_schedule_that_is_none_is_refused(change):
+    net = nn.Linear(8, 9)
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}; give"):
+        wsn.MovingMasks(
+            net, torch.optim.SGD(net.parameters(), lr=0.1), method="set", steps=20, **({"every": 5} | change)
+        )
+
+
 def test_set_grows_anywhere_and_a_seed_says_where():
     def moved(seed, *, after=0, steps=10):
         model = net()

@@ -52,6 +52,8 @@ def test_without_a_test_split_a_balanced_part_is_set_aside(tmp_path):
     assert len(loaded.train.labels) == 50
     larger = wsn.pack_data(tmp_path / "raw.npz", name="larger", test_fraction=0.3, root=tmp_path)
     assert wsn.load_data(larger, root=tmp_path).test.labels.bincount().tolist() == [2] * 10
+    most = wsn.pack_data(tmp_path / "raw.npz", name="most", test_fraction=0.95, root=tmp_path)
+    assert wsn.load_data(most, root=tmp_path).train.labels.bincount().tolist() == [1] * 10
 
 
 def test_a_folder_of_images_is_packed(tmp_path):

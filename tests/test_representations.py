@@ -170,6 +170,39 @@ def test_the_model_is_left_as_it_was_even_after_an_error():
     assert all(torch.equal(before[name], after[name]) for name in before)  # running statistics included
 
 
+class Experts(nn.Module):
+    """One sees images whose first number is small, the other the rest, if there are any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 4), nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        small = x[:, 0] < 100
+        y = x.new_zeros(len(x), 4)
+        if small.any():
+            y[small] = self.one(x[small])
+        if not small.all():
+            y[~small] = self.two(x[~small])
+        return y
+
+
+@pytest.mark.parametrize(
+    "read_all", [wsn.representations.read_representations, wsn.representations.decompose_layers]
+)
+def test_a_layer_that_sees_some_images_alone_is_refused(read_all):
+    few, none = normal(0, 20, 3), normal(0, 20, 3)
+    few[10:] += 200
+    with pytest.raises(ValueError, match="one must give one row for each image, got 10 for 20; leave it out"):
+        read_all(Experts(), few)
+    if read_all is wsn.representations.read_representations:
+        none[4:] += 200
+        with pytest.raises(ValueError, match="one did not run on this batch; it must run on every one"):
+            read_all(Experts(), none, batch_size=4)
+    with pytest.raises(ValueError, match="representation of 0 must be finite, got NaN or infinity"):
+        wsn.representations.decompose_layers(nn.Sequential(nn.Linear(3, 4)), few * torch.nan)
+
+
 def test_reading_is_without_gradients_and_in_full_precision():
     net = InPlace()
     seen = []

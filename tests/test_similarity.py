@@ -3,10 +3,14 @@
 import contextlib
 import itertools
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import wsnlib as wsn
 from wsnlib import similarity
@@ -200,14 +204,60 @@ def test_half_precision_is_raised_and_autocast_is_off():
     assert np.abs(single.matrix().values - exact).max() < 1e-6
 
 
-def test_full_precision_gives_back_what_was_set():
-    torch.set_float32_matmul_precision("medium")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_representations_with_gradients_are_taken_without_them(threads):
+    x = normal(0, 32, 5)
+    layer = nn.Linear(5, 7)
+    sums, detached = (similarity.MinibatchCKA(["a", "b"]) for _ in range(2))
+    with cpu_threads(threads):
+        sums.update({"a": x.float(), "b": layer(x.float())})
+        detached.update({"a": x.float(), "b": layer(x.float()).detach()})
+        assert (sums.matrix().values == detached.matrix().values).all()
+        assert not any(kept.requires_grad for kept in sums._sums.values())
+
+
+SETTINGS = """
+pass
+torch.set_float32_matmul_precision("medium")
+b.cudnn.allow_tf32 = False
+b.cuda.matmul.fp32_precision = "tf32"
+b.cudnn.conv.fp32_precision = "ieee"
+b.mkldnn.matmul.fp32_precision = "bf16"
+b.fp32_precision = "tf32"
+"""
+EACH_IN_A_PROCESS = f"""
+import os, torch, wsnlib as wsn
+from torch import nn
+
+b = torch.backends
+units = [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn]
+digits = wsn.load_data(wsn.Digits(train_size=100))
+for setting in {SETTINGS.strip().splitlines()}:
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, setting
+        continue
+    exec(setting)
+    before = [unit.fp32_precision for unit in units]
     try:
-        with pytest.raises(RuntimeError, match="float32 is highest"), similarity.full_precision("cpu"):
-            raise RuntimeError(f"float32 is {torch.get_float32_matmul_precision()}")
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")
+        with wsn.similarity.full_precision("cpu"):
+            assert {{unit.fp32_precision for unit in units}} == {{"ieee"}}
+            raise KeyError
+    except KeyError:
+        assert [unit.fp32_precision for unit in units] == before
+    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Flatten(), nn.Linear(576, 10))
+    assert wsn.layer_names(net, digits.train.images.float()) == ["0", "1", "2"]
+    wsn.train(net, digits, wsn.Training(epochs=1), seed=0)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="settings of a process are tried in a child each")
+def test_full_precision_gives_back_what_was_set_by_either_interface_of_torch():
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_IN_A_PROCESS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_its_first_component():

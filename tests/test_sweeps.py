@@ -21,6 +21,7 @@ from torchvision import datasets
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, specs, training
 from wsnlib.experiments import durations, networks, plans, trainings
+from wsnlib.experiments import machine as machine_of
 from wsnlib.experiments.machine import float32
 from wsnlib.sparse import costs
 from wsnlib.sweeps import clusters
@@ -387,6 +388,22 @@ def test_a_record_says_whether_torch_was_deterministic(mode):
     finally:
         torch.set_deterministic_debug_mode("default")
     assert record.environment["deterministic"] is (mode == "error")
+
+
+def test_processes_compute_in_the_precision_of_the_one_that_starts_them():
+    """What they are told sets it; torch reads a setting of its older interface as none."""
+    before = machine_of.numerics()
+    assert before[1:] == ("tf32", "ieee")
+    code = (
+        "import sys, torch; from wsnlib.experiments.machine import Numerics, numerics, set_numerics;"
+        "torch.backends.cudnn.allow_tf32 = sys.argv[1] == 'tf32'; print(*numerics()[1:]);"
+        "set_numerics(Numerics(0, 'tf32', 'tf32')); print(*numerics()[1:]);"
+        "set_numerics(Numerics(0, 'ieee', 'ieee')); print(*numerics()[1:])"
+    )
+    for precision in ("tf32", "ieee"):
+        words = [sys.executable, "-c", code, precision]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
+        assert said == [f"{precision} ieee", "tf32 tf32", "ieee ieee", ""]
 
 
 def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import re
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -474,27 +476,45 @@ def test_a_batch_is_copied_and_stays_what_it_was():
     )
 
 
-def test_a_network_that_reads_values_cannot_be_recorded_and_is_told_how_to_train(digits, monkeypatch):
+def test_a_network_that_reads_values_is_not_recorded_but_trained_with_a_warning(digits, monkeypatch):
     class Reader(nn.Linear):
         def forward(self, x):
             return super().forward(x.flatten(1)) * (1 + self.bias[0].item())
 
     monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record_on_cpu))
-    with pytest.raises(
-        RuntimeError,
-        match=r"cannot be recorded as a CUDA graph \(operation not permitted when stream is capturing\): the "
-        "network must not read values on the host or branch on them; cuda_graph=False trains it",
-    ):
-        loop._train(Reader(64, 10), digits, protocol(), 0, recorded=True)
-    assert loop._train(Reader(64, 10), digits, protocol(), 0, recorded=False).status == "finished"
+    found = []
+    for recorded in (True, False):
+        torch.manual_seed(0)
+        net = Reader(64, 10)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found.append(loop._train(net, digits, protocol(), 0, recorded=recorded).history)
+        refusal = (
+            r"cannot be recorded as a CUDA graph \(operation not permitted when stream is capturing\) and"
+        )
+        assert [bool(re.search(refusal, str(each.message))) for each in said] == [True] * recorded
+    assert found[0] == found[1]
 
 
-def test_memory_that_ends_while_recording_is_reported_as_such():
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("failure", [torch.OutOfMemoryError, ValueError])
+def test_what_ends_a_recording_is_reported_as_such(failure, hidden):
+    def step(images, labels):
+        if recording:
+            raise failure("full")
+        return images
+
     def record(function):
-        raise torch.OutOfMemoryError("full")
+        recording.append(True)
+        try:
+            function()
+        finally:
+            if hidden:
+                raise RuntimeError("operation failed due to a previous error during capture")
 
-    recorded = steps.RecordedStep(lambda images, labels: images, batch_size=2, record=record)
-    with pytest.raises(torch.OutOfMemoryError, match="full"):
+    recording: list[bool] = []
+    recorded = steps.RecordedStep(step, batch_size=2, record=record)
+    with pytest.raises(failure, match="full"):
         [recorded(torch.zeros(2), torch.zeros(2)) for _ in range(9)]
 
 
@@ -521,7 +541,7 @@ def test_the_update_that_reads_the_learning_rate_on_the_device_is_the_same(digit
     nets = [classifier(), classifier()]
     for net, on_device in zip(nets, (False, True), strict=True):
         optimizer = steps.sgd(net, train, rate_on_device=on_device)
-        step = steps.sgd_step(net, optimizer, normalise=digits.normalise, precision="float32")
+        step = steps.sgd_step(net, optimizer, digits, precision="float32")
         for rate in (0.1, 0.3, 0.05):
             steps.set_learning_rate(optimizer, rate)
             step(digits.train.images, digits.train.labels)
@@ -645,7 +665,7 @@ def test_no_step_waits_for_the_gpu(digits, recorded):
     data, train = digits.to("cuda"), protocol(epochs=1, batch_size=53, momentum=0.9, schedule=wsn.OneCycle())
     net = network_of_every_kind().cuda()
     optimizer = steps.sgd(net, train)
-    step = steps.sgd_step(net, optimizer, normalise=data.normalise, precision="float32")
+    step = steps.sgd_step(net, optimizer, data, precision="float32")
     if recorded:
         step = steps.RecordedStep(step, batch_size=53)
     with steps.training_stream(torch.device("cuda")):
@@ -760,5 +780,40 @@ def test_what_is_no_data_set_and_outputs_of_another_width_are_named(digits):
         net = nn.Sequential(nn.Flatten(), nn.Linear(64, width))
         with pytest.raises(ValueError, match=refusal.format(width)):
             wsn.evaluate(net, digits, digits.test)
-    with pytest.raises(ValueError, match=refusal.format(11)):
-        wsn.train(net, digits, protocol(), seed=0)
+        with pytest.raises(ValueError, match=refusal.format(width)):
+            wsn.train(net, digits, protocol(), seed=0)
+    for net, got in ((nn.Identity(), "1 x 8 x 8"), (Pair(), "a tuple")):
+        net = nn.Sequential(nn.Conv2d(1, 1, 1), net)
+        with pytest.raises(ValueError, match=refusal.format(got)):
+            wsn.train(net, digits, protocol(), seed=0)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+def test_a_model_is_evaluated_in_evaluation_mode_and_is_then_in_its_own(digits):
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10), nn.BatchNorm1d(10)).train()
+    net[1].eval()
+    before = [module.training for module in net.modules()]
+    wsn.evaluate(net, digits, digits.test)
+    wsn.predict(net, digits, digits.test.images)
+    assert [module.training for module in net.modules()] == before
+    seen = []
+    wsn.train(
+        net,
+        digits,
+        protocol(epochs=3, evaluate_every=2),
+        seed=0,
+        observe=lambda _, m: seen.append(m.training),
+    )
+    assert seen == [False] * 4 and not net.training
+    assert [p.grad for p in net.parameters()] == [None] * len(list(net.parameters()))
+
+
+def test_normalising_changes_no_images(digits):
+    images = digits.test.images.float()
+    before = images.clone()
+    assert torch.equal(digits.normalise(images), digits.normalise(digits.test.images))
+    assert torch.equal(images, before)

@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -495,3 +497,17 @@ def test_specs_and_functions_agree():
     )
     assert sizes == wsn.bottleneck_sizes(spec) == {"hidden1": 12, "output": 5}
     assert specs.from_dict(specs.to_dict(spec)) == spec
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_whole_numbers_of_numpy_are_whole_numbers(kind):
+    sizes, net = widening.linear_bottleneck_sizes, MLP(3000, hidden_layers=2)
+    like = {"hidden1": 784 * 3000, "hidden2": 3000**2, "output": 30_000}
+    expected = sizes(net, num_weights=1_000_000)
+    assert sizes(net, num_weights=kind(1_000_000)) == expected
+    assert sizes(net, num_weights=kind(1_000_000), like={n: kind(k) for n, k in like.items()}) == expected
+    layers = {"a": 313_600, "b": 4000}
+    for rule in get_args(masks.allocation.Rule):
+        shapes = {"a": (400, 784), "b": (10, 400)} if rule == "erdos_renyi" else layers
+        found = wsn.allocate(shapes, num_weights=kind(39_700), rule=rule)
+        assert found == wsn.allocate(shapes, num_weights=39_700, rule=rule)

@@ -1,14 +1,18 @@
 """What is refused is said in exactly these words: which value, what it must be, and what to do."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from wsnlib import masks, similarity, specs, widening
+from wsnlib import data, estimates, masks, similarity, specs, widening
 from wsnlib.models import MLP
 from wsnlib.sparse import to_sparse
+from wsnlib.store import records
 from wsnlib.widening import LayerPair
 
 RAMP = np.exp(-np.abs(np.subtract.outer(np.arange(9.0), np.arange(9.0))))
@@ -108,6 +112,11 @@ def simulation(**fields):
     given = {"inputs": INPUTS, "widths": (3, 5), "densities": (1, 0.5), "num_pairs": 3, "num_networks": 2}
     return specs.KernelSimulation(**given | fields)
 
+
+TABLE = similarity.CKAMatrix(
+    rows=("a",), columns=("b",), values=np.ones((1, 1)), standard_errors=np.zeros((1, 1))
+)
+MISSING = pd.DataFrame({"width": [5, 9, 5, 9], "seed": [0, 0, 1, 1], "test_accuracy": [math.nan] * 4})
 
 REFUSALS = [
     # masks
@@ -734,6 +743,31 @@ REFUSALS = [
     (
         lambda: similarity.block_structure(np.ones((5, 5))),
         "the matrix must have 8 or more layers that vary, got 5",
+    ),
+    (
+        lambda: TABLE.select(["b"]),
+        "'b' must be a row of this matrix, got another layer; name both of them",
+    ),
+    (
+        lambda: TABLE.select(["a"], ["a"]),
+        "'a' must be a column of this matrix, got another layer; name both of them",
+    ),
+    # numbers
+    (
+        lambda: estimates.estimate([1.0, 2.0], confidence=95),
+        "confidence must be > 0 and < 1, got 95; give such a number",
+    ),
+    (
+        lambda: estimates.held_out_best(MISSING, cell=["width"]),
+        "test_accuracy must be known of all runs of a cell, got NaN in each but for seed 0; drop them",
+    ),
+    (
+        lambda: data.balanced_subset(torch.arange(3), -1, generator=torch.Generator()),
+        "a class-balanced subset must be of 0 or more images, got -1; take more",
+    ),
+    (
+        lambda: records._packed(np.arange(3)),
+        "arrays of a record must be of uint8, int16, int32, got int64; convert them",
     ),
     # buffers
     (

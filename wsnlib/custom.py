@@ -70,7 +70,7 @@ def network(spec: specs.CustomSpec, *, seed: int = 0) -> nn.Module:
     make = factory(spec)
     options = {name: list(v) if isinstance(v, tuple) else v for name, v in spec.options.items()}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             model = make(**options)
         except Exception as error:  # somebody else's code may raise anything

@@ -146,6 +146,8 @@ def estimate(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
         >>> e.mean, round(e.high - e.mean, 3), e.n
         (2.0, 2.484, 3)
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be > 0 and < 1, got {confidence!r}; give such a number")
     sample = np.asarray(values, dtype=float)
     if sample.ndim != 1 or len(sample) == 0:
         raise ValueError(
@@ -535,7 +537,7 @@ def held_out_best(
         by: The column of the seeds.
 
     Raises:
-        ValueError: If a seed has no run in the cell that is chosen for it.
+        ValueError: If a seed has no run in the cell that is chosen for it, or every cell a NaN.
 
     Examples:
         >>> runs = pd.DataFrame(
@@ -549,6 +551,10 @@ def held_out_best(
         here = table[by] == seed
         others = table[~here] if (~here).any() else table
         means = others.groupby(list(cell), dropna=False)[value].apply(lambda v: v.mean(skipna=False))
+        if means.isna().all():
+            raise ValueError(
+                f"{value} must be known of all runs of a cell, got NaN in each but for {by} {seed}; drop them"
+            )
         best = (means - means.max()).round(12)[::-1].idxmax()  # equal means may differ by rounding
         match = here
         for column, found in zip(cell, best if isinstance(best, tuple) else (best,), strict=True):

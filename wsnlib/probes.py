@@ -87,12 +87,15 @@ def fit_probe(
                 f"examples and labels of the {name} split must be as many, at least 1, got {len(x)} and "
                 f"{len(y)}"
             )
+    strengths = tuple(strengths)
     if not strengths or min(strengths) <= 0:
-        raise ValueError(f"strengths must be one or more numbers > 0, got {tuple(strengths)}")
+        raise ValueError(f"strengths must be one or more numbers > 0, got {strengths}")
     from sklearn.linear_model import LogisticRegression
 
     labels = [y.cpu().numpy() for _, y in (train, validation, test)]
-    features = _centred_and_scaled([x.cpu().double().flatten(1) for x, _ in (train, validation, test)])
+    features = _centred_and_scaled(
+        [x.detach().cpu().double().flatten(1) for x, _ in (train, validation, test)]
+    )
     model = LogisticRegression(tol=1e-7, max_iter=10_000, warm_start=True)
     best: Probe | None = None
     for strength in sorted(strengths, reverse=True):

@@ -73,6 +73,8 @@ def bottleneck_sizes(
         >>> bottleneck_sizes(two, num_weights=3970, proportions={"a": 1, "b": 1})
         {'a': 4, 'b': 10}
     """
+    num_weights = int(num_weights)  # products of numpy's integers overflow
+    proportions = {name: int(share) for name, share in proportions.items()}
     least = sum(b.unit for b in bottlenecks.values())
     largest = sum(b.unit * b.most for b in bottlenecks.values())
     if not least <= num_weights <= largest:

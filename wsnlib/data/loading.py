@@ -72,7 +72,7 @@ class Dataset:
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """(images / 255 − mean) / std as float32, per channel or pixel."""
-        return images.float().sub_(self._shift).div_(self._scale)
+        return images.float().sub(self._shift).div_(self._scale)
 
     @cached_property
     def _shift(self) -> torch.Tensor:

@@ -240,7 +240,8 @@ def _with_test_split(content: dict[str, Any], fraction: float, source: str) -> d
             f"{source} must have at least 2 images of each class, as some are set aside for the test, got "
             f"{smallest} of one; add some, or leave the class out"
         )
-    num_test = max(1, round(fraction * smallest)) * len(labels.unique())
+    per_class = min(smallest - 1, max(1, round(fraction * smallest)))  # one at least is trained on
+    num_test = per_class * len(labels.unique())
     generator = torch.Generator().manual_seed(specs.derive_seed(0, "test"))
     test = np.zeros(len(labels), dtype=bool)
     test[balanced_subset(labels, num_test, generator=generator).numpy()] = True

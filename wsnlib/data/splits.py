@@ -89,6 +89,8 @@ def balanced_subset(labels: torch.Tensor, size: int, *, generator: torch.Generat
         >>> labels[balanced_subset(labels, 4, generator=torch.Generator())].bincount()
         tensor([2, 2])
     """
+    if size < 0:
+        raise DataError(f"a class-balanced subset must be of 0 or more images, got {size}; take more")
     if size == 0:
         return torch.empty(0, dtype=torch.int64)
     classes, counts = labels.unique(return_counts=True)

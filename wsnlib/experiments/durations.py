@@ -187,7 +187,8 @@ def _seconds_at_once(spec: specs.BlockOrigins, device: str, *, download: bool) -
     """Of a training and twice one pass of all images, from timing one of a part of them."""
     data, images, _ = measured_data(spec, spec.experiment, download=download)
     data = data.to(resolve_device(device))
-    few = images[: max(4, len(images) // 8)].to(resolve_device(device))
+    on_gpu = resolve_device(device).type == "cuda"  # where its memory is measured, too
+    few = images[: len(images) if on_gpu else max(4, len(images) // 8)].to(resolve_device(device))
     with cpu_threads(1):
         model = build(spec.experiment.model).to(few.device)
         start = time.perf_counter()

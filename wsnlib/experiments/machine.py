@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,15 +39,54 @@ def float32() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+class Numerics(NamedTuple):
+    """How torch computes in float32 in this process; other processes of a sweep are told.
+
+    Args:
+        deterministic: Mode of `torch.set_deterministic_debug_mode`.
+        convolutions: `"tf32"`, torch's default for a GPU's, or `"ieee"`.
+        products: The same of products of matrices, by default `"ieee"`.
+    """
+
+    deterministic: int
+    convolutions: str
+    products: str
+
+
+def _units() -> tuple[Any, Any]:
+    backends: Any = torch.backends
+    return backends.cudnn.conv, backends.cuda.matmul
+
+
+def numerics() -> Numerics:
+    """How this process computes.
+
+    Examples:
+        >>> numerics()
+        Numerics(deterministic=0, convolutions='tf32', products='ieee')
+    """
+    convolutions, products = (unit.fp32_precision.replace("none", "ieee") for unit in _units())
+    return Numerics(torch.get_deterministic_debug_mode(), convolutions, products)
+
+
+def set_numerics(computing: Numerics) -> None:
+    """Compute as another process does."""
+    torch.set_deterministic_debug_mode(computing.deterministic)
+    for unit, now, asked in zip(_units(), numerics()[1:], computing[1:], strict=True):
+        if now != asked:
+            unit.fp32_precision = asked
+
+
 def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name.
 
-    Of a GPU also the precision in which it multiplies in float32 convolutions, which is TF32 by default.
+    Of a GPU also the precision in which it multiplies in float32, TF32 by default in convolutions.
     """
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else cpu_name()
-    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    return ({"float32_convolutions": conv.fp32_precision} if on_gpu else {}) | {
+    computing = numerics()
+    precision = {"float32_convolutions": computing.convolutions, "float32_products": computing.products}
+    return (precision if on_gpu else {}) | {
         "wsnlib": wsnlib.__version__,
         "commit": _COMMIT,
         "python": platform.python_version(),

@@ -113,6 +113,8 @@ def measure_layers(
             observed |= also
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
         trained_after = time.perf_counter() - start
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what the training's graph held
         if status == "finished":
             if isinstance(spec, specs.OutputSimilarity):
                 columns, names, arrays = layers.measure_outputs(networks, data, images)

@@ -79,7 +79,8 @@ def same_training(experiment: specs.Experiment, device: torch.device) -> dict[st
     """What has to be the same for what one training left to be of use to another."""
     made = environment(device)
     same = {"run": specs.spec_key(experiment), "device": device.type}
-    return same | {"wsnlib": made["wsnlib"], "torch": made["torch"]}
+    names = ("wsnlib", "torch", "float32_convolutions", "float32_products")  # the latter on a GPU
+    return same | {name: made[name] for name in names if name in made}
 
 
 def _record(

@@ -170,7 +170,7 @@ def _given(
             raise ValueError(f"the density of {name} must be > 0 and ≤ 1, got {value!r}; give such a number")
         fixed[name] = max(1, round(value * layer_sizes[name]))
     free = {name: size for name, size in layer_sizes.items() if name not in fixed}
-    rest = num_weights - sum(fixed.values())
+    rest = int(num_weights) - sum(fixed.values())
     if not len(free) <= rest <= sum(free.values()):
         others = listed(free) or "no other layer"
         asked = ", ".join(f"{count} in {name}" for name, count in fixed.items())

@@ -46,7 +46,8 @@ def sparsify(
     Layers that keep all their weights are left as they are: density 1 is the dense network. The
     `weight` of a sparse layer is computed when it is read. `layer.weight = tensor` gives new values to
     the weights present; `layer.reset_parameters()`, `torch.nn.init` and other changes in place are
-    refused with a RuntimeError, so that what initialises a network comes before.
+    refused with a RuntimeError, so that what initialises a network comes before. What is taken from it, such
+    as `layer.weight[:3]`, is a copy whose changes count for nothing.
 
     Args:
         model: Any module; its Linear, Conv1d, Conv2d and Conv3d layers are made sparse.

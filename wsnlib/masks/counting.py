@@ -163,9 +163,17 @@ def num_weights(model: nn.Module) -> int:
 
 
 def connectivity(model: nn.Module) -> float:
-    """Weights present / weights of the dense network of that width, in (0, 1] (G21, Section 2.3)."""
+    """Weights present / weights of the dense network of that width, in (0, 1] (G21, Section 2.3).
+
+    It is 1 where there are no Linear and Conv layers.
+
+    Examples:
+        >>> connectivity(nn.Linear(8, 4)), connectivity(nn.ReLU())
+        (1.0, 1.0)
+    """
     counts = counts_by_layer(model).values()
-    return sum(present for present, _ in counts) / sum(size for _, size in counts)
+    size = sum(size for _, size in counts)
+    return sum(present for present, _ in counts) / size if size else 1.0
 
 
 def density(model: nn.Module) -> dict[str, float]:

@@ -26,7 +26,15 @@ from wsnlib.representations.batches import (
     run,
     targets,
 )
-from wsnlib.representations.reading import Layers, device_of, layers_of, quick_layout, read
+from wsnlib.representations.reading import (
+    Layers,
+    check_all_ran,
+    check_rows,
+    device_of,
+    layers_of,
+    quick_layout,
+    read,
+)
 from wsnlib.similarity import CKAMatrix, Gram, MinibatchCKA, Weighting, read_gram
 from wsnlib.similarity.hsic import LEAST_EXAMPLES
 from wsnlib.specs.checks import plain
@@ -349,10 +357,7 @@ def _grams(
             tokens: Tokens = net.tokens,
             mask: torch.Tensor | None = mask,
         ) -> None:
-            if len(x) != n:
-                raise ValueError(
-                    f"{layer} must give one row for each image, got {len(x)} for {n}; leave it out"
-                )
+            check_rows(layer, x, n)
             gram = read_gram(_counted(x, tokens, mask), without_component=without_component)
             vectors[index[layer]] = gram.vector
             norms[index[layer]] = gram.norm
@@ -360,8 +365,7 @@ def _grams(
 
         with read(net.model, net.layers, reduce):
             run(net.model, inputs)
-        if missing:
-            raise ValueError(f"{sorted(missing)[0]} did not run on this batch; it must run on every one")
+        check_all_ran(missing)
     return Gram(vectors, norms), n
 
 

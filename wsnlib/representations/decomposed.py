@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from wsnlib.representations.batches import Prepare, as_images, as_inputs, run
-from wsnlib.representations.reading import device_of, layer_names, quick_layout, read
+from wsnlib.representations.reading import (
+    check_all_ran,
+    check_rows,
+    device_of,
+    layer_names,
+    quick_layout,
+    read,
+)
 from wsnlib.similarity import Gram, cka_of_units, decompose, first_component
 from wsnlib.similarity.hsic import Array
 
@@ -66,6 +73,10 @@ def decompose_layers(
         joint: Layers whose representations are also taken together, for `joint_share`.
         prepare: Turns images into what the model takes.
 
+    Raises:
+        ValueError: If a layer is unknown, does not run, gives no row for each image, or numbers that are not
+            finite.
+
     References:
         N21, Sections 3.1 and 5.1, equation (4), Figures 1, 3, D.5 to D.8. The share in the released code
         (`TruncatedSVD.explained_variance_ratio_` of the transposed matrix) is another number; this is the
@@ -86,12 +97,18 @@ def decompose_layers(
             )
     whole: list[Gram] = []
     rest: list[Gram] = []
-    shares, directions, zeros = [], [], []
+    shares, directions, zeros, read_so_far = [], [], [], []
     grams: dict[str, torch.Tensor] = {}
     together = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def reduce(name: str, x: torch.Tensor) -> None:
+        check_rows(name, x, len(images))
         found = decompose(x)
+        if not found.whole.norm.isfinite():
+            raise ValueError(
+                f"the representation of {name} must be finite, got NaN or infinity; leave it out"
+            )
+        read_so_far.append(name)
         whole.append(found.whole)
         rest.append(found.rest)
         shares.append(found.share)
@@ -105,6 +122,7 @@ def decompose_layers(
     batch = images.to(device_of(model), memory_format=quick_layout(model, images, prepare=prepare))
     with read(model, names, reduce):
         run(model, (prepare or as_inputs)(batch))
+    check_all_ran(set(names) - set(read_so_far))
     joint_share = float("nan")
     if together.trace() > 0:
         joint_share = float(first_component(together)[0] / together.trace())

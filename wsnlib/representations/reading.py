@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
@@ -83,10 +83,8 @@ def read(model: nn.Module, layers: Layers | None, reduce: Reduce) -> Iterator[No
 
         return record
 
-    modes = {module: module.training for module in model.modules()}
     with ExitStack() as stack:
-        stack.callback(_restore, modes)
-        model.eval()
+        stack.enter_context(evaluating(model))
         start = model.register_forward_pre_hook(lambda module, inputs: calls.clear(), prepend=True)
         stack.callback(start.remove)
         for name, module in modules.items():
@@ -96,9 +94,25 @@ def read(model: nn.Module, layers: Layers | None, reduce: Reduce) -> Iterator[No
         yield
 
 
-def _restore(modes: Mapping[nn.Module, bool]) -> None:
-    for module, training in modes.items():
-        module.training = training
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within it, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in.
+
+    Examples:
+        >>> net = nn.Dropout()
+        >>> with evaluating(net):
+        ...     net.training
+        False
+        >>> net.training
+        True
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -261,6 +275,18 @@ def layers_of(
     return [name for name, rows in found.items() if rows == count]
 
 
+def check_rows(layer: str, x: torch.Tensor, count: int) -> None:
+    """Refuse a layer that sees a part of the images alone."""
+    if len(x) != count:
+        raise ValueError(f"{layer} must give one row for each image, got {len(x)} for {count}; leave it out")
+
+
+def check_all_ran(missing: Iterable[str]) -> None:
+    """Refuse layers that a batch goes around."""
+    for layer in sorted(missing)[:1]:
+        raise ValueError(f"{layer} did not run on this batch; it must run on every one")
+
+
 def read_representations(
     model: nn.Module,
     images: Images,
@@ -281,6 +307,9 @@ def read_representations(
         reduce: Applied to each layer's output of one batch, such as a pooling; the outputs of wide
             networks fill any memory.
 
+    Raises:
+        ValueError: If a layer is unknown, does not run on every batch, or gives no row for each image.
+
     Examples:
         >>> found = read_representations(nn.Sequential(nn.Linear(3, 2)), torch.ones(5, 3), batch_size=2)
         >>> {name: tuple(x.shape) for name, x in found.items()}
@@ -291,10 +320,14 @@ def read_representations(
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def keep(name: str, x: torch.Tensor) -> None:
+        check_rows(name, x, count)
         parts[name].append((x if reduce is None else reduce(x)).to("cpu", copy=True))
 
     device = device_of(model)
     with read(model, names, keep):
-        for _, batch in batches:
-            run(model, (prepare or as_inputs)(moved(batch, device)))
+        for done, (_, batch) in enumerate(batches, start=1):
+            inputs = (prepare or as_inputs)(moved(batch, device))
+            count = num_examples(inputs)
+            run(model, inputs)
+            check_all_ran(name for name in names if len(parts[name]) < done)
     return {name: torch.cat(values) for name, values in parts.items()}

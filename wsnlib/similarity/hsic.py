@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -425,21 +425,18 @@ def full_precision(device: torch.device | str) -> Iterator[None]:
         ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
         torch.float32
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    backends: Any = torch.backends
+    units = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    units += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    before = [unit.fp32_precision for unit in units]
+    for unit in units:
+        unit.fp32_precision = "ieee"
     try:
-        with (
-            torch.autocast(torch.device(device).type, enabled=False),
-            torch.backends.cudnn.flags(
-                enabled=torch.backends.cudnn.enabled,
-                benchmark=torch.backends.cudnn.benchmark,
-                deterministic=torch.backends.cudnn.deterministic,
-                allow_tf32=False,
-            ),
-        ):
+        with torch.autocast(torch.device(device).type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for unit, value in zip(units, before, strict=True):
+            unit.fp32_precision = value
 
 
 def as_rows(x: Array) -> torch.Tensor:

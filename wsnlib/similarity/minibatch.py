@@ -74,6 +74,11 @@ class CKAMatrix:
                 raise ValueError(
                     f"{name!r} is not a layer of this matrix; it has {', '.join(self.rows[:6])}, …"
                 )
+        for these, there, what in ((rows, self.rows, "row"), (columns, self.columns, "column")):
+            if missing := [name for name in these if name not in there]:
+                raise ValueError(
+                    f"{missing[0]!r} must be a {what} of this matrix, got another layer; name both of them"
+                )
         index = np.ix_([self.rows.index(r) for r in rows], [self.columns.index(c) for c in columns])
         return CKAMatrix(
             rows=tuple(rows),
@@ -232,7 +237,7 @@ class MinibatchCKA:
             raise ValueError(
                 f"{odd[0]!r} is not in both the batch and the layers {', '.join(self.layers[:6])}"
             )
-        features = {name: real(representations[name]) for name in self.layers}
+        features = {name: real(representations[name]).detach() for name in self.layers}
         sizes = {name: len(x) for name, x in features.items()}
         first = self.layers[0]
         for name, size in sizes.items():

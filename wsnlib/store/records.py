@@ -254,6 +254,10 @@ def checked_content(text: str) -> dict[str, Any]:
 
 
 def _packed(predictions: Integers) -> dict[str, Any]:
+    if str(predictions.dtype) not in _DTYPES:
+        raise ValueError(
+            f"arrays of a record must be of {', '.join(_DTYPES)}, got {predictions.dtype}; convert them"
+        )
     compressed = zlib.compress(np.ascontiguousarray(predictions).tobytes(), 9)
     return {"dtype": str(predictions.dtype), "zlib": base64.b64encode(compressed).decode("ascii")}
 

@@ -14,11 +14,10 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from wsnlib import __version__, specs
 from wsnlib.addresses import import_beside
 from wsnlib.experiments import Plan
+from wsnlib.experiments.machine import Numerics, numerics, set_numerics
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.watching import Watch
 from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
@@ -124,7 +123,7 @@ def on_cluster(
                 device,
                 expected,
                 os.getcwd(),
-                torch.get_deterministic_debug_mode(),
+                numerics(),
                 key=f"wsn-{specs.spec_key(plan.runs[0])}-{uuid.uuid4().hex[:8]}",
                 resources=dict(resources or {}) or None,
                 pure=False,
@@ -151,7 +150,7 @@ def on_cluster(
 
 
 def _work_here(
-    plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str, mode: int
+    plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str, computing: Numerics
 ) -> list[Failure]:
     if (found := versions()) != expected:  # of a worker that came later
         raise VersionError(
@@ -159,7 +158,7 @@ def _work_here(
         )
     import_beside(beside)
     with _ONE_AT_A_TIME:
-        torch.set_deterministic_debug_mode(mode)
+        set_numerics(computing)
         return work_on(plan, store, device)
 
 

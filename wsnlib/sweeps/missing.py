@@ -20,6 +20,7 @@ import torch
 from wsnlib import experiments, specs
 from wsnlib.addresses import import_beside
 from wsnlib.data import usable_cpus
+from wsnlib.experiments.machine import Numerics, numerics, set_numerics
 from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
@@ -221,7 +222,9 @@ def _plans_there(
     beside: str, runs: Sequence[specs.Run], device: str, download: bool
 ) -> list[experiments.Plan]:
     import_beside(beside)
-    return experiments.plan_all(runs, device=device, download=download)
+    plans = experiments.plan_all(runs, device=device, download=download)
+    torch.cuda.empty_cache()  # what the timing left is free for the others
+    return plans
 
 
 def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Watch) -> list[Failure]:
@@ -240,9 +243,9 @@ def _in_processes(
     failures: list[Failure] = []
     forget_stdin()
     context = multiprocessing.get_context("spawn")
-    mode = torch.get_deterministic_debug_mode()
+    given = (numerics(),)
     processes = [
-        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(mode,)) for _ in places
+        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given) for _ in places
     ]
     left = iter(work)
     under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
@@ -294,9 +297,9 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _begin(mode: int) -> None:
-    """Be as deterministic as the process that started this one, and end when it is gone, even if killed."""
-    torch.set_deterministic_debug_mode(mode)
+def _begin(computing: Numerics) -> None:
+    """Compute as the process that started this one does, and end when it is gone, even if killed."""
+    set_numerics(computing)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from wsnlib import specs
 from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
-from wsnlib.representations.reading import read
+from wsnlib.representations.reading import evaluating, read
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog, evaluation
@@ -22,6 +22,7 @@ from wsnlib.training.steps import (
     RecordedStep,
     Step,
     check_float32,
+    check_outputs,
     set_learning_rate,
     sgd,
     sgd_step,
@@ -54,17 +55,16 @@ def train(
         seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
             caller's own random numbers go on as if nothing had been trained.
         cuda_graph: On a GPU, record the step once and replay it. `False` is for a network of one's own
-            whose forward pass reads values on the host, branches on them, or has hooks that are to run
-            in every step.
+            that has hooks which are to run in every step. One that reads values on the host or branches on
+            them cannot be recorded, and is trained step by step with a warning.
         checkpoint: Where the state is kept between epochs; if one is there, the training goes on from it.
-        observe: Called with the number of epochs that are over and the model, from 0 on. It may run the
-            model, not change it.
+        observe: Called with the number of epochs that are over and the model in evaluation mode, from 0 on.
+            It may run the model, not change it.
 
     Raises:
         DataError: If images are no bytes, or labels not one class number for each.
         ValueError: If the protocol reports by validation accuracy and there is no validation split, or the
             network does not give one number a class.
-        RuntimeError: If the step cannot be recorded.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -78,8 +78,11 @@ def train(
     device = data.train.labels.device
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        seeded = torch.manual_seed if device.type == "cuda" else torch.default_generator.manual_seed
-        seeded(specs.derive_seed(seed, "training"))  # what layers draw, such as dropout
+        drawn = specs.derive_seed(seed, "training")  # by layers such as dropout
+        torch.default_generator.manual_seed(drawn)
+        if device.type == "cuda":  # this one alone: nothing brings the others back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(drawn)
         stack.enter_context(training_stream(device))
         if device.type == "cpu":
             stack.enter_context(reused_memory())
@@ -104,7 +107,7 @@ def _train(
         if not _runs(model, data):
             model.to(memory_format=torch.contiguous_format)
     optimizer = sgd(model, protocol)
-    step: Step = sgd_step(model, optimizer, normalise=data.normalise, precision=protocol.precision)
+    step: Step = sgd_step(model, optimizer, data, precision=protocol.precision)
     if recorded:
         step = RecordedStep(step, batch_size=min(protocol.batch_size, len(data.train.labels)))
     move, steps = None, -(-len(data.train.labels) // protocol.batch_size)
@@ -127,7 +130,8 @@ def _train(
     if move is not None:
         move.done = done * steps
     if observe is not None and done == 0:
-        observe(0, model)
+        with evaluating(model):
+            observe(0, model)
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
         if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
@@ -136,9 +140,12 @@ def _train(
             found = evaluate(model, data, data.validation, precision=precision) if log.validates else None
             log.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
         if observe is not None:
-            observe(epoch, model)
+            with evaluating(model):
+                observe(epoch, model)
         if checkpoint is not None:
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
+    optimizer.zero_grad(set_to_none=True)  # gradients in the memory of a graph would keep it
+    model.eval()
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
 
 
@@ -172,11 +179,11 @@ def _crashes(model: nn.Module, data: Dataset) -> bool:
 def _runs(model: nn.Module, data: Dataset) -> bool:
     """Whether a model takes images; one that takes views of its activations needs them contiguous."""
     images = torch.zeros(4, *data.image_shape, device=data.train.labels.device)
-    try:
-        with read(model, [], lambda name, x: None):
+    with read(model, [], lambda name, x: None):
+        try:
             model(images)
-    except RuntimeError:
-        return False
+        except RuntimeError:
+            return False
     return True
 
 
@@ -202,7 +209,6 @@ def train_epoch(
     for factor, (images, labels) in zip(factors, batches, strict=True):
         set_learning_rate(optimizer, protocol.learning_rate * factor)
         logits = step(images, labels)
-        _check_outputs(logits, data)
         outputs[done : done + len(labels)] = logits
         done += len(labels)
     seen = data.train.labels[order.to(device)]
@@ -219,21 +225,15 @@ def evaluate(
     batch_size: int = 500,
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Evaluation:
-    """Loss, accuracy and predictions on a split, in evaluation mode and without gradients."""
+    """Loss, accuracy and predictions on a split, in evaluation mode and without gradients.
+
+    The mode of the model is afterwards what it was.
+    """
     check_data(data, split)
     batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
     logits = _logits(model, data, (batch.images for batch in batches), precision)
-    _check_outputs(logits, data)
+    check_outputs(logits, data.num_classes)
     return evaluation(logits, split.labels)
-
-
-def _check_outputs(logits: torch.Tensor, data: Dataset) -> None:
-    if logits.shape[1:] != (data.num_classes,):
-        got = " x ".join(map(str, logits.shape[1:])) or "1"
-        raise ValueError(
-            f"the network must give {data.num_classes} numbers for an image, one for each class, got {got}; "
-            "change its last layer"
-        )
 
 
 def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
@@ -245,9 +245,9 @@ def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size
 @torch.no_grad()
 def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
     check_float32(model)
-    model.eval()
     outputs = []
-    for images in batches:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            outputs.append(model(data.normalise(images)).float())
+    with evaluating(model):
+        for images in batches:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                outputs.append(model(data.normalise(images)).float())
     return torch.cat(outputs)

@@ -18,6 +18,10 @@ Method = Literal["set", "rigl"]
 """Whether weights grow anywhere, or where the gradient of the loss is largest."""
 
 
+_VALUES = "parametrizations.weight.original"
+"""Where a sparse layer has the values of its weights."""
+
+
 class MovingMasks:
     """Dynamic sparse training, as a callback after each step of an optimiser.
 
@@ -30,7 +34,7 @@ class MovingMasks:
     is what the optimiser remembers of them; all others keep both. A layer's number of weights never changes.
 
     Args:
-        model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify].
+        model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify]; frozen ones stay as they are.
         optimizer: Of its parameters.
         method: `"set"` or `"rigl"`.
         steps: Of the whole training.
@@ -77,6 +81,11 @@ class MovingMasks:
             raise ValueError(
                 f"method must be one of {', '.join(get_args(Method))}, got {method!r}; choose one"
             )
+        for name, share in (("fraction", fraction), ("until", until)):
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} must be > 0 and ≤ 1, got {share!r}; give such a number")
+        if every < 1:
+            raise ValueError(f"every must be an integer ≥ 1, got {every!r}; give one")
         self._model, self._optimizer, self._method = model, optimizer, method
         self._every, self._fraction, self._seed = every, fraction, seed
         self._last = until * steps
@@ -99,7 +108,10 @@ class MovingMasks:
         fraction = self._fraction / 2 * (1 + math.cos(math.pi * self.done / self._last))
         found = masks.weight_layers(self._model)
         static = {n: masks.static_mask(layer) for n, layer in found.items()}
-        held = {n: mask for n, mask in static.items() if mask is not None}
+        values = {n: found[n].get_parameter(_VALUES) for n, mask in static.items() if mask is not None}
+        held = {n: mask for n, mask in static.items() if mask is not None and values[n].requires_grad}
+        if not held:
+            return 0
         if self._method == "rigl":
             with _undone(self._model):
                 scores = dense_gradients(held, loss)
@@ -107,8 +119,7 @@ class MovingMasks:
             scores = self._drawn(held)
         moved = 0
         for name, mask in held.items():
-            values = found[name].get_parameter("parametrizations.weight.original")
-            moved += self._move(mask, values, scores[name].abs(), fraction)
+            moved += self._move(mask, values[name], scores[name].abs(), fraction)
         return moved
 
     def _drawn(self, held: Mapping[str, StaticMask]) -> dict[str, torch.Tensor]:

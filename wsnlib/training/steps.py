@@ -9,6 +9,8 @@ better part of a minute for each of the many shapes of a sweep, where recording 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import masks, specs
+from wsnlib.data import Dataset
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Images and labels of a batch to logits, with the network changed on the way."""
@@ -70,18 +73,26 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"] = value
 
 
-def sgd_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    normalise: Callable[[torch.Tensor], torch.Tensor],
-    precision: str,
-) -> Step:
+def check_outputs(logits: object, num_classes: int) -> None:
+    """Refuse what a network gives for a batch unless it is one number a class for each image."""
+    if isinstance(logits, torch.Tensor) and logits.shape[1:] == (num_classes,):
+        return
+    got = f"a {type(logits).__name__}"
+    if isinstance(logits, torch.Tensor):
+        got = " x ".join(map(str, logits.shape[1:])) or "1"
+    raise ValueError(
+        f"the network must give {num_classes} numbers for an image, one for each class, got {got}; "
+        "change its last layer"
+    )
+
+
+def sgd_step(model: nn.Module, optimizer: torch.optim.Optimizer, data: Dataset, *, precision: str) -> Step:
     """Forward pass, mean cross-entropy, backward pass and update; no value is read by the host."""
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits: torch.Tensor = model(normalise(images))
+            logits: torch.Tensor = model(data.normalise(images))
+        check_outputs(logits, data.num_classes)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -109,20 +120,19 @@ class RecordedStep:
     the network, the optimiser and the random numbers are where they would be without recording. A
     batch of another size than the recorded one (the last of an epoch) runs eagerly, too.
 
+    A step that cannot be recorded, as it reads values on the host, goes on eagerly, with a warning.
+
     Args:
-        step: Waits for nothing on the host, and branches on no value that it computes.
+        step: Images and labels to logits.
         batch_size: Of the batches that are recorded.
         record: Records a function.
-
-    Raises:
-        RuntimeError: If the step cannot be recorded.
     """
 
     def __init__(self, step: Step, *, batch_size: int, record: Record = record_cuda_graph) -> None:
         self._step = step
         self._batch_size = batch_size
         self._record = record
-        self._eager_left = EAGER_STEPS
+        self._eager_left: float = EAGER_STEPS
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -135,26 +145,39 @@ class RecordedStep:
         if self._replay is None:
             self._images, self._labels = images.clone(), labels.clone()
             self._replay = self._recorded()
+            if self._replay is None:
+                self._eager_left = math.inf
+                return self._step(images, labels)
         else:
             self._images.copy_(images, non_blocking=True)
             self._labels.copy_(labels, non_blocking=True)
         self._replay()
         return self._logits
 
-    def _recorded(self) -> Callable[[], None]:
-        try:
-            return self._record(self._run)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise RuntimeError(
-                f"the training step cannot be recorded as a CUDA graph ({reason}): the network must not "
-                "read values on the host or branch on them; cuda_graph=False trains it step by step"
-            ) from error
+    def _recorded(self) -> Callable[[], None] | None:
+        failures: list[Exception] = []
 
-    def _run(self) -> None:
-        self._logits = self._step(self._images, self._labels)
+        def run() -> None:
+            try:
+                self._logits = self._step(self._images, self._labels)
+            except Exception as error:
+                failures.append(error)  # where it ends the recording, too, another one arrives
+                raise
+
+        try:
+            return self._record(run)
+        except RuntimeError as error:
+            first = next(iter(failures), error)
+        if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, RuntimeError):
+            raise first
+        reason = str(first).splitlines()[0]
+        warnings.warn(
+            f"the training step cannot be recorded as a CUDA graph ({reason}) and runs as it is, slower: the "
+            "network must not read values on the host or branch on them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
 
 
 @contextmanager
