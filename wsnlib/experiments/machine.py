@@ -20,7 +20,12 @@ def resolve_device(device: str = "auto") -> torch.device:
     """`"auto"` is the first GPU if there is one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    resolved = torch.device(device)
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda' or a GPU such as 'cuda:1', got {device!r}; change it"
+        ) from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device must be 'cpu' or 'auto' where there is no CUDA device, got {device!r}; change it"
