@@ -342,6 +342,10 @@ def test_a_missing_gpu_is_named():
         ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"
     ):
         wsn.run(experiment(), device="cuda")
+    with pytest.raises(
+        ValueError, match="device must be 'auto', 'cpu', .* such as 'cuda:1', got 'gpu'; change"
+    ):
+        wsn.run(experiment(), device="gpu")
 
 
 def test_a_record_says_where_it_was_made():
