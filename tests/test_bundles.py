@@ -272,9 +272,11 @@ def test_what_is_no_record_is_not_taken(small, tmp_path):
     (damaged / record.name).write_text(
         record.read_text().replace('"status":"finished"', '"status":"diverged"')
     )
-    with pytest.raises(wsn.StoreError, match="does not match its checksum"):
+    good = wsn.Store(damaged)
+    good.save(stub(1))
+    with pytest.raises(wsn.StoreError, match="^1 records cannot be used, and 1 of the 1 others .* checksum$"):
         bundles.import_records([damaged], wsn.Store(tmp_path / "new"))
-    assert wsn.Store(tmp_path / "new").keys() == set()
+    assert wsn.Store(tmp_path / "new").keys() == {stub(1).key}
     with pytest.raises(
         ValueError, match="records must be a folder or the parts of an archive, got .*nowhere"
     ):
@@ -295,3 +297,45 @@ def test_more_than_a_hundred_parts_are_read_in_their_order(tmp_path):
     assert len(parts) > 100
     assert bundles.import_records(parts, new) == (1, 1)
     assert labels in new
+
+
+def stub(number: int) -> wsn.store.MeasurementRecord:
+    return wsn.store.MeasurementRecord(
+        experiment=wsn.ExampleLabels(data=wsn.MNIST(train_size=number)),
+        status="finished",
+        arrays={"labels": np.arange(50, dtype=np.uint8)},
+    )
+
+
+def packed(folder, numbers, size=2**20) -> list[Path]:
+    store = wsn.Store(folder / "made")
+    for number in numbers:
+        store.save(stub(number))
+    with offline.tar_in_parts(folder / "records.tar", size) as (archive, parts):
+        for file in sorted((folder / "made").glob("*.json")):
+            archive.add(file, file.name)
+    return parts
+
+
+def test_archives_of_two_machines_are_each_unpacked_and_a_folder_of_parts_is_one(tmp_path):
+    first, second = packed(tmp_path / "a", (1, 2)), packed(tmp_path / "b", (3, 4, 5), size=3000)
+    assert len(second) > 2
+    for number, places in enumerate(([*first, *second], [tmp_path / "a", tmp_path / "b"])):
+        store = wsn.Store(tmp_path / f"store{number}")
+        assert bundles.import_records(places, store) == (5, 5)
+        assert bundles.import_records(places, store) == (5, 0)
+    (tmp_path / "none").mkdir()
+    assert bundles.import_records([tmp_path / "none"], store) == (0, 0)
+
+
+def test_an_archive_that_is_not_there_as_a_whole_is_refused(tmp_path):
+    parts, store = packed(tmp_path, (1, 2, 3), size=512), wsn.Store(tmp_path / "store")
+    with pytest.raises(ValueError, match=r"must be \.00, \.01, …, got \.01, \.02"):
+        bundles.import_records(parts[1:], store)
+    for some in (parts[:1], parts[:6]):
+        with pytest.raises(ValueError, match="must hold all parts of an archive, got one without its end"):
+            bundles.import_records(some, store)
+    (tmp_path / "text").write_bytes(b"x" * 5000 + bytes(1024))
+    with pytest.raises(ValueError, match=r"text must be part of an archive \(.*\); bring all"):
+        bundles.import_records([tmp_path / "text"], store)
+    assert store.keys() == set()

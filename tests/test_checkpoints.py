@@ -48,7 +48,9 @@ class File:
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch):
     """Every epoch is kept, however fast the machine is."""
-    monkeypatch.setattr(checkpoints.Checkpoint.__init__, "__kwdefaults__", {"seconds_between": 0.0})
+    monkeypatch.setattr(
+        checkpoints.Checkpoint.__init__, "__kwdefaults__", {"commit": "", "seconds_between": 0.0}
+    )
 
 
 def run(model=BASE, *, epochs=5, **changes) -> wsn.Experiment:
@@ -96,7 +98,26 @@ def test_a_resumed_training_has_the_bits_of_one_that_was_not_interrupted(name, m
         whole.network,
     )
     assert resumed.environment["resumed_after"] == ([2, 3] if CASES[name].training.epochs > 3 else [1])
-    assert "resumed_after" not in whole.environment
+    assert resumed.environment["resumed_from"] == [whole.environment["commit"]]
+    assert {"resumed_after", "resumed_from"}.isdisjoint(whole.environment)
+
+
+def test_a_state_of_a_network_that_has_changed_is_set_aside():
+    digits, file = wsn.load_data(run().data), File(2)
+    for width in (7, 9):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))
+        before = net[1].weight.clone()
+        checkpoint = wsn.training.Checkpoint(file, made_by={}, commit=f"at {width}")
+        if width == 7:
+            with pytest.raises(Interrupted):
+                wsn.train(net, digits, run().training, seed=1, checkpoint=checkpoint)
+            continue
+        file.most = 10**9
+        with pytest.warns(RuntimeWarning, match="a checkpoint cannot be used: it is of a network with other"):
+            wsn.train(net, digits, run(epochs=1).training, seed=1, checkpoint=checkpoint)
+        assert (
+            len(file.aside) == 1 and checkpoint.resumed_after == [] and not torch.equal(net[1].weight, before)
+        )
 
 
 def test_the_weights_the_momenta_and_the_generators_are_put_back_bit_for_bit():

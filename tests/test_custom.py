@@ -456,6 +456,16 @@ def test_trying_a_network_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_generators_of_gpus_are_left_alone(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("reseeded"))
-    wsn.build(wsn.CustomSpec("torch.nn.Linear", options={"in_features": 3, "out_features": 2}), seed=1)
+def test_the_generators_of_gpus_are_seeded_and_put_back(monkeypatch):
+    seen, forked = [], torch.random.fork_rng
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seen.append)
+
+    def fork_rng(devices):
+        seen.append(list(devices))
+        return forked(devices=[])
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    custom.network(wsn.CustomSpec("torch.nn.Linear", options={"in_features": 3, "out_features": 2}), seed=1)
+    assert seen == [[0, 1], 1]

@@ -232,6 +232,14 @@ from torch import nn
 b = torch.backends
 units = [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn]
 digits = wsn.load_data(wsn.Digits(train_size=100))
+
+class Flagged(nn.Flatten):
+    def forward(self, x):
+        if setting == "pass":
+            with b.cudnn.flags(enabled=False):
+                return super().forward(x)
+        return super().forward(x)
+
 for setting in {SETTINGS.strip().splitlines()}:
     if child := os.fork():
         assert os.waitpid(child, 0)[1] == 0, setting
@@ -239,15 +247,19 @@ for setting in {SETTINGS.strip().splitlines()}:
     exec(setting)
     before = [unit.fp32_precision for unit in units]
     try:
-        with wsn.similarity.full_precision("cpu"):
-            assert {{unit.fp32_precision for unit in units}} == {{"ieee"}}
-            raise KeyError
+        with wsn.similarity.full_precision("cuda"):
+            assert {{unit.fp32_precision for unit in units[:3]}} <= {{"ieee", "none"}}
+            with wsn.similarity.full_precision("cpu"):
+                assert {{unit.fp32_precision for unit in units}} <= {{"ieee", "none"}}
+                if setting == "pass":
+                    b.cudnn.flags(enabled=False).__enter__()
+                raise KeyError
     except KeyError:
         assert [unit.fp32_precision for unit in units] == before
-    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Flatten(), nn.Linear(576, 10))
-    assert wsn.layer_names(net, digits.train.images.float()) == ["0", "1", "2"]
+    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3), Flagged(), nn.Linear(256, 10))
+    assert wsn.layer_names(net, digits.train.images.float()) == ["0", "1", "2", "3"]
     wsn.train(net, digits, wsn.Training(epochs=1), seed=0)
-    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net[1].weight.is_contiguous(memory_format=torch.channels_last)
     os._exit(0)
 """
 

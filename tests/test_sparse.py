@@ -943,6 +943,14 @@ def test_a_sum_is_recorded_as_when_it_was_made_whoever_looks_first():
             assert not recorded.relu().plain().requires_grad
             assert recorded.plain().requires_grad
         assert recorded.grouped().requires_grad
+    for made in (lambda t: t + t, norm, lambda t: norm(t) + t):
+        with torch.no_grad():
+            frozen = made(Packed(Pack.apply(x), 5))
+        y = torch.randn(5, 3, 7, 6, generator=generator()).requires_grad_()
+        for total in (frozen + Packed(Pack.apply(y), 5), Packed(Pack.apply(y), 5) + frozen, frozen + y):
+            (found,) = torch.autograd.grad(total.relu().mean((2, 3)).sum(), y, retain_graph=True)
+            (expected,) = torch.autograd.grad((frozen.plain() + y).relu().mean((2, 3)).sum(), y)
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("training", [True, False])

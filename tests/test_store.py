@@ -278,14 +278,15 @@ def test_what_no_sweep_needs_is_named_and_removed_and_nothing_else(tmp_path):
     assert store.under_way() == {done, open_}
     store.save(record())
     assert store.under_way() == {open_}
-    written = [".b.tmp", ".a.tmp", "checkpoints/.c.tmp", "failures/.d.tmp"]
+    written = [".b.tmp", ".a.tmp", "checkpoints/.c.tmp", "failures/.d.tmp", "networks/.n.tmp"]
+    (tmp_path / "checkpoints" / f"{done}.0.safetensors (copy)").write_bytes(b"")  # somebody else's
     for name in (*written, "e.tmp", ".index", "damaged/z", "damaged/y"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert store.under_way() == {open_}
     remains = store.remains()
     assert remains == wsn.store.Remains(
-        temporary=(".a.tmp", ".b.tmp", "checkpoints/.c.tmp", "failures/.d.tmp"),
+        temporary=(".a.tmp", ".b.tmp", "checkpoints/.c.tmp", "failures/.d.tmp", "networks/.n.tmp"),
         checkpoints=(f"checkpoints/{done}.0.safetensors", f"checkpoints/{done}.1.safetensors"),
         failures=(f"failures/{done}.json",),
         damaged=("damaged/y", "damaged/z"),
@@ -296,6 +297,7 @@ def test_what_no_sweep_needs_is_named_and_removed_and_nothing_else(tmp_path):
     assert left == sorted(
         [".index", "e.tmp", f"{done}.json", f"failures/{open_}.json"]
         + [f"checkpoints/{open_}.{part}.safetensors" for part in (0, 1)]
+        + [f"checkpoints/{done}.0.safetensors (copy)"]
     )  # fmt: skip
 
 
@@ -603,3 +605,45 @@ def test_predictions_are_packed_as_small_as_zlib_can():
     packed = json.loads(record().to_json())["content"]["predictions"]
     assert packed["dtype"] == "uint8"
     assert base64.b64decode(packed["zlib"]) == zlib.compress(record().predictions.tobytes(), 9)
+
+
+def test_what_another_process_made_again_is_not_set_aside(tmp_path):
+    store = wsn.Store(tmp_path)
+    store.save(record())
+    assert store.set_aside(RUN) is None
+    assert RUN in store and not (tmp_path / "damaged").exists()
+
+
+def test_a_run_whose_published_record_is_damaged_is_under_way_when_it_is_made_again(tmp_path):
+    published = wsn.Store(tmp_path / "published")
+    published.save(record())
+    path = tmp_path / "published" / f"{wsn.spec_key(RUN)}.json"
+    store = wsn.Store(tmp_path / "own", also=[tmp_path / "published"])
+    store.checkpoint(RUN).write(b"state")
+    store.note_failure(wsn.store.Failure(experiment=RUN, error="", traceback=""))
+    assert (store.under_way(), set(store.failures())) == (set(), set())
+    assert len(store.remains().checkpoints) == 1
+    path.write_bytes(path.read_bytes()[:-9])
+    key = wsn.spec_key(RUN)
+    assert (store.under_way(), set(store.failures()), store.remains().checkpoints) == ({key}, {key}, ())
+
+
+def test_a_damaged_record_of_the_target_is_replaced(tmp_path):
+    store, target = wsn.Store(tmp_path / "a"), wsn.Store(tmp_path / "b")
+    for each in (store, target):
+        each.save(record())
+    (tmp_path / "b" / f"{wsn.spec_key(RUN)}.json").write_bytes(b"{")
+    assert store.export([RUN], target) == 1
+    assert target.load(RUN).status == record().status
+
+
+def test_a_store_without_room_for_a_record_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    store, written = wsn.Store(tmp_path), []
+    publish = type(store._folder).publish
+    monkeypatch.setattr(
+        type(store._folder),
+        "publish",
+        lambda self, name, data: written.append(len(data)) or publish(self, name, data),
+    )
+    store.check_writable()
+    assert written[0] > 100_000 and list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Experiments and sweeps: equal weights, resuming, faults, one table."""
 
+import math
 import os
 import pickle
 import re
@@ -27,6 +28,7 @@ from wsnlib.sparse import costs
 from wsnlib.sweeps import clusters
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
+from wsnlib.sweeps.work import work_on
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 
@@ -330,13 +332,13 @@ def small_or_meta(kind):
     return make
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_process_that_trains_loads_no_tables_and_no_statistics():
     code = "import sys; from wsnlib.sweeps import missing; print({'pandas', 'scipy.optimize'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_missing_gpu_is_named():
     with pytest.raises(
         ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"
@@ -521,15 +523,22 @@ def test_runs_go_to_the_device_asked_for(tmp_path, monkeypatch):
     assert devices == ["cpu"]
 
 
-def end_at_once(*_) -> None:
-    os._exit(9)
+def end_at_seed_0(plan, store, device):
+    if plan.runs[0].seed == 0:
+        os._exit(9)
+    return work_on(plan, store, device)
 
 
-def test_a_process_ended_from_outside_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_work_on", end_at_once)
-    runs = [experiment(seed=s) for s in range(3)]
-    with pytest.raises(wsn.SweepError, match="a training process was ended from outside; .* call again"):
-        wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=2, progress=False)
+def test_a_run_that_ends_its_process_is_named_and_the_others_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_work_on", end_at_seed_0)
+    runs, store = [experiment(seed=s) for s in range(4)], wsn.Store(tmp_path)
+    message = (
+        f"1 of 4 runs failed, .* first is {wsn.spec_key(runs[0])} with its process was ended from outside"
+    )
+    with pytest.raises(wsn.SweepError, match=message):
+        wsn.run_missing(runs, store=store, workers=2, progress=False)
+    assert [run in store for run in runs] == [False, True, True, True]
+    assert set(store.failures()) == {wsn.spec_key(runs[0])}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -545,6 +554,29 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path, workers):
     ):
         wsn.run_missing(runs, store=store, workers=workers, progress=False)
     assert [run in store for run in runs] == [True, False, True]
+
+
+def test_no_run_alone_is_beyond_the_budget(tmp_path, monkeypatch):
+    runs, store = [experiment(width=w) for w in (5, 10, 20, 37)], wsn.Store(tmp_path)
+    hours = [replace(experiments.plan(run, device="cpu"), seconds=3600.0 * (run is runs[0])) for run in runs]
+    monkeypatch.setattr(experiments, "plan_all", lambda *_, **__: hours)
+    with pytest.raises(wsn.BudgetError, match="about 60.0 minutes here; budget_minutes is 20"):
+        wsn.run_missing(runs, store=store, workers=4, budget_minutes=20)
+    for wrong in (math.nan, "5", True):
+        with pytest.raises(ValueError, match=f"budget_minutes must be a number or None, got {wrong!r}; give"):
+            wsn.run_missing(runs, store=store, budget_minutes=wrong)
+
+
+def test_what_failed_is_not_counted_as_done():
+    shown: list = []
+    hour, other = (
+        replace(experiments.plan(experiment(seed=s), device="cpu"), seconds=3600.0) for s in (0, 1)
+    )
+    with Watch(2, 7200.0, shown.append) as watch:
+        watch.ended(hour, [wsn.store.Failure(experiment=hour.runs[0], error="", traceback="")])
+        assert (shown[-1].share, shown[-1].seconds_left) == (0.0, None)
+        watch.ended(other, [])
+        assert (shown[-1].share, shown[-1].done) == (1.0, 1)
 
 
 def test_bad_workers_are_named(tmp_path):
@@ -966,7 +998,9 @@ def test_a_script_that_is_not_guarded_is_told_how(tmp_path):
         return subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
 
     sentence = said(CALL).stderr.strip().splitlines()[-1]
-    assert "call again to go on; in a script below `if __name__ ==" in sentence
+    assert (
+        "no training process could be started; in a script, call run_missing below `if __name__" in sentence
+    )
     advised = re.search("below `(.*)`", sentence)[1]
     assert said(f"{advised}\n    {CALL}").stdout == "2\n"
 

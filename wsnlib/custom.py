@@ -69,8 +69,9 @@ def network(spec: specs.CustomSpec, *, seed: int = 0) -> nn.Module:
     """
     make = factory(spec)
     options = {name: list(v) if isinstance(v, tuple) else v for name, v in spec.options.items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus):
+        torch.manual_seed(seed)  # of GPUs, too: it may make layers there
         try:
             model = make(**options)
         except Exception as error:  # somebody else's code may raise anything

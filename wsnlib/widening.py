@@ -24,6 +24,7 @@ from torch.nn.utils import skip_init
 
 from wsnlib import masks
 from wsnlib.models import MLP, ResNet18
+from wsnlib.specs.checks import plain
 
 __all__ = [
     "LayerPair",
@@ -74,7 +75,7 @@ def bottleneck_sizes(
         {'a': 4, 'b': 10}
     """
     num_weights = int(num_weights)  # products of numpy's integers overflow
-    proportions = {name: int(share) for name, share in proportions.items()}
+    proportions = {name: plain(share) for name, share in proportions.items()}
     least = sum(b.unit for b in bottlenecks.values())
     largest = sum(b.unit * b.most for b in bottlenecks.values())
     if not least <= num_weights <= largest:

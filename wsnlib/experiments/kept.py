@@ -38,7 +38,7 @@ def kept(
 
     A damaged file is set aside with a warning that names it.
     """
-    found = read_tensors(file, made_by, what="a kept network", then="and is trained anew")
+    found = read_tensors(file, made_by, model, what="a kept network", then="and is trained anew")
     if found is None:
         return None
     tensors, about = found

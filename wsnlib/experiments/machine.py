@@ -45,11 +45,11 @@ def float32() -> Iterator[None]:
 
 
 class Numerics(NamedTuple):
-    """How torch computes in float32 in this process; other processes of a sweep are told.
+    """How torch computes in float32 on a GPU in this process; other processes of a sweep are told.
 
     Args:
-        deterministic: Mode of `torch.set_deterministic_debug_mode`.
-        convolutions: `"tf32"`, torch's default for a GPU's, or `"ieee"`.
+        deterministic: Mode of `torch.set_deterministic_debug_mode`, on a CPU, too.
+        convolutions: `"tf32"`, torch's default, or `"ieee"`.
         products: The same of products of matrices, by default `"ieee"`.
     """
 
@@ -77,9 +77,11 @@ def numerics() -> Numerics:
 def set_numerics(computing: Numerics) -> None:
     """Compute as another process does."""
     torch.set_deterministic_debug_mode(computing.deterministic)
-    for unit, now, asked in zip(_units(), numerics()[1:], computing[1:], strict=True):
-        if now != asked:
-            unit.fp32_precision = asked
+    backends: Any = torch.backends
+    if computing.convolutions != numerics().convolutions:
+        backends.cudnn.allow_tf32 = computing.convolutions == "tf32"  # of recurrent layers, too
+    if computing.products != numerics().products:
+        backends.cuda.matmul.allow_tf32 = computing.products == "tf32"
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -132,6 +132,7 @@ def measure_layers(
     made["seconds_measuring"] = round(seconds - trained_after, 2)
     if resumed:
         made["resumed_after"] = [epoch for each in resumed for epoch in each.resumed_after]
+        made["resumed_from"] = list(dict.fromkeys(commit for each in resumed for commit in each.commits))
     return MeasurementRecord(
         experiment=spec,
         status=status,

@@ -49,6 +49,7 @@ def run_trainings(
     }
     if checkpoint is not None and checkpoint.resumed_after:
         made["resumed_after"] = checkpoint.resumed_after
+        made["resumed_from"] = checkpoint.commits
         made["seconds"] = round(made["seconds"] + checkpoint.seconds_before, 2)
     made = environment(device) | made
     return [_record(run, *each, made) for run, each in zip(plan.trainings, found, strict=True)]
@@ -67,7 +68,7 @@ def checkpoint_in(
         "sparse_layers": " ".join(plan.sparse_layers),
         "threads": str(threads),
     }
-    return training.Checkpoint(file, made_by=same)
+    return training.Checkpoint(file, made_by=same, commit=environment(device)["commit"])
 
 
 def _deterministic() -> bool:

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -426,17 +426,43 @@ def full_precision(device: torch.device | str) -> Iterator[None]:
         torch.float32
     """
     backends: Any = torch.backends
-    units = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    units += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    on_gpu = torch.device(device).type == "cuda"
+    units = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    if on_gpu:
+        units = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
     before = [unit.fp32_precision for unit in units]
+    older = _older_settings(on_gpu)
+    for set_to, _, full in older:
+        set_to(full)
     for unit in units:
-        unit.fp32_precision = "ieee"
+        if unit.fp32_precision not in ("ieee", "none"):
+            unit.fp32_precision = "ieee"
     try:
         with torch.autocast(torch.device(device).type, enabled=False):
             yield
     finally:
-        for unit, value in zip(units, before, strict=True):
-            unit.fp32_precision = value
+        for set_to, was, _ in older:
+            set_to(was)
+        for unit, was in zip(units, before, strict=True):
+            if unit.fp32_precision != was:
+                unit.fp32_precision = "none" if was == backends.fp32_precision else was
+            if unit.fp32_precision != was:
+                unit.fp32_precision = was
+
+
+def _older_settings(on_gpu: bool) -> list[tuple[Callable[[Any], None], Any, Any]]:
+    """Settings of torch's older interface that are not full: what sets one, its value, and the full one.
+
+    Those that cannot be read, as the newer interface was used, are left to that.
+    """
+    found: list[tuple[Callable[[Any], None], Any, Any]] = []
+    with suppress(RuntimeError):
+        if (was := torch.get_float32_matmul_precision()) != "highest":
+            found.append((torch.set_float32_matmul_precision, was, "highest"))
+    with suppress(RuntimeError):
+        if on_gpu and torch.backends.cudnn.allow_tf32:
+            found.append((partial(setattr, torch.backends.cudnn, "allow_tf32"), True, False))
+    return found
 
 
 def as_rows(x: Array) -> torch.Tensor:

@@ -178,6 +178,7 @@ class Packed(torch.Tensor):
     _seen: int
     _batch: int
     _inference: bool
+    _recorded: bool
 
     @staticmethod
     def __new__(
@@ -194,6 +195,7 @@ class Packed(torch.Tensor):
         made = torch.Tensor._make_wrapper_subclass(cls, size, dtype=like.dtype, device=like.device)
         made._inner, made._later, made._plain, made._seen = None if later else like, later, None, 0
         made._batch, made._inference = batch, torch.is_inference_mode_enabled()
+        made._recorded = torch.is_grad_enabled()
         if like.requires_grad if differentiated is None else differentiated:
             with torch._C.DisableTorchFunctionSubclass():
                 made.requires_grad_().register_hook(_refuse_gradient)
@@ -201,8 +203,11 @@ class Packed(torch.Tensor):
 
     def grouped(self) -> torch.Tensor:
         """(group, channel, height + 2, width + 2, lane)."""
+        unchanged = self._plain is None or _version(self._plain) == self._seen
+        if self._inner is not None and unchanged:
+            return self._inner
         with torch.inference_mode(self._inference), torch.enable_grad():
-            if self._plain is not None and _version(self._plain) != self._seen:  # it was changed in place
+            if self._plain is not None and not unchanged:  # it was changed in place
                 self._inner = cast(torch.Tensor, Pack.apply(self._plain))
                 self._seen = _version(self._plain) or 0
             if self._inner is None:
@@ -340,7 +345,7 @@ def _added(a: Any, b: Any) -> Callable[[torch.Tensor | None, bool], torch.Tensor
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return None
     for one, other in ((a, b), (b, a)):
-        if isinstance(one, Packed) and (later := one.later()):
+        if isinstance(one, Packed) and (later := one.later()) and (one._recorded or not other.requires_grad):
             return _onto(later, packed(other))
     x, y = packed(a), packed(b)
 

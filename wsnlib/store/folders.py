@@ -33,6 +33,16 @@ def open_folder(place: str | os.PathLike[str]) -> Folder:
     return LocalFolder(where) if isinstance(where, Path) else RemoteFolder(where)
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name is one that a store gives to a file.
+
+    Examples:
+        >>> is_plain("a.json"), is_plain("a (copy).json")
+        (True, False)
+    """
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
 def plain_name(name: str) -> str:
     """The name, which must be that of a file in a folder, and lead nowhere else.
 
@@ -45,7 +55,7 @@ def plain_name(name: str) -> str:
         ValueError: the name of a file must be letters, digits, '.', '-' and '_', got '../records'; a path \
 is none
     """
-    if not _PLAIN_NAME.fullmatch(name):
+    if not is_plain(name):
         raise ValueError(
             f"the name of a file must be letters, digits, '.', '-' and '_', got {name!r}; a path is none"
         )

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import platformdirs
 
 from wsnlib import specs
 from wsnlib.store import index
-from wsnlib.store.folders import TEMPORARY, Folder, open_folder
+from wsnlib.store.folders import TEMPORARY, Folder, is_plain, open_folder
 from wsnlib.store.records import AnyRecord, MeasurementRecord, Record, Summary, record_from_json
 
 _RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
@@ -25,6 +25,10 @@ _RECORD = re.compile(rf"([0-9a-f]{{{specs.KEY_LENGTH}}})\.json")
 CHECKPOINTS, FAILURES, DAMAGED, NETWORKS = "checkpoints", "failures", "damaged", "networks"
 """Folders in a store, of trainings under way, runs that failed, files that do not match their checksum, and
 networks that were trained to be measured."""
+
+
+PROBE_BYTES = 2**18
+"""What is written before a sweep to see whether a store has room; a record is smaller."""
 
 
 class StoreError(RuntimeError):
@@ -110,6 +114,16 @@ class Store:
         for key in sorted(self.keys()):
             yield self._load(key)
 
+    def readable(self) -> tuple[list[specs.Run], list[str]]:
+        """The runs whose records can be used, in order of their keys, and why others cannot."""
+        found, damaged = [], []
+        for key in sorted(self.keys()):
+            try:
+                found.append(self._load(key).experiment)
+            except StoreError as error:
+                damaged.append(str(error).removesuffix(f"; {_ADVICE}"))
+        return found, damaged
+
     def has_made(self, experiment: specs.Run) -> bool:
         """Whether there is a record in the folder that is written, whatever the others have."""
         return self._folder.has(f"{specs.spec_key(experiment)}.json")
@@ -155,7 +169,7 @@ class Store:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                raise self._unreadable(error) from error
+                raise self._unreadable(error, folder) from error
         return None
 
     def _load(self, key: str) -> AnyRecord:
@@ -200,10 +214,13 @@ class Store:
         for folder in (self._folder, *self._also):
             stamps = self._stamps(folder)
             here = [key for key in _keys(stamps) if key in wanted and key not in found and key not in damaged]
-            if folder is self._folder:
-                summaries, unusable = index.summaries(folder, here, stamps)
-            else:
-                summaries, unusable = index.read(folder, here)
+            try:
+                if folder is self._folder:
+                    summaries, unusable = index.summaries(folder, here, stamps)
+                else:
+                    summaries, unusable = index.read(folder, here)
+            except OSError as error:
+                raise self._unreadable(error, folder) from error
             found |= summaries
             damaged |= {key: _unusable(folder, key, why) for key, why in unusable.items()}
         return found, damaged
@@ -212,7 +229,7 @@ class Store:
         try:
             return folder.stamps()
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable(error, folder) from error
 
     def save(self, record: AnyRecord) -> None:
         """Write a record, whole or not at all; one of the same key is replaced.
@@ -232,14 +249,21 @@ class Store:
             ) from error
 
     def set_aside(self, experiment: specs.Run) -> str | None:
-        """Move a damaged record out of the way, and say where it is; None if it is not in this store's own
-        folder."""
-        return self._set_aside(self._folder, f"{specs.spec_key(experiment)}.json")
+        """Move a damaged record out of the way, and say where it is.
 
-    def _set_aside(self, folder: Folder, name: str) -> str | None:
+        None if there is none in this store's own folder, or a good one meanwhile.
+        """
+        key = specs.spec_key(experiment)
+        return self._set_aside(self._folder, f"{key}.json", lambda data: _is_record(data, key))
+
+    def _set_aside(
+        self, folder: Folder, name: str, good: Callable[[bytes], bool] | None = None
+    ) -> str | None:
         try:
             data = folder.read(name)
         except FileNotFoundError:
+            return None
+        if good is not None and good(data):  # another process made it again
             return None
         kept = f"{hashlib.sha256(data).hexdigest()[:8]}.{name}"
         self._publish(self._folder / DAMAGED, kept, data)
@@ -249,7 +273,7 @@ class Store:
     def check_writable(self) -> None:
         """Raise StoreError if a record could not be written, before hours go into making one."""
         probe = f".{uuid.uuid4().hex}{TEMPORARY}"
-        self._publish(self._folder, probe, b"")
+        self._publish(self._folder, probe, bytes(PROBE_BYTES))
         self._folder.remove(probe)
 
     def checkpoint(self, experiment: specs.Run, *, part: int = 0) -> CheckpointFile:
@@ -279,7 +303,7 @@ class Store:
 
     def failures(self) -> dict[str, Failure]:
         """Why runs failed that have no record since, by key."""
-        folder, finished = self._folder / FAILURES, self.keys()
+        folder, finished = self._folder / FAILURES, self._finished()
         found = {}
         names = [f"{key}.json" for key in _keys(self._stamps(folder)) if key not in finished]
         for name, data in folder.read_many(names):
@@ -295,17 +319,31 @@ class Store:
     def under_way(self) -> set[str]:
         """Keys of runs without a record that have a checkpoint."""
         names = self._stamps(self._folder / CHECKPOINTS)
-        return {name.partition(".")[0] for name in names if not name.startswith(".")} - self.keys()
+        return {name.partition(".")[0] for name in names if not name.startswith(".")} - self._finished()
+
+    def _finished(self) -> set[str]:
+        """Keys of runs that no sweep is making: whose record in a folder that is only read is not damaged."""
+        own = {*_keys(self._stamps(self._folder))}
+        others = self.keys() - own
+        began = [key for key in self._began() if key in others]
+        return own | others - set(self._survey(set(began))[1]) if began else own | others
+
+    def _began(self) -> set[str]:
+        """Keys of what has left a checkpoint or a note of failure."""
+        places = (self._folder / CHECKPOINTS, self._folder / FAILURES)
+        return {name.partition(".")[0] for place in places for name in self._stamps(place)}
 
     def remains(self) -> Remains:
         """What is left of sweeps that died, and of what was repaired since."""
-        finished = self.keys()
+        finished = self._finished()
 
         def names(folder: str, of: set[str] | None) -> tuple[str, ...]:
             there = sorted(self._stamps(self._folder / folder))
-            return tuple(f"{folder}/{n}" for n in there if of is None or n.partition(".")[0] in of)
+            return tuple(
+                f"{folder}/{n}" for n in there if is_plain(n) and (of is None or n.partition(".")[0] in of)
+            )
 
-        places = ("", f"{CHECKPOINTS}/", f"{FAILURES}/")
+        places = ("", f"{CHECKPOINTS}/", f"{FAILURES}/", f"{NETWORKS}/")
         return Remains(
             temporary=tuple(
                 place + name
@@ -337,14 +375,15 @@ class Store:
         wanted = dict.fromkeys(specs.spec_key(experiment) for experiment in experiments)
         for key in wanted:
             self._load(key)
-        there = set(_keys(target._stamps(target._folder)))
+        there = set(_keys(target._stamps(target._folder))) & set(wanted)
+        there -= set(target._survey(there)[1])  # a damaged one is replaced
         lacking = [key for key in wanted if key not in there]
         for key in lacking:
             target.save(self._load(key))
         return len(lacking)
 
-    def _unreadable(self, error: OSError) -> StoreError:
-        return StoreError(f"the store {self.path} cannot be read ({error.strerror or error})")
+    def _unreadable(self, error: OSError, folder: Folder) -> StoreError:
+        return StoreError(f"the store {folder.location} cannot be read ({error.strerror or error})")
 
 
 class CheckpointFile:
@@ -384,6 +423,13 @@ class CheckpointFile:
 def _keys(stamps: Iterable[str]) -> list[str]:
     """Keys of the records among the names of files; every other file is none of the store's."""
     return [match[1] for name in stamps if (match := _RECORD.fullmatch(name))]
+
+
+def _is_record(data: bytes, key: str) -> bool:
+    try:
+        return record_from_json(data.decode()).key == key
+    except ValueError:
+        return False
 
 
 def _unusable(folder: Folder, key: str, why: str) -> str:

@@ -134,16 +134,16 @@ def on_cluster(
         watch.started(new.values())
         return list(new)
 
+    checked = False
     try:
         for batch in _as_they_end(submit, client):
-            first = not failures and not watch.any_done
             for future, found in batch:
                 plan = under_way.pop(future)
                 failures += (bad := _failures(plan, found, store))
                 watch.ended(plan, bad)
-                if first and not bad:
+                if not checked and not bad:
                     _check_shared(plan.runs[0], store)
-                    first = False
+                    checked = True
     finally:
         client.cancel(list(under_way))
     return failures

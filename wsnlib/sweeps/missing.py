@@ -119,6 +119,13 @@ def run_missing(
     workers = plain(workers)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers must be an integer ≥ 1 or None, got {workers!r}")
+    budget_minutes = plain(budget_minutes)
+    if budget_minutes is not None and (
+        isinstance(budget_minutes, bool)
+        or not isinstance(budget_minutes, int | float)
+        or math.isnan(budget_minutes)
+    ):
+        raise ValueError(f"budget_minutes must be a number or None, got {budget_minutes!r}; give one")
     if resources is not None and executor is None:
         raise ValueError(
             f"resources must be None without an executor, got {dict(resources)!r}; give a client of a cluster"
@@ -141,7 +148,7 @@ def run_missing(
         )
         plans = there.result()
     seconds = sum(plan.seconds for plan in plans)
-    minutes = seconds / at_once / 60
+    minutes = max([seconds / at_once, *(plan.seconds for plan in plans)]) / 60
     if budget_minutes is not None and minutes > budget_minutes:
         raise BudgetError(
             f"{len(missing)} of {len(unique)} runs have no record in {store.path} and would take about "
@@ -173,14 +180,12 @@ def _silent(progress: Progress) -> None:
 
 def _set_damaged_aside(runs: Mapping[str, specs.Run], store: Store) -> set[str]:
     """Move damaged records away with a warning; the keys of those in folders that are only read."""
-    left = set()
-    for key, sentence in store.damaged(runs.values()).items():
+    damaged = store.damaged(runs.values())
+    for key, sentence in damaged.items():
         where = store.set_aside(runs[key])
-        if where is None:
-            left.add(key)
         kept = f"it was moved to {where}" if where else "it stays where it is"
         warnings.warn(f"{sentence}; {kept}, and its run is made again", RuntimeWarning, stacklevel=3)
-    return left
+    return set(store.damaged([runs[key] for key in damaged])) if damaged else set()
 
 
 def _places(
@@ -244,9 +249,11 @@ def _in_processes(
     forget_stdin()
     context = multiprocessing.get_context("spawn")
     given = (numerics(),)
-    processes = [
-        ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given) for _ in places
-    ]
+
+    def process() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given)
+
+    processes = [process() for _ in places]
     left = iter(work)
     under_way: dict[Future[list[Failure]], tuple[int, experiments.Plan]] = {}
 
@@ -258,23 +265,42 @@ def _in_processes(
             watch.started([plan])
 
     try:
+        with _interrupts_held():
+            begun = [each.submit(os.getpid) for each in processes]
+        try:
+            for beginning in begun:
+                beginning.result()
+        except BrokenProcessPool as error:
+            raise SweepError(
+                "no training process could be started; in a script, call run_missing below "
+                '`if __name__ == "__main__":`, which processes need'
+            ) from error
         for place in range(len(places)):
             start(place)
         while under_way:
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 place, plan = under_way.pop(future)
                 try:
-                    failures += (bad := future.result())
-                except BrokenProcessPool as error:
-                    raise SweepError(
-                        "a training process was ended from outside; finished runs are stored, call again to "
-                        'go on; in a script below `if __name__ == "__main__":`, which processes need'
-                    ) from error
+                    bad = future.result()
+                except BrokenProcessPool:
+                    bad = _ended_from_outside(plan, store)
+                    processes[place].shutdown(wait=False)
+                    processes[place] = process()
+                failures += bad
                 start(place)
                 watch.ended(plan, bad)
     finally:
-        for process in processes:  # runs under way are still finished and stored
-            process.shutdown(wait=False)
+        for each in processes:  # runs under way are still finished and stored
+            each.shutdown(wait=False)
+    return failures
+
+
+def _ended_from_outside(plan: experiments.Plan, store: Store) -> list[Failure]:
+    """What failed with a process that is gone, noted, as it no longer can."""
+    text = "its process was ended from outside, or by the operating system where memory ran out"
+    failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
+    for failure in failures:
+        store.note_failure(failure)
     return failures
 
 

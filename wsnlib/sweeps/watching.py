@@ -25,7 +25,7 @@ class Progress:
         done: Those that have one now.
         failures: Those that failed.
         under_way: Those that were started, on a cluster handed to it, and have not ended.
-        share: Share of the estimated work that has ended, in [0, 1].
+        share: Share of the estimated work that is done, without what failed, in [0, 1].
         seconds: Since it began.
     """
 
@@ -62,21 +62,19 @@ class Watch:
         if isinstance(self._show, Bar):
             self._show.close()
 
-    @property
-    def any_done(self) -> bool:
-        """Whether a record was made."""
-        return self._done > 0
-
     def started(self, work: Iterable[Plan]) -> None:
         """What was handed out."""
         self._under_way.update(dict.fromkeys(work))
         self._tell()
 
     def ended(self, plan: Plan, failures: Sequence[Failure]) -> None:
-        """It took the estimated seconds, in one way or another."""
+        """It took the estimated seconds if it was done; what failed is no longer there to do."""
         self._under_way.pop(plan, None)
         self._done += len(plan.runs) - len(failures)
-        self._ended += plan.seconds
+        if failures:
+            self._seconds -= plan.seconds
+        else:
+            self._ended += plan.seconds
         self._failures += failures
         self._tell()
 

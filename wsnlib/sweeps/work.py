@@ -73,4 +73,5 @@ def _make(plan: experiments.Plan, store: Store, device: str) -> None:
     for record in experiments.run_planned(plan, device=device, file=file, network=store.network):
         store.save(record)
     for each in files:
-        each.remove()
+        with suppress(OSError):  # wsn gc takes it later
+            each.remove()

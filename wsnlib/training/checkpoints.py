@@ -47,12 +47,19 @@ class Checkpoint:
         file: Where.
         made_by: What has to be the same for a training to go on from a state: versions, the kind of device.
             A state of others is not used.
+        commit: Of the code that trains.
         seconds_between: Seconds of training between two states that are kept.
     """
 
     def __init__(
-        self, file: StateFile, *, made_by: Mapping[str, str], seconds_between: float = SECONDS_BETWEEN
+        self,
+        file: StateFile,
+        *,
+        made_by: Mapping[str, str],
+        commit: str = "",
+        seconds_between: float = SECONDS_BETWEEN,
     ) -> None:
+        self._commit = commit
         self._file, self._made_by, self._seconds_between = file, dict(made_by), seconds_between
         self._started = self._kept = time.monotonic()
         self.seconds_before = 0.0
@@ -61,6 +68,8 @@ class Checkpoint:
         """What else is kept with the state, and put back with it."""
         self.resumed_after: list[int] = []
         """Epochs after which the training was interrupted and taken up again."""
+        self.commits: list[str] = []
+        """Of the code that trained before."""
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator, log: TrainingLog
@@ -70,7 +79,7 @@ class Checkpoint:
         A damaged file is set aside with a warning that names it.
         """
         found = read_tensors(
-            self._file, self._made_by, what="a checkpoint", then="and its training starts anew"
+            self._file, self._made_by, model, what="a checkpoint", then="and its training starts anew"
         )
         if found is None:
             return 0
@@ -80,6 +89,7 @@ class Checkpoint:
         log.restore(about["course"], tensors.get("predictions"))
         self.seconds_before = about["seconds"]
         self.resumed_after = [*about["resumed_after"], about["epoch"]]
+        self.commits = about.get("commits", [])
         return int(about["epoch"])
 
     def epoch_ended(
@@ -100,6 +110,7 @@ class Checkpoint:
             "course": log.state(),
             "seconds": self.seconds_before + now - self._started,
             "resumed_after": self.resumed_after,
+            "commits": list(dict.fromkeys([*self.commits, self._commit])),
         }
         tensors = _state(model, optimizer, order) | {ALSO + name: t for name, t in self.also.items()}
         if log.predictions is not None:
@@ -122,15 +133,17 @@ def write_tensors(
 
 
 def read_tensors(
-    file: StateFile, made_by: Mapping[str, str], *, what: str, then: str
+    file: StateFile, made_by: Mapping[str, str], model: nn.Module, *, what: str, then: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The tensors that were written and what was said about them; None if there are none made by the same.
 
-    A damaged file is set aside with a warning that names it.
+    A file that is damaged, or has other tensors than the network, is set aside with a warning that names it.
     """
     try:
         state = file.read()
         tensors = None if state is None else load(state)
+        if tensors is not None and _shapes(under(MODEL, tensors)) != _shapes(model.state_dict()):
+            raise ValueError("it is of a network with other weights")
     except (ValueError, SafetensorError) as error:
         where = file.set_aside()
         warnings.warn(
@@ -141,6 +154,12 @@ def read_tensors(
         return None
     about = json.loads(bytes(tensors.pop("about").tolist()))
     return (tensors, about) if about["made_by"] == made_by else None
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """Of what is trained; masks are kept in more than one form."""
+    kept = {name: t for name, t in tensors.items() if not name.endswith((".mask", ".index"))}
+    return {name: tensor.shape for name, tensor in kept.items() if isinstance(tensor, torch.Tensor)}
 
 
 def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -164,10 +164,12 @@ class RecordedStep:
                 failures.append(error)  # where it ends the recording, too, another one arrives
                 raise
 
+        random = torch.get_rng_state()
         try:
             return self._record(run)
         except RuntimeError as error:
             first = next(iter(failures), error)
+        torch.set_rng_state(random)  # that of a GPU was not drawn from
         if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, RuntimeError):
             raise first
         reason = str(first).splitlines()[0]

@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 from wsnlib import data, specs
 from wsnlib.book.engine import offline
 from wsnlib.experiments import environment
-from wsnlib.store import Store
+from wsnlib.store import Store, StoreError
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -131,22 +131,54 @@ def bundle(
 
 
 def import_records(places: Iterable[Path], store: Store) -> tuple[int, int]:
-    """Take records from a folder or from the parts of an archive; how many there were, and how many were new.
+    """Take records from folders or from the parts of archives; how many there were, and how many were new.
+
+    A folder holds records, or the parts of one archive.
 
     Raises:
-        StoreError: If one is damaged; those before it have been taken.
-        ValueError: If there is neither a folder nor an archive.
+        StoreError: If some are damaged; the others have been taken.
+        ValueError: If a place is neither a folder nor a part of an archive that is there as a whole.
     """
-    found = sorted(places, key=lambda place: (len(place.name), place.name))  # part 100 after part 11
-    with tempfile.TemporaryDirectory() as folder:
-        source = found[0] if len(found) == 1 and found[0].is_dir() else Path(folder)
-        if source == Path(folder):
-            if missing := [str(each) for each in found if not each.is_file()]:
-                raise ValueError(f"records must be a folder or the parts of an archive, got {missing[0]}")
-            offline.unpack(found, source)
-        records = Store(source)
-        runs = [record.experiment for record in records]
-        return len(runs), records.export(runs, store)
+    there = new = 0
+    damaged: list[str] = []
+    for source, parts in _sources(places):
+        with tempfile.TemporaryDirectory() as folder:
+            if parts:
+                offline.unpack(parts, Path(folder))
+            records = Store(Path(folder) if parts else source)
+            whole, bad = records.readable()
+            there += len(whole)
+            new += records.export(whole, store)
+            damaged += [f"{source}: {each}" for each in bad]
+    if damaged:
+        raise StoreError(
+            f"{len(damaged)} records cannot be used, and {new} of the {there} others were new and are taken; "
+            f"the first is {damaged[0]}"
+        )
+    return there, new
+
+
+def _sources(places: Iterable[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders of records, and folders with the parts of the archive in them that is to be unpacked."""
+    archives: dict[tuple[Path, str], list[Path]] = {}
+    for place in places:
+        files = [place]
+        if place.is_dir():
+            files = sorted(place.glob(f"{offline.RECORDS}.[0-9]*"))
+            if not files:
+                yield place, []
+        elif not place.is_file():
+            raise ValueError(f"records must be a folder or the parts of an archive, got {place}")
+        for each in files:
+            archives.setdefault((each.parent, each.stem), []).append(each)
+    for (folder, name), parts in archives.items():
+        parts.sort(key=lambda part: (len(part.name), part.name))  # part 100 after part 11
+        numbers = [part.suffix for part in parts]
+        if len(parts) > 1 and numbers != [f".{i:02}" for i in range(len(parts))]:
+            raise ValueError(
+                f"parts of {folder / name} must be .00, .01, …, got {', '.join(numbers[:9])}; bring all"
+            )
+        yield folder, parts
 
 
 def _placed(file: Path) -> str:

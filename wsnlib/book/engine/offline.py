@@ -52,15 +52,28 @@ def tar_in_parts(path: Path, size: int) -> Iterator[tuple[tarfile.TarFile, list[
 
 
 def unpack(paths: list[Path], folder: Path) -> None:
-    """Unpack the parts of an archive; names that lead out of the folder, links and devices are refused."""
+    """Unpack the parts of an archive; names that lead out of the folder, links and devices are refused.
+
+    Raises:
+        ValueError: If they are not all of one archive.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as whole:
         for path in paths:
             with path.open("rb") as part:
                 shutil.copyfileobj(part, whole)
+        end = whole.tell()
+        whole.seek(max(0, end - 1024))
+        if whole.read() != bytes(1024):
+            raise ValueError(f"{paths[0].parent} must hold all parts of an archive, got one without its end")
         whole.seek(0)
-        with tarfile.open(fileobj=whole) as archive:
-            archive.extractall(folder, filter="data")
+        try:
+            with tarfile.open(fileobj=whole) as archive:
+                archive.extractall(folder, filter="data")
+        except tarfile.ReadError as error:
+            raise ValueError(
+                f"{paths[0]} must be part of an archive ({error}); bring all parts again"
+            ) from error
 
 
 def sha256(path: Path) -> str:
@@ -142,6 +155,8 @@ def _sweep(work: Path, files: list[str], options: list[str], minutes: float | No
     with (work / "log").open("ab") as log:
         # what the shell starts in the background ignores interrupts, and so would what it starts
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))  # the sweep ends, too
         process = subprocess.Popen(
             command,
             cwd=work,
