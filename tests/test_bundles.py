@@ -336,6 +336,6 @@ def test_an_archive_that_is_not_there_as_a_whole_is_refused(tmp_path):
         with pytest.raises(ValueError, match="must hold all parts of an archive, got one without its end"):
             bundles.import_records(some, store)
     (tmp_path / "text").write_bytes(b"x" * 5000 + bytes(1024))
-    with pytest.raises(ValueError, match=r"text must be part of an archive \(.*\); bring all"):
+    with pytest.raises(ValueError, match="text must be part of an archive, got something else"):
         bundles.import_records([tmp_path / "text"], store)
     assert store.keys() == set()

@@ -130,6 +130,31 @@ def test_a_contrast_keeps_its_level_where_the_model_does_not_hold(how):
     assert wrong <= most(tries, 0.07)
 
 
+@simulates(estimates.difference)
+@pytest.mark.parametrize("ratio", [1.0, 3.0])
+def test_a_difference_of_two_data_sets_each_with_noise_of_its_own(ratio):
+    """As gains on harder tasks: five cells on one, three on the other, three seeds, means of two wider cells."""
+    rng, covered, gain = np.random.default_rng(11), 0, {1: 0.5, 2: 0.5, 0: -1.0}
+    for _ in range(TRIES):
+        parts = [rng.normal(0, s, (cells, 3)) + rng.normal(0, 1, 3) for cells, s in ((5, 1.0), (3, ratio))]
+        easier, harder = (CellsAndSeeds(pd.DataFrame(part)).contrast(gain) for part in parts)
+        found = estimates.difference(harder, easier)
+        covered += found.low <= 0 <= found.high
+    assert FROM < covered / TRIES <= 1 if ratio == 1 else FROM < covered / TRIES < TO + 0.01
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_largest_of_contrasts_whose_noise_differs_is_seldom_below_all(seeds):
+    """One noisy contrast of 0 beside quiet ones of −1: which of them is the largest is a matter of luck."""
+    rng, below = np.random.default_rng(12), 0
+    for _ in range(TRIES):
+        values = rng.normal(0, 0.05, (5, seeds)) + np.array([0, 0, -1, -1, -1])[:, None]
+        values[1] += rng.normal(0, 3, seeds)
+        found = CellsAndSeeds(pd.DataFrame(values)).largest([{cell: 1.0, 0: -1.0} for cell in (1, 2, 3, 4)])
+        below += found.high < 0
+    assert below <= most(TRIES, 0.05)
+
+
 @simulates(CellsAndSeeds.largest)
 @pytest.mark.parametrize("ahead", [0.0, 5.0])
 def test_the_largest_of_four_contrasts(ahead):

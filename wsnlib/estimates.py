@@ -161,6 +161,25 @@ def estimate(values: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     return _about(mean, error, n=n, df=n - 1, confidence=confidence)
 
 
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """The first less the second, of independent estimates mean ± t · error, with Satterthwaite's interval.
+
+    Examples:
+        >>> e = difference(estimate([1.0, 2.0, 3.0]), estimate([0.0, 4.0, 2.0, 2.0]))
+        >>> e.mean, round(e.low, 2), round(e.high, 2), round(e.df, 1), e.n  # as scipy.stats.ttest_ind
+        (0.0, -2.58, 2.58, 4.9, 3)
+    """
+    both, n, confidence = (first, second), min(first.n, second.n), first.confidence
+    mean, df = first.mean - second.mean, [e.n - 1 if e.df is None else e.df for e in both]
+    if min(df) <= 0:
+        return Estimate(mean=mean, low=-math.inf, high=math.inf, n=n, confidence=confidence)
+    errors = [(e.high - e.mean) / e.quantile for e in both]
+    squared = sum(error**2 for error in errors)
+    parts = sum(error**4 / d for error, d in zip(errors, df, strict=True))
+    together = squared**2 / parts if parts else min(df)
+    return _about(mean, math.sqrt(squared), n=n, df=together, confidence=confidence)
+
+
 def proportion(successes: Sequence[bool]) -> Estimate:
     """Share of units that have something, with the exact binomial 95 % interval (Clopper and Pearson).
 
@@ -415,13 +434,14 @@ class CellsAndSeeds:
     def largest(self, contrasts: Sequence[Mapping[Any, float]]) -> Estimate:
         """The largest of several contrasts: where it is below 0, all of them are.
 
-        Its upper end is that of the one; the largest of k noisy numbers is too large, so that the lower ends
-        hold for all k together at the level 0.025 (Šidák).
+        Its upper end is the largest of theirs; the largest of k noisy numbers is too large, so that the lower
+        ends hold for all k together at the level 0.025 (Šidák).
         """
         found = [self.contrast(weights) for weights in contrasts]
         together = 1 - 2 * (1 - (1 - LEVEL / 2) ** (1 / len(found)))
         lows = [self.contrast(weights, confidence=together).low for weights in contrasts]
-        return replace(max(found, key=lambda e: (math.isnan(e.mean), e.mean)), low=max(lows))
+        one, highs = max(found, key=lambda e: (math.isnan(e.mean), e.mean)), [e.high for e in found]
+        return one if math.isnan(one.mean) else replace(one, low=max(lows), high=max(highs))
 
     def not_below_best(self, cells: Mapping[Any, float]) -> Estimate:
         """Which cells may be the best: the one with the highest mean, and the range of those not below it.

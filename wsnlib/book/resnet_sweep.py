@@ -18,6 +18,7 @@ from wsnlib.estimates import (
     CellsAndSeeds,
     Estimate,
     correlation_of_means,
+    difference,
     estimate,
     exact,
     held_out_best,
@@ -565,22 +566,20 @@ def gains_by_data(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     """Points that width brings the smallest base on each data set, mean over the widths that all have.
 
     Data sets are named by the class of their spec; `"harder less easier"` is the gain on that on which the
-    dense base reaches least, less the gain on that on which it reaches most, if there are several.
+    dense base reaches least, less the gain on that on which it reaches most, if there are several. The noise
+    of each data set is its own.
     """
     base = min(p.base_widths)
     sparse = table[(table["method"] == "sparse") & (table["base"] == base)]
     common = sorted(set.intersection(*(set(part["width"]) for _, part in sparse.groupby("data"))))
-    model = accuracy_model(table, by=["data", "method", "base", "width"])
+    model = {str(name): accuracy_model(part) for name, part in table.groupby("data")}
     start = table[(table["method"] == "dense") & (table["width"] == base)]
     reached = start.groupby("data")["test_accuracy"].mean().sort_values()
-    gains: dict[str, Weights] = {
-        name: less(mean_of((name, "sparse", base, w) for w in common), {(name, "dense", base, base): 1.0})
-        for name in map(str, reached.index)
-    }
-    found = {name: model.contrast(weights) for name, weights in gains.items()}
-    if len(gains) > 1:
-        harder, *_, easier = gains.values()
-        found["harder less easier"] = model.contrast(less(harder, easier))
+    gain = less(mean_of(("sparse", base, w) for w in common), {("dense", base, base): 1.0})
+    found = {name: model[name].contrast(gain) for name in map(str, reached.index)}
+    if len(found) > 1:
+        harder, *_, easier = found.values()
+        found["harder less easier"] = difference(harder, easier)
     return found
 
 

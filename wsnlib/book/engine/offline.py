@@ -72,7 +72,7 @@ def unpack(paths: list[Path], folder: Path) -> None:
                 archive.extractall(folder, filter="data")
         except tarfile.ReadError as error:
             raise ValueError(
-                f"{paths[0]} must be part of an archive ({error}); bring all parts again"
+                f"{paths[0]} must be part of an archive, got something else; bring it"
             ) from error
 
 

@@ -8,8 +8,8 @@ contradicted (C); what lies between does not support it. With the interval of ou
 - *reproduced*, if the interval lies in H;
 - *not reproduced*, if it lies apart from H, in C or not;
 - *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not;
-- *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; if H
-  holds there, too;
+- *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; for H
+  unless the control group's interval lies apart from it;
   if its premise is not met; or if the p-value of its direction is above 0.05 after Holm's correction for the
   directions of its page;
 - *not tested*, on other data, by a shorter training than it needs, or without a measurement.
@@ -112,19 +112,27 @@ def judge(
     elif control is not None and said is Verdict.REPRODUCED and control.n < LEAST_UNITS:
         why = f"fewer than {LEAST_UNITS} independent units in its control group: {claim.control}"
         return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds=f"at least {LEAST_UNITS}")
-    elif control is not None and said is _of_interval(claim, control)[0] is Verdict.REPRODUCED:
-        why = f"it holds for the control group, too: {claim.control}"
-        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="no number")
+    elif control is not None and said is Verdict.REPRODUCED and not _is_apart(claim, control):
+        if _of_interval(claim, control)[0] is Verdict.REPRODUCED:
+            why = f"it holds for the control group, too: {claim.control}"
+            return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds="no number")
+        why = f"it may hold for the control group, too: {claim.control}"
+        return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds=_seeds(claim, control, None))
     elif claim.is_direction and said in (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED):
         p = ours.p_value(0.0) if adjusted_p is None else adjusted_p
         if p > LEVEL:
-            why = f"p = {p:.2g} after Holm's correction for the directions of the page"
+            why = f"p = {min(1.0, p):.2g} after Holm's correction for the directions of the page"
             said = Verdict.INCONCLUSIVE
     if {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED} <= {said, *others.values()}:
         against = [name for name, one in others.items() if one is not said]
         return Judgement(verdict=Verdict.MIXED, why=f"listed readings disagree: {', '.join(against)}")
     seeds = _seeds(claim, ours, adjusted_p) if said is Verdict.INCONCLUSIVE else ""
     return Judgement(verdict=said, why=why, seeds=seeds)
+
+
+def _is_apart(claim: Claim, control: Estimate) -> bool:
+    """Whether the whole interval of a control group lies outside the supporting range."""
+    return _of_interval(claim, control)[0] in (Verdict.NOT_REPRODUCED, Verdict.REFUTED)
 
 
 def _untested(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: bool) -> str:
@@ -204,7 +212,7 @@ def judge_page(
         for name, claim in claims.items()
         if claim.is_direction and name in ours and not _untested(claim, ours[name], **scale)
     }
-    adjusted = dict(zip(directions, holm(list(directions.values())), strict=True))
+    adjusted = dict(zip(directions, holm(list(directions.values()), most=math.inf), strict=True))
 
     def unmet(premise: str) -> str:
         met = judged(claims[premise]).verdict is Verdict.VERIFIED
@@ -224,8 +232,12 @@ def judge_page(
     return {name: judged(claim) for name, claim in claims.items()}
 
 
-def holm(p_values: list[float]) -> list[float]:
+def holm(p_values: list[float], *, most: float = 1.0) -> list[float]:
     """Holm's adjusted p-values: the k-th smallest of n is max over j ≤ k of (n − j + 1) · p₍ⱼ₎, at most 1.
+
+    Args:
+        p_values: In any order.
+        most: Infinite where it is asked what a p-value was multiplied by.
 
     References:
         Holm, *A simple sequentially rejective multiple test procedure* (1979).
@@ -237,7 +249,7 @@ def holm(p_values: list[float]) -> list[float]:
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1)
+    adjusted[order] = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=most)
     return [float(x) for x in adjusted]
 
 
@@ -262,7 +274,7 @@ def _seeds(claim: Claim, ours: Estimate, adjusted_p: float | None) -> str:
     if not (borders and claim.low <= ours.mean <= claim.high):
         borders = [min((claim.low, claim.high), key=lambda end: abs(ours.mean - end))]
     own_p = ours.p_value(0.0)
-    share = own_p / adjusted_p if adjusted_p and own_p < adjusted_p < 1 else 1
+    share = own_p / adjusted_p if adjusted_p and own_p < adjusted_p else 1
     for border in borders:
         part = ours.mean - ours.low if border < ours.mean else ours.high - ours.mean
         if not (math.isfinite(part) and math.isfinite(border)):
