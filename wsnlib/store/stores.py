@@ -375,9 +375,10 @@ class Store:
         wanted = dict.fromkeys(specs.spec_key(experiment) for experiment in experiments)
         for key in wanted:
             self._load(key)
-        there = set(_keys(target._stamps(target._folder))) & set(wanted)
-        there -= set(target._survey(there)[1])  # a damaged one is replaced
-        lacking = [key for key in wanted if key not in there]
+        stamps = target._stamps(target._folder)
+        there = [key for key in _keys(stamps) if key in wanted]
+        whole, _ = index.summaries(target._folder, there, stamps)  # a damaged one is replaced
+        lacking = [key for key in wanted if key not in whole]
         for key in lacking:
             target.save(self._load(key))
         return len(lacking)
