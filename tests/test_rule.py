@@ -216,7 +216,7 @@ def test_holm_is_that_of_a_search_over_all_subsets():
     for _ in range(40):
         p = rng.uniform(0, 0.2, 4).tolist()
         sets = [s for k in range(1, 5) for s in itertools.combinations(range(4), k)]
-        closed = [max(min(1, len(s) * min(p[i] for i in s)) for s in sets if j in s) for j in range(4)]
+        closed = [max(len(s) * min(p[i] for i in s) for s in sets if j in s) for j in range(4)]
         assert rule.holm(p) == pytest.approx(closed)
     assert rule.holm([]) == []
 

@@ -323,15 +323,10 @@ class Store:
 
     def _finished(self) -> set[str]:
         """Keys of runs that no sweep is making: whose record in a folder that is only read is not damaged."""
-        own = {*_keys(self._stamps(self._folder))}
-        others = self.keys() - own
-        began = [key for key in self._began() if key in others]
-        return own | others - set(self._survey(set(began))[1]) if began else own | others
-
-    def _began(self) -> set[str]:
-        """Keys of what has left a checkpoint or a note of failure."""
         places = (self._folder / CHECKPOINTS, self._folder / FAILURES)
-        return {name.partition(".")[0] for place in places for name in self._stamps(place)}
+        began = {name.partition(".")[0] for place in places for name in self._stamps(place)}
+        own, there = {*_keys(self._stamps(self._folder))}, self.keys()
+        return there - set(self._survey(began & there - own)[1])
 
     def remains(self) -> Remains:
         """What is left of sweeps that died, and of what was repaired since."""

@@ -212,7 +212,7 @@ def judge_page(
         for name, claim in claims.items()
         if claim.is_direction and name in ours and not _untested(claim, ours[name], **scale)
     }
-    adjusted = dict(zip(directions, holm(list(directions.values()), most=math.inf), strict=True))
+    adjusted = dict(zip(directions, holm(list(directions.values())), strict=True))
 
     def unmet(premise: str) -> str:
         met = judged(claims[premise]).verdict is Verdict.VERIFIED
@@ -232,12 +232,10 @@ def judge_page(
     return {name: judged(claim) for name, claim in claims.items()}
 
 
-def holm(p_values: list[float], *, most: float = 1.0) -> list[float]:
-    """Holm's adjusted p-values: the k-th smallest of n is max over j ≤ k of (n − j + 1) · p₍ⱼ₎, at most 1.
+def holm(p_values: list[float]) -> list[float]:
+    """Holm's adjusted p-values: the k-th smallest of n is max over j ≤ k of (n − j + 1) · p₍ⱼ₎.
 
-    Args:
-        p_values: In any order.
-        most: Infinite where it is asked what a p-value was multiplied by.
+    They are not cut off at 1, so that they say what a p-value was multiplied by.
 
     References:
         Holm, *A simple sequentially rejective multiple test procedure* (1979).
@@ -249,7 +247,7 @@ def holm(p_values: list[float], *, most: float = 1.0) -> list[float]:
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=most)
+    adjusted[order] = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
     return [float(x) for x in adjusted]
 
 
