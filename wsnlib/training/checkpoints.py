@@ -141,8 +141,13 @@ def read_tensors(
     """
     try:
         state = file.read()
-        tensors = None if state is None else load(state)
-        if tensors is not None and _shapes(under(MODEL, tensors)) != _shapes(model.state_dict()):
+        if state is None:
+            return None
+        tensors = load(state)
+        about = json.loads(bytes(tensors.pop("about").tolist()))
+        if about["made_by"] != made_by:
+            return None
+        if _shapes(under(MODEL, tensors)) != _shapes(model.state_dict()):
             raise ValueError("it is of a network with other weights")
     except (ValueError, SafetensorError) as error:
         where = file.set_aside()
@@ -150,10 +155,7 @@ def read_tensors(
             f"{what} cannot be used: {error}; it was moved to {where}, {then}", RuntimeWarning, stacklevel=3
         )
         return None
-    if tensors is None:
-        return None
-    about = json.loads(bytes(tensors.pop("about").tolist()))
-    return (tensors, about) if about["made_by"] == made_by else None
+    return tensors, about
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
