@@ -180,19 +180,33 @@ def test_the_ratio_of_two_gains():
     assert FROM < covered / tries < TO
 
 
-@simulates(CellsAndSeeds.not_below_best, gp_kernel.octaves)
+@simulates(CellsAndSeeds.not_below_best)
 @pytest.mark.parametrize(("cells", "seeds"), [(8, 3), (5, 5), (7, 10)])
 def test_the_best_cell_is_in_the_set(cells, seeds):
-    """And so many octaves lie between it and the smallest of the distances, which is in no doubt."""
     means = np.concatenate([np.linspace(-1, 0, cells - 2), [0.0, -0.1]])
     covered, rng, tries = 0, np.random.default_rng(4), 120
     for _ in range(tries):
         values = means[:, None] + rng.normal(0, 1, seeds) + rng.normal(0, 0.2, (cells, seeds))
         best = CellsAndSeeds(pd.DataFrame(values)).not_below_best({i: 2.0**i for i in range(cells)})
         covered += best.low <= 2.0 ** means.argmax() <= best.high
-        found = gp_kernel.octaves(best, pd.Series(range(cells, 0, -1), index=2.0 ** np.arange(cells)))
-        assert (found.low, found.high) == tuple(cells - 1 - np.log2([best.high, best.low]))
     assert tries - covered <= most(tries, 0.05)
+
+
+@simulates(gp_kernel.octaves)
+def test_octaves_between_the_best_width_and_that_of_the_smallest_distance():
+    """Seven widths, ten seeds; two widths are all but alike in accuracy, and two in distance."""
+    rng, tries, outside, widths = np.random.default_rng(6), 120, 0, {i: 2.0**i for i in range(7)}
+    accuracy, distance = np.array([-2.0, -1, 0, -0.1, -1, -2, -2]), np.array([5.0, 4, 3, 2, 1, 0.9, 2])
+    for _ in range(tries):
+        best, closest = (
+            CellsAndSeeds(
+                pd.DataFrame(means[:, None] + rng.normal(0, 0.3, (7, 10)) + rng.normal(0, 1, 10))
+            ).not_below_best(widths, level=0.025)
+            for means in (accuracy, -distance)
+        )
+        found = gp_kernel.octaves(best, closest)
+        outside += not found.low <= 3 <= found.high
+    assert outside <= most(tries, 0.05)
 
 
 def test_the_width_that_is_best_on_other_seeds_has_no_calibrated_interval():

@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -392,7 +391,7 @@ def test_a_set_of_widths_shrinks_in_steps():
 
 def test_a_set_of_widths_in_octaves_shrinks_in_the_same_steps():
     best = wsn.Estimate(mean=256, low=64, high=256, n=10, later=((25, 128, 256), (26, 256, 256)))
-    found = gp_kernel.octaves(best, pd.Series({64: 0.3, 128: 0.2, 256: 0.1}))
+    found = gp_kernel.octaves(best, wsn.Estimate(mean=256, low=256, high=256, n=10))
     assert (found.low, found.mean, found.high) == (0, 0, 2)
     assert found.later == ((25, 0, 1), (26, 0, 0))
     similar = book.claims_of("gp_kernel")["similar-width"]

@@ -443,14 +443,15 @@ class CellsAndSeeds:
         one, highs = max(found, key=lambda e: (math.isnan(e.mean), e.mean)), [e.high for e in found]
         return one if math.isnan(one.mean) else replace(one, low=max(lows), high=max(highs))
 
-    def not_below_best(self, cells: Mapping[Any, float]) -> Estimate:
+    def not_below_best(self, cells: Mapping[Any, float], *, level: float = LEVEL) -> Estimate:
         """Which cells may be the best: the one with the highest mean, and the range of those not below it.
 
         A cell is left out if one of the others is above it by a one-sided test; all tests together
-        at the level 0.05 (Šidák), so that the best cell is in the set with a probability of at least 0.95.
+        at one level (Šidák), so that the best cell is in the set with a probability of at least 1 − `level`.
 
         Args:
             cells: The number that each stands for, such as its width; an interval is of these numbers.
+            level: Of all tests together.
 
         References:
             Hsu, *Constrained simultaneous confidence intervals for multiple comparisons with the best*
@@ -465,7 +466,7 @@ class CellsAndSeeds:
         means = {cell: float(self._by_seed({cell: 1.0}).mean()) for cell in cells}
         if any(math.isnan(mean) for mean in means.values()):
             return Estimate(mean=math.nan, low=math.nan, high=math.nan, n=self.seeds)
-        each = 1 - 2 * (1 - (1 - LEVEL) ** (1 / max(len(cells) - 1, 1)))
+        each = 1 - 2 * (1 - (1 - level) ** (1 / max(len(cells) - 1, 1)))
 
         gaps = {
             cell: [self.contrast({o: 1.0, cell: -1.0}, confidence=each) for o in cells if o != cell]

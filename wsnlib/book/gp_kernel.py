@@ -392,7 +392,7 @@ def estimates(
     held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
     accuracy = 100 * family.pivot(index="width", columns="seed", values="test_accuracy")
     model = CellsAndSeeds(accuracy)
-    best = model.not_below_best({width: float(width) for width in accuracy.index})
+    best = model.not_below_best({width: float(width) for width in accuracy.index}, level=0.025)
     by_reading = {
         reading: rows.droplevel("reading").unstack("width") for reading, rows in simulated.groupby("reading")
     }
@@ -408,6 +408,12 @@ def estimates(
         error = 100 - accuracy.loc[common].T
         return correlation_of_means(scale(distance.loc[error.index, common]).to_numpy(), error.to_numpy())
 
+    def closest(reading: str) -> Estimate:
+        """The widths that may have the smallest distance."""
+        by_width = by_reading[reading].dropna(axis=1, how="all")
+        widths = {width: float(width) for width in by_width.columns}
+        return CellsAndSeeds(-by_width.T.apply(np.log)).not_below_best(widths, level=0.025)
+
     found = {
         "theorem-1": estimate(theorem_ratios(distances, simulated, plan).tolist()),
         "approximation": median_and_range(agrees_from(eq_4_ratios(distances, plan), plan).tolist()),
@@ -416,9 +422,9 @@ def estimates(
         "distance-falls": estimate((1 - theorem[widened].mean(axis=1) / theorem[p.base_width]).tolist()),
         "sparse-gain": model.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
         "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
-        "similar-width": octaves(best, by_reading["released code"].mean()),
-        "similar-width/allocation": octaves(best, by_reading["allocation"].mean()),
-        "similar-width/connectivity": octaves(best, by_reading["allocation, σ² by connectivity"].mean()),
+        "similar-width": octaves(best, closest("released code")),
+        "similar-width/allocation": octaves(best, closest("allocation")),
+        "similar-width/connectivity": octaves(best, closest("allocation, σ² by connectivity")),
     }
     if p.normalisation == "pixelwise":
         found["approximation-experiment"] = estimate(eq_4_in_experiment(simulated, plan).tolist())
@@ -432,26 +438,25 @@ def estimates(
     return found
 
 
-def octaves(best: Estimate, distance: pd.Series[float]) -> Estimate:
-    """From the widths that may be the best to the one of the smallest distance, in factors of 2.
+def octaves(best: Estimate, closest: Estimate) -> Estimate:
+    """From the widths that may be the best to those that may have the smallest distance, in factors of 2.
 
     Args:
-        best: As `CellsAndSeeds.not_below_best` gives it.
-        distance: Mean over seeds, by width.
+        best, closest: As `CellsAndSeeds.not_below_best` gives them, each at half the level.
 
     Examples:
         >>> best = Estimate(mean=128.0, low=64.0, high=512.0, n=10, later=((25, 128.0, 512.0),))
-        >>> found = octaves(best, pd.Series({64: 0.3, 128: 0.1, 256: 0.2}))
+        >>> found = octaves(best, Estimate(mean=128.0, low=128.0, high=256.0, n=10))
         >>> found.mean, found.low, found.high, found.later
-        (0.0, -2.0, 1.0, ((25, -2.0, 0.0),))
+        (0.0, -2.0, 2.0, ((25, -2.0, 1.0),))
     """
-    lowest = float(distance.index.to_numpy()[np.nanargmin(distance.to_numpy())])
 
-    def off(width: float) -> float:
-        return float(np.log2(lowest / width))
+    def off(one: float, other: float) -> float:
+        return float(np.log2(other / one))
 
-    later = tuple((n, off(high), off(low)) for n, low, high in best.later)
-    return Estimate(mean=off(best.mean), low=off(best.high), high=off(best.low), n=best.n, later=later)
+    later = tuple((n, off(high, closest.low), off(low, closest.high)) for n, low, high in best.later)
+    low, high = off(best.high, closest.low), off(best.low, closest.high)
+    return Estimate(mean=off(best.mean, closest.mean), low=low, high=high, n=best.n, later=later)
 
 
 def _theorem_1(
