@@ -36,7 +36,7 @@ from PIL import Image
 import gates
 import outputs
 from wsnlib.book.engine import published
-from wsnlib.book.engine.session import SESSION
+from wsnlib.book.engine.page import SESSION
 
 BOOK = Path("book")
 BUILD = Path("_build")

@@ -30,7 +30,7 @@ from urllib.parse import unquote
 
 import nbformat
 
-from wsnlib.book.engine.session import SESSION
+from wsnlib.book.engine.page import SESSION
 
 RELATIVE = Decimal("1e-6")
 ABSOLUTE = Decimal("1e-12")

@@ -334,10 +334,3 @@ def test_runs_that_are_not_alike_are_not_trained_jointly():
             experiments.Plan(runs=(run(), other), device="cpu", engine="dense", why="")
     with pytest.raises(ValueError, match="engine of several runs must be 'compiled', got 'masked'; make a"):
         experiments.Plan(runs=(run(), run(seed=1)), device="cpu", engine="masked", why="")
-
-
-def test_without_numba_fully_connected_networks_are_masked(monkeypatch):
-    monkeypatch.setattr(plans, "FEWEST_COMPILED_STEPS", 1)
-    assert experiments.plan(run(), device="cpu").engine == "compiled"
-    monkeypatch.setattr(plans, "can_compile", lambda: False)
-    assert experiments.plan(run(), device="cpu").engine == "masked"

@@ -20,7 +20,8 @@ import wsnlib as wsn
 from wsnlib import book, sweeps
 from wsnlib.book import sparse_mlp
 from wsnlib.book.engine import page as page_module
-from wsnlib.book.engine import provenance, published, scores, session, verdicts
+from wsnlib.book.engine import page as session
+from wsnlib.book.engine import provenance, published, scores, verdicts
 from wsnlib.store import MeasurementRecord, Record
 
 ROOT = Path(__file__).parent.parent

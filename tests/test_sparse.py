@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import wsnlib as wsn
 from wsnlib import masks, sparse, timings, training
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse import SparseConv2d, convert, costs, geometry, layers, tiles
+from wsnlib.sparse import SparseConv2d, costs, geometry, layers, tiles
 
 BASE = wsn.MLPSpec(width=5, inputs=64)
 WIDE = wsn.StaticSparsity(BASE, width=37)
@@ -640,21 +640,6 @@ def test_a_network_is_saved_in_one_form_and_goes_on_in_the_other():
         torch.testing.assert_close(p, q)
 
 
-def test_without_numba_the_weight_is_masked_and_it_is_said_once(monkeypatch):
-    monkeypatch.setattr(convert, "can_compile", lambda: False)
-    convert._say_once.cache_clear()
-    with pytest.warns(UserWarning, match="numba must be installed"):
-        net = wsn.to_sparse(masked_linear())
-    assert not isinstance(net, sparse.layers.SparseLayer)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        wsn.to_sparse(masked_linear())
-    monkeypatch.setattr(layers, "can_compile", lambda: False)
-    monkeypatch.setattr(convert, "can_compile", lambda: True)
-    assert_equals_masked(masked_linear(), inputs(3, 13))
-    assert_equals_masked(masked_convolution(), inputs(3, 5, 9, 9))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_other_precisions_and_devices_multiply_by_the_masked_weight(dtype):
     for masked, x in ((masked_linear(), inputs(3, 13)), (masked_convolution(), inputs(3, 5, 9, 9))):
@@ -814,15 +799,6 @@ def test_a_time_is_of_the_shape_the_weights_and_the_batch(monkeypatch):
     assert [(cost.dense_ms, cost.sparse_ms) for cost in found] == [
         (pytest.approx(1 * share), pytest.approx(2 * share)), (3, 4),
     ]  # fmt: skip
-
-
-def test_without_numba_nothing_is_timed(monkeypatch):
-    monkeypatch.setattr(costs, "can_compile", lambda: False)
-    monkeypatch.setattr(costs, "kept", None)
-    (cost,) = wsn.sparse.estimated_costs(nn.Sequential(masked_linear()), inputs(3, 13))
-    assert np.isnan([cost.dense_ms, cost.sparse_ms]).all()
-    assert cost.chosen == "dense"
-    assert costs.elementwise_ns() == (0, 0, 0)
 
 
 @pytest.mark.parametrize("most", [4, 7, 14, 16])

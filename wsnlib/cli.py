@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -318,7 +319,7 @@ def _show(live: Live, file: Path, progress: wsn.Progress) -> None:
         str(progress.done),
         str(len(progress.failures)),
         str(len(progress.under_way)),
-        "" if left is None else _duration(left),
+        "" if left is None else str(timedelta(seconds=round(left))),
     )
     for run in progress.under_way[:SHOWN]:
         table.add_row(*[""] * 3, Text(_name(run), style="dim"), "")
@@ -338,12 +339,6 @@ def _name(run: wsn.specs.Run) -> str:
     what = type(getattr(run, "model", run)).__name__
     seed = getattr(run, "seed", None)
     return f"{specs.spec_key(run)} {what}" + ("" if seed is None else f", seed {seed}")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -237,30 +237,18 @@ def root_of(env: BuildEnvironment) -> Path:
     return next(folder for folder in above if (folder / "params").exists())
 
 
-class VerdictOn(SphinxRole):
-    """The verdict on a claim, `chapter/name`, computed from the estimates that the chapter holds."""
+class OnClaim(SphinxRole):
+    """What is said of a claim, `chapter/name`, computed from the estimates that the chapter holds."""
+
+    def __init__(self, say: Callable[..., object], node: Any, **style: Any):
+        self.say, self.node, self.style = say, node, style
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         self.env.note_reread()
         chapter, _, name = self.text.partition("/")
-        said = scores.verdict_on(
-            notebooks_of(self.env)[chapter],
-            claims.claims_of(chapter)[name],
-        )
-        return [nodes.strong(self.rawtext, str(said))], []
-
-
-class MeasuredFor(SphinxRole):
-    """Our estimate for a claim, `chapter/name`, with its interval, as the chapter holds it."""
-
-    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        self.env.note_reread()
-        chapter, _, name = self.text.partition("/")
-        text = scores.measured_on(
-            notebooks_of(self.env)[chapter],
-            claims.claims_of(chapter)[name],
-        )
-        return [nodes.inline(self.rawtext, text, classes=["number"])], []
+        claim = claims.claims_of(chapter)[name]
+        said = self.say(notebooks_of(self.env)[chapter], claim)
+        return [self.node(self.rawtext, str(said), **self.style)], []
 
 
 class Computed(SphinxDirective):
@@ -442,8 +430,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", link_take_away)
     app.connect("html-page-context", without_kernel_scripts, priority=900)
     app.connect("html-page-context", sound_lists)
-    app.add_role("verdict", VerdictOn())
-    app.add_role("measured", MeasuredFor())
+    app.add_role("verdict", OnClaim(scores.verdict_on, nodes.strong))
+    measured = OnClaim(scores.measured_on, nodes.inline, classes=["number"])
+    app.add_role("measured", measured)
     app.add_directive("status", Status)
     app.add_directive("scorecard-summary", ScorecardSummary)
     app.add_directive("exhibits", Exhibits)

@@ -167,16 +167,12 @@ class Parameters(fields.ChapterParameters):
             residual=network.residual,
             norm_momentum=self.norm_momentum,
         )
-        protocol = specs.Training(
+        protocol = self._training(
             epochs=network.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             momentum=0.9,
-            weight_decay=self.weight_decay,
             weight_decay_on="weights",
             schedule=specs.Cosine(),
             augmentation=specs.CropAndFlip(padding_mode="reflect") if self.augmentation else None,
-            precision=self.precision,
             evaluate_every=network.epochs,
         )
         return specs.Experiment(model=model, data=images, training=protocol, seed=seed)

@@ -67,12 +67,7 @@ class Parameters(fields.ChapterParameters):
 
     def training(self, learning_rate: float) -> specs.Training:
         """The protocol at one learning rate."""
-        return specs.Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=learning_rate,
-            report=self._report,
-        )
+        return self._training(learning_rate=learning_rate, report=self._report)
 
     @property
     def same_data(self) -> bool:

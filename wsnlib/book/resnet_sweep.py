@@ -86,16 +86,10 @@ class ResNetParameters(fields.ChapterParameters):
             "cosine": specs.Cosine(),
             "one_cycle": specs.OneCycle(),
         }
-        return specs.Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+        return self._training(
             momentum=0.9,
-            weight_decay=self.weight_decay,
             schedule=schedules[self.schedule],
             augmentation=specs.CropAndFlip() if self.augmentation else None,
-            precision=self.precision,
-            evaluate_every=self.evaluate_every,
             report=self._report,
         )
 

@@ -53,12 +53,7 @@ class Parameters(fields.ChapterParameters):
     @property
     def training(self) -> specs.Training:
         """The protocol; the presets differ in the epoch they report, best on test or on validation."""
-        return specs.Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            report=self._report,
-        )
+        return self._training(report=self._report)
 
     @property
     def same_data(self) -> bool:

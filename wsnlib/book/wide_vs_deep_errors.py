@@ -143,17 +143,11 @@ class Parameters(fields.ChapterParameters):
     @property
     def training(self) -> specs.Training:
         """N21's protocol but for what the parameters change (decay of weights alone, reflected borders)."""
-        return specs.Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+        return self._training(
             momentum=0.9,
-            weight_decay=self.weight_decay,
             weight_decay_on="weights",
             schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
             augmentation=_AUGMENTATION if self.augmentation else None,
-            precision=self.precision,
-            evaluate_every=self.evaluate_every,
             report=self._report,
         )
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from pydantic import Field
 
-from wsnlib import specs
 from wsnlib.book.engine import parameters as fields
-from wsnlib.store import Store
 
 
 class Parameters(fields.ChapterParameters):
@@ -27,11 +23,6 @@ class Parameters(fields.ChapterParameters):
     batch_size: int = Field(16, ge=4, description="images in a batch, ≥ 4")
     passes: fields.PositiveInt = 2
     seed: fields.NonNegativeInt = 0
-
-
-def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
-    """None."""
-    return iter(())
 
 
 def patches(count: int, size: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -78,15 +78,10 @@ class Parameters(fields.ChapterParameters):
     @property
     def training(self) -> specs.Training:
         """The protocol; images are evaluated once, after the last epoch."""
-        return specs.Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+        return self._training(
             momentum=0.9,
-            weight_decay=self.weight_decay,
             schedule=specs.Cosine() if self.schedule == "cosine" else specs.OneCycle(),
             augmentation=specs.CropAndFlip() if self.augmentation else None,
-            precision=self.precision,
             evaluate_every=self.epochs,
         )
 

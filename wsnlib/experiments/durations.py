@@ -17,6 +17,7 @@ from wsnlib.experiments.networks import build, is_reachable, timed_as, weights_p
 from wsnlib.experiments.plans import Plan, plan
 from wsnlib.representations import decompose_layers
 from wsnlib.timings import cpu_threads
+from wsnlib.training.memory import excerpt
 from wsnlib.training.steps import EAGER_STEPS
 
 
@@ -103,7 +104,7 @@ def _in_torch(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, 
     def seconds(images: int) -> float:
         torch.cuda.empty_cache()  # a graph that is gone would count as memory of the next
         ends = [time.perf_counter()]
-        sample = _excerpt(data, images)
+        sample = excerpt(data, images)
         training.train(model, sample, protocol, seed=0, observe=lambda *_: ends.append(time.perf_counter()))
         return ends[-1] - ends[-2]
 
@@ -122,7 +123,7 @@ def _compiled(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, 
     model, batch = build(run.model), run.training.batch_size
 
     def seconds(steps: int) -> float:
-        sample = _excerpt(data, steps * batch)
+        sample = excerpt(data, steps * batch)
         start = time.perf_counter()
         training.train_jointly([model], sample, [_one_epoch(run.training)], seeds=[0])
         return time.perf_counter() - start
@@ -134,13 +135,6 @@ def _compiled(plan: Plan, run: specs.Experiment, data: Dataset) -> tuple[float, 
 
 def _one_epoch(protocol: specs.Training) -> specs.Training:
     return replace(protocol, epochs=1, augmentation=None, report="last")
-
-
-def _excerpt(data: Dataset, images: int) -> Dataset:
-    """So many training images, with repetitions, and one to evaluate."""
-    index = torch.arange(images) % len(data.train.labels)
-    train = data.train.take(index)
-    return replace(data, train=train, validation=data.validation.take(index[:0]), test=train.take(index[:1]))
 
 
 def timed_alike(spec: Any) -> Any:

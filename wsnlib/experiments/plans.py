@@ -15,7 +15,6 @@ from wsnlib import sparse, specs
 from wsnlib.data import Dataset, load_data
 from wsnlib.experiments.machine import resolve_device
 from wsnlib.experiments.networks import build, check_fit, is_reachable, timed_as, weights_per_layer
-from wsnlib.sparse.layers import can_compile
 
 Engine = Literal["dense", "masked", "sparse", "compiled", "none"]
 
@@ -141,7 +140,7 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     if isinstance(protocol, specs.DynamicSparseTraining):
         return torch_engine, "masks that move are masked layers'", ()
     why = "other engines are for fully connected networks and masked layers"
-    if joint_key(run) is not None and can_compile():
+    if joint_key(run) is not None:
         steps = protocol.epochs * math.ceil(len(data.train.labels) / batch_size)
         compiled, dense = _step_ms(run, batch_size)
         if steps >= FEWEST_COMPILED_STEPS and compiled < dense:

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import StrMethodFormatter
 
+from wsnlib.plot._curves import write_cell
+
 KEPT, DENSE, LEVEL = "#0072B2", "#C6DCEC", "#B84A00"
 
 Counts = Mapping[str, int]
@@ -138,19 +140,8 @@ def sparsity(kept: Mapping[float, Counts], sizes: Mapping[float, Counts], *, ax:
     decades = max(1, math.ceil(-math.log10(density.min())))
     norm = LogNorm(10.0**-decades, 1)
     mesh = ax.pcolormesh(density, cmap="cividis", norm=norm, edgecolors="white", linewidth=0.5)
-    for (row, column), value in np.ndenumerate(density):
-        red, green, blue, _ = mesh.cmap(norm(value))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        ax.text(
-            column + 0.5,
-            row + 0.5,
-            _percent(1 - value),
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            fontweight="bold" if row == 0 else "normal",
-            color="white" if dark else "black",
-        )
+    for cell, value in np.ndenumerate(density):
+        write_cell(ax, mesh, cell, value, _percent(1 - value), bold=cell[0] == 0)
     ax.axhline(1, color="white", linewidth=3)
     ax.set_xticks(np.arange(len(widths)) + 0.5, [f"{width:g}" for width in widths])
     ax.set_yticks(np.arange(len(layers) + 1) + 0.5, ["network", *layers])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.typing import ColorType
@@ -77,20 +78,9 @@ def connectivity_grid(
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        shade = mesh.cmap(norm(value))
-        dark = float(np.dot(shade[:3], (0.299, 0.587, 0.114))) < 0.5
         starred = round(value, 1) >= round(best, 1)
-        ax.text(
-            column + 0.5,
-            row + 0.5,
-            f"★\n{value:.1f}" if starred else f"{value:.1f}",
-            ha="center",
-            va="center",
-            fontsize=6.5,
-            linespacing=0.9,
-            fontweight="bold" if starred else "normal",
-            color="white" if dark else "black",
-        )
+        text = f"★\n{value:.1f}" if starred else f"{value:.1f}"
+        write_cell(ax, mesh, (row, column), value, text, bold=starred, linespacing=0.9)
     widths = [float(width) for width in grid.columns]
     ax.set_xticks(np.arange(len(grid.columns)) + 0.5)
     ax.set_xticklabels([f"{w:g}\n{min(widths) / w:.2g}" for w in widths])
@@ -106,6 +96,15 @@ def connectivity_grid(
     bar.set_ticklabels([*(f"{t:g}" for t in ticks), f"dense {baseline * 100:.1f}"])
     bar.minorticks_off()
     return ax
+
+
+def write_cell(
+    ax: Axes, mesh: QuadMesh, cell: tuple[int, ...], value: float, text: str, *, bold: bool, **style: Any
+) -> None:
+    """Write into a cell (row, column) of a map of values, in the colour that can be read there."""
+    dark = float(np.dot(mesh.cmap(mesh.norm(np.asarray(value)))[:3], (0.299, 0.587, 0.114))) < 0.5
+    style |= {"color": "white" if dark else "black", "fontweight": "bold" if bold else "normal"}
+    ax.text(cell[1] + 0.5, cell[0] + 0.5, text, ha="center", va="center", fontsize=6.5, **style)
 
 
 def widening(

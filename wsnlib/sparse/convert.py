@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from functools import cache
 from typing import TypeVar, cast
 
 from torch import nn
@@ -12,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from wsnlib import masks
 from wsnlib.models.mlp import NTKLinear
-from wsnlib.sparse.layers import SparseConv2d, SparseLayer, SparseLinear, can_compile
+from wsnlib.sparse.layers import SparseConv2d, SparseLayer, SparseLinear
 from wsnlib.sparse.layouts import keeping_layers
 
 M = TypeVar("M", bound=nn.Module)
@@ -61,9 +60,6 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         )
     if without:
         warnings.warn(f"these layers stay dense: {said}", stacklevel=2)
-    if not can_compile():
-        _say_once()
-        return model
     if layers is None:
         counts = [masks.num_weights(masked[n]) for n in masked if isinstance(masked[n], nn.Conv2d)]
         named += [
@@ -77,15 +73,6 @@ def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
         if isinstance(layer, SparseConv2d):
             layer.keeps_layout = name in keeping
     return model
-
-
-@cache
-def _say_once() -> None:
-    warnings.warn(
-        "numba must be installed for layers that compute with the weights present only; masked ones stay as "
-        "they are; pip install numba",
-        stacklevel=3,
-    )
 
 
 def to_dense(model: M) -> M:

@@ -18,7 +18,7 @@ from torch import nn
 
 from wsnlib import masks
 from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
-from wsnlib.sparse.layers import can_compile, geometry_of
+from wsnlib.sparse.layers import geometry_of
 from wsnlib.timings import kept, thread_ms
 
 Precision = Literal["float32", "bfloat16"]
@@ -182,7 +182,7 @@ def _milliseconds(
     layer: nn.Module, x: torch.Tensor, factor: float, weights: int, precision: Precision
 ) -> tuple[float, float]:
     """Dense and sparse; `factor` batches like x are one batch of the training."""
-    if unsupported(layer) or not can_compile():
+    if unsupported(layer):
         return math.nan, math.nan
     if isinstance(layer, nn.Conv2d):
         geometry = geometry_of(layer, x)
@@ -233,8 +233,6 @@ def _layer_ms(timed: Timed, form: str) -> float:
 
 def elementwise_ns() -> Elementwise:
     """Measured on 8 million numbers of this machine, or kept from then."""
-    if not can_compile():
-        return Elementwise(0.0, 0.0, 0.0)
     fields = Elementwise._fields
     return Elementwise(*(kept(f"elementwise {each}", partial(_elementwise_ns, each)) for each in fields))
 

@@ -1,13 +1,12 @@
 """Sparse layers.
 
 They hold what masked layers hold and compute with the weights present only, by `wsnlib.sparse.functions`, on
-a CPU in float32 and float64. Elsewhere, and without numba, they multiply by the dense, masked weight.
+a CPU in float32 and float64. Elsewhere they multiply by the dense, masked weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -19,14 +18,6 @@ from wsnlib.masks import StaticMask
 
 T = TypeVar("T")
 Pair = tuple[int, int]
-
-
-_HAS_NUMBA = find_spec("numba") is not None
-
-
-def can_compile() -> bool:
-    """Whether numba is there, which compiles the products for this processor."""
-    return _HAS_NUMBA
 
 
 class Geometry(NamedTuple):
@@ -168,7 +159,7 @@ class SparseLayer(nn.Module):
         """Whether the weights present alone are computed with, and not the dense weight."""
         numbers = values.dtype in (torch.float32, torch.float64) and not torch.compiler.is_exporting()
         here = values.is_cpu and input.device.type == "cpu"
-        return numbers and here and len(input) > 0 and can_compile()
+        return numbers and here and len(input) > 0
 
     def __delattr__(self, name: str) -> None:
         if name == "bias":  # torch would change the class of all sparse layers

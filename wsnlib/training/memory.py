@@ -44,19 +44,15 @@ def fitting_batch_size(
         torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):  # its traceback holds tensors, and ends here with it
             few = replace(protocol, epochs=1, batch_size=batch_size, report="last")
-            train(make().to(device), _excerpt(data.to(device), batch_size), few, seed=0)
+            # the eager steps, two recorded ones and a smaller last batch
+            images = (EAGER_STEPS + 2) * batch_size + len(data.train.labels) % batch_size
+            train(make().to(device), excerpt(data.to(device), images, tested=500), few, seed=0)
             return batch_size
     return 0
 
 
-def _excerpt(data: Dataset, batch_size: int) -> Dataset:
-    """Enough images for the eager steps, two recorded ones and a smaller last batch, and some to evaluate."""
-    n = (EAGER_STEPS + 2) * batch_size + len(data.train.labels) % batch_size
-    index = torch.arange(n) % len(data.train.labels)
-    test = torch.arange(min(500, len(data.test.labels)))
-    return replace(
-        data,
-        train=data.train.take(index),
-        validation=data.validation.take(index[:0]),
-        test=data.test.take(test),
-    )
+def excerpt(data: Dataset, images: int, *, tested: int = 1) -> Dataset:
+    """So many training images, with repetitions, and at most `tested` to evaluate."""
+    index = torch.arange(images) % len(data.train.labels)
+    test = data.test.take(torch.arange(min(tested, len(data.test.labels))))
+    return replace(data, train=data.train.take(index), validation=data.validation.take(index[:0]), test=test)

@@ -1,14 +1,15 @@
 """From a chapter's name to its module, and from a parameter file to the runs of its chapter.
 
-A chapter is a module of `wsnlib.book` with a schema `Parameters` and a function `stages(p, store)` that gives
-the runs that its page reads, stage by stage: a stage may read what the runs before it left in the store.
+A chapter is a module of `wsnlib.book` with a schema `Parameters` and, if it trains, a function
+`stages(p, store)` that gives the runs that its page reads, stage by stage: a stage may read what the runs
+before it left in the store.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -71,5 +72,6 @@ def read_parameters(file: Path | str) -> ChapterParameters:
 
 def chapter_stages(p: ChapterParameters, *, store: Store) -> Iterator[list[specs.Run]]:
     """The runs of a chapter, stage by stage: a stage may read what the runs before it left in the store."""
-    found: Iterator[list[specs.Run]] = chapter_module(p.chapter).stages(p, store)
-    return found
+    stages: Callable[[ChapterParameters, Store], Iterator[list[specs.Run]]] | None
+    stages = getattr(chapter_module(p.chapter), "stages", None)
+    return iter(()) if stages is None else stages(p, store)

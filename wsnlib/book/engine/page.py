@@ -8,7 +8,7 @@ import math
 import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,8 +16,7 @@ import yaml
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from wsnlib import specs
-from wsnlib.book.engine import session
+from wsnlib import specs, sweeps
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.engine.provenance import Provenance, core_time
@@ -25,10 +24,43 @@ from wsnlib.book.engine.text import listed
 from wsnlib.book.engine.verdicts import PageVerdicts
 from wsnlib.estimates import Estimate, with_minus
 from wsnlib.plot import drawn_data
-from wsnlib.store import Store, default_store
+from wsnlib.store import Store, default_store, repository
 
 LARGEST_SVG = 150_000
 """Characters of a figure as SVG; a larger one is a PNG alone."""
+
+SESSION = {"wsnlib": "session"}
+"""Metadata of outputs that are about one execution and no part of a page."""
+
+ELSEWHERE = (
+    "This notebook lies outside of the book's repository, so its published results are not here. To read "
+    "them in place of training, open it in a copy of the repository, whose folder records/ holds them, or "
+    "set WSN_STORE to a copy of that folder."
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A sweep was interrupted; a notebook shows its sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+class Line:
+    """A line of output that is written anew."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def say(self, sentence: str) -> None:
+        """Put a sentence in place of the last one."""
+        from IPython.display import display
+
+        bundle = {"text/plain": sentence}
+        if self._shown is None:
+            self._shown = display(bundle, raw=True, display_id=True, metadata=SESSION)
+        else:
+            self._shown.update(bundle, raw=True, metadata=SESSION)
 
 
 class Page:
@@ -61,10 +93,23 @@ class Page:
             BudgetError: If the rest would take longer than the budget; nothing is made.
             StoreError, SweepError: As `wsn.run_missing`.
         """
-        p = self.parameters
-        session.run_missing(
-            runs, store=self.store, device=p.device, budget_minutes=p.budget_minutes, download=p.download
-        )
+        p, store, unique = self.parameters, self.store, {specs.spec_key(run): run for run in runs}
+        limits: dict[str, Any] = {name: getattr(p, name) for name in ("device", "budget_minutes", "download")}
+        line, total = Line(), len(unique)
+
+        def tell(progress: sweeps.Progress) -> None:
+            left = progress.seconds_left
+            time = f", about {left / 60:.0f} minutes left" if left and left > 90 else ""
+            line.say(f"{progress.done} of {progress.total} trained{time} …")
+
+        if repository() is None and unique.keys() - store.keys():
+            Line().say(ELSEWHERE)
+        try:
+            made = sweeps.run_missing(unique.values(), store=store, progress=tell, **limits)
+        except KeyboardInterrupt:
+            stored = len(unique.keys() & store.keys())
+            raise Interrupted(f"{stored} of {total} results are stored; run again to go on") from None
+        line.say(f"{total - made} results read, {made} trained")
 
     def facts(self, runs: Iterable[specs.Run]) -> dict[str, str]:
         """What a page says of its own scale: profile, preset, and of the records their time and devices.

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -166,6 +167,11 @@ class ChapterParameters(BaseModel):
                 f"with data_sha256, got {name!r}"
             )
         return specs.PackedData(name=name, sha256=self.data_sha256, **size)
+
+    def _training(self, **given: Any) -> specs.Training:
+        """The protocol by the parameters that have the name of one of its fields, and by what is given."""
+        names = {field.name for field in fields(specs.Training)} & type(self).model_fields.keys()
+        return specs.Training(**{name: getattr(self, name) for name in names} | given)
 
     @property
     def _report(self) -> Literal["best_test", "best_validation"]:

@@ -1,0 +1,10 @@
+from .cka import cka_matrices as cka_matrices
+from .cka import cka_matrix as cka_matrix
+from .cka import cka_sums as cka_sums
+from .decomposed import DecomposedLayers as DecomposedLayers
+from .decomposed import decompose_layers as decompose_layers
+from .decomposed import dominance_of as dominance_of
+from .deleted import logits_without_ends as logits_without_ends
+from .reading import layer_names as layer_names
+from .reading import read as read
+from .reading import read_representations as read_representations

@@ -1,0 +1,11 @@
+from .allocation import AllocationExplorerPage as AllocationExplorerPage
+from .allocation import allocation_explorer_page as allocation_explorer_page
+from .cka import CKAExplorerPage as CKAExplorerPage
+from .cka import CKAMap as CKAMap
+from .cka import cka_explorer_page as cka_explorer_page
+from .distance import DistanceExplorerPage as DistanceExplorerPage
+from .distance import distance_explorer as distance_explorer
+from .distance import distance_explorer_page as distance_explorer_page
+from .distance import distance_table as distance_table
+from .widening import WideningExplorerPage as WideningExplorerPage
+from .widening import widening_explorer_page as widening_explorer_page
