@@ -61,7 +61,7 @@ suite:
 	$(BIN)/python book/build.py prepare --profile smoke
 	$(BIN)/python -m pytest -p tests.one_core --override-ini addopts= \
 		--override-ini filterwarnings=default --numprocesses 2 --dist loadfile \
-		--nbval-lax --nbval-cell-timeout=300 _build/prepared
+		--nbval-lax --nbval-cell-timeout=900 _build/prepared
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 pages:

@@ -90,7 +90,7 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=840,
     )
 
 

@@ -131,6 +131,7 @@ EXPLORERS = {
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_an_explorer_is_alive_by_keyboard_and_mouse(name, opened):
     page = opened(name)
+    typeset(page)  # what is typeset below the mouse would move the slider
     explorer = page.locator(EXPLORERS[name])
     slider, readout = explorer.locator('input[type="range"]').first, explorer.locator(".readout")
     slider.scroll_into_view_if_needed()

@@ -116,7 +116,7 @@ def test_launch_buttons_lead_to_the_notebook_in_the_repository(tmp_path):
     program = Path(sys.executable).with_name("jupyter-book")
     environment = os.environ | {"BOOK_REPOSITORY": "owner/name", "PYTHONPATH": str(BOOK.parent)}
     done = subprocess.run(
-        [program, "build", str(book), "-q"], capture_output=True, text=True, env=environment, timeout=200
+        [program, "build", str(book), "-q"], capture_output=True, text=True, env=environment, timeout=840
     )
     assert done.returncode == 0, done.stderr
     page = (book / "_build" / "html" / "chapter.html").read_text()

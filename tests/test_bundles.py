@@ -87,6 +87,7 @@ def test_a_machine_without_a_network_makes_what_is_missing_and_its_records_come_
         bundles._pip("download", "--no-deps", f"--dest={tmp_path / 'tried'}", "lazy-loader")
     except ValueError:
         pytest.skip("no package index can be reached")
+    monkeypatch.setenv("PIP_RETRIES", "10")
     runs, store = runs_of(small), wsn.default_store()
     wsn.run_missing(runs[:1], store=store, progress=False)
     lacking = tuple(line for line in HERE.packages if not line.startswith("lazy"))

@@ -293,7 +293,7 @@ def test_a_resumed_measurement_says_so_and_counts_the_seconds_of_both_parts(pair
 def test_seconds_of_both_parts_are_counted(monkeypatch):
     started = time.monotonic()
     record = interrupted(run(epochs=40), after=[30])
-    alone = wsn.run(run(epochs=10), device="cpu").environment["seconds"]
+    alone = min(wsn.run(run(epochs=10), device="cpu").environment["seconds"] for _ in range(3))
     assert alone < record.environment["seconds"] <= time.monotonic() - started
 
 

@@ -67,9 +67,9 @@ def test_a_killed_notebook_kernel_loses_no_record_and_no_epoch_that_was_kept(tmp
         client = kernel.blocking_client()
         try:
             client.start_channels()
-            client.wait_for_ready(timeout=120)
+            client.wait_for_ready(timeout=600)
             client.execute(KERNEL.format(folder=str(folder)))
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while wsn.spec_key(long) not in store.under_way():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

@@ -182,6 +182,7 @@ def test_a_spec_can_be_widened_at_the_same_number_of_weights():
 
 
 def test_a_spec_trains_on_a_small_imagenet(small_imagenet, monkeypatch):
+    monkeypatch.setenv("WSN_WORKERS", "0")
     monkeypatch.setenv("WSN_DATA", str(small_imagenet.parent))
     net = wsn.ResNetImageNetSpec(width=2, third_stage_blocks=1, num_classes=3)
     run = wsn.Experiment(

@@ -497,7 +497,8 @@ def test_processes_give_the_bits_of_one_process(tmp_path):
         assert np.array_equal(a.predictions, b.predictions)
 
 
-def test_too_long_a_sweep_is_refused_before_it_starts(tmp_path):
+def test_too_long_a_sweep_is_refused_before_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(durations, "seconds_per_run", lambda *_: 60.0)
     runs = [experiment(width=w, epochs=10_000) for w in (5, 10)]
     with pytest.raises(
         wsn.BudgetError, match=r"2 of 2 runs have no record .* about .* minutes here; budget_minutes is 0\.1"
@@ -827,7 +828,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     marker = f"WSN_TEST_{tmp_path.name}_{os.getpid()}"
     command = [sys.executable, str(script), str(folder)]
     process = subprocess.Popen(command, env=os.environ | {"WSN_TEST": marker}, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(list(folder.glob("*.json"))) < 3:
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
@@ -917,7 +918,7 @@ with wsn.local_cluster(1) as cluster, Client(cluster) as client:
 
 def test_a_program_that_is_piped_into_python_starts_processes(tmp_path):
     said = subprocess.run(
-        [sys.executable, "-", str(tmp_path)], input=FROM_STDIN, capture_output=True, text=True, timeout=200
+        [sys.executable, "-", str(tmp_path)], input=FROM_STDIN, capture_output=True, text=True, timeout=840
     )
     assert said.stdout == "2\n2\n", said.stderr[-2000:]
 
@@ -1034,5 +1035,5 @@ def test_an_interrupt_ends_processes_that_start_without_a_word_from_them(tmp_pat
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED)
     command = [sys.executable, str(script), str(tmp_path / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=840)
     assert (done.stdout, done.stderr) == ("interrupted\n", "")

@@ -39,7 +39,7 @@ def test_a_chapter_taken_away_runs_from_its_own_records(tmp_path, monkeypatch):
     elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | places
     done = subprocess.run(
         [str(Path(sys.executable).with_name("papermill")), str(file), str(tmp_path / "out.ipynb")],
-        cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=280,
+        cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=840,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert not (tmp_path / "store").exists()

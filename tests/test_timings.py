@@ -32,7 +32,7 @@ with reused_memory():
 def test_memory_that_a_step_frees_is_there_for_the_next_one():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     without, reused = map(int, done.stdout.split())
-    assert without > 100 and reused < 0.01 * without
+    assert without > 100 and reused < max(20, 0.01 * without)
 
 
 def test_threads_are_those_of_torch_and_of_numpy():

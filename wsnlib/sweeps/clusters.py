@@ -166,16 +166,19 @@ def _as_they_end(
     submit: Callable[[int], list[Future[Any]]], client: Client
 ) -> Iterator[list[tuple[Future[Any], Any]]]:
     """Batches of what has ended: what it returned, or the exception that it ended with."""
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
 
     ended = as_completed(submit(WINDOW), loop=client.loop)
     for batch in ended.batches():
         futures = list(batch)
-        if any(future.status not in ("finished", "error") for future in futures):
+        try:
+            if any(future.status not in ("finished", "error") for future in futures):
+                raise CancelledError
+            good = iter(client.gather([future for future in futures if future.status == "finished"]))
+        except (CancelledError, OSError) as error:
             raise SweepError(
                 "the scheduler is gone or was told to stop; finished runs are stored, call again to go on"
-            )
-        good = iter(client.gather([future for future in futures if future.status == "finished"]))
+            ) from error
         yield [(f, next(good) if f.status == "finished" else f.exception()) for f in futures]
         ended.update(submit(len(futures)))
 

@@ -271,6 +271,7 @@ def _in_processes(
             for beginning in begun:
                 beginning.result()
         except BrokenProcessPool as error:
+            wait(begun)  # the others first say why they could not start
             raise SweepError(
                 "no training process could be started; in a script, call run_missing below "
                 '`if __name__ == "__main__":`, which processes need'
