@@ -284,7 +284,7 @@ def test_a_batch_larger_than_the_training_set_is_planned_and_timed_as_the_traini
     monkeypatch.setattr(training, "train_jointly", train)
     for each in (whole, larger):
         durations.seconds_per_run(each, wsn.load_data(wsn.Digits()))
-    assert trained == [(1437, 1437), (201 * 1437, 1437), (1437, 1437)] * 2
+    assert trained == [(1437, 1437)] * 3 + [(201 * 1437, 1437)] + [(1437, 1437)] * 3 + [(201 * 1437, 1437)]
 
 
 def test_a_plan_for_another_kind_of_device_is_made_anew():
