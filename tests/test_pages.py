@@ -20,7 +20,6 @@ import wsnlib as wsn
 from wsnlib import book, sweeps
 from wsnlib.book import sparse_mlp
 from wsnlib.book.engine import page as page_module
-from wsnlib.book.engine import page as session
 from wsnlib.book.engine import provenance, published, scores, verdicts
 from wsnlib.store import MeasurementRecord, Record
 
@@ -586,7 +585,7 @@ def test_a_page_says_in_one_line_what_it_read_and_what_it_made(tmp_path, monkeyp
     page.run_missing([experiment(3), experiment(5), experiment(7)])
     page.run_missing([experiment(7)])
     assert displayed.now[1:] == ["2 results read, 1 trained", "1 results read, 0 trained"]
-    assert displayed.about == [session.SESSION] * 3  # no part of a published page
+    assert displayed.about == [page_module.SESSION] * 3  # no part of a published page
 
 
 def test_an_interrupt_is_one_sentence(tmp_path, monkeypatch, displayed):
@@ -600,7 +599,7 @@ def test_an_interrupt_is_one_sentence(tmp_path, monkeypatch, displayed):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweeps, "run_missing", interrupted)
-    with pytest.raises(session.Interrupted) as stopped:
+    with pytest.raises(page_module.Interrupted) as stopped:
         page.run_missing([experiment(seed) for seed in (3, 5, 7)])
     sentence = "1 of 3 results are stored; run again to go on"
     assert stopped.value._render_traceback_() == [str(stopped.value)] == [sentence]
@@ -611,7 +610,7 @@ def test_a_notebook_outside_of_the_repository_says_where_its_results_are(tmp_pat
     monkeypatch.chdir(tmp_path)
     page = book.Page(sparse_mlp.Parameters(), store=wsn.Store(tmp_path / "store"))
     page.run_missing([experiment(3)])
-    assert displayed.now == [session.ELSEWHERE, "0 results read, 1 trained"]
-    assert "records/" in session.ELSEWHERE and "WSN_STORE" in session.ELSEWHERE
+    assert displayed.now == [page_module.ELSEWHERE, "0 results read, 1 trained"]
+    assert "records/" in page_module.ELSEWHERE and "WSN_STORE" in page_module.ELSEWHERE
     page.run_missing([experiment(3)])
     assert displayed.now[2:] == ["1 results read, 0 trained"]
