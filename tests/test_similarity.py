@@ -226,7 +226,7 @@ b.mkldnn.matmul.fp32_precision = "bf16"
 b.fp32_precision = "tf32"
 """
 EACH_IN_A_PROCESS = f"""
-import os, torch, wsnlib as wsn
+import os, torch, torch._dynamo, wsnlib as wsn  # what torch.optim would load in each of them
 from torch import nn
 
 b = torch.backends

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from wsnlib import custom, masks, models, specs, widening
 from wsnlib.data import Dataset
@@ -95,10 +96,19 @@ def _narrowed(
     return model
 
 
+class _Undrawn(TorchFunctionMode):
+    """Nothing is drawn from a normal distribution; for shapes alone torch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (nn.init.normal_, torch.Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=64)
 def _outline(spec: specs.DenseSpec, width: int | None = None) -> nn.Module:
     """The dense network with shapes in place of weights; it is shared and stays as it is."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return _dense(spec, width)
 
 
@@ -156,7 +166,7 @@ def weights_per_layer(spec: specs.ModelSpec) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)
 def _narrowed_sizes(spec: specs.LinearBottleneck | specs.NonlinearBottleneck) -> dict[str, int]:
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         layers = masks.weight_layers(_narrowed(spec, torch.Generator(device="cpu")))
     return {name: layer.weight.numel() for name, layer in layers.items()}
 

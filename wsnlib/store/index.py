@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Collection
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from wsnlib import specs
@@ -52,7 +53,8 @@ def summaries(
         keys: Keys of the records that are wanted, all of them in the folder.
         stamps: Stamp of every file of the folder.
     """
-    entries = {k: entry for k, entry in _entries(folder).items() if entry[0] == stamps.get(f"{k}.json")}
+    indexed = _entries(folder, stamps.get(NAME))
+    entries = {k: entry for k, entry in indexed.items() if entry[0] == stamps.get(f"{k}.json")}
     found = {key: Summary(**entries[key][1]) for key in keys if key in entries}
     stale = [key for key in keys if key not in found]
     fresh, damaged = read(folder, stale)
@@ -77,7 +79,9 @@ def read(folder: Folder, keys: Collection[str]) -> tuple[dict[str, Summary], dic
     return found, damaged
 
 
-def _entries(folder: Folder) -> dict[str, Any]:
+@lru_cache(maxsize=8)
+def _entries(folder: Folder, stamp: str | None) -> dict[str, Any]:
+    """What the index says, read again when it has another stamp."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         nan = {"NaN": math.nan}  # one object, so that equal summaries are equal
         content = json.loads(unseal(folder.read(NAME)), parse_constant=nan.get)

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.context import BaseContext
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import torch
@@ -247,8 +250,7 @@ def _in_processes(
     """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: list[Failure] = []
     forget_stdin()
-    context = multiprocessing.get_context("spawn")
-    given = (numerics(),)
+    context, given = _context(places[0]), (dict(os.environ), numerics())
 
     def process() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given)
@@ -296,6 +298,20 @@ def _in_processes(
     return failures
 
 
+def _context(device: str) -> BaseContext:
+    """How processes start: as copies of one that has loaded torch and waits, so that they start at once.
+
+    Each loads it anew for a GPU, whose driver has no copies, on a Mac, where much of the system has none, and
+    where the folder of temporary files has a name too long for the socket through which copies are asked for.
+    """
+    room = 107 - len("/pymp-12345678/listener-12345678")
+    if device.startswith("cuda") or sys.platform != "linux" or len(os.fsencode(gettempdir())) > room:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # which torch.optim would load
+    return context
+
+
 def _ended_from_outside(plan: experiments.Plan, store: Store) -> list[Failure]:
     """What failed with a process that is gone, noted, as it no longer can."""
     text = "its process was ended from outside, or by the operating system where memory ran out"
@@ -324,8 +340,11 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _begin(computing: Numerics) -> None:
-    """Compute as the process that started this one does, and end when it is gone, even if killed."""
+def _begin(environment: Mapping[str, str], computing: Numerics) -> None:
+    """Compute as the process that asked for this one does, and end when it is gone, even if killed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.clear()
+    os.environ.update(environment)
     set_numerics(computing)
     parent = multiprocessing.parent_process()
     assert parent is not None
