@@ -69,7 +69,8 @@ def run_missing(
 
     Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
     the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
-    turns, which still fills the gaps that a small network leaves.
+    turns, which still fills the gaps that a small network leaves. On Linux, processes for the CPU are
+    copies of one that loads torch once and waits until this one ends: a second sweep starts at once.
 
     Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
     record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
