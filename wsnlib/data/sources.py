@@ -53,7 +53,7 @@ KNOWN: dict[type[specs.DataSpec], Known] = {
 """Channels, height and width, classes and images of each data set, by the class of its spec."""
 
 DIGITS = "datasets/data/digits.csv.gz"
-"""Where scikit-learn has its digits: 64 pixels from 0 to 16 and the class in a row."""
+"""Where scikit-learn has its digits, 64 pixels from 0 to 16 and the class in a row."""
 
 _TORCHVISION = {
     specs.MNIST: ("MNIST", ("MNIST/raw",)),

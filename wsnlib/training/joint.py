@@ -49,7 +49,7 @@ def train_jointly(
         >>> from wsnlib.data import load_data
         >>> digits = load_data(specs.Digits())
         >>> nets = [MLP(16, inputs=64) for _ in range(3)]
-        >>> rates = [specs.Training(epochs=5, learning_rate=rate) for rate in (0.1, 0.2, 0.3)]
+        >>> rates = [specs.Training(epochs=10, learning_rate=rate) for rate in (0.1, 0.2, 0.3)]
         >>> outcomes = train_jointly(nets, digits, rates, seeds=[0, 0, 1])
         >>> [outcome.history["test_accuracy"][-1] > 0.8 for outcome in outcomes]
         [True, True, True]
