@@ -100,6 +100,15 @@ def test_other_digits_than_the_known_ones_are_refused(monkeypatch):
         sources._digits.__wrapped__()
 
 
+def test_digits_are_those_of_scikit_learn_wherever_it_keeps_them(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    found = sources._rows_of_digits()
+    assert (found == np.column_stack(load_digits(return_X_y=True))).all()
+    monkeypatch.setattr(sources, "DIGITS", "nowhere.csv.gz")
+    assert (sources._rows_of_digits() == found).all()
+
+
 def test_missing_data_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(wsn.DataError, match=r"MNIST is not in .*; allow the download .* or set WSN_DATA"):
         wsn.load_data(wsn.MNIST(), root=tmp_path)

@@ -230,6 +230,7 @@ def test_the_index_saves_reading_and_follows_every_change(many, monkeypatch):
     first = store.summaries(runs)
     assert sorted(names) == sorted(f"{wsn.spec_key(run)}.json" for run in runs)
     names.clear()
+    store.summaries(runs)[0].spec["model"]["width"] = "changed by whoever asked"
     assert store.summaries(runs) == first
     assert names == []
     store.save(replace(record(runs[3]), status="diverged", reported_epoch=None))

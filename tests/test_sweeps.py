@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import weakref
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -427,30 +427,6 @@ def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):
     finally:
         torch.use_deterministic_algorithms(False)
     assert [store.load(run).environment["deterministic"] for run in runs] == [True, True]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes start anew")
-def test_processes_are_copies_of_one_that_waits_with_the_environment_of_this_one(monkeypatch, tmp_path):
-    def asked(function, *given):
-        initial = dict(os.environ), machine_of.numerics()
-        context = sweeps._context("cpu")
-        with ProcessPoolExecutor(1, context, initializer=sweeps._begin, initargs=initial) as process:
-            return process.submit(function, *given).result()
-
-    waiting = asked(os.getppid)
-    assert waiting != os.getpid()
-    monkeypatch.setenv("WSN_TOLD", "here")
-    assert asked(os.getenv, "WSN_TOLD") == "here"
-    monkeypatch.delenv("WSN_TOLD")
-    assert asked(os.getenv, "WSN_TOLD") is None
-    assert asked(eval, "{*__import__('sys').modules} & {'torch._dynamo', 'pandas'}") == {"torch._dynamo"}
-    assert asked(signal.pthread_sigmask, signal.SIG_BLOCK, ()) == {signal.SIGINT}  # until there is work
-    assert asked(os.getppid) == waiting
-    assert sweeps._context("cuda:0").get_start_method() == "spawn"  # a driver has no copies
-    long = tmp_path / (100 * "a")
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    assert sweeps._context("cpu").get_start_method() == "spawn"
 
 
 def test_a_run_is_its_network_trained_with_its_seed():

@@ -9,12 +9,14 @@ that two runs can be said to have used the same data. For the others it is fixed
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 
 from wsnlib import specs
@@ -53,7 +55,7 @@ KNOWN: dict[type[specs.DataSpec], Known] = {
 """Channels, height and width, classes and images of each data set, by the class of its spec."""
 
 DIGITS = "datasets/data/digits.csv.gz"
-"""Where scikit-learn has its digits, 64 pixels from 0 to 16 and the class in a row."""
+"""Where scikit-learn has its digits."""
 
 _TORCHVISION = {
     specs.MNIST: ("MNIST", ("MNIST/raw",)),
@@ -139,8 +141,7 @@ def _form(known: Known) -> str:
 
 @lru_cache(maxsize=1)
 def _digits() -> Arrays:
-    (package,) = find_spec("sklearn").submodule_search_locations  # type: ignore[union-attr, misc]
-    rows = np.loadtxt(Path(package, DIGITS), delimiter=",", dtype=np.uint8)  # importing it takes 2 s
+    rows = _rows_of_digits()
     x = np.round(rows[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     x, y = in_canonical_order(x, rows[:, -1])
     rank = np.array([np.count_nonzero(y[:i] == y[i]) for i in range(len(y))])
@@ -153,6 +154,16 @@ def _digits() -> Arrays:
             "install another release"
         )
     return arrays
+
+
+def _rows_of_digits() -> npt.NDArray[np.uint8]:
+    """64 pixels from 0 to 16 and the class, from scikit-learn's file, as importing it takes 2 s."""
+    for place in getattr(find_spec("sklearn"), "submodule_search_locations", None) or ():
+        with suppress(OSError):
+            return np.loadtxt(Path(place, DIGITS), delimiter=",", dtype=np.uint8)
+    from sklearn.datasets import load_digits  # of a release that keeps it elsewhere
+
+    return np.column_stack(load_digits(return_X_y=True)).astype(np.uint8)
 
 
 def _fetched(kind: type[specs.DataSpec], path: Path, download: bool) -> Arrays:

@@ -6,6 +6,7 @@ damaged or lost costs time and is never wrong, and writers need not know of it.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -55,7 +56,7 @@ def summaries(
     """
     indexed = _entries(folder, stamps.get(NAME))
     entries = {k: entry for k, entry in indexed.items() if entry[0] == stamps.get(f"{k}.json")}
-    found = {key: Summary(**entries[key][1]) for key in keys if key in entries}
+    found = {key: Summary(**copy.deepcopy(entries[key][1])) for key in keys if key in entries}
     stale = [key for key in keys if key not in found]
     fresh, damaged = read(folder, stale)
     if len(stale) >= PAYS_FROM:

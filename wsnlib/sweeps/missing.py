@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing.context import BaseContext
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,8 +66,7 @@ def run_missing(
 
     Processes take the GPUs in turn; several share one if there are more of them than GPUs. A GPU runs
     the kernels of several processes at the same time only under NVIDIA's MPS; without it they take
-    turns, which still fills the gaps that a small network leaves. On Linux, processes for the CPU are
-    copies of one that loads torch once and waits until this one ends: a second sweep starts at once.
+    turns, which still fills the gaps that a small network leaves.
 
     Which engine trains a run is planned before anything is trained (`wsnlib.experiments.Plan`), and its
     record says it. On a CPU, masked layers are sparse-compute ones where that is estimated to pay, and fully
@@ -251,7 +247,8 @@ def _in_processes(
     """One process for each place, the device that it keeps; the next run goes where one has ended."""
     failures: list[Failure] = []
     forget_stdin()
-    context, given = _context(places[0]), (dict(os.environ), numerics())
+    context = multiprocessing.get_context("spawn")
+    given = (numerics(),)
 
     def process() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given)
@@ -299,20 +296,6 @@ def _in_processes(
     return failures
 
 
-def _context(device: str) -> BaseContext:
-    """How processes start: as copies of one that has loaded torch and waits, so that they start at once.
-
-    Each loads it anew for a GPU, whose driver has no copies, on a Mac, where much of the system has none, and
-    where the folder of temporary files has a name too long for the socket through which copies are asked for.
-    """
-    room = 107 - len("/pymp-12345678/listener-12345678")
-    if device.startswith("cuda") or sys.platform != "linux" or len(os.fsencode(gettempdir())) > room:
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # which torch.optim would load
-    return context
-
-
 def _ended_from_outside(plan: experiments.Plan, store: Store) -> list[Failure]:
     """What failed with a process that is gone, noted, as it no longer can."""
     text = "its process was ended from outside, or by the operating system where memory ran out"
@@ -341,11 +324,8 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _begin(environment: Mapping[str, str], computing: Numerics) -> None:
-    """Compute as the process that asked for this one does, and end when it is gone, even if killed."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.clear()
-    os.environ.update(environment)
+def _begin(computing: Numerics) -> None:
+    """Compute as the process that started this one does, and end when it is gone, even if killed."""
     set_numerics(computing)
     parent = multiprocessing.parent_process()
     assert parent is not None
