@@ -1,6 +1,8 @@
 """ImageNet's folder: what is listed, how it is split, what streams from it, and what is refused."""
 
+import multiprocessing
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -167,6 +169,20 @@ def test_neither_the_number_of_processes_nor_the_batches_change_the_images(folde
         assert torch.equal(images, found[0][0])
         assert torch.equal(labels, train.labels[order])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no safe copies of a process")
+def test_processes_that_read_are_copies_in_a_process_that_would_start_them_anew(folder, monkeypatch):
+    red = Image.new("RGB", (29, 29), "red")
+    monkeypatch.setattr(streaming, "read_image", lambda path: red)  # a new process would not know it
+    train = replace(wsn.load_data(SPEC).train, num_workers=2)
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)  # as in a training process of run_missing
+    try:
+        images = torch.cat([batch.images for batch in batches(train)])
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert images.amin((0, 2, 3)).tolist() == images.amax((0, 2, 3)).tolist() == [255, 0, 0]
 
 
 def test_another_seed_and_the_next_epoch_give_other_crops(folder):

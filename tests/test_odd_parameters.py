@@ -243,6 +243,7 @@ ODD = {
         "other populations smaller": SMALL_POPULATIONS | {"other_networks": 8},
         "networks for controls": SMALL_POPULATIONS | {"control_networks": 8, "shared_seeds": True},
         "another base": SMALL_POPULATIONS | {"base_multiplier": 0.125},
+        "networks at chance": SMALL_POPULATIONS | {"batch_size": 100, "learning_rate": 1e-6},
         "a wide sparse network": SMALL_POPULATIONS | {"sparse_multiplier": 0.375},
     },
     "cka_blocks": {  # each trains little that the one before has not

@@ -304,14 +304,14 @@ def test_gains_have_no_contrast_where_no_example_is_rarely_right():
     assert table["where"].tolist() == ["often", "always"]
 
 
-def test_gains_need_examples_that_are_often_right():
-    ones = np.ones((4, 8), int)
-    sure, other = (
-        wsn.predictions.Population(ones, labels=ones[0], num_classes=2, name=name)
-        for name in ("sure", "other")
-    )
-    with pytest.raises(ValueError, match="must be right often but not always in 'sure', got 0 of 8"):
-        wsn.predictions.gains_by_difficulty(sure, other)
+def test_gains_leave_out_what_no_example_is():
+    for always, where in ((1, "always"), (0, "rarely")):
+        found = np.full((4, 8), always)
+        one, other = (
+            wsn.predictions.Population(found, labels=np.ones(8, int), num_classes=2, name=name)
+            for name in ("one", "other")
+        )
+        assert wsn.predictions.gains_by_difficulty(one, other)["where"].tolist() == [where]
 
 
 def test_examples_are_reported_by_the_half_that_did_not_choose_them():

@@ -6,6 +6,7 @@ An image that cannot be read stops the training with a sentence that names it; n
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,9 @@ from wsnlib.data.splits import DataError, Split, augmented
 
 MOST_WORKERS = 16
 """Processes that read at most, unless `WSN_WORKERS` says otherwise."""
+
+START_METHOD = "fork" if sys.platform == "linux" else None
+"""Of processes that read: each epoch starts its own, and a spawned one imports torch for seconds."""
 
 
 def default_workers() -> int:
@@ -102,10 +106,12 @@ class StreamedSplit:
 
 
 def _read(reader: _Reader, num_workers: int, device: torch.device) -> Iterator[torch.Tensor]:
+    num_workers = min(num_workers, len(reader))
     loader = DataLoader(
         reader,
         batch_size=None,
-        num_workers=min(num_workers, len(reader)),
+        num_workers=num_workers,
+        multiprocessing_context=START_METHOD if num_workers else None,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else it would draw from the global one
     )

@@ -199,9 +199,6 @@ def gains_by_difficulty(
         `where`, `examples`, and the columns of `class_tests` from `first` (the larger) to `adjusted`.
         Differences are larger less smaller. Where there are no examples a row is left out.
 
-    Raises:
-        ValueError: If no example is right often but not always.
-
     References:
         N21, Section 7: "most pronounced for examples where smaller networks were often but not always
         correct" (Figures F.2 and F.3).
@@ -219,17 +216,15 @@ def gains_by_difficulty(
     check_same_examples([smaller, larger])
     sorting, compared = smaller.split(seed=seed)
     accuracy = sorting.accuracy
-    often = (accuracy >= 0.5) & (accuracy < 1)
-    if not often.any():
-        raise ValueError(
-            f"some examples must be right often but not always in {smaller.name!r}, got 0 of {len(often)}; "
-            "compare other networks"
-        )
-    groups = {"rarely": accuracy < 0.5, "often": often, "always": accuracy == 1}
+    groups = {
+        "rarely": accuracy < 0.5,
+        "often": (accuracy >= 0.5) & (accuracy < 1),
+        "always": accuracy == 1,
+    }
     groups = {name: members for name, members in groups.items() if members.any()}
     counts = {name: int(members.sum()) for name, members in groups.items()}
     bounds = [1.0] * len(groups)
-    if contrast := "rarely" in groups:
+    if contrast := {"rarely", "often"} <= set(groups):
         counts["often less rarely"] = counts["often"] + counts["rarely"]
         bounds.append(2.0)
 
