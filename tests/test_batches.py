@@ -175,7 +175,7 @@ def test_tokens_count_as_it_is_said():
             )
         )
         assert found.values[0, 1] == pytest.approx(float(own.vector @ linear.vector), abs=1e-5)
-    with pytest.raises(ValueError, match="tokens must be one of all, mean, first, got 'last'"):
+    with pytest.raises(ValueError, match="tokens must be one of 'all', 'mean', 'first', got 'last'"):
         wsn.cka_matrix(model, [{"input_embeds": x}], tokens="last")
 
 

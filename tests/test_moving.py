@@ -179,7 +179,7 @@ def test_the_fraction_falls_along_half_a_cosine_and_is_0_at_the_end():
     found = [move(lambda: torch.tensor(0.0)) for _ in range(80)]
     expected = [round(500 * (1 + math.cos(math.pi * t / 40))) for t in (10, 20, 30)]
     assert [n for n in found if n] == expected
-    with pytest.raises(ValueError, match="method must be one of set, rigl, got 'snip'; choose one"):
+    with pytest.raises(ValueError, match="method must be one of 'set', 'rigl', got 'snip'"):
         MovingMasks(model, opt, method="snip", steps=1)
 
 

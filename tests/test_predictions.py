@@ -609,7 +609,7 @@ def test_arguments_out_of_range_are_named():
         _ = a[:1]
     with pytest.raises(ValueError, match="count must be 1 to 31, got 32"):
         wsn.predictions.largest_differences(a, b, count=32)
-    with pytest.raises(ValueError, match="level must be 'example', 'class' or 'network', got 'all'"):
+    with pytest.raises(ValueError, match="level must be one of 'example', 'class', 'network', got 'all'"):
         wsn.predictions.dispersion(a, b, level="all")
     with pytest.raises(ValueError, match="permutations must be ≥ 1, got 0"):
         wsn.predictions.dispersion(a, b, permutations=0)

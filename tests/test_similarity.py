@@ -483,7 +483,7 @@ def test_a_layer_without_component_left_is_constant():
         (lambda: summed(batches(sizes=(3,))), "examples must be at least 4, got 3"),
         (
             lambda: wsn.cka(normal(0, 5, 2), normal(1, 5, 2), estimator="unbised"),
-            "must be 'unbiased' or 'biased', got 'unbised'",
+            "must be one of 'unbiased', 'biased', got 'unbised'",
         ),
         (
             lambda: summed([{"a": normal(0, 5, 2), "b": normal(1, 5, 2), "c": normal(0, 7, 2)}]),
@@ -497,7 +497,7 @@ def test_a_layer_without_component_left_is_constant():
         (lambda: summed([]).matrix(), "at least one batch must be added before"),
         (
             lambda: summed(batches()).matrix(weighting="equal"),
-            "weighting must be 'released' or 'paper', got 'equal'",
+            "weighting must be one of 'released', 'paper', got 'equal'",
         ),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA(["a", "d"])), "of other layers, such as d"),
         (lambda: summed(batches()).merge(similarity.MinibatchCKA("bac")), "the layers are in another order"),

@@ -799,6 +799,8 @@ def test_a_model_is_evaluated_in_evaluation_mode_and_is_then_in_its_own(digits):
     before = [module.training for module in net.modules()]
     wsn.evaluate(net, digits, digits.test)
     wsn.predict(net, digits, digits.test.images)
+    with pytest.raises(ValueError, match="precision must be one of 'float32', 'bfloat16', got 'half'"):
+        wsn.evaluate(net, digits, digits.test, precision="half")
     assert [module.training for module in net.modules()] == before
     seen = []
     wsn.train(

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from wsnlib import data, estimates, masks, similarity, specs, widening
-from wsnlib.models import MLP
-from wsnlib.sparse import to_sparse
+from wsnlib.models import MLP, ResNet18, ResNetCifar, ResNetImageNet
+from wsnlib.sparse import estimated_costs, to_sparse
 from wsnlib.store import records
 from wsnlib.widening import LayerPair
 
@@ -185,11 +185,11 @@ REFUSALS = [
     ),
     (
         lambda: sparsified(initialisation="mine"),
-        "initialisation must be one of released, unscaled, got 'mine'",
+        "initialisation must be one of 'released', 'unscaled', got 'mine'",
     ),
     (
         lambda: sparsified(pattern="rows"),
-        "pattern must be one of random, channels, constant_fan_in, balanced, blocks, got 'rows'",
+        "pattern must be one of 'random', 'channels', 'constant_fan_in', 'balanced', 'blocks', got 'rows'",
     ),
     (lambda: sparsified(exclude=["9", "8"]), "8, 9 must be a layer, got none; choose from 0, 1"),
     (
@@ -733,7 +733,7 @@ REFUSALS = [
     (lambda: similarity.cka(np.eye(5), np.eye(7)), "y must be of the examples of x, got 7 in place of 5"),
     (
         lambda: similarity.cka(np.eye(5), np.eye(5), estimator="mine"),
-        "estimator must be 'unbiased' or 'biased', got 'mine'",
+        "estimator must be one of 'unbiased', 'biased', got 'mine'",
     ),
     (
         lambda: similarity.cka(np.eye(5) * 1j, np.eye(5)),
@@ -768,6 +768,28 @@ REFUSALS = [
     (
         lambda: records._packed(np.arange(3)),
         "arrays of a record must be of uint8, int16, int32, got int64; convert them",
+    ),
+    # one of a few ways
+    (lambda: MLP(5, activation="tanh"), "activation must be one of 'relu', 'linear', got 'tanh'"),
+    (
+        lambda: MLP(5, parametrisation="mup"),
+        "parametrisation must be one of 'standard', 'ntk', 'sparse_mu', got 'mup'",
+    ),
+    (lambda: ResNet18(5, stem="tiny"), "stem must be one of 'cifar', 'imagenet', got 'tiny'"),
+    *(
+        (make, "initialisation must be one of 'default', 'fan_out', got 'he'")
+        for make in (
+            lambda: ResNet18(5, initialisation="he"),
+            lambda: ResNetImageNet(5, initialisation="he"),
+        )
+    ),
+    (
+        lambda: ResNetCifar(8, details="paper"),
+        "details must be one of 'released', 'torchvision', got 'paper'",
+    ),
+    (
+        lambda: estimated_costs(net(), torch.zeros(1, 5), precision="float16"),
+        "precision must be one of 'float32', 'bfloat16', got 'float16'",
     ),
     # buffers
     (

@@ -24,7 +24,7 @@ MOST_WORKERS = 16
 """Processes that read at most, unless `WSN_WORKERS` says otherwise."""
 
 START_METHOD = "fork" if sys.platform == "linux" else None
-"""Of processes that read: each epoch starts its own, and a spawned one imports torch for seconds."""
+"""Of processes that read; each epoch starts its own, and a spawned one imports torch for seconds."""
 
 
 def default_workers() -> int:

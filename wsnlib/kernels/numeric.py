@@ -17,7 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsnlib.choices import check_choice
 from wsnlib.kernels import quadrature
+
+Order = Literal[0, 1, 2]
+Method = Literal["quadrature", "enumeration", "sampling"]
 
 Array = NDArray[np.float64]
 
@@ -28,7 +32,7 @@ MOST_ENUMERATED = 20
 # -- dense kernels ----------------------------------------------------------------------------
 
 
-def arc_cosine(x: ArrayLike, y: ArrayLike, *, order: Literal[0, 1, 2]) -> Array:
+def arc_cosine(x: ArrayLike, y: ArrayLike, *, order: Order) -> Array:
     """K_l(x, y) = E [w·x]₊^l [w·y]₊^l over w ~ N(0, 1) in every coordinate.
 
     With θ the angle between x and y, K_l = |x|^l |y|^l J_l(θ) / 2π, where
@@ -50,8 +54,7 @@ def arc_cosine(x: ArrayLike, y: ArrayLike, *, order: Literal[0, 1, 2]) -> Array:
         >>> bool(np.isclose(arc_cosine([3.0, 4.0], [3.0, 4.0], order=1), 25 / 2))
         True
     """
-    if order not in (0, 1, 2):
-        raise ValueError(f"order must be 0, 1 or 2, got {order!r}")
+    check_choice("order", order, Order)
     x, y = inputs(x, y)
     return of_products(np.sum(x * x, -1), np.sum(y * y, -1), np.sum(x * y, -1), order=order)
 
@@ -96,7 +99,7 @@ def masked_kernels(
     y: ArrayLike,
     *,
     density: ArrayLike,
-    method: Literal["quadrature", "enumeration", "sampling"] = "quadrature",
+    method: Method = "quadrature",
     directions: int = 64,
     num_masks: int = 10_000,
     seed: int = 0,
@@ -123,6 +126,7 @@ def masked_kernels(
         >>> bool(abs(exact.first - fast.first).item() < 1e-5)
         True
     """
+    check_choice("method", method, Method)
     x, y = inputs(x, y)
     x, y = (np.atleast_2d(v) for v in np.broadcast_arrays(x, y))
     if x.ndim > 2:
@@ -132,11 +136,9 @@ def masked_kernels(
         return _by_quadrature(x, y, p, directions)
     if method == "enumeration":
         return _by_masks(x, y, p, list(_all_masks(x.shape[1])), sampled=False)
-    if method == "sampling":
-        if num_masks < 2:
-            raise ValueError(f"num_masks must be ≥ 2, got {num_masks}")
-        return _by_masks(x, y, p, list(_uniforms(x.shape[1], num_masks, seed)), sampled=True)
-    raise ValueError(f"method must be 'quadrature', 'enumeration' or 'sampling', got {method!r}")
+    if num_masks < 2:
+        raise ValueError(f"num_masks must be ≥ 2, got {num_masks}")
+    return _by_masks(x, y, p, list(_uniforms(x.shape[1], num_masks, seed)), sampled=True)
 
 
 def _by_quadrature(x: Array, y: Array, p: Array, directions: int) -> Estimates:

@@ -8,7 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsnlib.choices import check_choice
 from wsnlib.kernels.numeric import densities, inputs, of_products
+
+Distribution = Literal["normal", "uniform"]
 
 Array = NDArray[np.float64]
 
@@ -56,7 +59,7 @@ def simulate_kernels(
     density: Sequence[float],
     num_networks: int,
     seed: int = 0,
-    distribution: Literal["normal", "uniform"] = "normal",
+    distribution: Distribution = "normal",
     scaled_by: Sequence[float] | None = None,
     exact_count: bool = False,
 ) -> tuple[Array, Array]:
@@ -95,8 +98,7 @@ def simulate_kernels(
         )
     if min(widths, default=0) < 1:
         raise ValueError(f"widths must be one or more integers ≥ 1, got {list(widths)}")
-    if distribution not in ("normal", "uniform"):
-        raise ValueError(f"distribution must be 'normal' or 'uniform', got {distribution!r}")
+    check_choice("distribution", distribution, Distribution)
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Array:

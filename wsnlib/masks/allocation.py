@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import prod
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import numpy as np
 import scipy
+
+from wsnlib.choices import check_choice
 
 Rule = Literal["largest_first", "uniform", "erdos_renyi", "balanced", "pyramidal"]
 """How layers share the weights that a network keeps."""
@@ -68,8 +70,7 @@ def allocate(
         >>> allocate({"hidden1": (40, 784), "output": (10, 40)}, num_weights=874, rule="erdos_renyi")
         {'hidden1': 824, 'output': 50}
     """
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}; choose one")
+    check_choice("rule", rule, Rule)
     sizes = {name: prod(size) if isinstance(size, Sequence) else size for name, size in layer_sizes.items()}
     fixed, free, rest = _given(sizes, num_weights, density or {})
     if rule == "largest_first":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+from wsnlib.choices import check_choice
 from wsnlib.masks.allocation import Rule, allocate, listed, whole_kernels
 from wsnlib.masks.counting import (
     counts_by_layer,
@@ -86,12 +87,8 @@ def sparsify(
     layer_shapes = {name: weight_shape(layer) for name, layer in layers.items()}
     sizes = {name: shape.numel() for name, shape in layer_shapes.items()}
     excluded = names_of(exclude)
-    for what, chosen, allowed in (
-        ("initialisation", initialisation, Initialisation),
-        ("pattern", pattern, Pattern),
-    ):
-        if chosen not in get_args(allowed):
-            raise ValueError(f"{what} must be one of {', '.join(get_args(allowed))}, got {chosen!r}")
+    check_choice("initialisation", initialisation, Initialisation)
+    check_choice("pattern", pattern, Pattern)
     check_generator(generator)
     rule: Rule = "largest_first"
     if isinstance(allocation, str):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Literal, SupportsIndex, cast, get_args
+from typing import Any, Literal, SupportsIndex, cast
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+
+from wsnlib.choices import check_choice
 
 Pattern = Literal["random", "channels", "constant_fan_in", "balanced", "blocks"]
 """Where in a weight the entries lie that are present."""
@@ -61,8 +63,7 @@ def draw_mask(
         raise ValueError(
             f"num_weights must be 0 to {size} for shape {tuple(shape)}, got {num_weights}; change it"
         )
-    if pattern not in get_args(Pattern):
-        raise ValueError(f"pattern must be one of {', '.join(get_args(Pattern))}, got {pattern!r}")
+    check_choice("pattern", pattern, Pattern)
     if pattern == "channels" and (kernel := torch.Size(shape[2:]).numel()) > 1:
         if num_weights % kernel:
             raise ValueError(

@@ -9,6 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsnlib.choices import check_choice
+
+Activation = Literal["relu", "linear"]
+Parametrisation = Literal["standard", "ntk", "sparse_mu"]
+
 
 class NTKLinear(nn.Linear):
     """y = x Wᵀ / √in_features + b, with W drawn from N(0, 1) and b = 0 at first (NTK parametrisation).
@@ -73,10 +78,12 @@ class MLP(nn.Module):
         inputs: int = 784,
         outputs: int = 10,
         hidden_layers: int = 1,
-        activation: Literal["relu", "linear"] = "relu",
+        activation: Activation = "relu",
         bias: bool = True,
-        parametrisation: Literal["standard", "ntk", "sparse_mu"] = "standard",
+        parametrisation: Parametrisation = "standard",
     ) -> None:
+        check_choice("activation", activation, Activation)
+        check_choice("parametrisation", parametrisation, Parametrisation)
         super().__init__()
         linear = {"standard": nn.Linear, "ntk": NTKLinear, "sparse_mu": ScaledLinear}[parametrisation]
         layers: list[tuple[str, nn.Module]] = []

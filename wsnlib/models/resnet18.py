@@ -9,6 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsnlib.choices import check_choice
+
+Stem = Literal["cifar", "imagenet"]
+Initialisation = Literal["default", "fan_out"]
+
 CHANNEL_FACTORS = (1, 2, 4, 8)
 """Channels of each stage / width of the network."""
 
@@ -74,10 +79,12 @@ class ResNet18(nn.Module):
         width: int,
         *,
         num_classes: int = 10,
-        stem: Literal["cifar", "imagenet"] = "cifar",
+        stem: Stem = "cifar",
         input_channels: int = 3,
-        initialisation: Literal["default", "fan_out"] = "default",
+        initialisation: Initialisation = "default",
     ) -> None:
+        check_choice("stem", stem, Stem)
+        check_choice("initialisation", initialisation, Initialisation)
         super().__init__()
         self.stem = stem
         if stem == "imagenet":

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsnlib.choices import check_choice
 from wsnlib.models.resnet18 import initialise_fan_out
 
 STAGES = 3
@@ -88,6 +89,7 @@ class CifarBlock(nn.Module):
         details: Details,
         norm_momentum: float,
     ) -> None:
+        check_choice("details", details, Details)
         super().__init__()
         self.residual = residual
         self.conv1 = _convolution(input_channels, channels, stride=stride, details=details)
@@ -165,6 +167,7 @@ class ResNetCifar(nn.Module):
         details: Details = "released",
         norm_momentum: float = 0.01,
     ) -> None:
+        check_choice("details", details, Details)
         super().__init__()
         if depth < 8 or depth % 6 != 2:
             near = max(8, 6 * round((depth - 2) / 6) + 2)

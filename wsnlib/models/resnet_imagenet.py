@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsnlib.models.resnet18 import CHANNEL_FACTORS, initialise_fan_out
+from wsnlib.choices import check_choice
+from wsnlib.models.resnet18 import CHANNEL_FACTORS, Initialisation, initialise_fan_out
 
 EXPANSION = 4
 """Output channels of a bottleneck block / channels of its 3x3 convolution."""
@@ -104,8 +103,9 @@ class ResNetImageNet(nn.Module):
         third_stage_width_multiplier: float = 1.0,
         num_classes: int = 1000,
         input_channels: int = 3,
-        initialisation: Literal["default", "fan_out"] = "fan_out",
+        initialisation: Initialisation = "fan_out",
     ) -> None:
+        check_choice("initialisation", initialisation, Initialisation)
         super().__init__()
         channels = [factor * width for factor in CHANNEL_FACTORS]
         channels[2] = round(channels[2] * third_stage_width_multiplier)

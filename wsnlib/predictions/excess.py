@@ -24,6 +24,7 @@ import pandas as pd
 import scipy
 from numpy.typing import NDArray
 
+from wsnlib.choices import check_choice
 from wsnlib.predictions import inference
 from wsnlib.predictions.populations import Population, check_same_examples, class_accuracy
 
@@ -354,6 +355,7 @@ def largest_differences(
 
 def inner_products(populations: Sequence[Population], level: Level = "example") -> Array:
     """Inner products of all networks' accuracies, whose squared norm is a mean over the examples."""
+    check_choice("level", level, Level)
     first = populations[0]
     if level == "network":
         accuracy = np.concatenate([p.network_accuracy for p in populations])
@@ -362,8 +364,6 @@ def inner_products(populations: Sequence[Population], level: Level = "example") 
         weights = np.bincount(first.labels, minlength=first.num_classes) / first.num_examples
         rows = np.concatenate([class_accuracy(p) for p in populations])
         return np.asarray((rows * weights) @ rows.T)
-    if level != "example":
-        raise ValueError(f"level must be 'example', 'class' or 'network', got {level!r}")
     networks = sum(map(len, populations))
     total = np.zeros((networks, networks))
     for start in range(0, first.num_examples, 8192):

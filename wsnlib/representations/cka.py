@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from wsnlib import specs
+from wsnlib.choices import check_choice
 from wsnlib.representations.batches import (
     Batches,
     Images,
@@ -319,8 +320,7 @@ def _network(
     found = layers_of(model, batch, layers=layers, prepare=prepare)
     if not found:
         raise ValueError(f"the {type(model).__name__} has no layer to read: give modules with submodules")
-    if tokens not in get_args(Tokens):
-        raise ValueError(f"tokens must be one of {', '.join(get_args(Tokens))}, got {tokens!r}")
+    check_choice("tokens", tokens, Tokens)
     layout = quick_layout(model, batch, prepare=prepare)
     return _Network(model, found, prepare or as_inputs, layout, tokens)
 

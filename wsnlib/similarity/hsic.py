@@ -31,6 +31,10 @@ import scipy
 import torch
 from threadpoolctl import ThreadpoolController
 
+from wsnlib.choices import check_choice
+
+Estimator = Literal["unbiased", "biased"]
+
 Array = torch.Tensor | npt.ArrayLike
 """A tensor, or what numpy makes an array of."""
 
@@ -149,7 +153,7 @@ def hsic1(gram: Array, other: Array) -> torch.Tensor:
     return (u_centred(gram) * u_centred(other)).sum((-2, -1)) / (n * (n - 3))
 
 
-def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbiased") -> float:
+def cka(x: Array, y: Array, *, estimator: Estimator = "unbiased") -> float:
     """HSIC(XXᵀ, YYᵀ) / √(HSIC(XXᵀ, XXᵀ) · HSIC(YYᵀ, YYᵀ)), linear CKA, in float64.
 
     1 if the representations are equal up to rotation, isotropic scale and shift. Nothing is cut off: the
@@ -177,8 +181,7 @@ def cka(x: Array, y: Array, *, estimator: Literal["unbiased", "biased"] = "unbia
         >>> round(cka(X, -2 * X.flip(1) + 5), 6)
         1.0
     """
-    if estimator not in ("unbiased", "biased"):
-        raise ValueError(f"estimator must be 'unbiased' or 'biased', got {estimator!r}")
+    check_choice("estimator", estimator, Estimator)
     vectors, norms, names = [], [], []
     one, other = (real(each).double().detach() for each in (x, y))
     if len(one) != len(other):

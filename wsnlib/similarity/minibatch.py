@@ -14,6 +14,7 @@ import scipy
 import torch
 
 from wsnlib.addresses import local_path
+from wsnlib.choices import check_choice
 from wsnlib.similarity.blocks import Block
 from wsnlib.similarity.hsic import (
     Array,
@@ -394,8 +395,7 @@ class MinibatchCKA:
         """
         if not self._sums:
             raise ValueError("at least one batch must be added before, got none")
-        if weighting not in ("released", "paper"):
-            raise ValueError(f"weighting must be 'released' or 'paper', got {weighting!r}")
+        check_choice("weighting", weighting, Weighting)
         by_pass: dict[int, torch.Tensor] = {}
         for (pass_index, size), sums in self._sums.items():
             term = sums if weighting == "released" else sums / (size * (size - 3))

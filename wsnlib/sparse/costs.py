@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from wsnlib import masks
+from wsnlib.choices import check_choice
 from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
 from wsnlib.sparse.layers import geometry_of
 from wsnlib.timings import kept, thread_ms
@@ -105,6 +106,7 @@ def estimated_costs(
         >>> [cost.layer for cost in costs], costs[0].chosen
         (['0', '2'], 'sparse')
     """
+    check_choice("precision", precision, Precision)
     factor = (batch_size or len(images)) / len(images)
     layers: dict[str, nn.Module] = masked_layers(model)
     if any(isinstance(layer, nn.Conv2d) for layer in layers.values()):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsnlib import specs
+from wsnlib.choices import check_choice
 from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
 from wsnlib.representations.reading import evaluating, read
 from wsnlib.timings import reused_memory
@@ -30,6 +31,7 @@ from wsnlib.training.steps import (
 )
 
 Observe = Callable[[int, nn.Module], None]
+Precision = Literal["float32", "bfloat16"]
 
 
 def train(
@@ -223,13 +225,14 @@ def evaluate(
     split: Split | StreamedSplit,
     *,
     batch_size: int = 500,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
 ) -> Evaluation:
     """Loss, accuracy and predictions on a split, in evaluation mode and without gradients.
 
     The mode of the model is afterwards what it was.
     """
     check_data(data, split)
+    check_choice("precision", precision, Precision)
     batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
     logits = _logits(model, data, (batch.images for batch in batches), precision)
     check_outputs(logits, data.num_classes)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from wsnlib import masks, specs
+from wsnlib.choices import check_choice
 from wsnlib.masks import StaticMask
 
 Method = Literal["set", "rigl"]
@@ -77,10 +78,7 @@ class MovingMasks:
         until: float = 0.75,
         seed: int = 0,
     ) -> None:
-        if method not in get_args(Method):
-            raise ValueError(
-                f"method must be one of {', '.join(get_args(Method))}, got {method!r}; choose one"
-            )
+        check_choice("method", method, Method)
         for name, share in (("fraction", fraction), ("until", until)):
             if not 0 < share <= 1:
                 raise ValueError(f"{name} must be > 0 and ≤ 1, got {share!r}; give such a number")
