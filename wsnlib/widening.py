@@ -214,12 +214,13 @@ def linear_bottleneck(model: M, *, sizes: Mapping[str, int], generator: torch.Ge
         _check_size(name, sizes[name], _linear_unit(layer.weight.shape).most)
     pairs = {}
     for name, layer in layers.items():
-        outputs = layer.weight.shape[0]
         pairs[name] = nn.Sequential()
         pairs[name].add_module(
             "reduce", _resized(layer, outputs=sizes[name], bias=False, generator=generator)
         )
-        pairs[name].add_module("expand", _pointwise(layer, sizes[name], outputs, generator=generator))
+        pairs[name].add_module(
+            "expand", _resized(layer, inputs=sizes[name], pointwise=True, generator=generator)
+        )
     return _replaced(model, pairs)
 
 
@@ -502,24 +503,17 @@ def _resized(
     inputs: int | None = None,
     outputs: int | None = None,
     bias: bool | None = None,
+    pointwise: bool = False,
     generator: torch.Generator,
 ) -> Layer:
-    """A new layer of the same kind with other numbers of inputs or outputs."""
+    """A new layer of the same kind and other size; `pointwise`, it acts at each position alone."""
     outputs = outputs or layer.weight.shape[0]
     inputs = inputs or layer.weight.shape[1]
     has_bias = layer.bias is not None if bias is None else bias
     made = {"bias": has_bias, "device": layer.weight.device, "dtype": layer.weight.dtype}
     if not isinstance(layer, nn.Linear):
-        for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode"):
-            made[name] = getattr(layer, name)
-    return _drawn(skip_init(type(layer), inputs, outputs, **made), generator)
-
-
-def _pointwise(layer: Layer, inputs: int, outputs: int, *, generator: torch.Generator) -> Layer:
-    """A new layer that acts at each position alone, with a bias if the given layer has one."""
-    made = {"bias": layer.bias is not None, "device": layer.weight.device, "dtype": layer.weight.dtype}
-    if not isinstance(layer, nn.Linear):
-        made["kernel_size"] = 1
+        kept = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        made |= {"kernel_size": 1} if pointwise else {name: getattr(layer, name) for name in kept}
     return _drawn(skip_init(type(layer), inputs, outputs, **made), generator)
 
 

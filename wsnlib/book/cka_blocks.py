@@ -679,8 +679,7 @@ def _probes_rise(m: Measured) -> float:
 def _mean_of_pairs(m: Measured, values: Array) -> float:
     """Mean of a map of outputs over pairs inside the block."""
     square = values[np.ix_(m.inside_outputs, m.inside_outputs)]
-    pairs = square[np.triu_indices(len(square), 1)]
-    return _mean(pairs)
+    return _mean(square[np.triu_indices(len(square), 1)])
 
 
 def _mean(values: npt.ArrayLike) -> float:
@@ -766,8 +765,7 @@ def _overlap(one: Array, other: Array) -> float:
 
 def _shared_in_block(m: Measured) -> float:
     inside = m.origins.directions[m.inside_outputs]
-    pairs = [_overlap(a, b) for a, b in combinations(inside, 2)]
-    return float(np.mean(pairs)) if pairs else math.nan
+    return _mean([_overlap(a, b) for a, b in combinations(inside, 2)])
 
 
 def _alike(m: Measured) -> float:
@@ -842,13 +840,12 @@ PairValues = dict[tuple[int, int], list[float]]
 
 def _over_pairs(values: Mapping[tuple[int, int], Sequence[float]]) -> Estimate | None:
     """Mean over pairs of seeds; as these share seeds, the units are the jackknife's pseudo-values."""
-    known = {pair: [v for v in each if not math.isnan(v)] for pair, each in sorted(values.items())}
-    means = {pair: float(np.mean(each)) for pair, each in known.items() if each}
+    means = {pair: m for pair, each in sorted(values.items()) if not math.isnan(m := _mean(each))}
     seeds = sorted({seed for pair in means for seed in pair})
     rest = [[mean for pair, mean in means.items() if seed not in pair] for seed in seeds]
     if not rest or not all(rest):
-        return _estimate([float(np.mean(list(means.values())))] if means else [])
-    n, mean = len(seeds), float(np.mean(list(means.values())))
+        return _estimate([_mean(list(means.values()))])
+    n, mean = len(seeds), _mean(list(means.values()))
     left_out = np.array([np.mean(each) for each in rest])
     return estimate(mean - (n - 1) * (left_out - left_out.mean()))
 

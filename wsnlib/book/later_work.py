@@ -132,11 +132,6 @@ def rate_runs(
     ]
 
 
-def smu_runs(p: Parameters) -> list[specs.Experiment]:
-    """The same with the rates of layers and the first weights scaled by SμPar."""
-    return rate_runs(p, parametrisation="sparse_mu", seeds=p.smu_seeds)
-
-
 def own_rates(table: pd.DataFrame) -> dict[int, float]:
     """By width, the learning rate with the best mean validation accuracy; one that diverged is never it."""
     means = table.groupby(["width", "rate"])["validation_accuracy"].apply(lambda v: v.mean(skipna=False))
@@ -602,7 +597,7 @@ def cka_estimates(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[st
 
 _RUNS: dict[Part, Callable[[Parameters], list[specs.Experiment]]] = {
     "rate": rate_runs,
-    "smu": smu_runs,
+    "smu": lambda p: rate_runs(p, parametrisation="sparse_mu", seeds=p.smu_seeds),
     "data": data_runs,
     "allocation": allocation_runs,
     "pattern": pattern_runs,

@@ -7,6 +7,7 @@ from pydantic import Field
 from wsnlib import experiments, specs
 from wsnlib.book.engine.claims import printed_table
 from wsnlib.book.engine.parameters import ChapterParameters
+from wsnlib.book.resnet_sweep import layer_sparsity
 from wsnlib.estimates import Estimate, exact
 
 
@@ -30,10 +31,8 @@ def estimates() -> dict[str, Estimate]:
         found[f"imagenet-weights-{width}"] = _weights(network) / 1e6
     found["mlp-weights"] = _weights(specs.MLPSpec(width=8, bias=False))
     for width in figure_10.index:
-        dense = _counts(_resnet(width))
-        kept = _counts(specs.StaticSparsity(_resnet(8), width=width))
-        for layer in figure_10.columns:
-            found[f"sparsity-{width}-{layer}"] = 100 * (1 - kept[layer] / dense[layer])
+        sparsity = layer_sparsity(_resnet(8), int(width))
+        found |= {f"sparsity-{width}-{layer}": sparsity[layer] for layer in figure_10.columns}
     return {name: exact(value) for name, value in found.items()}
 
 
@@ -43,8 +42,3 @@ def _resnet(width: int) -> specs.ResNet18Spec:
 
 def _weights(model: specs.ModelSpec) -> int:
     return sum(experiments.weights_per_layer(model).values())
-
-
-def _counts(model: specs.ModelSpec) -> dict[str, int]:
-    """Weights of each layer, and of the network."""
-    return {**experiments.weights_per_layer(model), "network": _weights(model)}

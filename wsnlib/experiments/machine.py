@@ -58,11 +58,6 @@ class Numerics(NamedTuple):
     products: str
 
 
-def _units() -> tuple[Any, Any]:
-    backends: Any = torch.backends
-    return backends.cudnn.conv, backends.cuda.matmul
-
-
 def numerics() -> Numerics:
     """How this process computes.
 
@@ -70,7 +65,9 @@ def numerics() -> Numerics:
         >>> numerics()
         Numerics(deterministic=0, convolutions='tf32', products='ieee')
     """
-    convolutions, products = (unit.fp32_precision.replace("none", "ieee") for unit in _units())
+    backends: Any = torch.backends
+    units = backends.cudnn.conv, backends.cuda.matmul
+    convolutions, products = (unit.fp32_precision.replace("none", "ieee") for unit in units)
     return Numerics(torch.get_deterministic_debug_mode(), convolutions, products)
 
 

@@ -5,6 +5,7 @@ Choose the number before the first test, and test once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -161,11 +162,8 @@ def _smallest(power_of: Callable[[int], float], power: float) -> int:
                 f"the networks needed must be at most {MOST_NETWORKS:,}, got more; plan for a larger "
                 "difference"
             )
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power_of(middle) >= power else (middle, high)
-    return high
+    low = high // 2 + 1
+    return low + bisect_left(range(low, high), True, key=lambda n: power_of(n) >= power)
 
 
 def _check(**positive: float) -> None:

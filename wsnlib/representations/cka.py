@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -119,12 +119,10 @@ def _between(whole: CKAMatrix, first: str, second: str) -> CKAMatrix:
     rows, columns = (
         [name for name in whole.rows if name.partition("/")[0] == model] for model in (first, second)
     )
-    part = whole.select(rows, columns)
-    return CKAMatrix(
+    return replace(
+        whole.select(rows, columns),
         rows=tuple(name.partition("/")[2] for name in rows),
         columns=tuple(name.partition("/")[2] for name in columns),
-        values=part.values,
-        standard_errors=part.standard_errors,
     )
 
 
@@ -357,7 +355,7 @@ def _grams(
             tokens: Tokens = net.tokens,
             mask: torch.Tensor | None = mask,
         ) -> None:
-            check_rows(layer, x, n)
+            check_rows(layer, len(x), n)
             gram = read_gram(_counted(x, tokens, mask), without_component=without_component)
             vectors[index[layer]] = gram.vector
             norms[index[layer]] = gram.norm

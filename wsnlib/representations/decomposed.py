@@ -102,7 +102,7 @@ def decompose_layers(
     together = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def reduce(name: str, x: torch.Tensor) -> None:
-        check_rows(name, x, len(images))
+        check_rows(name, len(x), len(images))
         found = decompose(x)
         if not found.whole.norm.isfinite():
             raise ValueError(

@@ -85,8 +85,7 @@ def read(model: nn.Module, layers: Layers | None, reduce: Reduce) -> Iterator[No
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
-        start = model.register_forward_pre_hook(lambda module, inputs: calls.clear(), prepend=True)
-        stack.callback(start.remove)
+        stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear(), prepend=True).remove)
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(hook(name)).remove)
         stack.enter_context(torch.no_grad())
@@ -268,17 +267,14 @@ def layers_of(
             raise ValueError(
                 f"{name} never ran: the forward pass of the {type(model).__name__} does not call it"
             )
-        if found[name] != count:
-            raise ValueError(
-                f"{name} must give one row for each image, got {found[name]} for {count}; leave it out"
-            )
+        check_rows(name, found[name], count)
     return [name for name, rows in found.items() if rows == count]
 
 
-def check_rows(layer: str, x: torch.Tensor, count: int) -> None:
+def check_rows(layer: str, rows: int, count: int) -> None:
     """Refuse a layer that sees a part of the images alone."""
-    if len(x) != count:
-        raise ValueError(f"{layer} must give one row for each image, got {len(x)} for {count}; leave it out")
+    if rows != count:
+        raise ValueError(f"{layer} must give one row for each image, got {rows} for {count}; leave it out")
 
 
 def check_all_ran(missing: Iterable[str]) -> None:
@@ -320,7 +316,7 @@ def read_representations(
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in names}
 
     def keep(name: str, x: torch.Tensor) -> None:
-        check_rows(name, x, count)
+        check_rows(name, len(x), count)
         parts[name].append((x if reduce is None else reduce(x)).to("cpu", copy=True))
 
     device = device_of(model)

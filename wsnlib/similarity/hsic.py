@@ -312,8 +312,8 @@ def decompose(x: Array) -> Decomposition:
     gram = _gram(x, shift)
     scale = gram.diagonal().sum(dtype=_accurate(gram)) / len(x)
     accurate = centred(gram.to(_accurate(gram)))
-    whole = _unit(accurate.to(gram.dtype), scale, shift)
     centre = accurate.to(gram.dtype)
+    whole = _unit(centre, scale, shift)
     if whole.norm == 0:
         nothing = torch.full((len(x),), math.nan, dtype=torch.float64)
         return Decomposition(centre, whole, whole, math.nan, nothing)

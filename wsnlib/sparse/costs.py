@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
@@ -264,7 +265,6 @@ def _used(
     """An input of each layer that is used, in order, and how many numbers its output has."""
     inputs: dict[str, torch.Tensor] = {}
     outputs: dict[str, float] = {}
-    modes = {module: module.training for module in model.modules()}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, args: Any, output: torch.Tensor) -> None:
@@ -272,14 +272,12 @@ def _used(
 
         return hook
 
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
-    try:
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_hook(note(name)).remove)
+        for module in model.modules():
+            stack.callback(setattr, module, "training", module.training)
         model.eval()
         with torch.no_grad():
             model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return inputs, outputs

@@ -17,7 +17,7 @@ jit = njit(
     nogil=True,
     cache=True,
     boundscheck=False,
-)
+)  # sums may be reordered; NaN and infinity keep their meaning
 
 
 @jit

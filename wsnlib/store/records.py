@@ -61,7 +61,7 @@ class Record:
     def to_json(self) -> str:
         """The record as text, with the SHA-256 of its content; `record_from_json` reads it."""
         packed = None if self.predictions is None else _packed(self.predictions)
-        content = _content(self.experiment, self.status, self.history, self.network, self.environment)
+        content = _content(self, self.history, self.network)
         content |= {"reported_epoch": self.reported_epoch, "train_accuracy": self.train_accuracy}
         return _sealed(content | {"predictions": packed})
 
@@ -93,7 +93,7 @@ class MeasurementRecord:
 
     def to_json(self) -> str:
         """The record as text, with the SHA-256 of its content; `record_from_json` reads it."""
-        content = _content(self.experiment, self.status, self.columns, self.names, self.environment)
+        content = _content(self, self.columns, self.names)
         if self.arrays:
             arrays = {name: _packed(a) | {"shape": list(a.shape)} for name, a in self.arrays.items()}
             content["arrays"] = arrays
@@ -143,18 +143,12 @@ def record_from_json(text: str) -> AnyRecord:
         raise ValueError(f"it lacks what a record has ({type(error).__name__}: {error})") from error
 
 
-def _content(
-    experiment: specs.Run,
-    status: str,
-    columns: dict[str, list[float]],
-    names: dict[str, Any],
-    environment: dict[str, Any],
-) -> dict[str, Any]:
+def _content(record: AnyRecord, columns: dict[str, list[float]], names: dict[str, Any]) -> dict[str, Any]:
     """What all records have; what only a training has is null in others, under the names of a training."""
     return {
         "spec_version": specs.SPEC_VERSION,
-        "spec": specs.to_dict(experiment),
-        "status": status,
+        "spec": specs.to_dict(record.experiment),
+        "status": record.status,
         "history": {
             name: [float(f"{v:.7g}") if math.isfinite(v) else None for v in values]
             for name, values in columns.items()
@@ -163,7 +157,7 @@ def _content(
         "train_accuracy": None,
         "predictions": None,
         "network": names,
-        "environment": environment,
+        "environment": record.environment,
     }
 
 

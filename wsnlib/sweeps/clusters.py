@@ -20,7 +20,7 @@ from wsnlib.experiments import Plan
 from wsnlib.experiments.machine import Numerics, numerics, set_numerics
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.watching import Watch
-from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
+from wsnlib.sweeps.work import SweepError, ended_from_outside, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -187,11 +187,7 @@ def _failures(plan: Plan, found: Any, store: Store) -> list[Failure]:
     from distributed import KilledWorker
 
     if isinstance(found, KilledWorker):
-        text = f"KilledWorker: {found}"
-        failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
-        for failure in failures:  # the worker no longer can
-            store.note_failure(failure)
-        return failures
+        return ended_from_outside(plan, store, f"KilledWorker: {found}")
     if isinstance(found, BaseException):
         raise found
     return list(found)

@@ -25,7 +25,7 @@ from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
 from wsnlib.sweeps.watching import Bar, Progress, Watch
-from wsnlib.sweeps.work import SweepError, forget_stdin, work_on
+from wsnlib.sweeps.work import SweepError, ended_from_outside, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,6 +35,8 @@ MOST_PER_GPU = 4
 
 PROCESS_BYTES = 2**30
 """Memory of a GPU set aside for each process beside its tensors, for context, kernels, workspaces."""
+
+ENDED = "its process was ended from outside, or by the operating system where memory ran out"
 
 
 class BudgetError(RuntimeError):
@@ -284,7 +286,7 @@ def _in_processes(
                 try:
                     bad = future.result()
                 except BrokenProcessPool:
-                    bad = _ended_from_outside(plan, store)
+                    bad = ended_from_outside(plan, store, ENDED)
                     processes[place].shutdown(wait=False)
                     processes[place] = process()
                 failures += bad
@@ -293,15 +295,6 @@ def _in_processes(
     finally:
         for each in processes:  # runs under way are still finished and stored
             each.shutdown(wait=False)
-    return failures
-
-
-def _ended_from_outside(plan: experiments.Plan, store: Store) -> list[Failure]:
-    """What failed with a process that is gone, noted, as it no longer can."""
-    text = "its process was ended from outside, or by the operating system where memory ran out"
-    failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
-    for failure in failures:
-        store.note_failure(failure)
     return failures
 
 

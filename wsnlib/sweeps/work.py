@@ -63,6 +63,14 @@ def work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]:
     return []
 
 
+def ended_from_outside(plan: experiments.Plan, store: Store, text: str) -> list[Failure]:
+    """What failed with a process or a worker that is gone, noted, as it no longer can."""
+    failures = [Failure(experiment=run, error=text, traceback=text) for run in plan.runs]
+    for failure in failures:
+        store.note_failure(failure)
+    return failures
+
+
 def _make(plan: experiments.Plan, store: Store, device: str) -> None:
     files: list[CheckpointFile] = []
 

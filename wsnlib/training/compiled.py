@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numba import njit, uint64
+from numba import uint64
 from numpy.typing import NDArray
 from torch import nn
 
 from wsnlib import masks, specs
 from wsnlib.data import Dataset, Split, StreamedSplit
 from wsnlib.models import MLP
+from wsnlib.sparse.elementwise import jit
 from wsnlib.sparse.geometry import Terms, terms
 from wsnlib.sparse.tiles import LANES, MOST, MOST_HELD, gradients, products
 from wsnlib.training.joint import layer_scale
@@ -26,10 +27,6 @@ from wsnlib.training.schedules import learning_rate_factors
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-
-jit = njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)  # sums may be reordered; NaN and infinity keep their meaning
 
 TOGETHER = 16
 """Images that are read together; what they fill of one row is a line of the processor's cache."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from wsnlib import masks, specs
 from wsnlib.choices import check_choice
@@ -148,7 +147,11 @@ def dense_gradients(
 ) -> dict[str, torch.Tensor]:
     """Gradients of the loss with respect to all weights of layers with a mask, absent ones included."""
     computed: dict[str, list[torch.Tensor]] = {name: [] for name in held}
-    with _noted(held, computed):
+    with ExitStack() as stack:
+        for name, mask in held.items():
+            notes = computed[name]
+            handle = mask.register_forward_hook(lambda _, __, weight, notes=notes: notes.append(weight))
+            stack.callback(handle.remove)
         value = loss()
     read = [(name, weight) for name, weights in computed.items() for weight in weights]
     gradients = torch.autograd.grad(value, [weight for _, weight in read], allow_unused=True)
@@ -169,17 +172,3 @@ def _undone(model: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for buffer, was in before:
             buffer.copy_(was)
-
-
-@contextmanager
-def _noted(held: Mapping[str, StaticMask], computed: Mapping[str, list[torch.Tensor]]) -> Iterator[None]:
-    """Within it, the weights that masks leave are noted whenever they are computed."""
-    handles: list[RemovableHandle] = []
-    for name, mask in held.items():
-        notes = computed[name]
-        handles.append(mask.register_forward_hook(lambda _, __, weight, notes=notes: notes.append(weight)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -108,7 +108,7 @@ def bundle(
         _data(root / "data", runs)
         (root / "store").mkdir()
         store.export([run for run in runs if run in store], Store(root / "store"))
-        placed = [_placed(file) for file in files]
+        placed = ["params/" + "planned/" * (f.resolve().parent.name == "planned") + f.name for f in files]
         for file, name in zip(files, placed, strict=True):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, root / name)
@@ -179,11 +179,6 @@ def _sources(places: Iterable[Path]) -> Iterator[tuple[Path, list[Path]]]:
                 f"parts of {folder / name} must be .00, .01, …, got {', '.join(numbers[:9])}; bring all"
             )
         yield folder, parts
-
-
-def _placed(file: Path) -> str:
-    """Where a parameter file lies in a bundle: one in a folder `planned` has the name of another."""
-    return "params/" + "planned/" * (file.resolve().parent.name == "planned") + file.name
 
 
 def _code(folder: Path) -> None:

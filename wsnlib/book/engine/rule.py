@@ -132,7 +132,7 @@ def judge(
 
 def _is_apart(claim: Claim, control: Estimate) -> bool:
     """Whether the whole interval of a control group lies outside the supporting range."""
-    return _of_interval(claim, control)[0] in (Verdict.NOT_REPRODUCED, Verdict.REFUTED)
+    return _of_interval(claim, control)[0] is Verdict.NOT_REPRODUCED
 
 
 def _untested(claim: Claim, ours: Estimate | None, *, same_data: bool, full_protocol: bool) -> str:
