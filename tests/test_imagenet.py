@@ -185,6 +185,12 @@ def test_processes_that_read_are_copies_in_a_process_that_would_start_them_anew(
     assert images.amin((0, 2, 3)).tolist() == images.amax((0, 2, 3)).tolist() == [255, 0, 0]
 
 
+def test_a_process_that_may_start_none_reads_images_itself(folder, monkeypatch):
+    train = replace(wsn.load_data(SPEC).train, num_workers=2)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # as workers of Dask are
+    assert sum(len(batch.images) for batch in batches(train)) == 21
+
+
 def test_another_seed_and_the_next_epoch_give_other_crops(folder):
     train = wsn.load_data(SPEC).train
     generator = seeded()

@@ -11,6 +11,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,10 +22,12 @@ from torchvision import datasets
 
 import wsnlib as wsn
 from wsnlib import experiments, masks, models, specs, training
+from wsnlib.data import streaming
 from wsnlib.experiments import durations, networks, plans, trainings
 from wsnlib.experiments import machine as machine_of
 from wsnlib.experiments.machine import float32
 from wsnlib.sparse import costs
+from wsnlib.store import Failure
 from wsnlib.sweeps import clusters
 from wsnlib.sweeps import missing as sweeps
 from wsnlib.sweeps.watching import Watch
@@ -726,6 +729,38 @@ def test_a_process_keeps_its_device_and_every_run_is_done_once(tmp_path, monkeyp
     assert len({process for process, _ in processes}) == 2
 
 
+def fail_at_seed_0(plan, store, device) -> list[Failure]:
+    """What a process whose GPU has failed gives: nothing, ever."""
+    seed = plan.runs[0].seed
+    (store.path / f"{os.getpid()}.{seed}").write_text(os.environ["WSN_WORKERS"])
+    error = "AcceleratorError: CUDA error: device-side assert triggered"
+    return [] if seed else [Failure(experiment=plan.runs[0], error=error, traceback=error)]
+
+
+def test_a_process_whose_gpu_has_failed_gives_its_place_to_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_work_on", fail_at_seed_0)
+    monkeypatch.setattr(streaming, "usable_cpus", lambda: 7)
+    plan = experiments.plan(experiment(), device="cpu")
+    work = [replace(plan, runs=(experiment(seed=seed),), seconds=1.0) for seed in (0, 1, 2)]
+    with Watch(3, 3.0, lambda _: None) as watch:
+        (failure,) = sweeps._in_processes(work, wsn.Store(tmp_path), ["a"], watch)
+    assert failure.experiment.seed == 0
+    process = {seed: path.name.split(".")[0] for path in tmp_path.iterdir() for seed in path.suffix[1:]}
+    assert len(process) == 3 and process["0"] != process["1"] == process["2"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"7"}  # all CPUs read for one training
+
+
+def test_work_in_a_process_whose_gpu_has_failed_is_reported_as_it_failed(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(experiments, "run_planned", fails)
+    monkeypatch.setattr(torch.cuda, "empty_cache", fails)
+    plan = experiments.plan(experiment(), device="cpu")
+    (failure,) = work_on(plan, wsn.Store(tmp_path), "cpu")
+    assert failure.error == "AcceleratorError: CUDA error: device-side assert triggered"
+
+
 GIB = 2**30
 
 
@@ -733,7 +768,7 @@ GIB = 2**30
 def machine(monkeypatch):
     """A machine with GPUs, as far as a sweep sees one: where the runs of a sweep go."""
 
-    def sweep(tmp_path, *, free, peak=GIB, cores=64, seconds=100.0, runs=40, **options):
+    def sweep(tmp_path, *, free, peak=GIB, cores=64, seconds=100.0, runs=40, make=experiment, **options):
         places = []
 
         def note(kind):
@@ -753,7 +788,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(durations, "seconds_per_run", lambda *_: seconds)
         monkeypatch.setattr(sweeps, "_here", note("here"))
         monkeypatch.setattr(sweeps, "_in_processes", note("processes"))
-        work = [experiment(seed=seed) for seed in range(runs)]
+        monkeypatch.setattr(durations, "seconds_per_measurement", lambda *_, **__: seconds)
+        work = [make(seed=seed) for seed in range(runs)]
         wsn.run_missing(work, store=wsn.Store(tmp_path), progress=False, **options)
         return places[0]
 
@@ -778,6 +814,18 @@ def machine(monkeypatch):
 )
 def test_trainings_share_gpus_by_their_memory(tmp_path, machine, options, places):
     assert machine(tmp_path, **options) == ("processes", places)
+
+
+def test_kernels_take_all_cpus_of_a_machine_with_a_gpu(tmp_path, machine):
+    kernels = partial(
+        wsn.KernelSimulation,
+        inputs=specs.GaussianInputs(dimension=4),
+        widths=(3,),
+        densities=(0.5,),
+        num_pairs=2,
+        num_networks=2,
+    )
+    assert machine(tmp_path, free=[80 * GIB], cores=6, make=kernels) == ("processes", ["cpu"] * 6)
 
 
 @pytest.mark.parametrize("options", [{"free": [GIB]}, {"free": [80 * GIB] * 2, "workers": 1}], ids=str)

@@ -1,15 +1,18 @@
 """Training: it learns, it is reproducible, it reports what the protocol says."""
 
 import copy
+import gc
 import math
+import random
 import re
 import warnings
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -199,6 +202,21 @@ def test_a_diverged_run_stops_and_says_so(digits):
     assert outcome.predictions is None
     assert len(outcome.history["train_loss"]) < 9
     assert not math.isfinite(outcome.history["train_loss"][-1])
+
+
+def test_a_diverged_network_keeps_no_gradients_and_is_in_evaluation_mode(digits):
+    net = classifier()
+    training.train(net, digits, protocol(epochs=9, learning_rate=1e20), seed=0)
+    assert [p.grad for p in net.parameters()] == [None] * 4 and not net.training
+
+
+def test_autocast_around_a_training_changes_nothing_of_it(digits):
+    histories = []
+    for outside in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
+        with outside:
+            outcome = training.train(classifier(), digits, protocol(precision="bfloat16"), seed=0)
+        histories.append(outcome.history)
+    assert histories[0] == histories[1]
 
 
 def test_validation_choice_needs_validation_images():
@@ -494,6 +512,85 @@ def test_a_network_that_reads_values_is_not_recorded_but_trained_with_a_warning(
         )
         assert [bool(re.search(refusal, str(each.message))) for each in said] == [True] * recorded
     assert found[0] == found[1]
+
+
+def warned(net, digits, monkeypatch, **options) -> tuple[dict, list[str]]:
+    """The history of a training whose steps would be recorded, and the warnings about them."""
+    monkeypatch.setattr(loop, "RecordedStep", partial(steps.RecordedStep, record=record_on_cpu))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        history = loop._train(net, digits, protocol(), 0, **options).history
+    return history, [str(each.message) for each in said]
+
+
+@pytest.mark.parametrize("draw", [random.random, lambda: np.random.rand()])  # noqa: NPY002
+def test_a_network_that_draws_on_the_host_is_not_recorded_but_trained_with_a_warning(
+    draw, digits, monkeypatch
+):
+    class Deep(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)) * (1 if draw() < 0.5 else 0.5)
+
+    histories = []
+    for recorded in (True, False):
+        torch.manual_seed(0)
+        random.seed(0), np.random.seed(0)  # noqa: NPY002
+        history, said = warned(Deep(64, 10), digits, monkeypatch, recorded=recorded)
+        assert [re.search(r"graph \((.*)\) and runs", each)[1] for each in said] == [
+            "it draws random numbers on the host"
+        ] * recorded
+        histories.append(history)
+    assert histories[0] == histories[1]
+
+
+def test_random_numbers_of_torch_on_the_host_are_seen_beside_those_of_a_gpu():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    with torch.random.fork_rng(devices=[]):
+        before = [steps._drawn_on_host(device) for device in (gpu, cpu)]
+        torch.rand(1)
+        assert [steps._drawn_on_host(device) == b for device, b in zip((gpu, cpu), before, strict=True)] == [
+            False,
+            True,
+        ]
+
+
+def test_a_network_for_which_the_host_waits_is_not_recorded_and_its_warnings_are_shown(digits, monkeypatch):
+    class Waits(nn.Linear):
+        def forward(self, x):
+            warnings.warn(f"{steps.SYNCHRONISED} (Triggered internally)", UserWarning, stacklevel=2)
+            warnings.warn("mine", UserWarning, stacklevel=2)
+            return super().forward(x.flatten(1))
+
+    _, said = warned(Waits(64, 10), digits, monkeypatch, recorded=True)
+    refusals = [each for each in said if "cannot be recorded" in each]
+    assert len(refusals) == 1 and "(it waits for values on the host)" in refusals[0]
+    assert sum(each.startswith(steps.SYNCHRONISED) for each in said) == said.count("mine") - 1 > 9
+
+
+def test_memory_that_a_recording_lacked_is_free_once_the_error_is_dealt_with():
+    class Held:
+        pass
+
+    def step(images, labels):
+        held = Held()
+        if recording:
+            kept.append(weakref.ref(held))
+            raise torch.OutOfMemoryError("full")
+        return images
+
+    def record(function):
+        recording.append(True)
+        function()
+
+    recording, kept = [], []
+    recorded = steps.RecordedStep(step, batch_size=2, record=record)
+    gc.disable()
+    try:
+        with suppress(torch.OutOfMemoryError):
+            [recorded(torch.zeros(2), torch.zeros(2)) for _ in range(9)]
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("hidden", [True, False])

@@ -5,6 +5,7 @@ An image that cannot be read stops the training with a sentence that names it; n
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -31,10 +32,15 @@ def default_workers() -> int:
     """Processes that read images: `$WSN_WORKERS`, else one for each CPU that may be used, 16 at most."""
     given = os.environ.get("WSN_WORKERS")
     if given is None:
-        return min(usable_cpus(), MOST_WORKERS)
+        return readers(1)
     if not given.isdecimal():
         raise DataError(f"WSN_WORKERS must be an integer ≥ 0, got {given!r}; set it to one, or unset it")
     return int(given)
+
+
+def readers(trainings: int) -> int:
+    """Processes that read for each of so many trainings at once, 1 to 16."""
+    return max(1, min(usable_cpus() // trainings, MOST_WORKERS))
 
 
 def usable_cpus() -> int:
@@ -50,7 +56,8 @@ class StreamedSplit:
         files: Image files.
         labels: (n,) int64; where they are, batches are brought.
         image_size: Height and width of the images in a batch.
-        num_workers: Processes that read images; 0 reads them in this one.
+        num_workers: Processes that read images; 0 reads them in this one, as does a daemonic process (such
+            as a worker of Dask), which may start none.
     """
 
     files: Files
@@ -85,7 +92,7 @@ class StreamedSplit:
         With `ResizedCropAndFlip`, a random part of each image, resized; else the image resized to
         8/7 of `image_size` at its smaller side, and its centre. Each image has a seed of its own,
         drawn from the generator here, so that the number of processes changes nothing. Images are
-        bytes until they are on the device; copies to a GPU go on beside its work.
+        bytes until they are on the device; the host does not wait for copies to a GPU.
 
         Raises:
             DataError: If an image cannot be read.
@@ -106,7 +113,7 @@ class StreamedSplit:
 
 
 def _read(reader: _Reader, num_workers: int, device: torch.device) -> Iterator[torch.Tensor]:
-    num_workers = min(num_workers, len(reader))
+    num_workers = 0 if multiprocessing.current_process().daemon else min(num_workers, len(reader))
     loader = DataLoader(
         reader,
         batch_size=None,

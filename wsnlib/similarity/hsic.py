@@ -344,8 +344,9 @@ def first_component(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = scipy.sparse.linalg.eigsh(matrix, k=1, which="LA", v0=start)
         value, vector = torch.tensor(found[0][0], dtype=gram.dtype), torch.from_numpy(found[1][:, 0])
     else:
-        values, vectors = torch.linalg.eigh(gram)
-        value, vector = values[-1], vectors[:, -1]
+        finite = gram.isfinite().all()
+        values, vectors = torch.linalg.eigh(gram.where(finite, 0))
+        value, vector = values[-1], vectors[:, -1] * finite
     largest = vector.abs() >= (1 - 1e-6) * vector.abs().max()  # several where images are opposite
     return value, vector * vector.take(largest.int().argmax()).sign()
 

@@ -20,6 +20,7 @@ import torch
 from wsnlib import experiments, specs
 from wsnlib.addresses import import_beside
 from wsnlib.data import usable_cpus
+from wsnlib.data.streaming import readers
 from wsnlib.experiments.machine import Numerics, numerics, set_numerics
 from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
@@ -37,6 +38,9 @@ PROCESS_BYTES = 2**30
 """Memory of a GPU set aside for each process beside its tensors, for context, kernels, workspaces."""
 
 ENDED = "its process was ended from outside, or by the operating system where memory ran out"
+
+FOR_GOOD = (ENDED, "AcceleratorError")
+"""How errors begin after which a process can train nothing more; another one takes its place."""
 
 
 class BudgetError(RuntimeError):
@@ -195,6 +199,8 @@ def _places(
 ) -> tuple[list[experiments.Plan], list[str], int]:
     """A plan of each run, the device of each process, and how many runs at once are counted on."""
     devices = _devices(device)
+    if not any(isinstance(run, specs.Experiment | specs.NetworkMeasurement) for run in runs):
+        devices = ["cpu"]  # what is measured of kernels and data never touches a GPU
     on_gpu = devices[0].startswith("cuda")
     if on_gpu:
         torch.cuda.init()
@@ -250,7 +256,7 @@ def _in_processes(
     failures: list[Failure] = []
     forget_stdin()
     context = multiprocessing.get_context("spawn")
-    given = (numerics(),)
+    given = (numerics(), readers(len(places)))
 
     def process() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=given)
@@ -287,6 +293,7 @@ def _in_processes(
                     bad = future.result()
                 except BrokenProcessPool:
                     bad = ended_from_outside(plan, store, ENDED)
+                if any(failure.error.startswith(FOR_GOOD) for failure in bad):
                     processes[place].shutdown(wait=False)
                     processes[place] = process()
                 failures += bad
@@ -317,9 +324,10 @@ def _work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _begin(computing: Numerics) -> None:
+def _begin(computing: Numerics, num_readers: int) -> None:
     """Compute as the process that started this one does, and end when it is gone, even if killed."""
     set_numerics(computing)
+    os.environ.setdefault("WSN_WORKERS", str(num_readers))
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -59,7 +59,8 @@ def work_on(plan: experiments.Plan, store: Store, device: str) -> list[Failure]:
                 store.note_failure(failure)
         return failures
     finally:
-        torch.cuda.empty_cache()  # another process may need what this one would keep
+        with suppress(RuntimeError):  # of a GPU that has failed, for which every call raises
+            torch.cuda.empty_cache()  # another process may need what this one would keep
     return []
 
 

@@ -24,6 +24,7 @@ from wsnlib.training.steps import (
     Step,
     check_float32,
     check_outputs,
+    computing,
     set_learning_rate,
     sgd,
     sgd_step,
@@ -57,8 +58,9 @@ def train(
         seed: Draws the order of the images, their augmentation and what layers draw, such as dropout. The
             caller's own random numbers go on as if nothing had been trained.
         cuda_graph: On a GPU, record the step once and replay it. `False` is for a network of one's own
-            that has hooks which are to run in every step. One that reads values on the host or branches on
-            them cannot be recorded, and is trained step by step with a warning.
+            that has hooks which are to run in every step. One that reads values on the host, branches on
+            them or draws random numbers there cannot be recorded, and is trained step by step with a
+            warning; what else changes in Python from step to step is not noticed, and stays as it was.
         checkpoint: Where the state is kept between epochs; if one is there, the training goes on from it.
         observe: Called with the number of epochs that are over and the model in evaluation mode, from 0 on.
             It may run the model, not change it.
@@ -134,10 +136,12 @@ def _train(
     if observe is not None and done == 0:
         with evaluating(model):
             observe(0, model)
+    diverged = False
     for epoch in range(done + 1, protocol.epochs + 1):
         model.train()
-        if not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch)):
-            return log.diverged()
+        diverged = not log.trained(*train_epoch(step, data, protocol, optimizer, order, epoch=epoch))
+        if diverged:
+            break
         if log.is_evaluated(epoch):
             found = evaluate(model, data, data.validation, precision=precision) if log.validates else None
             log.evaluated(epoch, found, evaluate(model, data, data.test, precision=precision))
@@ -148,6 +152,8 @@ def _train(
             checkpoint.epoch_ended(epoch, model, optimizer, order, log)
     optimizer.zero_grad(set_to_none=True)  # gradients in the memory of a graph would keep it
     model.eval()
+    if diverged:
+        return log.diverged()
     return log.finished(evaluate(model, data, data.train, precision=precision).accuracy)
 
 
@@ -156,7 +162,7 @@ def _moving(step: Step, move: MovingMasks, model: nn.Module, data: Dataset, prec
 
     def moved(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         def loss() -> torch.Tensor:
-            with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            with computing(precision, labels.device):
                 logits = model(data.normalise(images))
             return F.cross_entropy(logits.float(), labels)
 
@@ -251,6 +257,6 @@ def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], pr
     outputs = []
     with evaluating(model):
         for images in batches:
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            with computing(precision, images.device):
                 outputs.append(model(data.normalise(images)).float())
     return torch.cat(outputs)

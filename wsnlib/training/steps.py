@@ -10,11 +10,15 @@ better part of a minute for each of the many shapes of a sweep, where recording 
 from __future__ import annotations
 
 import math
+import pickle
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -31,6 +35,9 @@ Record = Callable[[Callable[[], None]], Callable[[], None]]
 EAGER_STEPS = 3
 """Steps before the one that is recorded; the optimiser makes its state in the first, and libraries
 choose and allocate what they need."""
+
+SYNCHRONISED = "called a synchronizing CUDA operation"
+"""How PyTorch's warning begins where the host waits for a GPU and `set_sync_debug_mode` asks for it."""
 
 
 def sgd(
@@ -86,11 +93,16 @@ def check_outputs(logits: object, num_classes: int) -> None:
     )
 
 
+def computing(precision: str, device: torch.device) -> torch.autocast:
+    """In bfloat16 if that is asked for; no cast of a weight is kept, as another autocast outside would."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+
+
 def sgd_step(model: nn.Module, optimizer: torch.optim.Optimizer, data: Dataset, *, precision: str) -> Step:
     """Forward pass, mean cross-entropy, backward pass and update; no value is read by the host."""
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with computing(precision, labels.device):
             logits: torch.Tensor = model(data.normalise(images))
         check_outputs(logits, data.num_classes)
         loss = F.cross_entropy(logits.float(), labels)
@@ -120,7 +132,9 @@ class RecordedStep:
     the network, the optimiser and the random numbers are where they would be without recording. A
     batch of another size than the recorded one (the last of an epoch) runs eagerly, too.
 
-    A step that cannot be recorded, as it reads values on the host, goes on eagerly, with a warning.
+    A step that cannot be recorded, as it reads values on the host, goes on eagerly, with a warning; so does
+    one that draws random numbers of torch on the host, of `random` or of `numpy.random`, as replays would
+    repeat what was drawn. Other things that a network changes in Python from step to step are not noticed.
 
     Args:
         step: Images and labels to logits.
@@ -141,18 +155,37 @@ class RecordedStep:
             return self._step(images, labels)
         if self._eager_left > 0:
             self._eager_left -= 1
-            return self._step(images, labels)
+            return self._step(images, labels) if self._eager_left else self._last_eager(images, labels)
         if self._replay is None:
             self._images, self._labels = images.clone(), labels.clone()
             self._replay = self._recorded()
             if self._replay is None:
-                self._eager_left = math.inf
                 return self._step(images, labels)
         else:
             self._images.copy_(images, non_blocking=True)
             self._labels.copy_(labels, non_blocking=True)
         self._replay()
         return self._logits
+
+    def _last_eager(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What it reads or draws on the host says that the next one cannot be recorded."""
+        before = _drawn_on_host(labels.device)
+        with _reads_noted(labels.device) as reads:
+            logits = self._step(images, labels)
+        if reads:
+            self._stay_eager("it waits for values on the host")
+        elif _drawn_on_host(labels.device) != before:
+            self._stay_eager("it draws random numbers on the host")
+        return logits
+
+    def _stay_eager(self, reason: str) -> None:
+        self._eager_left = math.inf
+        warnings.warn(
+            f"the training step cannot be recorded as a CUDA graph ({reason}) and runs as it is, slower: the "
+            "network must not read values on the host, branch on them or draw random numbers there",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _recorded(self) -> Callable[[], None] | None:
         failures: list[Exception] = []
@@ -164,22 +197,52 @@ class RecordedStep:
                 failures.append(error)  # where it ends the recording, too, another one arrives
                 raise
 
-        random = torch.get_rng_state()
+        state = torch.get_rng_state()
         try:
             return self._record(run)
         except RuntimeError as error:
             first = next(iter(failures), error)
-        torch.set_rng_state(random)  # that of a GPU was not drawn from
-        if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, RuntimeError):
-            raise first
-        reason = str(first).splitlines()[0]
-        warnings.warn(
-            f"the training step cannot be recorded as a CUDA graph ({reason}) and runs as it is, slower: the "
-            "network must not read values on the host or branch on them",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+        torch.set_rng_state(state)  # that of a GPU was not drawn from
+        try:
+            if isinstance(first, torch.OutOfMemoryError) or not isinstance(first, RuntimeError):
+                raise first
+            self._stay_eager(str(first).splitlines()[0])
+            return None
+        finally:
+            failures.clear()  # its traceback holds this frame and those of the step, with their tensors
+            del first
+
+
+def _drawn_on_host(device: torch.device) -> bytes:
+    """The state of the random numbers on the host, where those of the device are others."""
+    of_torch = b"" if device.type == "cpu" else torch.get_rng_state().numpy().tobytes()
+    return of_torch + pickle.dumps((random.getstate(), np.random.get_state()))  # noqa: NPY002
+
+
+@contextmanager
+def _reads_noted(device: torch.device) -> Iterator[list[Warning | str]]:
+    """What PyTorch says where the host waits for a GPU; other warnings are shown as ever."""
+    reads: list[Warning | str] = []
+    with warnings.catch_warnings():
+        show: Callable[..., None] = warnings.showwarning
+
+        def note(message: Warning | str, *place: Any) -> None:
+            if str(message).startswith(SYNCHRONISED):
+                reads.append(message)
+            else:
+                show(message, *place)
+
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        warnings.filterwarnings("always", SYNCHRONISED)
+        warnings.showwarning = note  # type: ignore[assignment]
+        before = torch.cuda.get_sync_debug_mode() if device.type == "cuda" else 0
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("warn")
+            yield reads
+        finally:
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode(before)
 
 
 @contextmanager
