@@ -353,7 +353,13 @@ def test_photographs_are_read_run_by_run_and_judged_only_as_imagenet(store, tmp_
     monkeypatch.setenv("WSN_DATA", str(tmp_path))
     write_jpegs(tmp_path / "pets")
     pets = wsn.image_folder("pets", image_size=32)
-    folder = {"imagenet_folder": "pets", "imagenet_sha256": pets.sha256, "imagenet_size": 32}
+    folder = {
+        "imagenet_folder": "pets",
+        "imagenet_sha256": pets.sha256,
+        "imagenet_classes": 3,
+        "imagenet_size": 32,
+    }
+    monkeypatch.setenv("WSN_DATA", str(tmp_path / "nothing"))  # records are shown without the photographs
     p = p.model_copy(
         update=folder | {"imagenet_widths": [4, 6], "imagenet_epochs": 3, "imagenet_seeds": [0, 1]}
     )

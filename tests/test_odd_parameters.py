@@ -149,7 +149,7 @@ def with_photographs(folder):
     return SMALL_RESNETS | {
         "preset": "clean", "validation_size": 20, "train_size": 32, "learning_rates": [0.1, 0.2], "seeds": [0, 1],
         "more_data": ["mine"], "data_sha256": mine.sha256, "more_factors": [2.0], "imagenet_folder": "pets",
-        "imagenet_sha256": pets.sha256, "imagenet_size": 32, "imagenet_widths": [2, 3], "imagenet_epochs": 1,
+        "imagenet_sha256": pets.sha256, "imagenet_classes": 3, "imagenet_size": 32, "imagenet_widths": [2, 3], "imagenet_epochs": 1,
         "imagenet_seeds": [0, 1], "channel_base_widths": [2], "channel_factors": [2.0],
     }  # fmt: skip
 

@@ -163,6 +163,9 @@ class Parameters(ResNetParameters):
     imagenet_sha256: str | None = Field(
         None, description="the checksum that wsn.image_folder gives that folder, or null"
     )
+    imagenet_classes: fields.PositiveInt = Field(
+        1000, description="the number of classes of ImageNet, or of that folder, an integer ≥ 1"
+    )
     imagenet_size: fields.PositiveInt = 224
     imagenet_epochs: fields.PositiveInt = 150
     imagenet_batch_size: fields.PositiveInt = 256
@@ -333,10 +336,10 @@ def imagenet_runs(p: Parameters) -> list[specs.Experiment]:
     """Dense and sparse networks on ImageNet (G21's Table 1), or on other photographs; none without widths."""
     if not p.imagenet_widths:
         return []
-    source, models = p.photographs, list[specs.ModelSpec]()
+    models = list[specs.ModelSpec]()
     base = specs.ResNet18Spec(
         width=p.imagenet_widths[0],
-        num_classes=data.num_classes(source),
+        num_classes=p.imagenet_classes,
         stem="imagenet",
         initialisation="fan_out",
     )
@@ -345,7 +348,7 @@ def imagenet_runs(p: Parameters) -> list[specs.Experiment]:
         if width > base.width:
             models.append(specs.StaticSparsity(base, width=width))
     return [
-        specs.Experiment(model=model, data=source, training=p.imagenet_training, seed=seed)
+        specs.Experiment(model=model, data=p.photographs, training=p.imagenet_training, seed=seed)
         for seed, model in product(p.imagenet_seeds, models)
     ]
 
