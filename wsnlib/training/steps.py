@@ -10,7 +10,6 @@ better part of a minute for each of the many shapes of a sweep, where recording 
 from __future__ import annotations
 
 import math
-import pickle
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -213,10 +212,10 @@ class RecordedStep:
             del first
 
 
-def _drawn_on_host(device: torch.device) -> bytes:
+def _drawn_on_host(device: torch.device) -> tuple[object, ...]:
     """The state of the random numbers on the host, where those of the device are others."""
     of_torch = b"" if device.type == "cpu" else torch.get_rng_state().numpy().tobytes()
-    return of_torch + pickle.dumps((random.getstate(), np.random.get_state()))  # noqa: NPY002
+    return of_torch, random.getstate(), repr(np.random.get_state(legacy=False))  # noqa: NPY002
 
 
 @contextmanager
