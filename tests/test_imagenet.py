@@ -499,6 +499,7 @@ def test_the_number_of_processes_is_that_of_the_cpus_or_as_given(monkeypatch):
     for cpus, workers in ((7, 7), (16, 16), (99, 16)):
         monkeypatch.setattr(streaming, "usable_cpus", lambda cpus=cpus: cpus)
         assert streaming.default_workers() == workers
+        assert [streaming.readers(trainings) for trainings in (1, 3, 200)] == [workers, min(cpus // 3, 16), 1]
     monkeypatch.setenv("WSN_WORKERS", "23")
     assert streaming.default_workers() == 23
     for wrong in ("-1", "two", ""):
