@@ -409,17 +409,17 @@ def test_a_record_says_whether_torch_was_deterministic(mode):
 def test_processes_compute_in_the_precision_of_the_one_that_starts_them():
     """What they are told sets it; torch reads a setting of its older interface as none."""
     before = machine_of.numerics()
-    assert before[1:] == ("tf32", "ieee")
+    assert before[1:] == ("tf32", "ieee", False, False)
     code = (
         "import sys, torch; from wsnlib.experiments.machine import Numerics, numerics, set_numerics;"
         "torch.backends.cudnn.allow_tf32 = sys.argv[1] == 'tf32'; print(*numerics()[1:]);"
-        "set_numerics(Numerics(0, 'tf32', 'tf32')); print(*numerics()[1:]);"
-        "set_numerics(Numerics(0, 'ieee', 'ieee')); print(*numerics()[1:])"
+        "set_numerics(Numerics(0, 'tf32', 'tf32', True, False)); print(*numerics()[1:]);"
+        "set_numerics(Numerics(0, 'ieee', 'ieee', False, True)); print(*numerics()[1:])"
     )
     for precision in ("tf32", "ieee"):
         words = [sys.executable, "-c", code, precision]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
-        assert said == [f"{precision} ieee", "tf32 tf32", "ieee ieee", ""]
+        assert said == [f"{precision} ieee False False", "tf32 tf32 True False", "ieee ieee False True", ""]
 
 
 def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):

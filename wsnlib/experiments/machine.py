@@ -51,11 +51,15 @@ class Numerics(NamedTuple):
         deterministic: Mode of `torch.set_deterministic_debug_mode`, on a CPU, too.
         convolutions: `"tf32"`, torch's default, or `"ieee"`.
         products: The same of products of matrices, by default `"ieee"`.
+        chosen_by_time: `torch.backends.cudnn.benchmark`.
+        same_bits: `torch.backends.cudnn.deterministic`.
     """
 
     deterministic: int
     convolutions: str
     products: str
+    chosen_by_time: bool = False
+    same_bits: bool = False
 
 
 def numerics() -> Numerics:
@@ -63,12 +67,18 @@ def numerics() -> Numerics:
 
     Examples:
         >>> numerics()
-        Numerics(deterministic=0, convolutions='tf32', products='ieee')
+        Numerics(deterministic=0, convolutions='tf32', products='ieee', chosen_by_time=False, same_bits=False)
     """
     backends: Any = torch.backends
     units = backends.cudnn.conv, backends.cuda.matmul
     convolutions, products = (unit.fp32_precision.replace("none", "ieee") for unit in units)
-    return Numerics(torch.get_deterministic_debug_mode(), convolutions, products)
+    return Numerics(
+        torch.get_deterministic_debug_mode(),
+        convolutions,
+        products,
+        backends.cudnn.benchmark,
+        backends.cudnn.deterministic,
+    )
 
 
 def set_numerics(computing: Numerics) -> None:
@@ -79,6 +89,7 @@ def set_numerics(computing: Numerics) -> None:
         backends.cudnn.allow_tf32 = computing.convolutions == "tf32"  # of recurrent layers, too
     if computing.products != numerics().products:
         backends.cuda.matmul.allow_tf32 = computing.products == "tf32"
+    backends.cudnn.benchmark, backends.cudnn.deterministic = computing.chosen_by_time, computing.same_bits
 
 
 def environment(device: torch.device) -> dict[str, str]:
