@@ -79,6 +79,7 @@ def execute(
         progress_bar=False,
         stderr_file=sys.stderr,
         kernel_name="python3",
+        coalesce_streams=True,  # how they were cut depends on the moment
     )
     notebook = nbformat.read(part, as_version=4)
     tidy(notebook)
