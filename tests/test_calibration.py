@@ -97,37 +97,22 @@ SIZES = [(18, 3), (14, 5), (7, 10)]
 
 @simulates(CellsAndSeeds.contrast)
 @pytest.mark.parametrize(("cells", "seeds"), SIZES)
-def test_a_contrast_with_the_spread_of_all_runs(cells, seeds):
-    """The model's own tests are part of the estimator: where they refuse it, pairs of seeds decide."""
-    weights = {cells - 1: 0.5, cells - 2: 0.5, 0: -1.0}
+@pytest.mark.parametrize("base", [1.0, 2.0])
+def test_a_contrast_paired_by_seed_where_a_cell_is_noisier_than_the_rest(cells, seeds, base):
+    """One spread of all runs would cover 95 % where all are alike, and 73 to 83 % where the base is not."""
+    weights = {0: -1.0} | dict.fromkeys(range(1, cells), 1 / (cells - 1))
     truth = sum(w * np.linspace(0, 4, cells)[c] for c, w in weights.items())
-    covered, held, lengths = 0, 0, []
+    rng, covered, pooled = np.random.default_rng(16), 0, 0
     for values in pages(cells, seeds, TRIES):
-        model = CellsAndSeeds(pd.DataFrame(values))
-        found = model.contrast(weights)
+        values[0] += rng.normal(0, 1.8 * math.sqrt(base**2 - 1), seeds)
+        found = CellsAndSeeds(pd.DataFrame(values)).contrast(weights)
         covered += found.low <= truth <= found.high
-        held += model.holds
-        pairs = wsn.estimate(sum(w * values[c] for c, w in weights.items()))
-        lengths.append((found.high - found.low) / (pairs.high - pairs.low))
+        rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        df = (cells - 1) * (seeds - 1)
+        error = math.sqrt((rest**2).sum() / df * sum(w * w for w in weights.values()) / seeds)
+        pooled += abs(found.mean - truth) <= stats.t.isf(0.025, df) * error
     assert FROM < covered / TRIES < TO
-    assert 0.92 < held / TRIES < 0.98  # all three tests together at 5 %
-    if seeds == 3:
-        assert np.median(lengths) < 0.6  # about twice as narrow as pairs of three seeds
-
-
-@pytest.mark.parametrize("how", ["one wild cell", "heavy tails"])
-def test_a_contrast_keeps_its_level_where_the_model_does_not_hold(how):
-    """Contrasts of the cells that are noisier than the rest, which one spread of all would underrate."""
-    rng, tries, seeds, wrong = np.random.default_rng(2), 400, 5, 0
-    for _ in range(tries):
-        values = rng.normal(0, 1, (14, seeds))
-        if how == "one wild cell":
-            values[0] *= 6
-        else:
-            values = rng.standard_t(2, (14, seeds))
-        found = CellsAndSeeds(pd.DataFrame(values)).contrast({0: 1.0, 1: -1.0})
-        wrong += not found.low <= 0 <= found.high
-    assert wrong <= most(tries, 0.07)
+    assert FROM < pooled / TRIES < TO if base == 1 else pooled / TRIES < 0.86
 
 
 @simulates(estimates.difference)
@@ -140,7 +125,7 @@ def test_a_difference_of_two_data_sets_each_with_noise_of_its_own(ratio):
         easier, harder = (CellsAndSeeds(pd.DataFrame(part)).contrast(gain) for part in parts)
         found = estimates.difference(harder, easier)
         covered += found.low <= 0 <= found.high
-    assert FROM < covered / TRIES <= 1 if ratio == 1 else FROM < covered / TRIES < TO + 0.01
+    assert FROM < covered / TRIES <= 1
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -177,7 +162,7 @@ def test_the_ratio_of_two_gains():
         values[2] += 5.0
         found = CellsAndSeeds(pd.DataFrame(values)).ratio({1: 1.0, 0: -1.0}, {2: 1.0, 0: -1.0})
         covered += found.low <= 0.75 <= found.high
-    assert FROM < covered / tries < TO
+    assert FROM < covered / tries < TO + 0.01
 
 
 @simulates(CellsAndSeeds.not_below_best)
@@ -275,17 +260,17 @@ def populations(one, other, sizes, seed: int, *, spread=0.07, class_spread=0.0) 
 
 @simulates(errors._root_mean_square, errors._squared_points)
 @pytest.mark.parametrize(
-    ("sizes", "difference", "level", "confidence"),
+    ("sizes", "difference", "level"),
     [
-        ((50, 50), 0.09, "example", 0.95),
-        ((25, 25), 0.09, "example", 0.95),
-        ((50, 50), 0.09, "class", 0.95),
-        ((50, 50), 0.0, "example", 0.95),
-        ((50, 20), 0.0, "example", 0.9),
-        ((50, 50), 0.0, "class", 0.95),
+        ((50, 50), 0.09, "example"),
+        ((25, 25), 0.09, "example"),
+        ((50, 50), 0.09, "class"),
+        ((50, 50), 0.0, "example"),
+        ((50, 20), 0.0, "example"),
+        ((50, 50), 0.0, "class"),
     ],
 )
-def test_the_excess_of_two_populations(sizes, difference, level, confidence):
+def test_the_excess_of_two_populations(sizes, difference, level):
     """Its truth is the mean over the simulation, as it is unbiased.
 
     Where nothing differs, the larger of two estimates of its error is taken, so that it covers more.
@@ -293,18 +278,18 @@ def test_the_excess_of_two_populations(sizes, difference, level, confidence):
     rng, tries = np.random.default_rng(7), 400
     p = rng.beta(0.8, 1, 400).clip(0.1, 0.9)
     signs = (CLASSES % 2 if level == "class" else rng.integers(0, 2, 400)) * 2 - 1
-    q, n, options = p + difference * signs, min(sizes), {"level": level, "confidence": confidence}
+    q, n = p + difference * signs, min(sizes)
     values = []
     for i in range(tries):
-        found = wsn.predictions.dispersion(*populations(p, q, sizes, i), permutations=199, **options)
-        points = errors._root_mean_square(found, n, confidence=confidence)
+        found = wsn.predictions.dispersion(*populations(p, q, sizes, i), permutations=199, level=level)
+        points = errors._root_mean_square(found, n)
         squared = errors._squared_points(found, n)
         roots = [points.mean, points.low, points.high]
         assert [x * abs(x) for x in roots] == pytest.approx([squared.mean, squared.low, squared.high])
         values.append((squared.mean, squared.low, squared.high))
     mean, low, high = np.array(values).T
     covered = ((low <= mean.mean()) & (mean.mean() <= high)).mean()
-    assert confidence - 0.02 < covered <= (confidence + 0.02 if difference else 1)
+    assert FROM < covered <= (TO if difference else 1)
 
 
 @simulates(errors.neighbours_less_extremes, errors.beside_deep, errors._bootstrapped)

@@ -75,11 +75,14 @@ def test_widening_curves_have_means_bands_and_a_baseline():
 
 
 def test_curves_are_coloured_by_width_everywhere_alike():
-    curves = {40: pd.Series([0.5, 0.6], index=[2, 1]), 10: pd.Series([0.1, 0.2], index=[1, 2])}
+    wide = pd.DataFrame({"mean": [0.5, 0.6], "low": [0.0, 0.6], "high": [1.0, 0.6]}, index=[2, 1])
+    curves = {40: wide, 10: pd.DataFrame({"mean": [0.1, 0.2]}, index=[1, 2])}
     ax = wsn.plot.curves(curves, ax=plt.subplots()[1], label="width")
     assert [line.get_color() for line in ax.lines] == [wsn.plot.width_color(10), wsn.plot.width_color(40)]
     assert ax.lines[1].get_xdata().tolist() == [1, 2]
     assert ax.lines[1].get_ydata().tolist() == [60, 50]
+    assert len(ax.collections) == 1  # a band where there is an interval, cut off at the frame
+    assert ax.get_ylim() == pytest.approx((0, 60 + 0.3 * 50 + 0.5))
     assert len({wsn.plot.width_color(w) for w in (4, 8, 16, 32, 64, 128, 256, 512, 1024)}) == 9
 
 

@@ -271,15 +271,20 @@ def test_a_page_knows_its_claims_readings_controls_and_premises():
     big = replace(NUMBER, name="big", premise="fit", control="c", readings={"r": "r"})
     page = {"big": big, "fit": fit}
     good, bad = estimate(4.5, 5.5), estimate(1, 2)
-    both = book.judge_page(page, {"big": good, "fit": good}, **SCALE)
+    small = estimate(-5.5, -4.5)
+    both = book.judge_page(page, {"big": good, "fit": good, "big/control": small}, **SCALE)
     assert (str(both["big"].verdict), str(both["fit"].verdict)) == ("reproduced", "verified")
     unmet = "its premise is not met, that they fit"
     assert book.judge_page(page, {"big": good, "fit": bad}, **SCALE)["big"].why == unmet
     assert book.judge_page(page, {"big": good}, **SCALE)["big"].why == unmet
-    held = book.judge_page(page, {"big": good, "fit": good, "big/control": good}, **SCALE)
-    assert str(held["big"].verdict) == "inconclusive"
-    read = book.judge_page(page, {"big": good, "fit": good, "big/r": bad}, **SCALE)
+    for control in ({"big/control": good}, {}):
+        held = book.judge_page(page, {"big": good, "fit": good} | control, **SCALE)
+        assert str(held["big"].verdict) == "inconclusive"
+    read = book.judge_page(page, {"big": good, "fit": good, "big/control": small, "big/r": bad}, **SCALE)
     assert str(read["big"].verdict) == "mixed"
+    aside = {"big": replace(big, readings={"held-out best": "r"}), "fit": fit}
+    shown = {"big": good, "fit": good, "big/control": small, "big/held-out best": bad}
+    assert str(book.judge_page(aside, shown, **SCALE)["big"].verdict) == "reproduced"
     for name in ("bog", "big/q", "fit/control"):
         with pytest.raises(ValueError, match=f"estimates must be of claims, one of big, fit, got '{name}'"):
             book.judge_page(page, {name: good}, **SCALE)

@@ -11,9 +11,9 @@ from wsnlib.book.resnet_sweep import (
     Cell,
     ResNetParameters,
     Weights,
-    accuracy_model,
     best_wider,
     by_family,
+    cells_and_seeds,
     dense,
     less,
     mean_of,
@@ -78,7 +78,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         p: The parameters of the runs.
     """
     first = on_first_data(table)
-    model = accuracy_model(first)
+    cells = cells_and_seeds(first)
     smallest, *larger = sorted(p.base_widths)
 
     def narrowest(method: str, base: int) -> Weights:
@@ -95,33 +95,25 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         return estimate((100 * (best - start)).tolist())
 
     full, original = narrowest("linear", smallest), narrowest("original", smallest)
-    pairs = first[first["factor"] == 1].pivot_table(
-        index="seed", columns=["method", "base"], values="test_accuracy", dropna=False
-    )
-    found = {
-        "reparametrisation": model.contrast(less(full, original)),
-        "reparametrisation/seed pairs": estimate(
-            (100 * (pairs["linear", smallest] - pairs["original", smallest])).tolist()
-        ),
-    }
+    found = {"reparametrisation": cells.contrast(less(full, original))}
     if linear := wider("linear", smallest):
         equal = wider(EQUAL, smallest)
         found |= {
-            "linear-gain": model.contrast(less(mean_of(linear), full)),
+            "linear-gain": cells.contrast(less(mean_of(linear), full)),
             "linear-gain/held-out best": held_out("linear", "linear", smallest),
-            "linear-gain/equal weights": model.contrast(less(mean_of(equal), narrowest(EQUAL, smallest))),
-            "linear-against-original": model.largest([less({cell: 1.0}, original) for cell in linear]),
-            "linear-against-original/equal weights": model.largest(
+            "linear-gain/equal weights": cells.contrast(less(mean_of(equal), narrowest(EQUAL, smallest))),
+            "linear-against-original": cells.largest([less({cell: 1.0}, original) for cell in linear]),
+            "linear-against-original/equal weights": cells.largest(
                 [less({cell: 1.0}, original) for cell in equal]
             ),
-            "nonlinear-smallest": model.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
+            "nonlinear-smallest": cells.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
             "nonlinear-smallest/held-out best": held_out("nonlinear", "original", smallest),
         }
     if larger and wider("linear", larger[0]):
         base = larger[0]
         factors = p.common_factors([smallest, base])
         found |= {
-            "nonlinear-larger": model.contrast(
+            "nonlinear-larger": cells.contrast(
                 less(mean_of(wider("nonlinear", base)), narrowest("original", base))
             ),
             "nonlinear-larger/held-out best": held_out("nonlinear", "original", base),
@@ -135,5 +127,5 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
             if factors
         ]
         if gains:
-            found["linear-smaller-more"] = model.contrast(less(*gains))
+            found["linear-smaller-more"] = cells.contrast(less(*gains))
     return found

@@ -534,7 +534,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "component-inside": _ratio_difference,
         "component-kept": _component_kept,
         "component-map": _component_map,
-        "component-removed": lambda m: m.strength_without_component / m.block.strength,
+        "component-removed": _left_without_component,
         "sparsity": _sparsity_difference,
         "additions": _addition_gain,
         "few-images": lambda m: float(np.nanmean(m.origins.top_shares[TOP][m.inside])),
@@ -562,10 +562,17 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
             values_of = _means(results.judged(block=block), value).values()
             confidence = claims_of("cka_blocks")[name.partition("/")[0]].confidence
             found[name] = _estimate(values_of, confidence)
+    left = map(_left_without_component, results.judged(block=True))
+    found["component-removed/networks"] = _estimate(left)
     return {name: e for name, e in (found | _between(results)).items() if e is not None}
 
 
 Value = Callable[[Measured], float]
+
+
+def _left_without_component(m: Measured) -> float:
+    """Strength of a block without the first component of each layer, as a share of that with it."""
+    return m.strength_without_component / m.block.strength
 
 
 def _estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | None:

@@ -364,11 +364,6 @@ def sparse_family(trained: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     return pd.concat([trained[trained["kind"] == "sparse"], trained[narrow]])
 
 
-def error_by_width(family: pd.DataFrame) -> pd.Series[float]:
-    """Test error in %, mean over seeds, by width."""
-    return 100 * (1 - sweeps.summarise(family, by="width")["mean"])
-
-
 def estimates(
     distances: pd.DataFrame, simulated: pd.Series[float], trained: pd.DataFrame, p: Parameters
 ) -> dict[str, Estimate]:
@@ -386,8 +381,8 @@ def estimates(
     start = family[is_dense].set_index("seed")["test_accuracy"]
     held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
     accuracy = 100 * family.pivot(index="width", columns="seed", values="test_accuracy")
-    model = CellsAndSeeds(accuracy)
-    best = model.not_below_best({width: float(width) for width in accuracy.index}, level=0.025)
+    cells = CellsAndSeeds(accuracy)
+    best = cells.not_below_best({width: float(width) for width in accuracy.index}, level=0.025)
     by_reading = {
         reading: rows.droplevel("reading").unstack("width") for reading, rows in simulated.groupby("reading")
     }
@@ -415,7 +410,7 @@ def estimates(
         "minimiser": exact(at["eq. (25)"].iloc[0] / at["eq. (4)"].iloc[0]),
         "theorem-minimiser": median_and_range((p.base_width / at["exact"]).tolist()),
         "distance-falls": estimate((1 - theorem[widened].mean(axis=1) / theorem[p.base_width]).tolist()),
-        "sparse-gain": model.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
+        "sparse-gain": cells.contrast(dict.fromkeys(wider, 1 / len(wider)) | {p.base_width: -1.0}),
         "sparse-gain/held-out best": estimate((100 * (held_out - start)).tolist()),
         "similar-width": octaves(best, closest("released code")),
         "similar-width/allocation": octaves(best, closest("allocation")),

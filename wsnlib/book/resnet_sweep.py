@@ -434,9 +434,9 @@ def photograph_accuracy(p: Parameters, store: Store) -> pd.DataFrame:
 
 def gains_on_photographs(photographs: pd.DataFrame, p: Parameters) -> dict[tuple[str, int], Estimate]:
     """Points of each network above the dense one of the first width, by method and width."""
-    model, start = CellsAndSeeds(photographs), ("dense", p.imagenet_widths[0])
+    cells, start = CellsAndSeeds(photographs), ("dense", p.imagenet_widths[0])
     return {
-        cell: model.contrast(less({cell: 1.0}, {start: 1.0})) for cell in photographs.index if cell != start
+        cell: cells.contrast(less({cell: 1.0}, {start: 1.0})) for cell in photographs.index if cell != start
     }
 
 
@@ -452,9 +452,10 @@ Weights = dict[Any, float]
 """Weights of a contrast of cells."""
 
 
-def accuracy_model(part: pd.DataFrame, *, by: Sequence[str] = ("method", "base", "width")) -> CellsAndSeeds:
+def cells_and_seeds(part: pd.DataFrame) -> CellsAndSeeds:
     """Test accuracy in % of all runs, by `Cell` and seed."""
-    cells = part.pivot_table(index=list(by), columns="seed", values="test_accuracy", dropna=False)
+    by = ["method", "base", "width"]
+    cells = part.pivot_table(index=by, columns="seed", values="test_accuracy", dropna=False)
     return CellsAndSeeds(100 * cells.dropna(how="all"))
 
 
@@ -516,9 +517,9 @@ def width_gains(base: int, width: int) -> tuple[Weights, Weights]:
 def width_shares(part: pd.DataFrame, base: int) -> dict[int, Estimate]:
     """Gain of the sparse network over that of the dense one as wide, by width (G21, Figure 7)."""
     both = gains_over_base(part, base).dropna()
-    model = accuracy_model(part)
+    cells = cells_and_seeds(part)
     widths = both.index.unique("width").sort_values().tolist()
-    return {width: model.ratio(*width_gains(base, width)) for width in widths}
+    return {width: cells.ratio(*width_gains(base, width)) for width in widths}
 
 
 def judged_share(part: pd.DataFrame, base: int) -> tuple[int, Estimate] | None:
@@ -569,11 +570,11 @@ def gains_by_data(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     base = min(p.base_widths)
     sparse = table[(table["method"] == "sparse") & (table["base"] == base)]
     common = sorted(set.intersection(*(set(part["width"]) for _, part in sparse.groupby("data"))))
-    model = {str(name): accuracy_model(part) for name, part in table.groupby("data")}
+    of_data = {str(name): cells_and_seeds(part) for name, part in table.groupby("data")}
     start = table[(table["method"] == "dense") & (table["width"] == base)]
     reached = start.groupby("data")["test_accuracy"].mean().sort_values()
     gain = less(mean_of(("sparse", base, w) for w in common), {("dense", base, base): 1.0})
-    found = {name: model[name].contrast(gain) for name in map(str, reached.index)}
+    found = {name: of_data[name].contrast(gain) for name in map(str, reached.index)}
     if len(found) > 1:
         harder, *_, easier = found.values()
         found["harder less easier"] = difference(harder, easier)
@@ -617,7 +618,7 @@ def estimates(
         photographs: As `photograph_accuracy` gives it.
     """
     first, bases = on_first_data(table), sorted(p.base_widths)
-    model, base = accuracy_model(first), bases[0]
+    cells, base = cells_and_seeds(first), bases[0]
     family = family_of(first, base)
     start: Weights = {("dense", base, base): 1.0}
     wider = [("sparse", base, w) for w in p.widths(base)[1:]]
@@ -629,16 +630,16 @@ def estimates(
     found = {"figure-10": exact(figure_10_error())}
     if masks:
         found |= {
-            "channels": model.contrast(masks[max(masks)]),
-            "masks-similar": model.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
+            "channels": cells.contrast(masks[max(masks)]),
+            "masks-similar": cells.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
         }
     if excess := _excess_weights(first).tolist():
         found["num-weights"] = median_and_range(excess)
     if wider:
         found |= {
-            "gain": model.contrast(less(mean_of(wider), start)),
+            "gain": cells.contrast(less(mean_of(wider), start)),
             "gain/held-out best": estimate(held_out_gain(first, base).tolist()),
-            "best-factor": model.not_below_best({cell: cell[-1] / base for cell in (*start, *wider)}),
+            "best-factor": cells.not_below_best({cell: cell[-1] / base for cell in (*start, *wider)}),
         }
         gains = gains_by_data(table, p)
         judged = {"CIFAR100": "gain-cifar100", "SVHN": "gain-svhn", "harder less easier": "harder-tasks"}
@@ -650,20 +651,20 @@ def estimates(
     if shares:
         both = [width_gains(base, width) for width in shares]
         total = [_total(parts) for parts in zip(*both, strict=True)]
-        found["width-share/mean over widths"] = model.ratio(*total)
+        found["width-share/mean over widths"] = cells.ratio(*total)
         for data, reading in ((first["data"].iloc[0], ""), ("CIFAR100", "/CIFAR-100")):
             part = table[table["data"] == data]
             if (judged_on := judged_share(part, base) if len(part) else None) is not None:
                 found[f"width-share{reading}"] = judged_on[1]
     if len(bases) > 1 and (common := p.common_factors(bases[:2])):
         each = [width_gains(b, p.widths_by_factor(b)[common[-1]])[0] for b in bases[:2]]
-        found["smaller-gains-more"] = model.contrast(less(each[0], each[1]))
+        found["smaller-gains-more"] = cells.contrast(less(each[0], each[1]))
     if by_seed["test"].shape[1] > 3:  # three means that rise correlate, whatever else they do
         found["training-accuracy"] = correlation_of_means(by_seed["train"], by_seed["test"])
     if photographs is not None and p.imagenet_folder is None:
         for method, width in photographs.index.tolist():
             top_1 = photographs.loc[(method, width)].tolist()
-            found[f"imagenet-{method}-{width}"] = exact(top_1[0]) if len(top_1) == 1 else estimate(top_1)
+            found[f"imagenet-{method}-{width}"] = estimate(top_1)
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from wsnlib import experiments, specs
+from wsnlib.book.engine import published
 from wsnlib.book.engine.claims import printed_table
 from wsnlib.book.engine.parameters import ChapterParameters
 from wsnlib.book.resnet_sweep import layer_sparsity
@@ -15,6 +18,12 @@ class Parameters(ChapterParameters):
     """Parameters of the chapter `scorecard`, which trains nothing and reads the other chapters."""
 
     pages: str = Field("book", min_length=1, description="a folder of executed chapters")
+
+
+def trained_whole(pages: Mapping[str, published.Notebook]) -> list[str]:
+    """The pages whose networks had their paper's whole training on its data, by name."""
+    held = {name: published.verdicts_of(page) or {} for name, page in pages.items()}
+    return [name for name, page in held.items() if page.get("full_protocol") and page.get("same_data")]
 
 
 def estimates() -> dict[str, Estimate]:

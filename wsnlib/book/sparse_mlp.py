@@ -8,7 +8,6 @@ from itertools import product
 from math import log, prod
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -168,7 +167,9 @@ def held_out_cells(table: pd.DataFrame, *, activation: str) -> pd.Series[float]:
 
 
 def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate:
-    """Which widths, or last layer's densities, may be best in Figure 5, each with its best of the other.
+    """Which widths, or last layer's densities, the cells of Figure 5 have that are not below the best.
+
+    A cell of which a run diverged is none of them, if its width (density) has others.
 
     Args:
         table: As `results` gives it.
@@ -178,12 +179,10 @@ def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate
     cells = figure_5(table)
     part = cells[cells["activation"] == activation]
     accuracy = 100 * part.pivot(index=["width", "density"], columns="seed", values="test_accuracy")
-    means = accuracy.mean(axis=1, skipna=False)
-    known = means.fillna(-np.inf)
-    values = means.index.get_level_values(by)
-    best = [known[values == value].idxmax() for value in values.unique()]
-    place = list(means.index.names).index(by)
-    return CellsAndSeeds(accuracy.loc[best]).not_below_best({cell: cell[place] for cell in best})
+    places = accuracy.index.get_level_values(by)
+    whole = accuracy.notna().all(axis=1).groupby(places).transform(lambda cells: cells | ~cells.any())
+    cells_of = dict(zip(accuracy.index[whole], places[whole], strict=True))
+    return CellsAndSeeds(accuracy).not_below_best(cells_of)
 
 
 def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool]]:

@@ -723,13 +723,13 @@ def estimates(results: Results, p: Parameters, *, imagenet: Sequence[Population]
 
 
 def _control(one: Population, other: Population) -> Estimate:
-    """One architecture with two sets of seeds, at the level of two one-sided tests."""
-    return _root_mean_square(predictions.dispersion(one, other, confidence=0.9), len(other), confidence=0.9)
+    """One architecture with two sets of seeds."""
+    return _root_mean_square(predictions.dispersion(one, other), len(other))
 
 
-def _root_mean_square(found: Dispersion, n: int, *, confidence: float = 0.95) -> Estimate:
+def _root_mean_square(found: Dispersion, n: int) -> Estimate:
     low, high = found.interval
-    return Estimate(mean=100 * found.difference, low=100 * low, high=100 * high, n=n, confidence=confidence)
+    return Estimate(mean=100 * found.difference, low=100 * low, high=100 * high, n=n)
 
 
 def _squared_points(found: Dispersion, n: int) -> Estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import TwoSlopeNorm
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.typing import ColorType
 
@@ -128,27 +130,37 @@ def widening(
         ax.axhline(baseline * 100, color="#444444", linestyle="--", linewidth=1, label="dense network")
     dots = [100 * accuracy for accuracy in (runs or {}).values()]
     for name, curve in curves.items():
-        curve = curve.sort_index()
         style = METHOD_STYLES.get(name, {"marker": "o"})
         marker = {"marker": ""} if runs else {}
-        (line,) = ax.plot(curve.index, curve["mean"] * 100, label=name, markersize=4, **style | marker)
-        if "low" in curve:
-            low, high = curve["low"] * 100, curve["high"] * 100
-            ax.fill_between(curve.index, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        line = _with_band(curve, ax, label=name, **style | marker)
         if runs:
             color = {"color": line.get_color(), "alpha": 0.8, "linestyle": "none"}
             ax.plot(runs[name].index, runs[name] * 100, markersize=4, **{"marker": "o", **style} | color)
-    means = 100 * pd.concat([curve["mean"] for curve in curves.values()])
-    margin = 0.3 * (means.max() - means.min()) + 0.5
-    least = min([means.min() - margin, *(each.min() - 1 for each in dots)])
-    most = max([means.max() + margin, *(each.max() + 1 for each in dots)])
-    ax.set_ylim(max(0, least), min(100, most))
+    _frame(curves.values(), ax, dots)
     widths = sorted({width for curve in curves.values() for width in curve.index})
     log_axis(ax, widths)
     ax.set_xlabel("width (hidden units)")
     ax.set_ylabel("test accuracy (%)")
     ax.legend(frameon=False, fontsize=8)
     return ax
+
+
+def _with_band(curve: pd.DataFrame, ax: Axes, **style: Any) -> Line2D:
+    curve = 100 * curve.sort_index()
+    (line,) = ax.plot(curve.index, curve["mean"], markersize=4, **style)
+    if "low" in curve:
+        band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+        ax.fill_between(curve.index, curve["low"], curve["high"], **band)
+    return line
+
+
+def _frame(curves: Iterable[pd.DataFrame], ax: Axes, dots: Iterable[pd.Series] = ()) -> None:
+    """Let means and dots choose the vertical axis, not the bands, which can be wide."""
+    means = 100 * pd.concat([curve["mean"] for curve in curves])
+    margin = 0.3 * (means.max() - means.min()) + 0.5
+    least = min([means.min() - margin, *(each.min() - 1 for each in dots)])
+    most = max([means.max() + margin, *(each.max() + 1 for each in dots)])
+    ax.set_ylim(max(0, least), min(100, most))
 
 
 def families(
@@ -189,7 +201,7 @@ def families(
         ends.extend([*(mean - bars[0]).dropna(), *(mean + bars[1]).dropna()])
         return mean
 
-    for color, (base_width, family) in zip(FAMILY_COLORS, sorted(families.items()), strict=False):
+    for color, (base_width, family) in zip(cycle(FAMILY_COLORS), sorted(families.items()), strict=False):
         mean = draw(family, color=color, marker="x", label=f"{base_width}")
         if baselines is None:
             ax.plot(family.index[0], mean.iloc[0], "o", color=color, markersize=7)
@@ -223,24 +235,26 @@ def log_axis(ax: Axes, ticks: Iterable[float]) -> Axes:
 
 
 def curves(
-    curves: Mapping[float, pd.Series],
+    curves: Mapping[float, pd.DataFrame],
     *,
     ax: Axes,
     label: str,
     colors: Mapping[float, ColorType] | None = None,
 ) -> Axes:
-    """One line for each number (a width, an epoch), coloured in order of that number.
+    """One line for each number (a width, an epoch), coloured in order of that number, with a band.
+
+    A wide band is cut off at the frame, as in `widening`.
 
     Args:
-        curves: Accuracy in [0, 1] by the horizontal quantity, for each number.
+        curves: Tables by number; index: the horizontal quantity; columns as in `widening`.
         ax: Axes to draw on.
         label: What the numbers are; the title of the legend.
         colors: Colours by number; by default those of widths.
     """
     for number, curve in sorted(curves.items()):
-        curve = curve.sort_index()
         color = width_color(number) if colors is None else colors[number]
-        ax.plot(curve.index, curve * 100, marker="o", markersize=4, color=color, label=f"{number:g}")
+        _with_band(curve, ax, marker="o", color=color, label=f"{number:g}")
+    _frame(curves.values(), ax)
     ax.set_ylabel("test accuracy (%)")
     ax.legend(title=label, frameon=False, fontsize=8, title_fontsize=8)
     return ax

@@ -7,7 +7,8 @@ contradicted (C); what lies between does not support it. With the interval of ou
   or a premise: the interval lies in H, or apart from it;
 - *reproduced*, if the interval lies in H;
 - *not reproduced*, if it lies apart from H, in C or not;
-- *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not;
+- *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not
+  (readings without a calibrated interval aside);
 - *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; for H
   unless the control group's interval lies apart from it;
   if its premise is not met; or if the p-value of its direction is above 0.05 after Holm's correction for the
@@ -32,6 +33,9 @@ LEAST_UNITS = 3
 
 LEVEL = 0.05
 """Of all directions of a page together."""
+
+SHOWN_ALONE = frozenset({"held-out best"})
+"""Readings that are shown and decide nothing: their intervals cover too seldom."""
 
 
 class Verdict(StrEnum):
@@ -100,7 +104,8 @@ def judge(
     said, why = _of_interval(claim, ours)
     if claim.type != "empirical":
         return Judgement(verdict=said, why=why)
-    enough = {name: e for name, e in (readings or {}).items() if min(e.n, ours.n) >= LEAST_UNITS}
+    deciding = {name: e for name, e in (readings or {}).items() if name not in SHOWN_ALONE}
+    enough = {name: e for name, e in deciding.items() if min(e.n, ours.n) >= LEAST_UNITS}
     others = {name: _of_interval(claim, found)[0] for name, found in enough.items()}
     if unmet:
         premise = unmet[0].lower() + unmet[1:].removesuffix(".")
@@ -109,7 +114,7 @@ def judge(
     if ours.n < LEAST_UNITS:
         why = f"fewer than {LEAST_UNITS} independent units"
         said = Verdict.INCONCLUSIVE
-    elif control is not None and said is Verdict.REPRODUCED and control.n < LEAST_UNITS:
+    elif claim.control and said is Verdict.REPRODUCED and (control is None or control.n < LEAST_UNITS):
         why = f"fewer than {LEAST_UNITS} independent units in its control group: {claim.control}"
         return Judgement(verdict=Verdict.INCONCLUSIVE, why=why, seeds=f"at least {LEAST_UNITS}")
     elif control is not None and said is Verdict.REPRODUCED and not _is_apart(claim, control):

@@ -21,6 +21,9 @@ from wsnlib.estimates import Estimate, shown
 
 VERDICTS = tuple(str(verdict) for verdict in Verdict)
 
+OWN = "own questions"
+"""Row of what no paper claims; where it stands, `"question of this book"` is said."""
+
 
 def read_pages(folder: Path | str) -> dict[str, published.Notebook]:
     """The notebooks in a folder, by chapter.
@@ -134,7 +137,7 @@ def printed_numbers(ours: Mapping[str, Estimate]) -> pd.DataFrame:
 
 
 def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have which verdict: of each paper, of both by kind, and of later work.
+    """How many claims have which verdict: of each paper, of both by kind, of later work, and of this book.
 
     An empirical claim is confirmatory if range, quantity, interval and data were fixed before a result was
     seen.
@@ -145,7 +148,8 @@ def verdict_counts(table: pd.DataFrame) -> pd.DataFrame:
     rows = {paper: table["paper"] == paper for paper in PAPERS}
     rows |= {"both": both, "arithmetic": both & ~empirical}
     rows |= {"confirmatory": both & empirical & ~exploratory, "exploratory": both & empirical & exploratory}
-    rows[LATER] = table["paper"] == LATER
+    later, own = table["paper"] == LATER, table["where"].str.contains("question of this book")
+    rows |= {LATER: later & ~own, OWN: later & own}
     counts = pd.DataFrame(
         {
             name: table.loc[which, "verdict"].value_counts().reindex(VERDICTS, fill_value=0)
@@ -183,6 +187,7 @@ def headline(table: pd.DataFrame) -> str:
             said("confirmatory", f"*confirmatory* ones, {before}"),
             said("exploratory", f"*exploratory* ones, {after}"),
             said(LATER, "claims of later work"),
+            said(OWN, "questions of this book's own"),
         ]
     )
 
