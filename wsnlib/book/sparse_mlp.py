@@ -180,8 +180,9 @@ def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate
     part = cells[cells["activation"] == activation]
     accuracy = 100 * part.pivot(index=["width", "density"], columns="seed", values="test_accuracy")
     places = accuracy.index.get_level_values(by)
-    whole = accuracy.notna().all(axis=1).groupby(places).transform(lambda cells: cells | ~cells.any())
-    cells_of = dict(zip(accuracy.index[whole], places[whole], strict=True))
+    whole = accuracy.notna().all(axis=1)
+    told = whole | ~whole.groupby(places).transform("any")
+    cells_of = dict(zip(accuracy.index[told], places[told], strict=True))
     return CellsAndSeeds(accuracy).not_below_best(cells_of)
 
 

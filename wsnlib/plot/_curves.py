@@ -149,8 +149,8 @@ def _with_band(curve: pd.DataFrame, ax: Axes, **style: Any) -> Line2D:
     curve = 100 * curve.sort_index()
     (line,) = ax.plot(curve.index, curve["mean"], markersize=4, **style)
     if "low" in curve:
-        band = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-        ax.fill_between(curve.index, curve["low"], curve["high"], **band)
+        low, high = curve["low"], curve["high"]
+        ax.fill_between(curve.index, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     return line
 
 
