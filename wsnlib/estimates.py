@@ -399,7 +399,9 @@ class CellsAndSeeds:
         p_of_zero = max(p) if one.mean <= 0 else 1 - (1 - min(p)) ** len(found)
         return replace(one, low=max(lows), high=max(highs), p_of_zero=p_of_zero)
 
-    def not_below_best(self, cells: Mapping[Any, float], *, level: float = LEVEL) -> Estimate:
+    def not_below_best(
+        self, cells: Mapping[Any, float], *, level: float = LEVEL, chosen_from: int | None = None
+    ) -> Estimate:
         """Which cells may be the best: the one with the highest mean, and the range of those not below it.
 
         A cell is left out if one of the others is above it by a one-sided test; all tests together
@@ -408,6 +410,8 @@ class CellsAndSeeds:
         Args:
             cells: The number that each stands for, such as its width; an interval is of these numbers.
             level: Of all tests together.
+            chosen_from: How many cells these are the best of, if each was chosen by the same runs: the level
+                is then shared by so many.
 
         References:
             Hsu, *Constrained simultaneous confidence intervals for multiple comparisons with the best*
@@ -422,7 +426,7 @@ class CellsAndSeeds:
         means = {cell: float(self._by_seed({cell: 1.0}).mean()) for cell in cells}
         if any(math.isnan(mean) for mean in means.values()):
             return Estimate(mean=math.nan, low=math.nan, high=math.nan, n=self.seeds)
-        each = 1 - 2 * (1 - (1 - level) ** (1 / max(len(cells) - 1, 1)))
+        each = 1 - 2 * (1 - (1 - level) ** (1 / max((chosen_from or len(cells)) - 1, 1)))
 
         gaps = {
             cell: [self.contrast({o: 1.0, cell: -1.0}, confidence=each) for o in cells if o != cell]

@@ -8,6 +8,7 @@ from itertools import product
 from math import log, prod
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -167,9 +168,7 @@ def held_out_cells(table: pd.DataFrame, *, activation: str) -> pd.Series[float]:
 
 
 def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate:
-    """Which widths, or last layer's densities, the cells of Figure 5 have that are not below the best.
-
-    A cell of which a run diverged is none of them, if its width (density) has others.
+    """Which widths, or last layer's densities, may be best in Figure 5, each with its best of the other.
 
     Args:
         table: As `results` gives it.
@@ -179,11 +178,10 @@ def not_below_best(table: pd.DataFrame, *, activation: str, by: str) -> Estimate
     cells = figure_5(table)
     part = cells[cells["activation"] == activation]
     accuracy = 100 * part.pivot(index=["width", "density"], columns="seed", values="test_accuracy")
-    places = accuracy.index.get_level_values(by)
-    whole = accuracy.notna().all(axis=1)
-    told = whole | ~whole.groupby(places).transform("any")
-    cells_of = dict(zip(accuracy.index[told], places[told], strict=True))
-    return CellsAndSeeds(accuracy).not_below_best(cells_of)
+    means = accuracy.mean(axis=1, skipna=False).fillna(-np.inf)
+    values = means.index.get_level_values(by)
+    best = {means[values == value].idxmax(): value for value in values.unique()}
+    return CellsAndSeeds(accuracy).not_below_best(best, chosen_from=len(means))
 
 
 def follows_rule(table: pd.DataFrame, p: Parameters) -> dict[str, pd.Series[bool]]:

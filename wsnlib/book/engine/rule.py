@@ -35,7 +35,7 @@ LEVEL = 0.05
 """Of all directions of a page together."""
 
 SHOWN_ALONE = frozenset({"held-out best"})
-"""Readings that are shown and decide nothing: their intervals cover too seldom."""
+"""Readings that are shown and decide nothing, since their intervals cover too seldom."""
 
 
 class Verdict(StrEnum):
