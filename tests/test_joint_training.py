@@ -214,6 +214,15 @@ def test_what_does_not_fit_the_data_is_refused(digits):
             wsn.training.train_jointly([net], data, [protocol(epochs=1)], seeds=[0])
 
 
+def test_frozen_parameters_are_refused_and_networks_left_in_evaluation_mode(digits):
+    net = wsn.to_sparse(wsn.build(WIDE))
+    wsn.training.train_jointly([net], digits, [protocol(epochs=1)], seeds=[0])
+    assert not any(module.training for module in net.modules())
+    net.output.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="must be trained .*, got output.bias frozen; train it alone"):
+        wsn.training.train_jointly([net], digits, [protocol(epochs=1)], seeds=[0])
+
+
 # -- in sweeps --
 
 

@@ -61,6 +61,7 @@ def train_jointly(
     _check_fit(cast(MLP, models[0]), data)
     for model in models:
         check_float32(model)
+        _check_trained(model)
     from wsnlib.training.compiled import CompiledNetworks  # loads numba, which takes a second
 
     networks = CompiledNetworks([cast(MLP, model) for model in models], data, protocols, seeds)
@@ -85,6 +86,8 @@ def train_jointly(
         for member in left:
             logs[member].evaluated(epoch, validations[member], tests[member])
     networks.write_back()
+    for model in models:
+        model.eval()
     train = networks.evaluate(data.train) if len(ended) < len(models) else []
     return [
         ended[member] if member in ended else logs[member].finished(train[member].accuracy)
@@ -122,6 +125,14 @@ def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], see
             "weight_decay_on must be 'all' and precision 'float32' for joint training, got "
             f"{protocols[0].weight_decay_on!r} and {protocols[0].precision!r}; train it alone"
         )
+
+
+def _check_trained(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            raise ValueError(
+                f"parameters must be trained in joint training, got {name} frozen; train it alone"
+            )
 
 
 def _check_fit(model: MLP, data: Dataset) -> None:
