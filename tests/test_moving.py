@@ -151,6 +151,23 @@ def test_a_schedule_that_is_none_is_refused(change):
         )
 
 
+def test_rigl_refuses_layers_that_compute_no_gradient_of_absent_weights():
+    model = net()
+    opt = torch.optim.SGD(model.parameters(), **SGD)
+    move = MovingMasks(model, opt, method="rigl", steps=10**9, every=1)
+    wsn.to_sparse(model, layers=["3"])
+    refusal = pytest.raises(
+        ValueError, match="must be masked for RigL, got a sparse-compute one in '3'; call"
+    )
+    with refusal:
+        move(stepped(model, opt))
+    with refusal:
+        MovingMasks(model, opt, method="rigl", steps=10**9)
+    assert MovingMasks(model, opt, method="set", steps=10**9, every=1)(stepped(model, opt)) > 0
+    wsn.to_dense(model)
+    assert MovingMasks(model, opt, method="rigl", steps=10**9, every=1)(stepped(model, opt)) > 0
+
+
 def test_set_grows_anywhere_and_a_seed_says_where():
     def moved(seed, *, after=0, steps=10):
         model = net()
