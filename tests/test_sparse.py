@@ -578,6 +578,8 @@ def test_what_stands_for_images_in_groups_takes_every_function_of_torch():
         lambda t: F.max_pool2d(t, 2, ceil_mode=True), lambda t: F.avg_pool2d(t, 3, 2, 1, count_include_pad=False),
         lambda t: F.adaptive_avg_pool2d(t, 2), copy.deepcopy, lambda t: torch.cat([t, t], 1), F.relu6,
         lambda t: t.detach().numpy().copy(), lambda t: F.max_pool2d(t, 2, return_indices=True)[1],
+        lambda t: t.mean(axis=(2, 3)), lambda t: t.mean((2, 3), keepdims=True), lambda t: t.add(other=t),
+        lambda t: torch.add(input=t, other=t), lambda t: torch.relu_(input=t),
     ):  # fmt: skip
         torch.manual_seed(0)
         expected = function(x.clone())
