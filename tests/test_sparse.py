@@ -864,6 +864,15 @@ def test_the_variance_of_a_few_values_is_kept_as_batch_norm_keeps_it(batch):
     torch.testing.assert_close(found.running_mean, expected.running_mean)
 
 
+def test_batch_norm_refuses_one_value_per_channel_in_training():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x, norm = torch.ones(1, 3, 1, 1), nn.BatchNorm2d(3)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        norm(Packed(Pack.apply(x), 1))
+    torch.testing.assert_close(norm.eval()(Packed(Pack.apply(x), 1)).plain(), norm(x))
+
+
 def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():
     from wsnlib.sparse.packed import Pack, Packed
 

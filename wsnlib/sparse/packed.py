@@ -311,7 +311,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    if not isinstance(input, Packed):
+    if not isinstance(input, Packed) or (training and input.numel() == input.shape[1]):  # torch refuses this
         return NotImplemented
     x, batch = input.grouped(), len(input)
     if training:
@@ -322,7 +322,7 @@ def _batch_norm(
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                running_var.lerp_((variance * (count / max(1, count - 1))).to(running_var.dtype), momentum)
+                running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
     else:
         assert running_mean is not None
         assert running_var is not None
