@@ -690,6 +690,14 @@ def test_a_layer_that_is_not_used_costs_nothing_and_stays_dense(monkeypatch):
     assert (idle.layer, idle.dense_ms, idle.sparse_ms, idle.chosen) == ("idle", 0, 0, "dense")
 
 
+def test_a_layer_that_is_called_by_keyword_costs_as_much(monkeypatch):
+    fake_times(monkeypatch)
+    net = wsn.sparsify(nn.Sequential(nn.Linear(13, 7)), num_weights=9, generator=generator())
+    expected = wsn.sparse.estimated_costs(net, torch.randn(5, 13))
+    net.forward = lambda x: net[0](input=x)
+    assert wsn.sparse.estimated_costs(net, torch.randn(5, 13)) == expected
+
+
 def test_times_follow_weights_and_batch_and_convolutions_without_a_mask_are_chosen_with_the_others(
     monkeypatch,
 ):
