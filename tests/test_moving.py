@@ -169,15 +169,17 @@ def test_rigl_refuses_layers_that_compute_no_gradient_of_absent_weights():
 
 
 def test_set_grows_anywhere_and_a_seed_says_where():
-    def moved(seed, *, after=0, steps=10):
+    def moved(seed, *, after=0, steps=10, device="cpu"):
         model = net()
         opt = torch.optim.SGD(model.parameters(), **SGD)
         move = MovingMasks(model, opt, method="set", steps=steps, every=1, seed=seed)
         move.done = after
-        move(stepped(model, opt))
+        loss = stepped(model, opt)
+        with torch.device(device):  # that of new tensors
+            move(loss)
         return masks.layer_masks(model)["3"]
 
-    assert torch.equal(moved(1), moved(1)) and not torch.equal(moved(1), moved(2))
+    assert torch.equal(moved(1), moved(1, device="meta")) and not torch.equal(moved(1), moved(2))
     first, other = (moved(1, after=after, steps=10**6) for after in (0, 1))  # as many, but elsewhere
     assert first.sum() == other.sum() and not torch.equal(first, other)
     was = masks.layer_masks(net())["3"]

@@ -134,7 +134,9 @@ class MovingMasks:
 
     def _drawn(self, held: Mapping[str, StaticMask]) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(specs.derive_seed(self._seed, f"moving {self.done}"))
-        return {name: torch.rand(mask.shape, generator=generator) for name, mask in held.items()}
+        return {
+            name: torch.rand(mask.shape, generator=generator, device="cpu") for name, mask in held.items()
+        }
 
     @torch.no_grad()
     def _move(self, mask: StaticMask, values: nn.Parameter, scores: torch.Tensor, fraction: float) -> int:
