@@ -1041,6 +1041,19 @@ def test_places_of_many_weights_are_whole_numbers_that_hold_them(count, dtype):
     assert found.order is None
 
 
+def test_offsets_that_are_too_large_are_refused():
+    from wsnlib.sparse import functions
+
+    one = np.zeros(1, np.int64)
+    found = geometry.terms(one, one, one + 2**31 // tiles.LANES - 1, planes=1, sources=1, patch=1)
+    assert found.offsets.tolist() == [2**31 - tiles.LANES]
+    refusal = pytest.raises(ValueError, match="must be fewer than 2,147,483,648, got 2,[0-9,]*; take smaller")
+    with refusal:
+        geometry.terms(one, one, one + 2**31 // tiles.LANES, planes=1, sources=1, patch=1)
+    with refusal:
+        functions._spaced(found, torch.empty(784, 2_800_000, device="meta"))
+
+
 @pytest.mark.parametrize(("threads", "count"), [(1, 7), (2, 7), (3, 7), (7, 3), (2, 1), (3, 0)])
 def test_work_is_shared_among_as_many_threads_as_torch_uses(monkeypatch, threads, count):
     from wsnlib.sparse.packed import in_threads
