@@ -14,6 +14,7 @@ from torch import nn
 import wsnlib as wsn
 from wsnlib import experiments, training
 from wsnlib.experiments import plans, trainings
+from wsnlib.experiments.kept import keep
 from wsnlib.sparse import costs
 from wsnlib.training import checkpoints
 
@@ -305,6 +306,30 @@ def test_a_store_that_is_full_does_not_stop_a_training():
     with pytest.warns(RuntimeWarning, match="a checkpoint was not kept: .*No space left"):
         record = wsn.run(run(epochs=2), device="cpu", file=lambda _: Full())
     assert record.status == "finished"
+
+
+class Counting(nn.Linear):
+    """A layer whose state is more than tensors."""
+
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        raise AssertionError
+
+
+def test_a_network_whose_state_is_more_than_tensors_is_trained_and_not_kept():
+    net, file = nn.Sequential(nn.Flatten(), Counting(64, 10)), File()
+    said = "was not kept: the state of a network must be tensors, got a dict as 1._extra_state; give a tensor"
+    checkpoint = wsn.training.Checkpoint(file, made_by={})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        outcome = wsn.train(net, wsn.load_data(run().data), run().training, seed=0, checkpoint=checkpoint)
+    assert len(caught) == 1 and said in str(caught[0].message)
+    assert outcome.status == "finished"
+    with pytest.warns(RuntimeWarning, match=said):
+        keep(file, net, outcome, also={}, made_by={})
+    assert file.state is None
 
 
 def test_a_sweep_keeps_and_removes_checkpoints_on_its_own(tmp_path):

@@ -12,6 +12,7 @@ from torch import nn
 import wsnlib as wsn
 from wsnlib import experiments, training
 from wsnlib.experiments import durations, plans
+from wsnlib.models import MLP
 from wsnlib.sparse.tiles import LANES
 from wsnlib.training.compiled import CompiledNetworks
 
@@ -195,6 +196,31 @@ def test_unequal_members_are_refused(digits):
     ):
         with pytest.raises(ValueError, match=message):
             wsn.training.train_jointly(models, digits, protocols, seeds=seeds)
+
+
+def test_what_does_not_fit_the_data_is_refused(digits):
+    x, y = digits.test
+    flat, shifted = wsn.data.Split(x.view(-1, 1, 4, 16), y), wsn.data.Split(x, y + 5)
+    bottleneck = wsn.linear_bottleneck(wsn.build(BASE), sizes={"hidden1": 2}, generator=torch.Generator())
+    for net, data, message in (
+        (MLP(16, inputs=784), digits, "must take 64 numbers and give 10, .*, got 784 and 10; make"),
+        (MLP(16, inputs=60), digits, "must take 64 numbers and give 10, .*, got 60 and 10; make"),
+        (MLP(16, inputs=64, outputs=5), digits, "must take 64 numbers and give 10, .*, got 64 and 5; make"),
+        (wsn.build(BASE), replace(digits, train=shifted), "labels must be torch.int64 of 0 to 9"),
+        (wsn.build(BASE), replace(digits, test=flat), r"of one shape, got .*\(1, 4, 16\).*; resize"),
+        (bottleneck, digits, "must be Linear, ReLU and Identity .*, got a Sequential in hidden1; train"),
+    ):
+        with pytest.raises((ValueError, wsn.DataError), match=message):
+            wsn.training.train_jointly([net], data, [protocol(epochs=1)], seeds=[0])
+
+
+def test_frozen_parameters_are_refused_and_networks_left_in_evaluation_mode(digits):
+    net = wsn.to_sparse(wsn.build(WIDE))
+    wsn.training.train_jointly([net], digits, [protocol(epochs=1)], seeds=[0])
+    assert not any(module.training for module in net.modules())
+    net.output.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="must be trained .*, got output.bias frozen; train it alone"):
+        wsn.training.train_jointly([net], digits, [protocol(epochs=1)], seeds=[0])
 
 
 # -- in sweeps --

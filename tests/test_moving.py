@@ -151,16 +151,35 @@ def test_a_schedule_that_is_none_is_refused(change):
         )
 
 
+def test_rigl_refuses_layers_that_compute_no_gradient_of_absent_weights():
+    model = net()
+    opt = torch.optim.SGD(model.parameters(), **SGD)
+    move = MovingMasks(model, opt, method="rigl", steps=10**9, every=1)
+    wsn.to_sparse(model, layers=["3"])
+    refusal = pytest.raises(
+        ValueError, match="must be masked for RigL, got a sparse-compute one in '3'; call"
+    )
+    with refusal:
+        move(stepped(model, opt))
+    with refusal:
+        MovingMasks(model, opt, method="rigl", steps=10**9)
+    assert MovingMasks(model, opt, method="set", steps=10**9, every=1)(stepped(model, opt)) > 0
+    wsn.to_dense(model)
+    assert MovingMasks(model, opt, method="rigl", steps=10**9, every=1)(stepped(model, opt)) > 0
+
+
 def test_set_grows_anywhere_and_a_seed_says_where():
-    def moved(seed, *, after=0, steps=10):
+    def moved(seed, *, after=0, steps=10, device="cpu"):
         model = net()
         opt = torch.optim.SGD(model.parameters(), **SGD)
         move = MovingMasks(model, opt, method="set", steps=steps, every=1, seed=seed)
         move.done = after
-        move(stepped(model, opt))
+        loss = stepped(model, opt)
+        with torch.device(device):  # that of new tensors
+            move(loss)
         return masks.layer_masks(model)["3"]
 
-    assert torch.equal(moved(1), moved(1)) and not torch.equal(moved(1), moved(2))
+    assert torch.equal(moved(1), moved(1, device="meta")) and not torch.equal(moved(1), moved(2))
     first, other = (moved(1, after=after, steps=10**6) for after in (0, 1))  # as many, but elsewhere
     assert first.sum() == other.sum() and not torch.equal(first, other)
     was = masks.layer_masks(net())["3"]

@@ -578,6 +578,8 @@ def test_what_stands_for_images_in_groups_takes_every_function_of_torch():
         lambda t: F.max_pool2d(t, 2, ceil_mode=True), lambda t: F.avg_pool2d(t, 3, 2, 1, count_include_pad=False),
         lambda t: F.adaptive_avg_pool2d(t, 2), copy.deepcopy, lambda t: torch.cat([t, t], 1), F.relu6,
         lambda t: t.detach().numpy().copy(), lambda t: F.max_pool2d(t, 2, return_indices=True)[1],
+        lambda t: t.mean(axis=(2, 3)), lambda t: t.mean((2, 3), keepdims=True), lambda t: t.add(other=t),
+        lambda t: torch.add(input=t, other=t), lambda t: torch.relu_(input=t),
     ):  # fmt: skip
         torch.manual_seed(0)
         expected = function(x.clone())
@@ -686,6 +688,14 @@ def test_a_layer_that_is_not_used_costs_nothing_and_stays_dense(monkeypatch):
     used, idle = wsn.sparse.estimated_costs(net, torch.randn(5, 13))
     assert used.dense_ms > 0 and used.chosen == "sparse"
     assert (idle.layer, idle.dense_ms, idle.sparse_ms, idle.chosen) == ("idle", 0, 0, "dense")
+
+
+def test_a_layer_that_is_called_by_keyword_costs_as_much(monkeypatch):
+    fake_times(monkeypatch)
+    net = wsn.sparsify(nn.Sequential(nn.Linear(13, 7)), num_weights=9, generator=generator())
+    expected = wsn.sparse.estimated_costs(net, torch.randn(5, 13))
+    net.forward = lambda x: net[0](input=x)
+    assert wsn.sparse.estimated_costs(net, torch.randn(5, 13)) == expected
 
 
 def test_times_follow_weights_and_batch_and_convolutions_without_a_mask_are_chosen_with_the_others(
@@ -862,6 +872,15 @@ def test_the_variance_of_a_few_values_is_kept_as_batch_norm_keeps_it(batch):
     torch.testing.assert_close(found.running_mean, expected.running_mean)
 
 
+def test_batch_norm_refuses_one_value_per_channel_in_training():
+    from wsnlib.sparse.packed import Pack, Packed
+
+    x, norm = torch.ones(1, 3, 1, 1), nn.BatchNorm2d(3)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        norm(Packed(Pack.apply(x), 1))
+    torch.testing.assert_close(norm.eval()(Packed(Pack.apply(x), 1)).plain(), norm(x))
+
+
 def test_sums_stay_in_groups_and_have_gradients_where_their_parts_do():
     from wsnlib.sparse.packed import Pack, Packed
 
@@ -1020,6 +1039,19 @@ def test_places_of_many_weights_are_whole_numbers_that_hold_them(count, dtype):
     assert found.segments.dtype == dtype
     assert found.segments.tolist() == [[0, 0, count, 0]]
     assert found.order is None
+
+
+def test_offsets_that_are_too_large_are_refused():
+    from wsnlib.sparse import functions
+
+    one = np.zeros(1, np.int64)
+    found = geometry.terms(one, one, one + 2**31 // tiles.LANES - 1, planes=1, sources=1, patch=1)
+    assert found.offsets.tolist() == [2**31 - tiles.LANES]
+    refusal = pytest.raises(ValueError, match="must be fewer than 2,147,483,648, got 2,[0-9,]*; take smaller")
+    with refusal:
+        geometry.terms(one, one, one + 2**31 // tiles.LANES, planes=1, sources=1, patch=1)
+    with refusal:
+        functions._spaced(found, torch.empty(784, 2_800_000, device="meta"))
 
 
 @pytest.mark.parametrize(("threads", "count"), [(1, 7), (2, 7), (3, 7), (7, 3), (2, 1), (3, 0)])

@@ -832,6 +832,20 @@ def test_a_network_that_takes_views_is_trained_in_torch_s_own_layout(digits):
     assert net.features[1].num_batches_tracked == 2 * 13  # what was tried before counts nowhere
 
 
+def test_a_network_with_weights_of_five_dimensions_is_trained_in_torch_s_own_layout(digits):
+    class Volumes(Views):
+        def __init__(self) -> None:
+            super().__init__()
+            self.volumes = nn.Conv3d(1, 1, 3, padding=1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.volumes(images[:, None])[:, 0])
+
+    net = Volumes()
+    assert training.train(net, digits, protocol(epochs=1, batch_size=100), seed=0).status == "finished"
+    assert net.features[4].weight.is_contiguous()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -157,7 +157,7 @@ REFUSALS = [
         lambda: masks.allocate(
             {"a": 30, "b": 70, "c": 2, "d": 2}, num_weights=13, rule="uniform", density={"a": 0.1}
         ),
-        "num_weights must be ≥ 40 at uniform density, got 13, which leaves none in c, d; give it a density, or allocate the largest first",
+        "num_weights must be larger for the rule 'uniform', got 13, which leaves none in c, d; give it a density, or allocate the largest first",
     ),
     (
         lambda: masks.whole_kernels({"a": 95, "c": 5}, layer_shapes=SHAPES, fixed=["a"]),

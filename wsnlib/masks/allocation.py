@@ -78,13 +78,9 @@ def allocate(
     else:
         kept = _in_proportion(free, rest, _shares(rule, free, layer_sizes, rest))
         if empty := [name for name in kept if kept[name] == 0]:
-            least = num_weights - rest - (-sum(free.values()) // min(free.values()))
-            said = f"must be ≥ {least} at uniform density"
-            if rule != "uniform":
-                said = f"must be larger for the rule {rule!r}"
             raise ValueError(
-                f"num_weights {said}, got {num_weights}, which leaves none in {listed(empty)}; give it a "
-                "density, or allocate the largest first"
+                f"num_weights must be larger for the rule {rule!r}, got {num_weights}, which leaves none in "
+                f"{listed(empty)}; give it a density, or allocate the largest first"
             )
     kept |= fixed
     return {name: kept[name] for name in sizes}

@@ -79,17 +79,18 @@ def draw_mask(
         return mask.view(shape)
     rows, columns = shape[0], size // shape[0]
     if pattern == "blocks":
-        row, column = torch.arange(rows)[:, None] // BLOCK, torch.arange(columns) // BLOCK
-        block = row * -(-columns // BLOCK) + column
-        rank = torch.randperm(int(block.max()) + 1, generator=generator)[block].flatten()
+        row, column = (torch.arange(n, device="cpu") // BLOCK for n in (rows, columns))
+        block = row[:, None] * -(-columns // BLOCK) + column
+        rank = torch.randperm(int(block.max()) + 1, generator=generator, device="cpu")[block].flatten()
         mask[rank.argsort(stable=True)[:num_weights]] = True
         return mask.view(shape)
-    fan_in = torch.full((rows,), num_weights // rows)
-    fan_in[torch.randperm(rows, generator=generator)[: num_weights % rows]] += 1
-    taken = torch.zeros(columns)
-    for i in torch.randperm(rows, generator=generator).tolist():
+    fan_in = torch.full((rows,), num_weights // rows, device="cpu")
+    fan_in[torch.randperm(rows, generator=generator, device="cpu")[: num_weights % rows]] += 1
+    taken = torch.zeros(columns, device="cpu")
+    for i in torch.randperm(rows, generator=generator, device="cpu").tolist():
         # below 1, so that among columns taken as often the order is random
-        order = torch.rand(columns, generator=generator) + (taken if pattern == "balanced" else 0)
+        order = torch.rand(columns, generator=generator, device="cpu")
+        order += taken if pattern == "balanced" else 0
         chosen = order.argsort()[: int(fan_in[i])]
         mask[i * columns + chosen] = True
         taken[chosen] += 1

@@ -266,15 +266,15 @@ def _used(
     inputs: dict[str, torch.Tensor] = {}
     outputs: dict[str, float] = {}
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, args: Any, output: torch.Tensor) -> None:
-            inputs[name], outputs[name] = args[0], output.numel()
+    def note(name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+            inputs[name], outputs[name] = [*args, *kwargs.values()][0], output.numel()
 
         return hook
 
     with ExitStack() as stack:
         for name, layer in layers.items():
-            stack.callback(layer.register_forward_hook(note(name)).remove)
+            stack.callback(layer.register_forward_hook(note(name), with_kwargs=True).remove)
         for module in model.modules():
             stack.callback(setattr, module, "training", module.training)
         model.eval()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wsnlib.sparse import elementwise, tiles
-from wsnlib.sparse.geometry import Places, Terms, conv_places, linear_places
+from wsnlib.sparse.geometry import Places, Terms, check_offsets, conv_places, linear_places
 from wsnlib.sparse.layers import Geometry, Pair
 from wsnlib.sparse.packed import (
     Packed,
@@ -211,6 +211,7 @@ class LinearFunction(torch.autograd.Function):
 
 
 def _spaced(terms: Terms, x: torch.Tensor) -> Terms:
+    check_offsets(x.numel())
     return terms._replace(offsets=terms.offsets * np.int32(x.shape[1] // LANES))
 
 

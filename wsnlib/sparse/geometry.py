@@ -62,6 +62,7 @@ def terms(
         sources: Number of those read.
         patch: Positions of one plane that a tile reads.
     """
+    check_offsets(tiles.LANES * int(np.abs(place).max(initial=0)))
     fitting = max(1, NEAREST_CACHE // (4 * tiles.LANES * patch))
     count = min(math.ceil(sources / fitting), len(plane) // (FEWEST * planes))
     block = source // math.ceil(sources / max(1, count))
@@ -85,6 +86,15 @@ def terms(
         segments.astype(np.int16) if max(len(plane), planes) < 2**15 else segments,
         blocks.astype(np.int32),
     )
+
+
+def check_offsets(most: int) -> None:
+    """Refuse offsets that int32 does not hold."""
+    if most >= 2**31:
+        raise ValueError(
+            f"the numbers that sparse weights read must be fewer than {2**31:,}, got {most:,}; take smaller "
+            "batches, or smaller images"
+        )
 
 
 class Places(NamedTuple):

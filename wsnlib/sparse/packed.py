@@ -8,6 +8,7 @@ Any other function gets the plain tensor, which is computed then.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -245,7 +246,7 @@ class Packed(torch.Tensor):
         if func in DESCRIBING:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if func in HERE:
+        if func in HERE and _takes(HERE[func], args, kwargs):
             found = HERE[func](*args, **kwargs)
             if found is not NotImplemented:
                 return found
@@ -265,6 +266,18 @@ def _refuse_gradient(found: object) -> None:
         "the images between sparse layers must be given to functions of torch, got one of another "
         "kind, such as a torch.autograd.Function; call wsn.to_dense(model) first"
     )
+
+
+def _takes(work: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+    """Whether a function has arguments of these names; torch knows more of them, such as `axis`."""
+    try:
+        _signature(work).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+_signature = cache(inspect.signature)
 
 
 def _version(x: torch.Tensor) -> int | None:
@@ -298,7 +311,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    if not isinstance(input, Packed):
+    if not isinstance(input, Packed) or (training and input.numel() == input.shape[1]):  # torch refuses this
         return NotImplemented
     x, batch = input.grouped(), len(input)
     if training:
@@ -309,7 +322,7 @@ def _batch_norm(
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                running_var.lerp_((variance * (count / max(1, count - 1))).to(running_var.dtype), momentum)
+                running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
     else:
         assert running_mean is not None
         assert running_var is not None

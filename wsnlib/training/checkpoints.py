@@ -120,9 +120,18 @@ class Checkpoint:
 
 
 def write_tensors(
-    file: StateFile, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any], *, what: str
+    file: StateFile, tensors: Mapping[str, Any], about: Mapping[str, Any], *, what: str
 ) -> None:
-    """Write tensors and what is said about them; a store that cannot be written is warned of, no more."""
+    """Write tensors and what is said about them; what cannot be written is warned of, no more."""
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            warnings.warn(
+                f"{what} was not kept: the state of a network must be tensors, got a "
+                f"{type(value).__name__} as {name.removeprefix(MODEL)}; give a tensor there",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
     # a copy of its own in the order of its indices, as the format wants it
     plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     plain["about"] = torch.tensor(list(json.dumps(about).encode()), dtype=torch.uint8)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wsnlib import specs
-from wsnlib.data import Dataset
+from wsnlib.data import DataError, Dataset, check_data
 from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear, ScaledLinear
 from wsnlib.sparse import SparseLinear
@@ -43,7 +43,10 @@ def train_jointly(
         data losses agree to 1e-4 of their value. It does not depend on the others, to the last bit.
 
     Raises:
-        ValueError: If the networks do not have one shape, or the protocols differ in more.
+        DataError: If images are no bytes, labels not one class number for each, or splits of more than one
+            shape.
+        ValueError: If the networks do not have one shape, which fits the data, or the protocols differ in
+            more.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -55,8 +58,10 @@ def train_jointly(
         [True, True, True]
     """
     _check(models, protocols, seeds)
+    _check_fit(cast(MLP, models[0]), data)
     for model in models:
         check_float32(model)
+        _check_trained(model)
     from wsnlib.training.compiled import CompiledNetworks  # loads numba, which takes a second
 
     networks = CompiledNetworks([cast(MLP, model) for model in models], data, protocols, seeds)
@@ -81,6 +86,8 @@ def train_jointly(
         for member in left:
             logs[member].evaluated(epoch, validations[member], tests[member])
     networks.write_back()
+    for model in models:
+        model.eval()
     train = networks.evaluate(data.train) if len(ended) < len(models) else []
     return [
         ended[member] if member in ended else logs[member].finished(train[member].accuracy)
@@ -120,9 +127,38 @@ def _check(models: Sequence[nn.Module], protocols: Sequence[specs.Training], see
         )
 
 
+def _check_trained(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            raise ValueError(
+                f"parameters must be trained in joint training, got {name} frozen; train it alone"
+            )
+
+
+def _check_fit(model: MLP, data: Dataset) -> None:
+    """Refuse what compiled code would read or write beyond its arrays."""
+    check_data(data)
+    splits = [split for split in (data.train, data.validation, data.test) if len(split.labels)]
+    if len(shapes := {split.image_shape for split in splits}) > 1:
+        raise DataError(f"images must be of one shape, got {', '.join(map(str, shapes))}; resize them")
+    layers = [layer for layer in model.children() if isinstance(layer, nn.Linear)]
+    given, asked = (layers[0].in_features, layers[-1].out_features), (data.num_inputs, data.num_classes)
+    if given != asked:
+        raise ValueError(
+            f"networks must take {asked[0]} numbers and give {asked[1]}, the pixels and classes of the data, "
+            f"got {given[0]} and {given[1]}; make MLPs with these inputs and outputs"
+        )
+
+
 def _shape(model: nn.Module) -> tuple[object, ...]:
     if not isinstance(model, MLP):
         raise ValueError(f"networks must be MLPs, got a {type(model).__name__}; train it alone")
+    for name, layer in model.named_children():
+        if not isinstance(layer, nn.Linear | nn.ReLU | nn.Identity):
+            raise ValueError(
+                f"layers must be Linear, ReLU and Identity for joint training, got a {type(layer).__name__} "
+                f"in {name}; train it alone"
+            )
     return tuple(
         (m.in_features, m.out_features, m.bias is None, layer_scale(m))
         if isinstance(m, nn.Linear)

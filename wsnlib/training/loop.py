@@ -106,7 +106,9 @@ def _train(
     observe: Observe | None = None,
 ) -> Outcome:
     check_float32(model)
-    if any(isinstance(layer, nn.Conv2d) for layer in model.modules()) and not _crashes(model, data):
+    of_images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    of_volumes = any(tensor.ndim == 5 for tensor in (*model.parameters(), *model.buffers()))
+    if of_images and not of_volumes and not _crashes(model, data):  # five dimensions have no such layout
         model.to(memory_format=torch.channels_last)
         if not _runs(model, data):
             model.to(memory_format=torch.contiguous_format)

@@ -13,6 +13,7 @@ from torch import nn
 from wsnlib import masks, specs
 from wsnlib.choices import check_choice
 from wsnlib.masks import StaticMask
+from wsnlib.sparse import SparseLayer
 
 Method = Literal["set", "rigl"]
 """Whether weights grow anywhere, or where the gradient of the loss is largest."""
@@ -35,6 +36,7 @@ class MovingMasks:
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify]; frozen ones stay as they are.
+            RigL needs masked ones, not those of [`to_sparse`][wsnlib.sparse.to_sparse].
         optimizer: Of its parameters.
         method: `"set"` or `"rigl"`.
         steps: Of the whole training.
@@ -86,6 +88,7 @@ class MovingMasks:
         self._model, self._optimizer, self._method = model, optimizer, method
         self._every, self._fraction, self._seed = every, fraction, seed
         self._last = until * steps
+        self._check_masked()
         self.done = 0
         """Steps so far; set it where a training goes on."""
 
@@ -110,6 +113,7 @@ class MovingMasks:
         if not held:
             return 0
         if self._method == "rigl":
+            self._check_masked()
             with _undone(self._model):
                 scores = dense_gradients(held, loss)
         else:
@@ -119,9 +123,20 @@ class MovingMasks:
             moved += self._move(mask, values[name], scores[name].abs(), fraction)
         return moved
 
+    def _check_masked(self) -> None:
+        """Refuse RigL where weights that are absent have no gradient."""
+        names = [name for name, layer in self._model.named_modules() if isinstance(layer, SparseLayer)]
+        if names and self._method == "rigl":
+            raise ValueError(
+                f"layers must be masked for RigL, got a sparse-compute one in {names[0]!r}; "
+                "call wsn.to_dense(model) first"
+            )
+
     def _drawn(self, held: Mapping[str, StaticMask]) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(specs.derive_seed(self._seed, f"moving {self.done}"))
-        return {name: torch.rand(mask.shape, generator=generator) for name, mask in held.items()}
+        return {
+            name: torch.rand(mask.shape, generator=generator, device="cpu") for name, mask in held.items()
+        }
 
     @torch.no_grad()
     def _move(self, mask: StaticMask, values: nn.Parameter, scores: torch.Tensor, fraction: float) -> int:
