@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -119,7 +120,7 @@ class Page:
         """
         records = {record.key: record for record in map(self.store.load, runs)}
         made = [record.environment for record in records.values()]
-        devices = sorted({str(each["device"]).removeprefix("cpu: ") for each in made if "device" in each})
+        devices = sorted({_short(str(each["device"])) for each in made if "device" in each})
         return {
             "profile": self.profile,
             "preset": self.parameters.preset,
@@ -221,3 +222,8 @@ def _saved(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "wsnlib", "savefig.bbox": "tight"}):
         figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()
+
+
+def _short(device: str) -> str:
+    """A device without its kind and its trademarks."""
+    return re.sub(r"^cpu: |\(R\)|\(TM\)| (CPU|Processor)(?= @)", "", device)
