@@ -167,6 +167,12 @@ def test_the_first_screen_of_a_chapter_answers(name, opened):
     assert page.evaluate("document.documentElement.scrollHeight") < LONGEST_CHAPTER
 
 
+def test_no_percent_sign_begins_a_line(opened):
+    text = "\n".join(opened("resnet_sweep").locator("article p").all_text_contents())
+    assert len(re.findall(r"\d\N{NO-BREAK SPACE}%", text)) > 20
+    assert re.findall(r".{9}\d[ \n]%", text) == []
+
+
 @pytest.mark.parametrize("keys", [False, True], ids=["mouse", "keyboard"])
 def test_a_button_shows_all_code_and_hides_it_again(keys, opened):
     page = opened("bottlenecks")

@@ -372,6 +372,16 @@ def _place(name: str) -> str:
     return ".".join(["wsnlib", *namespace, name])
 
 
+AS_THEY_ARE = (
+    nodes.literal,
+    nodes.literal_block,
+    nodes.math,
+    nodes.math_block,
+    nodes.raw,
+)
+"""What holds no text of an author's."""
+
+
 class LinkNames(SphinxPostTransform):
     """`wsn.name` in text leads to its entry in the reference."""
 
@@ -393,6 +403,19 @@ class LinkNames(SphinxPostTransform):
             )
             literal.replace_self(reference)
             reference += literal
+
+
+class KeepPercent(SphinxPostTransform):
+    """A number and its percent sign stay on one line."""
+
+    default_priority = 6
+    formats: ClassVar[tuple[str, ...]] = ("html",)
+
+    def run(self, **_: Any) -> None:
+        for text in list(self.document.findall(nodes.Text)):
+            kept = re.sub(r"(?<=\d)\s%", "\N{NO-BREAK SPACE}%", text)
+            if kept != text and not isinstance(text.parent, AS_THEY_ARE):
+                text.parent.replace(text, nodes.Text(kept))
 
 
 class FoldAppendices(SphinxPostTransform):
@@ -438,6 +461,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("exhibits", Exhibits)
     app.add_directive("front-explorer", FrontExplorer)
     app.add_post_transform(LinkNames)
+    app.add_post_transform(KeepPercent)
     app.add_post_transform(FoldAppendices)
     app.add_js_file(None, body=sorting_script())
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -225,5 +225,5 @@ def _saved(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
 
 
 def _short(device: str) -> str:
-    """A device without its kind and its trademarks."""
-    return re.sub(r"^cpu: |\(R\)|\(TM\)| (CPU|Processor)(?= @)", "", device)
+    """A device without its kind, trademarks and clock."""
+    return re.sub(r"^cpu: |\(R\)|\(TM\)|( CPU| Processor)? @ .*", "", device)
