@@ -381,6 +381,24 @@ def test_the_commit_of_a_record_is_that_of_the_time_when_the_library_was_loaded(
     assert said.stdout.strip() == experiments.environment(torch.device("cpu"))["commit"], said.stderr
 
 
+def test_the_commit_of_a_record_is_never_that_of_a_project_whose_environment_holds_the_library(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / ".venv" / "wsnlib"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "theirs"]):
+        subprocess.run([*own, *words], check=True)
+    monkeypatch.setattr(machine_of, "__file__", str(package / "experiments" / "machine.py"))
+    assert machine_of._commit() == "unknown"
+    for words in (["add", "-f", "."], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*own, *words], check=True)
+    head = subprocess.run([*own, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert machine_of._commit() == head.stdout[:12]
+
+
 def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     assert experiments.environment(torch.device("cpu"))["wsnlib"] == wsn.__version__
