@@ -354,10 +354,22 @@ def test_a_missing_gpu_is_named():
         ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"
     ):
         wsn.run(experiment(), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "xpu:0"])
+def test_a_device_of_a_kind_that_trains_nothing_is_named(device):
     with pytest.raises(
-        ValueError, match="device must be 'auto', 'cpu', .* such as 'cuda:1', got 'gpu'; change"
+        ValueError, match=f"device must be 'auto', 'cpu', .* such as 'cuda:1', got '{device}'; change"
     ):
-        wsn.run(experiment(), device="gpu")
+        wsn.run(experiment(), device=device)
+
+
+def test_a_number_that_no_gpu_has_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert experiments.resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="device must be below 'cuda:2', as many GPUs as .*, got 'cuda:9'"):
+        experiments.resolve_device("cuda:9")
 
 
 def test_a_record_says_where_it_was_made():

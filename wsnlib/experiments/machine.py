@@ -22,6 +22,8 @@ def resolve_device(device: str = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
+        if resolved.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise ValueError(
             f"device must be 'auto', 'cpu', 'cuda' or a GPU such as 'cuda:1', got {device!r}; change it"
@@ -29,6 +31,10 @@ def resolve_device(device: str = "auto") -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device must be 'cpu' or 'auto' where there is no CUDA device, got {device!r}; change it"
+        )
+    if resolved.type == "cuda" and (resolved.index or 0) >= (gpus := torch.cuda.device_count()):
+        raise ValueError(
+            f"device must be below 'cuda:{gpus}', as many GPUs as are here, got {device!r}; change it"
         )
     return resolved
 
