@@ -187,11 +187,18 @@ def _silent(progress: Progress) -> None:
 def _set_damaged_aside(runs: Mapping[str, specs.Run], store: Store) -> set[str]:
     """Move damaged records away with a warning; the keys of those in folders that are only read."""
     damaged = store.damaged(runs.values())
+    if not damaged:
+        return set()
+    moved = {key: store.set_aside(runs[key]) for key in damaged}
+    unusable = set(store.damaged([runs[key] for key in damaged]))
+    others = store.keys() - unusable
     for key, sentence in damaged.items():
-        where = store.set_aside(runs[key])
-        kept = f"it was moved to {where}" if where else "it stays where it is"
-        warnings.warn(f"{sentence}; {kept}, and its run is made again", RuntimeWarning, stacklevel=3)
-    return set(store.damaged([runs[key] for key in damaged])) if damaged else set()
+        kept = f"it was moved to {moved[key]}" if moved[key] else "it stays where it is"
+        instead = (
+            f"the one in {store.place(runs[key])} is taken" if key in others else "its run is made again"
+        )
+        warnings.warn(f"{sentence}; {kept}, and {instead}", RuntimeWarning, stacklevel=3)
+    return unusable
 
 
 def _places(
