@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -351,15 +352,17 @@ def test_a_store_that_cannot_be_read_or_written_is_named_in_these_words(tmp_path
         def fails(*_, error=error):
             raise error
 
-        for part in ("read", "stamps", "publish"):
+        for part in ("has", "read", "stamps", "publish", "remove"):
             monkeypatch.setattr(wsn.store.folders.LocalFolder, part, fails)
-        for read in (lambda: store.load(RUN), lambda: RUN in store, store.keys):
+        looks = [getattr(store, name) for name in ("load", "has_made", "place", "set_aside", "__contains__")]
+        for read in (*(partial(look, RUN) for look in looks), store.keys):
             with pytest.raises(wsn.StoreError) as caught:
                 read()
             assert str(caught.value) == f"the store {tmp_path} cannot be read ({said})"
         for write in (
             lambda: store.save(record()),
             store.check_writable,
+            lambda: store.remove(["damaged/a"]),
             lambda: store.network(RUN).write(b""),
         ):
             with pytest.raises(wsn.StoreError) as caught:
@@ -368,6 +371,18 @@ def test_a_store_that_cannot_be_read_or_written_is_named_in_these_words(tmp_path
                 f"the store {tmp_path} cannot be written ({said}); "
                 "give wsn.Store, --store or WSN_STORE a folder that can"
             )
+
+
+def test_notes_that_cannot_be_read_are_an_unreadable_store(tmp_path, monkeypatch):
+    store = wsn.Store(tmp_path)
+    store.note_failure(wsn.store.Failure(experiment=RUN, error="", traceback=""))
+
+    def fails(*_):
+        raise OSError("503")
+
+    monkeypatch.setattr(wsn.store.folders.LocalFolder, "read", fails)
+    with pytest.raises(wsn.StoreError, match=rf"the store {tmp_path}/failures cannot be read \(503\)"):
+        store.failures()
 
 
 def test_damage_is_said_in_these_words(tmp_path):
