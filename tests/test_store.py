@@ -566,12 +566,30 @@ def elsewhere(monkeypatch, files, address="memory://x"):
 
 
 @pytest.mark.parametrize(
-    "told", ["ETag", "etag", "md5Hash", "size", "mtime", "created", "LastModified", "updated"]
+    "told", ["ETag", "etag", "md5Hash", "mtime", "created", "LastModified", "modify", "modificationTime"]
 )
 def test_whatever_a_file_system_tells_of_a_file_is_in_its_stamp(told, monkeypatch):
     files = Elsewhere([("a", {told: 1}), ("b", {told: 2}), ("c", {"type": "directory", told: 3}), ("", {})])
     assert elsewhere(monkeypatch, files).stamps() == {"a": "1", "b": "2"}
     assert files.asked == [("invalidate_cache",)]
+
+
+def test_sizes_and_times_of_reading_are_no_stamp(monkeypatch):
+    files = Elsewhere([("a", {"size": 7}), ("b", {"size": 7, "accessTime": 1}), ("c", {"size": 7, "m": 1})])
+    assert elsewhere(monkeypatch, files).stamps() == {"a": "", "b": "", "c": "1.7"}
+
+
+def test_where_files_have_no_stamp_there_is_no_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(wsn.store.index, "PAYS_FROM", 1)
+    stamps = wsn.store.folders.LocalFolder.stamps
+    monkeypatch.setattr(
+        wsn.store.folders.LocalFolder, "stamps", lambda folder: dict.fromkeys(stamps(folder), "")
+    )
+    store = wsn.Store(tmp_path)
+    for status in ("finished", "diverged"):
+        store.save(replace(record(), status=status))
+        assert [each.status for each in store.summaries([RUN])] == [status]
+    assert not (tmp_path / ".index").exists()
 
 
 @pytest.mark.parametrize("address", ["s3://bucket", "gs://bucket"])
