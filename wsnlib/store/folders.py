@@ -1,7 +1,8 @@
 """Folders of small files, on a disk or, through fsspec, on an object store or another machine.
 
 A file appears whole or not at all. Nothing is ever locked, so nothing that dies can hold a lock: of two
-writers of one name the last one wins, and whoever reads sees one or the other, never a mixture.
+writers of one name the last one wins, and whoever reads sees one or the other, never a mixture. Where
+fsspec cannot rename, but copies, a reader may see a part of a file; checksums tell.
 """
 
 from __future__ import annotations
