@@ -791,6 +791,25 @@ def test_work_in_a_process_whose_gpu_has_failed_is_reported_as_it_failed(tmp_pat
     assert failure.error == "AcceleratorError: CUDA error: device-side assert triggered"
 
 
+def test_a_sweep_in_this_process_stops_when_its_gpu_has_failed(tmp_path, monkeypatch):
+    run_planned, runs = experiments.run_planned, [experiment(seed=seed) for seed in range(3)]
+
+    def fails_from_seed_1(plan, **options):
+        if plan.runs[0].seed:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        return run_planned(plan, **options)
+
+    monkeypatch.setattr(experiments, "run_planned", fails_from_seed_1)
+    monkeypatch.setattr(experiments, "planned_jointly", lambda plans, workers: plans)
+    store, key = wsn.Store(tmp_path), wsn.spec_key(runs[1])
+    with pytest.raises(
+        wsn.SweepError, match=f"the GPU has failed this process in {key} with .*; .* in a new process"
+    ) as caught:
+        wsn.run_missing(runs, store=store, workers=1, progress=False)
+    assert [each.experiment for each in caught.value.failures] == [runs[1]]
+    assert (store.keys(), set(store.failures())) == ({wsn.spec_key(runs[0])}, {key})
+
+
 GIB = 2**30
 
 

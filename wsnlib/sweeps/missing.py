@@ -102,8 +102,8 @@ def run_missing(
     Raises:
         BudgetError: If the runs would take longer than the budget; nothing is trained.
         StoreError: If the store cannot be read or written.
-        SweepError: If runs failed (`failures` says which, and why), or a process or the scheduler died;
-            what was finished is kept.
+        SweepError: If runs failed (`failures` says which, and why), or a process, the scheduler or this
+            process's GPU died; what was finished is kept.
 
     Examples:
         >>> import tempfile
@@ -253,6 +253,13 @@ def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Wa
         watch.started([plan])
         failures += (bad := work_on(plan, store, device))
         watch.ended(plan, bad)
+        for failure in bad:
+            if failure.error.startswith(FOR_GOOD):
+                raise SweepError(
+                    f"the GPU has failed this process in {specs.spec_key(failure.experiment)} with "
+                    f"{failure.error}; what was finished is stored, call again in a new process to go on",
+                    failures,
+                )
     return failures
 
 
