@@ -296,6 +296,15 @@ def test_what_cannot_be_measured_is_not_trained(spec, message, monkeypatch):
         experiments.run_planned(experiments.plan(spec, device="cpu"), device="cpu")
 
 
+def test_a_measurement_without_memory_stops_no_plan(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(experiments.durations, "decompose_layers", full)
+    (plan,) = experiments.plan_all([ORIGINS], device="cpu")
+    assert plan.seconds == 0
+
+
 def test_a_network_that_was_measured_is_not_trained_again(store, origins, monkeypatch):
     # the second network of the pair alone is new
     trained, made = experiments.measurements.trained, []
