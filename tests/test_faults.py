@@ -178,6 +178,16 @@ def test_a_published_record_that_is_damaged_is_made_again_beside_it(tmp_path):
     assert sweep(store, RUNS[:1]) == 0
 
 
+def test_where_a_published_record_takes_the_place_of_a_damaged_one_nothing_is_said_to_be_made(tmp_path):
+    published = wsn.Store(tmp_path / "published")
+    sweep(published, RUNS[:1])
+    store = wsn.Store(tmp_path / "own", also=[published.path])
+    store.save(published.load(RUNS[0]))
+    damage(tmp_path / "own" / f"{wsn.spec_key(RUNS[0])}.json", "torn")
+    with pytest.warns(RuntimeWarning, match=f"it was moved to .*, and the one in {published.path} is taken$"):
+        assert sweep(store, RUNS[:1]) == 0
+
+
 @pytest.mark.parametrize("kind", ["torn", "flipped"])
 def test_a_damaged_data_file_is_named_and_never_trained_on(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("WSN_DATA", str(tmp_path / "data"))

@@ -432,6 +432,18 @@ def test_a_folder_of_your_own_is_looked_at_once_and_read_as_torchvision_reads_it
     assert (wsn.image_shape(spec), wsn.num_classes(spec)) == ((3, 28, 28), 3)
 
 
+def test_a_link_in_a_class_is_followed_and_none_in_a_circle(pets, tmp_path, capsys):
+    here = pets / "train" / SYNSETS[0]
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("L", (50, 40), 77).save(tmp_path / "elsewhere" / "gray.jpeg")
+    (here / "more").symlink_to(tmp_path / "elsewhere")
+    (here / "round").symlink_to(here)
+    wsn.image_folder("pets")
+    said = capsys.readouterr().out
+    assert "pets is streamed: 22 images to train on, 9 to test" in said
+    assert f"left out, a link to a folder that is read already: train/{SYNSETS[0]}/round" in said
+
+
 def test_images_to_test_are_those_of_val_else_of_test(pets, capsys):
     write_jpegs(pets / "more", seed=1)
     (pets / "more" / "val").rename(pets / "Test")

@@ -186,6 +186,11 @@ def test_shapes_follow_the_arguments():
     assert wsn.kernels.kernel_distance(
         x, y, width=[5, 10], density=[0.5, 0.25], scaled_by=0.5
     ).total.shape == (3, 2)
+    assert wsn.kernels.kernel_distance(x, y, width=5, density=0.5, scaled_by=0.5).total.shape == (3,)
+    several = wsn.kernels.kernel_distance(x, y, width=5, density=0.5, scaled_by=[0.25, 1.0]).total
+    for i, q in enumerate((0.25, 1.0)):
+        alone = wsn.kernels.kernel_distance(x, y, width=5, density=0.5, scaled_by=q).total
+        assert np.array_equal(several[:, i], alone)
     one = wsn.kernels.kernel_distance(x[1], y[1], width=10, density=0.25).total
     assert one == pytest.approx(
         wsn.kernels.kernel_distance(x, y, width=[5, 10], density=[0.5, 0.25]).total[1, 1]

@@ -276,6 +276,35 @@ def test_every_pair_of_networks_is_compared_on_the_same_images(store, origins, m
         np.testing.assert_allclose(result.cka[i, j], expected["ab"[i], "ab"[j]].values, atol=6e-4)
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            wsn.OutputSimilarity([RUN, replace(RUN, model=wsn.MLPSpec(width=5, inputs=64))], num_images=90),
+            r"OutputSimilarity must be of networks with layers called relu or ….relu2, .* got a MLPSpec",
+        ),
+        (
+            replace(ORIGINS, num_images=None, num_removed=200),
+            "BlockOrigins.num_removed must be at most 178 of the 360 test images, got 200; remove fewer",
+        ),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_cannot_be_measured_is_not_trained(spec, message, monkeypatch):
+    monkeypatch.setattr(experiments.measurements, "trained", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises((ValueError, wsn.DataError), match=message):
+        experiments.run_planned(experiments.plan(spec, device="cpu"), device="cpu")
+
+
+def test_a_measurement_without_memory_stops_no_plan(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(experiments.durations, "decompose_layers", full)
+    (plan,) = experiments.plan_all([ORIGINS], device="cpu")
+    assert plan.seconds == 0
+
+
 def test_a_network_that_was_measured_is_not_trained_again(store, origins, monkeypatch):
     # the second network of the pair alone is new
     trained, made = experiments.measurements.trained, []

@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -351,15 +352,17 @@ def test_a_store_that_cannot_be_read_or_written_is_named_in_these_words(tmp_path
         def fails(*_, error=error):
             raise error
 
-        for part in ("read", "stamps", "publish"):
+        for part in ("has", "read", "stamps", "publish", "remove"):
             monkeypatch.setattr(wsn.store.folders.LocalFolder, part, fails)
-        for read in (lambda: store.load(RUN), lambda: RUN in store, store.keys):
+        looks = [getattr(store, name) for name in ("load", "has_made", "place", "set_aside", "__contains__")]
+        for read in (*(partial(look, RUN) for look in looks), store.keys):
             with pytest.raises(wsn.StoreError) as caught:
                 read()
             assert str(caught.value) == f"the store {tmp_path} cannot be read ({said})"
         for write in (
             lambda: store.save(record()),
             store.check_writable,
+            lambda: store.remove(["damaged/a"]),
             lambda: store.network(RUN).write(b""),
         ):
             with pytest.raises(wsn.StoreError) as caught:
@@ -368,6 +371,18 @@ def test_a_store_that_cannot_be_read_or_written_is_named_in_these_words(tmp_path
                 f"the store {tmp_path} cannot be written ({said}); "
                 "give wsn.Store, --store or WSN_STORE a folder that can"
             )
+
+
+def test_notes_that_cannot_be_read_are_an_unreadable_store(tmp_path, monkeypatch):
+    store = wsn.Store(tmp_path)
+    store.note_failure(wsn.store.Failure(experiment=RUN, error="", traceback=""))
+
+    def fails(*_):
+        raise OSError("503")
+
+    monkeypatch.setattr(wsn.store.folders.LocalFolder, "read", fails)
+    with pytest.raises(wsn.StoreError, match=rf"the store {tmp_path}/failures cannot be read \(503\)"):
+        store.failures()
 
 
 def test_damage_is_said_in_these_words(tmp_path):
@@ -551,12 +566,30 @@ def elsewhere(monkeypatch, files, address="memory://x"):
 
 
 @pytest.mark.parametrize(
-    "told", ["ETag", "etag", "md5Hash", "size", "mtime", "created", "LastModified", "updated"]
+    "told", ["ETag", "etag", "md5Hash", "mtime", "created", "LastModified", "modify", "modificationTime"]
 )
 def test_whatever_a_file_system_tells_of_a_file_is_in_its_stamp(told, monkeypatch):
     files = Elsewhere([("a", {told: 1}), ("b", {told: 2}), ("c", {"type": "directory", told: 3}), ("", {})])
     assert elsewhere(monkeypatch, files).stamps() == {"a": "1", "b": "2"}
     assert files.asked == [("invalidate_cache",)]
+
+
+def test_sizes_and_times_of_reading_are_no_stamp(monkeypatch):
+    files = Elsewhere([("a", {"size": 7}), ("b", {"size": 7, "accessTime": 1}), ("c", {"size": 7, "m": 1})])
+    assert elsewhere(monkeypatch, files).stamps() == {"a": "", "b": "", "c": "1.7"}
+
+
+def test_where_files_have_no_stamp_there_is_no_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(wsn.store.index, "PAYS_FROM", 1)
+    stamps = wsn.store.folders.LocalFolder.stamps
+    monkeypatch.setattr(
+        wsn.store.folders.LocalFolder, "stamps", lambda folder: dict.fromkeys(stamps(folder), "")
+    )
+    store = wsn.Store(tmp_path)
+    for status in ("finished", "diverged"):
+        store.save(replace(record(), status=status))
+        assert [each.status for each in store.summaries([RUN])] == [status]
+    assert not (tmp_path / ".index").exists()
 
 
 @pytest.mark.parametrize("address", ["s3://bucket", "gs://bucket"])

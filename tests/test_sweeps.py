@@ -354,10 +354,22 @@ def test_a_missing_gpu_is_named():
         ValueError, match="device must be 'cpu' or 'auto' where there is no CUDA device, got 'cuda'"
     ):
         wsn.run(experiment(), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "xpu:0"])
+def test_a_device_of_a_kind_that_trains_nothing_is_named(device):
     with pytest.raises(
-        ValueError, match="device must be 'auto', 'cpu', .* such as 'cuda:1', got 'gpu'; change"
+        ValueError, match=f"device must be 'auto', 'cpu', .* such as 'cuda:1', got '{device}'; change"
     ):
-        wsn.run(experiment(), device="gpu")
+        wsn.run(experiment(), device=device)
+
+
+def test_a_number_that_no_gpu_has_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert experiments.resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="device must be below 'cuda:2', as many GPUs as .*, got 'cuda:9'"):
+        experiments.resolve_device("cuda:9")
 
 
 def test_a_record_says_where_it_was_made():
@@ -379,6 +391,24 @@ print(experiments.environment(torch.device("cpu"))["commit"])
 def test_the_commit_of_a_record_is_that_of_the_time_when_the_library_was_loaded():
     said = subprocess.run([sys.executable, "-c", ASKED_AFTER_THE_IMPORT], capture_output=True, text=True)
     assert said.stdout.strip() == experiments.environment(torch.device("cpu"))["commit"], said.stderr
+
+
+def test_the_commit_of_a_record_is_never_that_of_a_project_whose_environment_holds_the_library(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / ".venv" / "wsnlib"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "theirs"]):
+        subprocess.run([*own, *words], check=True)
+    monkeypatch.setattr(machine_of, "__file__", str(package / "experiments" / "machine.py"))
+    assert machine_of._commit() == "unknown"
+    for words in (["add", "-f", "."], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*own, *words], check=True)
+    head = subprocess.run([*own, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert machine_of._commit() == head.stdout[:12]
 
 
 def test_a_record_says_the_version_of_a_library_that_is_not_installed(monkeypatch):
@@ -759,6 +789,25 @@ def test_work_in_a_process_whose_gpu_has_failed_is_reported_as_it_failed(tmp_pat
     plan = experiments.plan(experiment(), device="cpu")
     (failure,) = work_on(plan, wsn.Store(tmp_path), "cpu")
     assert failure.error == "AcceleratorError: CUDA error: device-side assert triggered"
+
+
+def test_a_sweep_in_this_process_stops_when_its_gpu_has_failed(tmp_path, monkeypatch):
+    run_planned, runs = experiments.run_planned, [experiment(seed=seed) for seed in range(3)]
+
+    def fails_from_seed_1(plan, **options):
+        if plan.runs[0].seed:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        return run_planned(plan, **options)
+
+    monkeypatch.setattr(experiments, "run_planned", fails_from_seed_1)
+    monkeypatch.setattr(experiments, "planned_jointly", lambda plans, workers: plans)
+    store, key = wsn.Store(tmp_path), wsn.spec_key(runs[1])
+    with pytest.raises(
+        wsn.SweepError, match=f"the GPU has failed this process in {key} with .*; .* in a new process"
+    ) as caught:
+        wsn.run_missing(runs, store=store, workers=1, progress=False)
+    assert [each.experiment for each in caught.value.failures] == [runs[1]]
+    assert (store.keys(), set(store.failures())) == ({wsn.spec_key(runs[0])}, {key})
 
 
 GIB = 2**30

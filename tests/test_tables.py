@@ -87,6 +87,13 @@ def test_any_column_is_summarised_in_any_groups():
     assert found["high"].iloc[0] == wsn.estimate([0.25, 0.75]).high
 
 
+@pytest.mark.parametrize("by", ["width", ["width"], ["width", "rule"]])
+def test_no_runs_have_no_groups_and_the_same_columns(by):
+    runs = pd.DataFrame({"width": [5], "rule": ["a"], "test_accuracy": [0.1]})
+    one, none = wsn.summarise(runs, by=by), wsn.summarise(runs[:0], by=by)
+    assert (len(none), list(none.columns), none.index.names) == (0, list(one.columns), one.index.names)
+
+
 def test_runs_without_a_value_are_a_group_of_their_own():
     sizes, rules = [100, None, None, 100], ["a", "a", None, "a"]
     runs = pd.DataFrame({"size": sizes, "rule": rules, "test_accuracy": [0.1, 0.2, 0.4, 0.3]})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from wsnlib import experiments
+from wsnlib import experiments, timings
 
 FAULTS = """
 import resource
@@ -33,6 +33,18 @@ def test_memory_that_a_step_frees_is_there_for_the_next_one():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     without, reused = map(int, done.stdout.split())
     assert without > 100 and reused < max(20, 0.01 * without)
+
+
+def test_of_two_who_measure_at_once_the_first_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_TIMES", str(tmp_path / "times.json"))
+    assert timings.kept("a", lambda: timings.kept("a", lambda: 1.0) + 1) == 1.0
+    assert timings.kept("a", lambda: 3.0) == 1.0
+
+
+def test_a_time_that_cannot_be_kept_is_measured_again(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WSN_TIMES", str(tmp_path / "file" / "times.json"))
+    assert (timings.kept("a", lambda: 1.0), timings.kept("a", lambda: 2.0)) == (1.0, 2.0)
 
 
 def test_threads_are_those_of_torch_and_of_numpy():

@@ -4,10 +4,11 @@ A probe is multinomial logistic regression with an L2 penalty, on the pooled out
 
     minimise  mean cross-entropy + λ/2 · ‖W‖²  over the training images,
 
-with λ chosen by accuracy on the validation images and the accuracy reported on the test images, once. It is
-convex and solved by scikit-learn to a gradient as good as 0, so that a probe has no learning rate, schedule
-or seed. Features are centred and scaled by one number a layer, never one by one: a probe is then invariant to
-what CKA is invariant to, and λ means the same in every layer.
+(of two classes λ · ‖W‖², as scikit-learn then fits the difference of the two rows of W alone) with λ chosen
+by accuracy on the validation images and the accuracy reported on the test images, once. It is convex and
+solved by scikit-learn to a gradient as good as 0, so that a probe has no learning rate, schedule or seed.
+Features are centred and scaled by one number a layer, never one by one: a probe is then invariant to what CKA
+is invariant to, and λ means the same in every layer.
 
 References:
     N21, Section 5.2 and Figure 4, which does not describe its probes. The released code's `linear_probe.py`

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -72,7 +72,10 @@ def reused_memory() -> Iterator[None]:
 
 
 def kept(key: str, measure: Callable[[], float]) -> float:
-    """What was measured under this key on this machine, or is now; in `$WSN_TIMES`, or the user's cache."""
+    """What was measured under this key on this machine, or is now; in `$WSN_TIMES`, or the user's cache.
+
+    What was written first stays; what cannot be written is measured again.
+    """
     path = Path(
         os.environ.get("WSN_TIMES") or Path(platformdirs.user_cache_dir("wsnlib"), "layer_times.json")
     )
@@ -80,11 +83,12 @@ def kept(key: str, measure: Callable[[], float]) -> float:
     known = _read(path)
     if key not in known:
         found = measure()
-        known = _read(path) | {key: round(found, 6)}  # others may have measured meanwhile
-        path.parent.mkdir(parents=True, exist_ok=True)
+        known = {key: round(found, 6)} | _read(path)  # others may have measured meanwhile
         part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(known, indent=0))
-        part.replace(path)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(known, indent=0))
+            part.replace(path)
     return float(known[key])
 
 

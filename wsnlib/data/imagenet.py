@@ -110,8 +110,13 @@ def _by_class(folder: Path) -> dict[str, list[tuple[bytes, int]]]:
     """Name, from the folder on, and size of the images of each class; a folder without images is none."""
     found = {}
     for name in _subfolders(folder):
-        images = []
-        for at, below, files in os.walk(folder / name):  # in torchvision's order
+        images, seen = [], set()
+        for at, below, files in os.walk(folder / name, followlinks=True):  # in torchvision's order
+            state = os.stat(at)
+            if (state.st_dev, state.st_ino) in seen:  # links may lead round in a circle
+                below.clear()
+                continue
+            seen.add((state.st_dev, state.st_ino))
             below[:] = sorted(each for each in below if not is_hidden(each))
             place = os.path.relpath(at, folder)
             names = [f"{place}/{each}" for each in sorted(files) if is_image(each)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -155,11 +156,12 @@ def seconds_per_measurement(
 ) -> float:
     """How long a measurement would take here, from timing two pairs, one network or one batch of it.
 
-    It is 0 of a kind that is not timed.
+    It is 0 of a kind that is not timed, and where the memory does not hold it.
     """
     seconds = 0.0
     if isinstance(spec, specs.BlockOrigins):
-        seconds = _seconds_at_once(spec, device, download=download)
+        with suppress(torch.OutOfMemoryError):  # in which the run will fail, too, and alone
+            seconds = _seconds_at_once(spec, device, download=download)
     elif isinstance(spec, specs.OutputSimilarity):  # most often their networks were kept
         load_data(spec.experiments[0].data, download=download)
         seconds = 10.0 * len(spec.experiments)

@@ -22,6 +22,8 @@ def resolve_device(device: str = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
+        if resolved.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise ValueError(
             f"device must be 'auto', 'cpu', 'cuda' or a GPU such as 'cuda:1', got {device!r}; change it"
@@ -29,6 +31,10 @@ def resolve_device(device: str = "auto") -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device must be 'cpu' or 'auto' where there is no CUDA device, got {device!r}; change it"
+        )
+    if resolved.type == "cuda" and (resolved.index or 0) >= (gpus := torch.cuda.device_count()):
+        raise ValueError(
+            f"device must be below 'cuda:{gpus}', as many GPUs as are here, got {device!r}; change it"
         )
     return resolved
 
@@ -113,24 +119,24 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit of the working tree that the library lies in or, in a bundle, was taken from.
+    """The commit of the library's own working tree or, in a bundle, of the one that it was taken from.
 
-    "+" if the library was changed since.
+    "+" if the library was changed since; "unknown" if no commit holds it, as in an environment.
     """
     package = Path(__file__).parents[1]
     if (bundled := package / "COMMIT").exists():
         return bundled.read_text()
     try:
-        git = ["git", "--no-optional-locks", "-C", str(package)]  # somebody may be committing
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, text=True
-        )
-        diff = subprocess.run(
-            [*git, "status", "--porcelain", "."], capture_output=True, check=True, text=True
-        )
-        return head.stdout.strip() + ("+" if diff.stdout.strip() else "")
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")  # else it lies in another project's tree
+        head = _git(package, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(package, "status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]  # somebody may be committing
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
 
 
 _COMMIT = _commit()  # before the work, during which somebody may commit

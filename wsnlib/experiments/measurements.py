@@ -188,6 +188,11 @@ def measured_data(
     """The data of a training with the images to be measured as test set, these, and their positions in it."""
     data = load_data(run.data, download=download)
     check_fit(run, data)
+    if not layers.output_names([name for name, _ in build(run.model).named_modules()]):
+        raise ValueError(
+            f"{type(spec).__name__} must be of networks with layers called relu or ….relu2, the outputs of a "
+            f"ResNetCifarSpec, got a {type(run.model).__name__}; give such"
+        )
     test = _test_in_memory(data, run.data, f"{type(spec).__name__} must be of")
     examples = layers.measured_examples(test, spec)
     test = test.take(examples)

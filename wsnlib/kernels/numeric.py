@@ -284,11 +284,12 @@ def kernel_distance(
     estimates = masked_kernels(x, y, density=density)
     d = np.shape(x)[-1]
     dense = np.atleast_1d(arc_cosine(x, y, order=1))[:, None]
-    ratio = 1.0 if scaled_by is None else densities(density) / densities(scaled_by)
+    scaled_by = density if scaled_by is None else scaled_by
+    ratio = densities(density) / densities(scaled_by)
     squared_bias = ((ratio * estimates.first_bias + (ratio - 1) * dense) / d) ** 2
     variance = ratio**2 * (estimates.second - estimates.first**2) / (d**2 * n)
     shape = np.broadcast_shapes(np.shape(x), np.shape(y))[:-1]
-    shape += np.broadcast_shapes(n.shape, np.shape(density), np.shape(ratio) if np.ndim(density) else ())
+    shape += np.broadcast_shapes(n.shape, np.shape(density), np.shape(scaled_by))
     return KernelDistance(
         squared_bias=np.broadcast_to(squared_bias, variance.shape).reshape(shape),
         variance=variance.reshape(shape),

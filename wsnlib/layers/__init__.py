@@ -9,6 +9,7 @@ from wsnlib.layers.origins import (
     measured_examples,
     observe_outputs,
     origin_results,
+    output_names,
     output_results,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "measured_examples",
     "observe_outputs",
     "origin_results",
+    "output_names",
     "output_results",
 ]

@@ -147,6 +147,12 @@ def output_names(layers: Sequence[str]) -> list[str]:
 def measured_examples(test: Split, spec: specs.NetworkMeasurement) -> torch.Tensor:
     """Positions of the test images that a measurement looks at, class-balanced and drawn by its seed."""
     if spec.num_images is None:
+        most = (len(test.labels) - 4) // 2
+        if isinstance(spec, specs.BlockOrigins) and spec.num_removed > most:
+            raise DataError(
+                f"BlockOrigins.num_removed must be at most {most} of the {len(test.labels)} test images, got "
+                f"{spec.num_removed}; remove fewer"
+            )
         return torch.arange(len(test.labels))
     if spec.num_images > len(test.labels):
         raise DataError(

@@ -1,7 +1,8 @@
 """Folders of small files, on a disk or, through fsspec, on an object store or another machine.
 
 A file appears whole or not at all. Nothing is ever locked, so nothing that dies can hold a lock: of two
-writers of one name the last one wins, and whoever reads sees one or the other, never a mixture.
+writers of one name the last one wins, and whoever reads sees one or the other, never a mixture. Where
+fsspec cannot rename, but copies, a reader may see a part of a file; checksums tell.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\.[A-Za-z0-9][A-Za-z0-9._-
 
 TEMPORARY = ".tmp"
 """Ending of files that are being written."""
+
+_READ = ("time", "atime", "accessTime", "last_accessed_on")
+"""What fsspec's file systems call the time at which a file was read last."""
 
 
 def open_folder(place: str | os.PathLike[str]) -> Folder:
@@ -90,7 +94,10 @@ class LocalFolder:
                 yield name, self.read(name)
 
     def stamps(self) -> dict[str, str]:
-        """Every file, with a word that changes whenever the file is written; empty if there is no folder."""
+        """Every file, with a word that changes whenever the file is written; empty if there is no folder.
+
+        The word is empty where nothing tells when a file was written.
+        """
         found = {}
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.location) as entries:
             for entry in entries:
@@ -170,9 +177,8 @@ class RemoteFolder:
                 entries = files.ls(path, detail=True)
             except FileNotFoundError:
                 return {}
-        about = ("ETag", "etag", "md5Hash", "size", "mtime", "created", "LastModified", "updated")
         return {
-            entry["name"].rpartition("/")[2]: ".".join(str(entry[k]) for k in about if k in entry)
+            entry["name"].rpartition("/")[2]: _stamp(entry)
             for entry in entries
             if entry["type"] == "file" and entry["name"].rpartition("/")[2]
         }
@@ -198,6 +204,12 @@ class RemoteFolder:
 
 
 Folder = LocalFolder | RemoteFolder
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    """All that a file system tells of a file, but for its name and when it was read."""
+    told = sorted(entry.keys() - {"name", "type", *_READ})
+    return "" if told in ([], ["size"]) else ".".join(str(entry[key]) for key in told)
 
 
 @cache

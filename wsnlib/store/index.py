@@ -1,7 +1,8 @@
 """What is in a folder of records, in one file that can always be made again from them.
 
 An entry counts only as long as the record has the stamp that it was read with. So an index that is old,
-damaged or lost costs time and is never wrong, and writers need not know of it.
+damaged or lost costs time and is never wrong, and writers need not know of it. Records without a stamp are
+in none.
 """
 
 from __future__ import annotations
@@ -57,10 +58,9 @@ def summaries(
     indexed = _entries(folder, stamps.get(NAME))
     entries = {k: entry for k, entry in indexed.items() if entry[0] == stamps.get(f"{k}.json")}
     found = {key: Summary(**copy.deepcopy(entries[key][1])) for key in keys if key in entries}
-    stale = [key for key in keys if key not in found]
-    fresh, damaged = read(folder, stale)
-    if len(stale) >= PAYS_FROM:
-        new = {key: [stamps[f"{key}.json"], vars(summary)] for key, summary in fresh.items()}
+    fresh, damaged = read(folder, [key for key in keys if key not in found])
+    new = {k: [stamp, vars(summary)] for k, summary in fresh.items() if (stamp := stamps[f"{k}.json"])}
+    if len(new) >= PAYS_FROM:
         _write(folder, entries | new)
     return found | fresh, damaged
 

@@ -8,7 +8,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -126,7 +126,8 @@ class Store:
 
     def has_made(self, experiment: specs.Run) -> bool:
         """Whether there is a record in the folder that is written, whatever the others have."""
-        return self._folder.has(f"{specs.spec_key(experiment)}.json")
+        with _reading(self._folder):
+            return self._folder.has(f"{specs.spec_key(experiment)}.json")
 
     def keys(self) -> set[str]:
         """The keys of all records, from one look at each folder."""
@@ -158,18 +159,15 @@ class Store:
         """
         name = f"{specs.spec_key(experiment)}.json"
         for folder in (self._folder, *self._also):
-            if folder.has(name):
-                return folder.location
+            with _reading(folder):
+                if folder.has(name):
+                    return folder.location
         raise KeyError(f"no record {name} in {self.path}; wsn.run_missing makes it")
 
     def _find(self, key: str) -> tuple[Folder, bytes] | None:
         for folder in (self._folder, *self._also):
-            try:
+            with _reading(folder), suppress(FileNotFoundError, NotADirectoryError):
                 return folder, folder.read(f"{key}.json")
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise self._unreadable(error, folder) from error
         return None
 
     def _load(self, key: str) -> AnyRecord:
@@ -214,22 +212,18 @@ class Store:
         for folder in (self._folder, *self._also):
             stamps = self._stamps(folder)
             here = [key for key in _keys(stamps) if key in wanted and key not in found and key not in damaged]
-            try:
+            with _reading(folder):
                 if folder is self._folder:
                     summaries, unusable = index.summaries(folder, here, stamps)
                 else:
                     summaries, unusable = index.read(folder, here)
-            except OSError as error:
-                raise self._unreadable(error, folder) from error
             found |= summaries
             damaged |= {key: _unusable(folder, key, why) for key, why in unusable.items()}
         return found, damaged
 
     def _stamps(self, folder: Folder) -> dict[str, str]:
-        try:
+        with _reading(folder):
             return folder.stamps()
-        except OSError as error:
-            raise self._unreadable(error, folder) from error
 
     def save(self, record: AnyRecord) -> None:
         """Write a record, whole or not at all; one of the same key is replaced.
@@ -240,8 +234,13 @@ class Store:
         self._publish(self._folder, f"{record.key}.json", record.to_json().encode())
 
     def _publish(self, folder: Folder, name: str, data: bytes) -> None:
-        try:
+        with self._writing():
             folder.publish(name, data)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"the store {self.path} cannot be written ({error.strerror or error}); "
@@ -259,22 +258,25 @@ class Store:
     def _set_aside(
         self, folder: Folder, name: str, good: Callable[[bytes], bool] | None = None
     ) -> str | None:
-        try:
-            data = folder.read(name)
-        except FileNotFoundError:
-            return None
+        with _reading(folder):
+            try:
+                data = folder.read(name)
+            except FileNotFoundError:
+                return None
         if good is not None and good(data):  # another process made it again
             return None
         kept = f"{hashlib.sha256(data).hexdigest()[:8]}.{name}"
-        self._publish(self._folder / DAMAGED, kept, data)
-        folder.remove(name)
+        with self._writing():
+            (self._folder / DAMAGED).publish(kept, data)
+            folder.remove(name)
         return f"{self.path}/{DAMAGED}/{kept}"
 
     def check_writable(self) -> None:
         """Raise StoreError if a record could not be written, before hours go into making one."""
         probe = f".{uuid.uuid4().hex}{TEMPORARY}"
-        self._publish(self._folder, probe, bytes(PROBE_BYTES))
-        self._folder.remove(probe)
+        with self._writing():
+            self._folder.publish(probe, bytes(PROBE_BYTES))
+            self._folder.remove(probe)
 
     def checkpoint(self, experiment: specs.Run, *, part: int = 0) -> CheckpointFile:
         """Where a run under way keeps what it needs to go on; one of several trainings has several parts."""
@@ -306,7 +308,9 @@ class Store:
         folder, finished = self._folder / FAILURES, self._finished()
         found = {}
         names = [f"{key}.json" for key in _keys(self._stamps(folder)) if key not in finished]
-        for name, data in folder.read_many(names):
+        with _reading(folder):
+            notes = list(folder.read_many(names))
+        for name, data in notes:
             with suppress(ValueError, KeyError, TypeError):  # a note that is torn is no note
                 content = json.loads(data)
                 found[name.removesuffix(".json")] = Failure(
@@ -355,7 +359,8 @@ class Store:
         """Remove files of [`Remains`][wsnlib.store.stores.Remains] by their names."""
         for name in remains:
             folder, _, file = name.rpartition("/")
-            self._in(folder).remove(file)
+            with self._writing():
+                self._in(folder).remove(file)
 
     def _in(self, place: str) -> Folder:
         return self._folder / place.rstrip("/") if place else self._folder
@@ -372,14 +377,12 @@ class Store:
             self._load(key)
         stamps = target._stamps(target._folder)
         there = [key for key in _keys(stamps) if key in wanted]
-        whole, _ = index.summaries(target._folder, there, stamps)  # a damaged one is replaced
+        with _reading(target._folder):
+            whole, _ = index.summaries(target._folder, there, stamps)  # a damaged one is replaced
         lacking = [key for key in wanted if key not in whole]
         for key in lacking:
             target.save(self._load(key))
         return len(lacking)
-
-    def _unreadable(self, error: OSError, folder: Folder) -> StoreError:
-        return StoreError(f"the store {folder.location} cannot be read ({error.strerror or error})")
 
 
 class CheckpointFile:
@@ -414,6 +417,14 @@ class CheckpointFile:
     def remove(self) -> None:
         """Remove the state, if there is one."""
         self._folder.remove(self._name)
+
+
+@contextmanager
+def _reading(folder: Folder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the store {folder.location} cannot be read ({error.strerror or error})") from error
 
 
 def _keys(stamps: Iterable[str]) -> list[str]:

@@ -102,8 +102,8 @@ def run_missing(
     Raises:
         BudgetError: If the runs would take longer than the budget; nothing is trained.
         StoreError: If the store cannot be read or written.
-        SweepError: If runs failed (`failures` says which, and why), or a process or the scheduler died;
-            what was finished is kept.
+        SweepError: If runs failed (`failures` says which, and why), or a process, the scheduler or this
+            process's GPU died; what was finished is kept.
 
     Examples:
         >>> import tempfile
@@ -187,11 +187,18 @@ def _silent(progress: Progress) -> None:
 def _set_damaged_aside(runs: Mapping[str, specs.Run], store: Store) -> set[str]:
     """Move damaged records away with a warning; the keys of those in folders that are only read."""
     damaged = store.damaged(runs.values())
+    if not damaged:
+        return set()
+    moved = {key: store.set_aside(runs[key]) for key in damaged}
+    unusable = set(store.damaged([runs[key] for key in damaged]))
+    others = store.keys() - unusable
     for key, sentence in damaged.items():
-        where = store.set_aside(runs[key])
-        kept = f"it was moved to {where}" if where else "it stays where it is"
-        warnings.warn(f"{sentence}; {kept}, and its run is made again", RuntimeWarning, stacklevel=3)
-    return set(store.damaged([runs[key] for key in damaged])) if damaged else set()
+        kept = f"it was moved to {moved[key]}" if moved[key] else "it stays where it is"
+        instead = (
+            f"the one in {store.place(runs[key])} is taken" if key in others else "its run is made again"
+        )
+        warnings.warn(f"{sentence}; {kept}, and {instead}", RuntimeWarning, stacklevel=3)
+    return unusable
 
 
 def _places(
@@ -246,6 +253,13 @@ def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Wa
         watch.started([plan])
         failures += (bad := work_on(plan, store, device))
         watch.ended(plan, bad)
+        for failure in bad:
+            if failure.error.startswith(FOR_GOOD):
+                raise SweepError(
+                    f"the GPU has failed this process in {specs.spec_key(failure.experiment)} with "
+                    f"{failure.error}; what was finished is stored, call again in a new process to go on",
+                    failures,
+                )
     return failures
 
 

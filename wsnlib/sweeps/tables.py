@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pandas as pd
 
 from wsnlib import predictions, specs
 from wsnlib.data import num_classes
-from wsnlib.estimates import estimate
+from wsnlib.estimates import Estimate, estimate
 from wsnlib.store import Store, Summary
 
 
@@ -152,9 +152,9 @@ def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_ac
         >>> summarise(runs, by="width")[["mean", "n"]].to_dict("list")
         {'mean': [0.75, 0.25], 'n': [2, 1]}
     """
-    groups = list(table.groupby(by, dropna=False)[value])
-    index = pd.Index([group for group, _ in groups])
-    return pd.DataFrame([asdict(estimate(part.tolist())) for _, part in groups], index=index).rename_axis(by)
+    groups = table.groupby(by, dropna=False)[value]
+    found = [asdict(estimate(part.tolist())) for _, part in groups]
+    return pd.DataFrame(found, groups.size().index, columns=[each.name for each in fields(Estimate)])
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
