@@ -385,6 +385,7 @@ IN_BLOCK = 28 / 67
         ("component-small/control", 0.2 + 0.4 * IN_BLOCK, 3),
         ("component-kept", 0.9**2, 3),
         ("component-removed", 0.2, 3),
+        ("component-removed/networks", 0.2, 6),
         ("sparsity", 0.07, 3),
         ("probes", 23.0 + 12.0, 3),
         ("additions", 3.0, 3),
@@ -559,6 +560,7 @@ def test_a_network_without_a_block_is_left_out_and_the_other_counts_alone():
 def test_claims_about_what_is_not_there_have_no_estimate():
     nowhere, everywhere = set(of(simulated(()))), set(of(simulated(PLAN.origins)))
     of_blocks = {"late", "component", "component-inside", "component-kept", "component-removed", "sparsity", "additions"}  # fmt: skip
+    of_blocks |= {"component-removed/networks"}
     of_blocks |= {"few-images", "dominant-removed", "others-removed", "dominant-shared", "dominant-alike"}
     of_blocks |= {"early", "dominant-change", "unique", "unique-architectures", "dominant-seeds"}
     of_blocks |= {"component-small/control", "probes-rise/control", "unchanged/control"}
@@ -597,7 +599,7 @@ def test_networks_that_do_not_fit_decide_nothing():
         ("shallow", 5): {"depth": 2, "every-seed/control": 2, "aligned": 1},
         ("deep", 5): {
             "depth": 2, "every-seed": 2, "unique": 1, "unique-contrast": 1, "dominant-seeds": 1, "outside": 1,
-            "unique-architectures": 1,
+            "unique-architectures": 1, "component-removed/networks": 5,
         },
         ("narrow", 5): {"resembles": 1, "unique-contrast": 1, "aligned": 1},
         ("plain", 5): {"no-residuals": 2, "component-seeds": 1},

@@ -532,7 +532,7 @@ def test_the_papers_numbers_on_errors():
         if n in ("matched", "excess", "control-deep", "control-wide", "classes", "class-share")
     }
     assert ranges == {
-        "matched": (-0.5, 0.5), "excess": (3, math.inf), "control-deep": (-3, 3), "control-wide": (-3, 3),
+        "matched": (-0.5, 0.5), "excess": (3, math.inf), "control-deep": (-math.inf, 3), "control-wide": (-math.inf, 3),
         "classes": (math.nextafter(0, 1), math.inf), "class-share": (-math.inf, 0.5),
     }  # fmt: skip
     b1, f2 = (book.printed_table("N21", name) for name in ("Table B.1", "Table F.2"))

@@ -116,7 +116,7 @@ def test_a_control_is_of_other_seeds_and_can_fail():
     ours = wide_vs_deep_errors.estimates(pair, P)
     for control in ("control-deep", "control-wide"):
         assert ours[control].low < 0 < ours[control].high
-        assert (ours[control].n, ours[control].confidence) == (20, 0.9)
+        assert (ours[control].n, ours[control].confidence) == (20, 0.95)
     other = population(EVEN + 0.2, name="wide", networks=20, seed=9)
     wrong = replace(pair, again={**pair.again, "wide": other})
     ours = wide_vs_deep_errors.estimates(wrong, P)
