@@ -285,10 +285,15 @@ def test_a_resumed_measurement_says_so_and_counts_the_seconds_of_both_parts(pair
 
     monkeypatch.setattr(checkpoints.Checkpoint, "restore", after_an_hour)
     made = wsn.run(spec, device="cpu", file=files.__getitem__).environment
-    assert made["resumed_after"] == ([3, 2] if pair else [2])
-    assert 0 <= made["seconds"] - 3600 * len(files) < 3600
+    trainings = made["trainings"]
+    assert [each["resumed_after"] for each in trainings] == ([[3], [2]] if pair else [[2]])
+    assert [each["resumed_from"] for each in trainings] == [[made["commit"]]] * len(files)
+    assert all(3600 <= each["seconds"] < 7200 for each in trainings)
+    assert made["seconds"] == pytest.approx(
+        sum(each["seconds"] for each in trainings) + made["seconds_measuring"], abs=0.02
+    )
     assert 0 <= made["seconds_measuring"] < 3600
-    assert "resumed_after" not in wsn.run(spec, device="cpu").environment
+    assert "resumed_after" not in wsn.run(spec, device="cpu").environment["trainings"][0]
 
 
 def test_seconds_of_both_parts_are_counted(monkeypatch):
@@ -328,7 +333,7 @@ def test_a_network_whose_state_is_more_than_tensors_is_trained_and_not_kept():
     assert len(caught) == 1 and said in str(caught[0].message)
     assert outcome.status == "finished"
     with pytest.warns(RuntimeWarning, match=said):
-        keep(file, net, outcome, also={}, made_by={})
+        keep(file, net, outcome, also={}, made_by={}, how_trained={})
     assert file.state is None
 
 

@@ -1,6 +1,7 @@
 """What is measured of trained networks' layers, through a record and back."""
 
 import copy
+import json
 import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import wsnlib as wsn
@@ -327,6 +329,43 @@ def test_a_network_that_was_measured_is_not_trained_again(store, origins, monkey
     ):
         experiments.run_planned(experiments.plan(other, device="cpu"), device="cpu", network=store.network)
     assert made == [4, 4, 4]
+
+
+def test_a_measurement_says_how_its_networks_were_trained_wherever_that_was(tmp_path, monkeypatch):
+    store, first = wsn.Store(tmp_path), replace(ORIGINS, epochs=(), probes=False)
+
+    def made(spec, commit):
+        monkeypatch.setattr(experiments.machine, "_COMMIT", commit)
+        plan = experiments.plan(spec, device="cpu")
+        (record,) = experiments.run_planned(plan, device="cpu", network=store.network)
+        return record
+
+    here = made(first, "a").environment
+    (training,) = here["trainings"]
+    assert training["run"] == wsn.spec_key(first.experiment)
+    assert {"commit", "device", "torch", "engine", "threads", "deterministic"} < training.keys()
+    pair = replace(PAIR, experiments=[first.experiment, PAIR.experiments[1]])
+    there = made(pair, "b").environment
+    assert there["trainings"][0] == training
+    assert [there["commit"], *(each["commit"] for each in there["trainings"])] == ["b", "a", "b"]
+    whole = there["seconds_measuring"] + sum(each["seconds"] for each in there["trainings"])
+    assert there["seconds"] == pytest.approx(whole, abs=0.02)
+
+
+def test_a_network_kept_without_how_it_was_trained_is_trained_again(tmp_path):
+    store, spec = wsn.Store(tmp_path), replace(ORIGINS, epochs=(), probes=False)
+    run = {"plan": experiments.plan(spec, device="cpu"), "device": "cpu", "network": store.network}
+    experiments.run_planned(**run)
+    file = store.network(spec.experiment)
+    tensors = safetensors.torch.load(file.read())
+    about = json.loads(bytes(tensors.pop("about").tolist()))
+    about["how_trained"]["commit"] = "another"
+    for how in (about["how_trained"], None):
+        said = {name: value for name, value in about.items() if name != "how_trained" or how}
+        tensors["about"] = torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+        file.write(safetensors.torch.save(tensors))
+        (record,) = experiments.run_planned(**run)
+        assert (record.environment["trainings"][0]["commit"] == "another") is (how is not None)
 
 
 def test_a_kept_network_that_is_damaged_is_set_aside_and_trained_again(tmp_path):

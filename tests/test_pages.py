@@ -8,6 +8,7 @@ import math
 import re
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -58,6 +59,23 @@ def line(points: int = 3) -> Figure:
     figure = Figure()
     figure.subplots().plot(range(points), np.linspace(0.123456789, 1, points), label="a, b")
     return figure
+
+
+def test_what_made_a_figure_counts_a_training_of_several_measurements_once():
+    def training(run, seconds):
+        return {"run": run, "device": "cpu: B", "commit": "b", "resumed_from": ["c"], "seconds": seconds}
+
+    def measured(*trainings):
+        made = {"device": "cpu: A", "commit": "a", "seconds_measuring": 1.0, "trainings": list(trainings)}
+        return SimpleNamespace(
+            environment=made | {"seconds": 1.0 + sum(each["seconds"] for each in trainings)}
+        )
+
+    plain = SimpleNamespace(environment={"device": "cpu: A", "commit": "a", "seconds": 7.0})
+    records = [measured(training("x", 100.0)), measured(training("x", 100.0), training("y", 50.0)), plain]
+    made = provenance.made_by(records)
+    assert sorted(each["seconds"] for each in made) == [1.0, 1.0, 7.0, 50.0, 100.0]
+    assert {each["device"] for each in made} == {"cpu: A", "cpu: B"}
 
 
 def made_page(store) -> book.Page:

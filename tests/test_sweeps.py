@@ -439,17 +439,33 @@ def test_a_record_says_whether_torch_was_deterministic(mode):
 def test_processes_compute_in_the_precision_of_the_one_that_starts_them():
     """What they are told sets it; torch reads a setting of its older interface as none."""
     before = machine_of.numerics()
-    assert before[1:] == ("tf32", "ieee", False, False)
+    assert before[1:] == ("tf32", "ieee", False, False, "ieee", "ieee")
     code = (
         "import sys, torch; from wsnlib.experiments.machine import Numerics, numerics, set_numerics;"
         "torch.backends.cudnn.allow_tf32 = sys.argv[1] == 'tf32'; print(*numerics()[1:]);"
-        "set_numerics(Numerics(0, 'tf32', 'tf32', True, False)); print(*numerics()[1:]);"
+        "set_numerics(Numerics(0, 'tf32', 'tf32', True, False, 'ieee', 'bf16')); print(*numerics()[1:]);"
         "set_numerics(Numerics(0, 'ieee', 'ieee', False, True)); print(*numerics()[1:])"
     )
     for precision in ("tf32", "ieee"):
         words = [sys.executable, "-c", code, precision]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
-        assert said == [f"{precision} ieee False False", "tf32 tf32 True False", "ieee ieee False True", ""]
+        assert said == [
+            f"{precision} ieee False False ieee ieee",
+            "tf32 tf32 True False ieee bf16",
+            "ieee ieee False True ieee ieee",
+            "",
+        ]
+
+
+def test_a_record_says_where_a_cpu_multiplies_in_less_than_float32():
+    """In a process of its own, as torch does not take back what was set."""
+    code = (
+        "import torch; from wsnlib.experiments import environment;"
+        "cpu = torch.device('cpu'); print('float32_products' in environment(cpu));"
+        "torch.set_float32_matmul_precision('medium'); print(environment(cpu)['float32_products'])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "bf16"]
 
 
 def test_processes_are_as_deterministic_as_the_one_that_starts_them(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,10 +19,12 @@ def keep(
     *,
     also: Mapping[str, torch.Tensor],
     made_by: Mapping[str, str],
+    how_trained: Mapping[str, Any],
 ) -> None:
-    """Keep a finished network, how its training went and what was observed; a full disk stops nothing."""
+    """Keep a finished network, how it was trained and what was observed; a full disk stops nothing."""
     about = {
         "made_by": dict(made_by),
+        "how_trained": dict(how_trained),
         "history": outcome.history,
         "reported_epoch": outcome.reported_epoch,
         "train_accuracy": outcome.train_accuracy,
@@ -33,13 +36,15 @@ def keep(
 
 def kept(
     file: StateFile, model: nn.Module, *, made_by: Mapping[str, str]
-) -> tuple[Outcome, dict[str, torch.Tensor]] | None:
+) -> tuple[Outcome, dict[str, torch.Tensor], dict[str, Any]] | None:
     """Put the weights that `keep` kept into a model; None if there are none of the same training.
+
+    Returns: How the training went, what was observed, and how the network was trained.
 
     A damaged file is set aside with a warning that names it.
     """
     found = read_tensors(file, made_by, model, what="a kept network", then="and is trained anew")
-    if found is None:
+    if found is None or "how_trained" not in found[1]:  # kept by version 0.1.0
         return None
     tensors, about = found
     model.load_state_dict(under(MODEL, tensors))
@@ -49,4 +54,4 @@ def kept(
         reported_epoch=about["reported_epoch"],
         train_accuracy=about["train_accuracy"],
     )
-    return outcome, under(ALSO, tensors)
+    return outcome, under(ALSO, tensors), about["how_trained"]

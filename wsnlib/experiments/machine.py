@@ -51,11 +51,11 @@ def float32() -> Iterator[None]:
 
 
 class Numerics(NamedTuple):
-    """How torch computes in float32 on a GPU in this process; other processes of a sweep are told.
+    """How torch computes in float32 in this process; other processes of a sweep are told.
 
     Args:
-        deterministic: Mode of `torch.set_deterministic_debug_mode`, on a CPU, too.
-        convolutions: `"tf32"`, torch's default, or `"ieee"`.
+        deterministic: Mode of `torch.set_deterministic_debug_mode`.
+        convolutions: On a GPU, `"tf32"`, torch's default, or `"ieee"`.
         products: The same of products of matrices, by default `"ieee"`.
         chosen_by_time: `torch.backends.cudnn.benchmark`.
         same_bits: `torch.backends.cudnn.deterministic`.
@@ -66,24 +66,28 @@ class Numerics(NamedTuple):
     products: str
     chosen_by_time: bool = False
     same_bits: bool = False
+    cpu_convolutions: str = "ieee"
+    """On a CPU, or `"tf32"` or `"bf16"`, as by `torch.set_float32_matmul_precision`; so the next."""
+    cpu_products: str = "ieee"
 
 
 def numerics() -> Numerics:
     """How this process computes.
 
     Examples:
-        >>> numerics()
-        Numerics(deterministic=0, convolutions='tf32', products='ieee', chosen_by_time=False, same_bits=False)
+        >>> numerics()[:3]
+        (0, 'tf32', 'ieee')
     """
     backends: Any = torch.backends
-    units = backends.cudnn.conv, backends.cuda.matmul
-    convolutions, products = (unit.fp32_precision.replace("none", "ieee") for unit in units)
+    units = backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul
+    convolutions, products, *on_cpu = (unit.fp32_precision.replace("none", "ieee") for unit in units)
     return Numerics(
         torch.get_deterministic_debug_mode(),
         convolutions,
         products,
         backends.cudnn.benchmark,
         backends.cudnn.deterministic,
+        *on_cpu,
     )
 
 
@@ -95,19 +99,23 @@ def set_numerics(computing: Numerics) -> None:
         backends.cudnn.allow_tf32 = computing.convolutions == "tf32"  # of recurrent layers, too
     if computing.products != numerics().products:
         backends.cuda.matmul.allow_tf32 = computing.products == "tf32"
+    if computing[-2:] != numerics()[-2:]:
+        backends.mkldnn.conv.fp32_precision, backends.mkldnn.matmul.fp32_precision = computing[-2:]
     backends.cudnn.benchmark, backends.cudnn.deterministic = computing.chosen_by_time, computing.same_bits
 
 
 def environment(device: torch.device) -> dict[str, str]:
     """Versions, commit and device name, for a record; no path and no host name.
 
-    Of a GPU also the precision in which it multiplies in float32, TF32 by default in convolutions.
+    Also the precision in which float32 is multiplied: of a GPU, by default TF32 in convolutions, and of a CPU
+    that was told to take less than float32.
     """
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else cpu_name()
     computing = numerics()
-    precision = {"float32_convolutions": computing.convolutions, "float32_products": computing.products}
-    return (precision if on_gpu else {}) | {
+    units = computing[1:3] if on_gpu else computing[-2:]
+    precision = dict(zip(("float32_convolutions", "float32_products"), units, strict=True))
+    return (precision if on_gpu or set(units) != {"ieee"} else {}) | {
         "wsnlib": wsnlib.__version__,
         "commit": _COMMIT,
         "python": platform.python_version(),

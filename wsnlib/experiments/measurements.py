@@ -18,7 +18,7 @@ from wsnlib.experiments.kept import keep, kept
 from wsnlib.experiments.machine import environment
 from wsnlib.experiments.networks import build, check_fit
 from wsnlib.experiments.plans import Plan, plan
-from wsnlib.experiments.trainings import checkpoint_in, same_training, trained
+from wsnlib.experiments.trainings import checkpoint_in, how_trained, same_training, trained
 from wsnlib.store import MeasurementRecord
 from wsnlib.timings import cpu_threads
 from wsnlib.training import Checkpoint, Outcome, StateFile
@@ -90,13 +90,12 @@ def measure_layers(
         file: Where each training, numbered from 0, keeps its state; by default nowhere.
         network: Where each trained network is kept for other measurements; one that is there is not trained.
     """
-    start = time.perf_counter()
     trainings = spec.experiments if isinstance(spec, specs.OutputSimilarity) else (spec.experiment,)
     parts = [measured_data(spec, run, download=download) for run in trainings]
     data, (_, images, examples) = [d.to(device) for d, *_ in parts], parts[0]
     images = images.to(device)
     plans = [plan(run, device=str(device), data=d) for run, d in zip(trainings, data, strict=True)]
-    networks, outcomes, resumed = [], [], []
+    networks, outcomes, made = [], [], []
     columns: dict[str, list[float]] = {}
     names: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
@@ -105,14 +104,13 @@ def measure_layers(
         for number, (each, d) in enumerate(zip(plans, data, strict=True)):
             checkpoint = checkpoint_in(None if file is None else file(number), each, device, threads)
             where = None if network is None else network(each.trainings[0])
-            model, outcome, also = _network(spec, each, d, images, device, checkpoint, where)
-            if checkpoint is not None and checkpoint.resumed_after:
-                resumed.append(checkpoint)
+            model, outcome, also, how = _network(spec, each, d, images, device, threads, checkpoint, where)
             networks.append(model)
             outcomes.append(outcome)
             observed |= also
+            made.append({"run": specs.spec_key(each.trainings[0])} | how)
         status = "finished" if all(o.status == "finished" for o in outcomes) else "diverged"
-        trained_after = time.perf_counter() - start
+        start = time.perf_counter()
         if device.type == "cuda":
             torch.cuda.empty_cache()  # what the training's graph held
         if status == "finished":
@@ -127,19 +125,17 @@ def measure_layers(
             columns["train_accuracy"] = [o.train_accuracy or 0.0 for o in outcomes]
     names["num_weights"] = [masks.num_weights(model) for model in networks]
     seconds = time.perf_counter() - start
-    made = {"engines": [each.engine for each in plans], "threads": threads}
-    made["seconds"] = round(seconds + sum(each.seconds_before for each in resumed), 2)
-    made["seconds_measuring"] = round(seconds - trained_after, 2)
-    if resumed:
-        made["resumed_after"] = [epoch for each in resumed for epoch in each.resumed_after]
-        made["resumed_from"] = list(dict.fromkeys(commit for each in resumed for commit in each.commits))
+    here: dict[str, Any] = environment(device) | {"threads": threads, "trainings": made}
+    here["data_sha256"] = data[0].sha256
+    here["seconds_measuring"] = round(seconds, 2)
+    here["seconds"] = round(seconds + sum(each["seconds"] for each in made), 2)
     return MeasurementRecord(
         experiment=spec,
         status=status,
         columns=columns,
         names=names,
         arrays=arrays,
-        environment=environment(device) | made | {"data_sha256": data[0].sha256},
+        environment=here,
     )
 
 
@@ -149,10 +145,11 @@ def _network(
     data: Dataset,
     images: torch.Tensor,
     device: torch.device,
+    threads: int,
     checkpoint: Checkpoint | None,
     where: StateFile | None,
-) -> tuple[nn.Module, Outcome, dict[str, torch.Tensor]]:
-    """A trained network, kept by another measurement or trained here, how it went, and what was observed."""
+) -> tuple[nn.Module, Outcome, dict[str, torch.Tensor], dict[str, Any]]:
+    """A network, kept by another measurement or trained here, its outcome, what was seen, how it was made."""
     (run,) = plan.trainings
     epochs = spec.epochs if isinstance(spec, specs.BlockOrigins) else ()
     made_by = {"measured": f"{spec.num_images} of seed {spec.seed}"} | same_training(run, device)
@@ -168,12 +165,15 @@ def _network(
             also[f"cka {epoch}"] = torch.from_numpy(found.cka)
             also[f"dominance {epoch}"] = torch.from_numpy(found.dominance)
 
+    start = time.perf_counter()
     [(model, outcome)] = trained(
         plan, data, device, checkpoint=checkpoint, observe=observe if epochs else None
     )
+    seconds = time.perf_counter() - start
+    how = how_trained(plan, device, threads=threads, seconds=seconds, checkpoint=checkpoint)
     if where is not None and outcome.status == "finished":
-        keep(where, model, outcome, also=also, made_by=made_by)
-    return model, outcome, also
+        keep(where, model, outcome, also=also, made_by=made_by, how_trained=how)
+    return model, outcome, also, how
 
 
 def _seen(observed: Mapping[str, torch.Tensor], epoch: int) -> layers.OutputMap:

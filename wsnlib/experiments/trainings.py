@@ -41,18 +41,27 @@ def run_trainings(
             found = trained(plan, data, device, checkpoint=checkpoint)
         if found is None:
             raise torch.OutOfMemoryError(_what_fits(first, data, device))
-    made: dict[str, Any] = plan.recorded() | {
-        "threads": threads,
-        "deterministic": _deterministic(),
-        "seconds": round((time.perf_counter() - start) / len(found), 2),
-        "data_sha256": data.sha256,
-    }
-    if checkpoint is not None and checkpoint.resumed_after:
-        made["resumed_after"] = checkpoint.resumed_after
-        made["resumed_from"] = checkpoint.commits
-        made["seconds"] = round(made["seconds"] + checkpoint.seconds_before, 2)
-    made = environment(device) | made
+    seconds = (time.perf_counter() - start) / len(found)
+    made = how_trained(plan, device, threads=threads, seconds=seconds, checkpoint=checkpoint)
+    made |= {"data_sha256": data.sha256}
     return [_record(run, *each, made) for run, each in zip(plan.trainings, found, strict=True)]
+
+
+def how_trained(
+    plan: Plan,
+    device: torch.device,
+    *,
+    threads: int,
+    seconds: float,
+    checkpoint: training.Checkpoint | None,
+) -> dict[str, Any]:
+    """What a record says of the training of a network: versions, commits, device, engine, seconds."""
+    made: dict[str, Any] = environment(device) | plan.recorded()
+    made |= {"threads": threads, "deterministic": _deterministic()}
+    if checkpoint is not None and checkpoint.resumed_after:
+        made |= {"resumed_after": checkpoint.resumed_after, "resumed_from": checkpoint.commits}
+        seconds += checkpoint.seconds_before
+    return made | {"seconds": round(seconds, 2)}
 
 
 def checkpoint_in(
@@ -80,7 +89,12 @@ def same_training(experiment: specs.Experiment, device: torch.device) -> dict[st
     """What has to be the same for what one training left to be of use to another."""
     made = environment(device)
     same = {"run": specs.spec_key(experiment), "device": device.type}
-    names = ("wsnlib", "torch", "float32_convolutions", "float32_products")  # the latter on a GPU
+    names = (
+        "wsnlib",
+        "torch",
+        "float32_convolutions",
+        "float32_products",
+    )
     return same | {name: made[name] for name in names if name in made}
 
 

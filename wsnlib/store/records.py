@@ -76,7 +76,8 @@ class MeasurementRecord:
         columns: Numbers by name; of kernels one for each row. Kept to 7 digits.
         names: What the numbers are of, such as `layers`, and `num_weights` of each network.
         arrays: Integers of any shape by name.
-        environment: Versions, commit, device, threads, seconds.
+        environment: Versions, commit, device, threads, seconds; under `trainings` the same of each network
+            that was trained for it, wherever that was, with the key of its `run`.
     """
 
     experiment: specs.Measurement

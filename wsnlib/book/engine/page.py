@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from wsnlib import specs, sweeps
 from wsnlib.book.engine.claims import claims_of
 from wsnlib.book.engine.parameters import ChapterParameters
-from wsnlib.book.engine.provenance import Provenance, core_time
+from wsnlib.book.engine.provenance import Provenance, core_time, made_by
 from wsnlib.book.engine.text import listed
 from wsnlib.book.engine.verdicts import PageVerdicts
 from wsnlib.estimates import Estimate, with_minus
@@ -119,7 +119,7 @@ class Page:
             runs: All that stand behind the page, each with a record.
         """
         records = {record.key: record for record in map(self.store.load, runs)}
-        made = [record.environment for record in records.values()]
+        made = made_by(records.values())
         devices = sorted({_short(str(each["device"])) for each in made if "device" in each})
         return {
             "profile": self.profile,

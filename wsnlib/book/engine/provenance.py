@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from wsnlib import specs
-from wsnlib.store import Store, repository
+from wsnlib.store import AnyRecord, Store, repository
 
 PROVENANCE_TYPE = "application/vnd.wsnlib.provenance+json"
 """Media type under which a notebook keeps what made a figure."""
@@ -36,7 +36,7 @@ class Provenance:
         keys: Of the records behind the figure, sorted; empty if it is drawn from specs alone.
         places: Folders or addresses that hold these records.
         seeds: Of these records, sorted.
-        seconds: All of them together took, of one process.
+        seconds: All of them together took, of one process; a training that several measured counts once.
         devices, commits: That made them, sorted.
         data: What the figure shows, one row a point.
     """
@@ -70,7 +70,7 @@ class Provenance:
         """
         runs = list(runs)
         records = {record.key: record for record in map(store.load, runs)}
-        made = [record.environment for record in records.values()]
+        made = made_by(records.values())
         seeds = {seed for record in records.values() for seed in _seeds(specs.to_dict(record.experiment))}
         return cls(
             **page,
@@ -79,7 +79,7 @@ class Provenance:
             seeds=sorted(seeds),
             seconds=round(sum(float(e.get("seconds", 0)) for e in made), 1),
             devices=sorted({str(e["device"]) for e in made if "device" in e}),
-            commits=sorted({str(e["commit"]) for e in made if "commit" in e}),
+            commits=sorted({c for e in made for c in [*e.get("resumed_from", ()), e.get("commit")] if c}),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,6 +132,17 @@ class Provenance:
             address = f"data:application/gzip;base64,{packed}"
         rows = f"{len(self.data):,} rows of {', '.join(self.data.columns)}"
         return f'<p>Its data: <a download="{name}" href="{address}">{name}</a> ({escape(rows)})</p>'
+
+
+def made_by(records: Iterable[AnyRecord]) -> list[Mapping[str, Any]]:
+    """What records say of how they were made, and the trainings that measurements among them list, once each.
+
+    The `seconds` are those of each alone.
+    """
+    made = [record.environment for record in records]
+    trainings = {each["run"]: each for e in made for each in e.get("trainings", ())}
+    alone = [e | {"seconds": e["seconds_measuring"]} if "trainings" in e else e for e in made]
+    return [*alone, *trainings.values()]
 
 
 def _shortened(place: Path | str) -> str:
