@@ -259,9 +259,34 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path):
         item = tarfile.TarInfo("../outside")
         item.size = 1
         archive.addfile(item, io.BytesIO(b"x"))
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(ValueError, match="must hold files and folders alone, got ../outside"):
         offline.unpack([tmp_path / "records.tar.00"], tmp_path / "new")
     assert not (tmp_path / "outside").exists()
+
+
+def test_links_in_an_archive_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "records.tar.00", "w") as archive:
+        item = tarfile.TarInfo("link")
+        item.type, item.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(item)
+    with pytest.raises(ValueError, match="must hold files and folders alone, got link"):
+        offline.unpack([tmp_path / "records.tar.00"], tmp_path / "new")
+
+
+@pytest.mark.parametrize("lacks", ["python", "pip"])
+def test_a_machine_that_cannot_run_a_bundle_says_so_first(lacks, tmp_path, monkeypatch, capsys):
+    here = ".".join(map(str, sys.version_info[:2]))
+    manifest = {"python": "3.99" if lacks == "python" else here, "parameters": [], "parts": []}
+    (tmp_path / "bundle.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(offline, "__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr(offline, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        offline.main([])
+    wanted = {
+        "python": f"Python must be 3.99, as in the bundle, got {here}",
+        "pip": "must have pip, got none",
+    }
+    assert ended.value.code == 2 and wanted[lacks] in capsys.readouterr().err
 
 
 def test_what_is_no_record_is_not_taken(small, tmp_path):

@@ -87,6 +87,27 @@ def test_status_counts_and_names_what_failed(small, monkeypatch):
     store.checkpoint(bad).remove()
     assert wsn_command("run", small, "--workers", "1")[0] == 0
     assert re.search(r"sparse_mlp\.smoke\s+12\s+12\s+0\s+0\s+0 *\n", wsn_command("status", small)[1])
+    path = store.path / f"{wsn.spec_key(bad)}.json"
+    path.write_text(path.read_text()[:50])
+    assert re.search(r"sparse_mlp\.smoke\s+12\s+11\s+0\s+0\s+1 *\n", wsn_command("status", small)[1])
+
+
+def test_stages_that_do_not_wait_for_others_are_known_before_these_are_done(tmp_path):
+    """All of `cka_blocks`; of `resnet_sweep` those before the learning rates that others read."""
+    for chapter, all_known in (("cka_blocks", True), ("resnet_sweep", False)):
+        p = book.read_parameters(ROOT / "params" / f"{chapter}.cpu.yml")
+        published = list(book.chapter_stages(p, store=wsn.Store(ROOT / "records")))
+        known = list(cli._known_stages(p, wsn.Store(tmp_path)))
+        assert known and (known == published) is all_known, chapter
+
+
+def test_records_of_a_stage_that_is_not_finished_are_exported(small):
+    (first, *_) = runs_of(small)
+    wsn.run_missing([first], store=wsn.default_store(), workers=1, progress=False)
+    assert wsn_command("records", "export", "there", small) == (
+        0,
+        "1 records copied to there, 0 were there\n",
+    )
 
 
 def test_gc_removes_what_no_sweep_needs_and_never_a_record(small):
@@ -163,12 +184,16 @@ def test_pack_says_what_it_took_the_images_for_and_how_they_are_named(tmp_path, 
         ),
         (("pack", "{file}", "--name", "mine"), "must be an .npz file or a folder of images, got a .yml file"),
         (
-            ("run", "{file}", "--resource", "GPU"),
+            ("run", "{file}", "--resource", "GPU", "--scheduler", "tcp://127.0.0.1:1"),
             "resource must be a name and a number, got 'GPU'; write GPU=1",
         ),
         (
             ("run", "{file}", "--resource", "GPU=1"),
-            "resources must be None without an executor, got {'GPU': 1.0}",
+            "--resource must be left out without --scheduler, got {'GPU': 1.0}",
+        ),
+        (
+            ("run", "{file}", "--scheduler", "nothing.json"),
+            "scheduler must be an address or a file that is there, got",
         ),
         (("run", "{file}", "--workers", "0"), "workers must be an integer ≥ 1 or None, got 0"),
         (("run", "{other}"), "a file of parameters must be"),

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import psutil
@@ -121,6 +122,20 @@ def test_only_so_many_runs_are_with_the_scheduler_at_once(client, tmp_path, monk
 def test_runs_take_resources_that_workers_offer(client, tmp_path, resources, places):
     assert clusters.places_of(client, resources) == places
     assert sweep([stub(0)], wsn.Store(tmp_path), client, resources=resources) == 1
+
+
+def test_a_worker_of_several_threads_is_one_place():
+    found = {"nthreads": 4, "resources": {"GPU": 2}}
+    client = SimpleNamespace(
+        run=lambda *_, **__: {"a": clusters.versions()},
+        scheduler_info=lambda **_: {"workers": {"a": found, "b": found}},
+    )
+    assert clusters.places_of(client, None) == clusters.places_of(client, {"GPU": 1}) == 2
+
+
+def test_a_cluster_has_its_own_workers(tmp_path):
+    with pytest.raises(ValueError, match="workers must be None with an executor, got 3"):
+        sweep([stub(0)], wsn.Store(tmp_path), SimpleNamespace(run=None), workers=3)
 
 
 def test_resources_that_no_worker_has_are_refused_before_any_work(client, tmp_path):

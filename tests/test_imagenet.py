@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torchvision.transforms import v2
 
 import wsnlib as wsn
 from wsnlib import data, experiments
-from wsnlib.data import streaming
+from wsnlib.data import imagenet, streaming
 from wsnlib.experiments import durations
 
 pytestmark = [
@@ -442,6 +443,20 @@ def test_a_link_in_a_class_is_followed_and_none_in_a_circle(pets, tmp_path, caps
     said = capsys.readouterr().out
     assert "pets is streamed: 22 images to train on, 9 to test" in said
     assert f"left out, a link to a folder that is read already: train/{SYNSETS[0]}/round" in said
+
+
+def test_a_folder_that_may_not_be_read_is_named(pets, monkeypatch):
+    here, scandir = pets / "train" / SYNSETS[0] / "more", os.scandir
+    here.mkdir()
+
+    def refused(place):
+        if Path(place) == here:
+            raise PermissionError(13, "Permission denied", str(here))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="more"):
+        imagenet.list_folder(pets)
 
 
 def test_images_to_test_are_those_of_val_else_of_test(pets, capsys):

@@ -1,6 +1,7 @@
 """Data of one's own: what images, folders and arrays are taken for, and what is refused."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space left on device"):
         wsn.pack_data(tmp_path / "raw.npz", name="mine", root=tmp_path / "root")
     assert {p.name: p.read_bytes() for p in (tmp_path / "root").iterdir()} == {"mine.npz": before}
+
+
+def test_the_source_is_not_replaced(tmp_path):
+    np.savez(tmp_path / "mine.npz", **small_arrays(3))
+    before = (tmp_path / "mine.npz").read_bytes()
+    with pytest.raises(ValueError, match="name must be another than that of the source, got 'mine'"):
+        wsn.pack_data(tmp_path / "mine.npz", name="mine", root=tmp_path)
+    assert (tmp_path / "mine.npz").read_bytes() == before
+
+
+def test_several_threads_may_pack_the_same(tmp_path):
+    arrays = archives.canonical(small_arrays(3), "mine")
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            list(pool.map(lambda _: archives.write_archive(arrays, tmp_path / "mine.npz"), range(4)))
+    assert archives.read_archive(tmp_path / "mine.npz").sha256 == arrays.sha256
 
 
 def test_without_a_test_split_a_balanced_part_is_set_aside(tmp_path):

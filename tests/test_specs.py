@@ -136,6 +136,8 @@ def test_the_class_is_part_of_the_key():
 
 
 def test_equal_numbers_have_equal_keys():
+    nothing = [wsn.Training(epochs=1, weight_decay=decay) for decay in (0.0, -0.0, 0)]
+    assert len({specs.spec_key(replace(RUN, training=each)) for each in nothing}) == 1
     assert wsn.spec_key(wsn.Training(epochs=1, learning_rate=1)) == wsn.spec_key(
         wsn.Training(epochs=1, learning_rate=1.0)
     )
@@ -328,6 +330,17 @@ def test_equal_numbers_have_equal_keys():
         ),
         (lambda: wsn.PackedData(name="../x", sha256="a" * 64), "name must be a word of letters.*got '../x'"),
         (lambda: wsn.PackedData(name="x", sha256="abc"), "sha256 must be a checksum of 64.*got 'abc'"),
+        (lambda: wsn.PackedData(name="x", sha256="z" * 64), "sha256 must be a checksum of 64.*got 'zz"),
+        (lambda: wsn.MultiStep(milestones=0.5), "milestones must be a rising sequence.*got 0.5"),
+        (lambda: wsn.ResizedCropAndFlip(scale=0.2), "scale must be two rising numbers.*got 0.2"),
+        (
+            lambda: wsn.ExampleImages(data=wsn.Digits(), examples=3),
+            "must be a sequence of integers ≥ 0, got 3",
+        ),
+        (
+            lambda: wsn.KernelDistances(inputs=wsn.GaussianInputs(dimension=3), num_pairs=2, densities=0.5),
+            "densities must be a sequence of numbers > 0 and ≤ 1, got 0.5",
+        ),
         (lambda: replace(RUN, seed=-1), "Experiment.seed must be an integer ≥ 0.*got -1"),
         (
             lambda: replace(RUN, training=wsn.Training(epochs=1, report="best_validation")),

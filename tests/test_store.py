@@ -17,6 +17,7 @@ import pytest
 
 import wsnlib as wsn
 from wsnlib import specs
+from wsnlib.store import folders
 
 RUN = wsn.Experiment(model=wsn.MLPSpec(width=5), data=wsn.MNIST(), training=wsn.Training(epochs=3))
 
@@ -300,6 +301,24 @@ def test_what_no_sweep_needs_is_named_and_removed_and_nothing_else(tmp_path):
         + [f"checkpoints/{open_}.{part}.safetensors" for part in (0, 1)]
         + [f"checkpoints/{done}.0.safetensors (copy)"]
     )  # fmt: skip
+
+
+def test_what_is_left_of_a_hidden_file_after_a_kill_can_be_removed(tmp_path, monkeypatch):
+    store, seen = wsn.Store(tmp_path), []
+    monkeypatch.setattr(folders.os, "fsync", lambda _: seen.extend(os.listdir(tmp_path)))
+    store.check_writable()
+    (name,) = seen
+    (tmp_path / name).write_bytes(b"half")
+    assert store.remains().temporary == (name,)
+    store.remove([name])
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_folder_is_no_list_of_folders(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"also must be a list of folders, got 'records'; give \['records'\]"
+    ):
+        wsn.Store(tmp_path, also="records")
 
 
 def test_a_record_is_found_in_every_folder_and_made_in_ones_own(tmp_path):

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
@@ -942,6 +943,22 @@ def processes_with(word: str) -> list[int]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
+def test_a_process_that_is_ended_while_it_waits_is_replaced(tmp_path, monkeypatch):
+    class Ended(ProcessPoolExecutor):
+        broken = 1
+
+        def submit(self, work, *given):
+            if work is sweeps._work_on and Ended.broken:
+                Ended.broken -= 1
+                raise BrokenProcessPool
+            return super().submit(work, *given)
+
+    monkeypatch.setattr(sweeps, "ProcessPoolExecutor", Ended)
+    runs = [experiment(seed=seed) for seed in range(3)]
+    assert wsn.run_missing(runs, store=wsn.Store(tmp_path), workers=2, progress=False) == 3
+    assert Ended.broken == 0
+
+
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     script, folder, runs = tmp_path / "sweep.py", tmp_path / "store", killed_runs()
     script.write_text(SWEEP)

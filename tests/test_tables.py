@@ -37,6 +37,8 @@ def test_the_table_has_every_field_and_result(tmp_path):
     assert history["epoch"].tolist() == [1, 2] * 4
     last = history.groupby("key", sort=False)["test_accuracy"].last()
     assert last.tolist() == table["test_accuracy_last"].tolist()
+    with pytest.raises(ValueError, match="runs must be experiments, got one ExampleLabels"):
+        wsn.table([wsn.ExampleLabels(data=wsn.Digits())], store=wsn.Store(tmp_path))
     with pytest.raises(KeyError, match="no record"):
         wsn.table([experiment(seed=9)], store=store)
 

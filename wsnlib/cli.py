@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -69,8 +69,11 @@ def run(
     from wsnlib import book, sweeps
 
     console, failed = Console(), False
-    with _sentences(), _client(scheduler) as executor:
+    with _sentences():
         chosen, needs = _store(store), _resources(resource)
+        if needs and scheduler is None:
+            raise ValueError(f"--resource must be left out without --scheduler, got {needs}")
+    with _sentences(), _client(scheduler) as executor:
         for file in parameters:
             p = book.read_parameters(file)
             for runs in book.chapter_stages(p, store=chosen):
@@ -104,6 +107,7 @@ def status(
     """What the store has of each chapter: runs done, failed, interrupted, missing.
 
     Runs that depend on others, such as on the learning rate that was best, are counted once these are done.
+    A damaged record is as none.
     """
     from wsnlib import book, specs
 
@@ -112,9 +116,10 @@ def status(
         finished, failures, under_way = chosen.keys(), chosen.failures(), chosen.under_way()
         table = Table("chapter", "runs", "done", "failed", "resumable", "missing", box=None)
         for file in parameters or sorted(Path("params").glob("*.yml")):
-            stages = _done_stages(book.read_parameters(file), chosen, finished, first_missing=True)
-            keys = {specs.spec_key(run) for runs in stages for run in runs}
-            counts = (len(keys), *(len(keys & set(of)) for of in (finished, failures, under_way)))
+            p = book.read_parameters(file)
+            runs = {specs.spec_key(run): run for stage in _known_stages(p, chosen) for run in stage}
+            done = finished & runs.keys() - chosen.damaged(runs.values()).keys()
+            counts = (len(runs), *(len(runs.keys() & set(of)) for of in (done, failures, under_way)))
             table.add_row(file.stem, *map(str, counts), str(counts[0] - counts[1]))
         console = Console()
         console.print(table)
@@ -163,7 +168,7 @@ def export(
         runs = [
             run
             for file in parameters or []
-            for stage in _done_stages(book.read_parameters(file), chosen, chosen.keys())
+            for stage in _known_stages(book.read_parameters(file), chosen)
             for run in stage
             if run in chosen
         ]
@@ -209,17 +214,12 @@ def bundle(
 
     with _sentences():
         chosen = _store(store)
-        finished = chosen.keys()
         known = {"python": python, "platforms": platform and tuple(platform)}
         machine = bundles.Machine(
             **{name: value for name, value in known.items() if value},  # type: ignore[arg-type]
             packages=tuple(there.read_text().splitlines()) if there else (),
         )
-        stages = [
-            runs
-            for file in parameters
-            for runs in _done_stages(book.read_parameters(file), chosen, finished, first_missing=True)
-        ]
+        stages = [runs for file in parameters for runs in _known_stages(book.read_parameters(file), chosen)]
         sizes = bundles.bundle(
             parameters,
             to,
@@ -279,6 +279,8 @@ def _client(scheduler: str | None) -> Iterator[Client | None]:
 
     file = located(scheduler)
     is_file = isinstance(file, Path) and file.is_file()
+    if isinstance(file, Path) and file.suffix == ".json" and not is_file:
+        raise ValueError(f"scheduler must be an address or a file that is there, got {file}; start one first")
     options: dict[str, Any] = {"scheduler_file": str(file)} if is_file else {"address": scheduler}
     with Client(**options) as client:
         yield client
@@ -295,18 +297,12 @@ def _resources(given: list[str] | None) -> dict[str, float] | None:
     return found or None
 
 
-def _done_stages(
-    p: Any, store: wsn.Store, finished: set[str], *, first_missing: bool = False
-) -> Iterator[list[wsn.specs.Run]]:
-    """Stages up to the first that is not finished, with that one if it is asked for."""
-    from wsnlib import book, specs
+def _known_stages(p: Any, store: wsn.Store) -> Iterator[list[wsn.specs.Run]]:
+    """Stages up to the first that depends on a run without a record."""
+    from wsnlib import book
 
-    for runs in book.chapter_stages(p, store=store):
-        done = {specs.spec_key(run) for run in runs} <= finished
-        if done or first_missing:
-            yield runs
-        if not done:
-            return
+    with suppress(KeyError):
+        yield from book.chapter_stages(p, store=store)
 
 
 def _show(live: Live, file: Path, progress: wsn.Progress) -> None:

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -84,7 +85,7 @@ def kept(key: str, measure: Callable[[], float]) -> float:
     if key not in known:
         found = measure()
         known = {key: round(found, 6)} | _read(path)  # others may have measured meanwhile
-        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(known, indent=0))

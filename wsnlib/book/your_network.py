@@ -102,7 +102,9 @@ def colour_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
 
 
 def pack_digits() -> None:
-    """Pack `colour_digits` into the data root, as the page shows, and say nothing."""
+    """Pack `colour_digits` into the data root, as the page shows, where they are not there; say nothing."""
+    if (data.data_root() / "colour_digits.npz").exists():
+        return
     pixels, labels = colour_digits()
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         file = Path(folder) / "digits.npz"
@@ -151,7 +153,7 @@ def depthwise_layers(spec: specs.CustomSpec) -> tuple[str, ...]:
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
-    """All runs, of one stage; the data set that the page packs is packed where it is not there yet."""
+    """All runs, of one stage; the data set that the page packs is there then."""
     if p.data == "colour_digits":
         pack_digits()
     yield list(Runs(p).runs.values())

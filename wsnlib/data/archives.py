@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +113,7 @@ def open_archive(path: Path, *, advice: str = "") -> dict[str, Any]:
 def write_archive(arrays: Arrays, path: Path) -> None:
     """Write a packed file under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part.npz")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part.npz")
     try:
         content: dict[str, Any] = arrays._asdict()
         np.savez_compressed(part, **content)

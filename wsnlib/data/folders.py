@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -119,21 +119,14 @@ def read_layout(folder: Path) -> Layout:
 def _walk(folder: Path) -> tuple[list[Parts], dict[str, list[str]]]:
     """All images below a folder, sorted, and what else is there."""
     images: list[Parts] = []
-    hidden, repeated, others, folders = [], [], [], []
-    seen = set()
-    for at, below, files in os.walk(folder, followlinks=True, onerror=_raise):
-        here = Path(at).relative_to(folder).parts
+    repeated: list[str] = []
+    hidden, others, folders = [], [], []
+    for here, files, not_seen in walked(folder, repeated):
         folders.append(here)
-        state = os.stat(at)
-        if (state.st_dev, state.st_ino) in seen:  # links may lead round in a circle
-            repeated.append("/".join(here))
-            below.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        hidden += ["/".join((*here, name)) for name in (*below, *files) if is_hidden(name)]
-        below[:] = sorted(name for name in below if not is_hidden(name))
+        hidden += ["/".join((*here, name)) for name in not_seen]
         images += [(*here, name) for name in files if is_image(name)]
-        others += [(*here, name) for name in files if not is_hidden(name) and not is_image(name)]
+        others += [(*here, name) for name in files if not is_image(name)]
+    folders += [tuple(each.split("/")) for each in repeated]
     full = {parts[:depth] for parts in images for depth in range(len(parts))}
     left_out = {
         "hidden": sorted(hidden),
@@ -144,6 +137,28 @@ def _walk(folder: Path) -> tuple[list[Parts], dict[str, list[str]]]:
         ),
     }
     return sorted(images), left_out
+
+
+def walked(folder: Path, repeated: list[str] | None = None) -> Iterator[tuple[Parts, list[str], list[str]]]:
+    """Every folder in one, through links and in torchvision's order, with its files and what is hidden in it.
+
+    Links that lead to a folder once more are listed in `repeated`.
+
+    Raises:
+        OSError: If one cannot be read.
+    """
+    seen = set()
+    for at, below, files in os.walk(folder, followlinks=True, onerror=_raise):
+        here, state = Path(at).relative_to(folder).parts, os.stat(at)
+        if (state.st_dev, state.st_ino) in seen:  # links may lead round in a circle
+            below.clear()
+            if repeated is not None:
+                repeated.append("/".join(here))
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        hidden = [name for name in (*below, *files) if is_hidden(name)]
+        below[:] = sorted(name for name in below if not is_hidden(name))
+        yield here, sorted(name for name in files if not is_hidden(name)), hidden
 
 
 def _raise(error: OSError) -> NoReturn:

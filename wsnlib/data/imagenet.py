@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wsnlib.data.folders import is_hidden, is_image, split_folders
+from wsnlib.data.folders import is_hidden, is_image, split_folders, walked
 from wsnlib.data.sources import Known
 from wsnlib.data.splits import DataError
 
@@ -110,16 +110,9 @@ def _by_class(folder: Path) -> dict[str, list[tuple[bytes, int]]]:
     """Name, from the folder on, and size of the images of each class; a folder without images is none."""
     found = {}
     for name in _subfolders(folder):
-        images, seen = [], set()
-        for at, below, files in os.walk(folder / name, followlinks=True):  # in torchvision's order
-            state = os.stat(at)
-            if (state.st_dev, state.st_ino) in seen:  # links may lead round in a circle
-                below.clear()
-                continue
-            seen.add((state.st_dev, state.st_ino))
-            below[:] = sorted(each for each in below if not is_hidden(each))
-            place = os.path.relpath(at, folder)
-            names = [f"{place}/{each}" for each in sorted(files) if is_image(each)]
+        images = []
+        for here, files, _ in walked(folder / name):
+            names = ["/".join((name, *here, each)) for each in files if is_image(each)]
             images += [(os.fsencode(each), os.stat(folder / each).st_size) for each in names]
         if images:
             found[name] = images

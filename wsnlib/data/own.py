@@ -62,7 +62,7 @@ def pack_data(
     Raises:
         DataError: If the source is missing, cannot be read, has the wrong form or can be read in more
             than one way; the message names the file.
-        ValueError: If the name is that of a data set that the library knows, or no word.
+        ValueError: If the name is that of a data set that the library knows, no word, or that of the source.
 
     Examples:
         >>> import tempfile
@@ -105,8 +105,10 @@ def pack_data(
             "nothing; correct the path"
         )
     arrays = _to_train_and_test(given, test_fraction, str(source))
-    spec = specs.PackedData(name=name, sha256=arrays.sha256)
-    write_archive(arrays, data_root(root) / f"{name}.npz")
+    spec, target = specs.PackedData(name=name, sha256=arrays.sha256), data_root(root) / f"{name}.npz"
+    if target.exists() and target.samefile(source):
+        raise ValueError(f"name must be another than that of the source, got {name!r}; choose one")
+    write_archive(arrays, target)
     height, width, channels = arrays.train_x.shape[1:]
     form = f"{height} x {width} pixels, {channels} channel(s)"
     title = f"{source.resolve().name} is packed as {name}"

@@ -101,7 +101,14 @@ def read_arrays(spec: specs.DataSpec, root: Path, *, download: bool = False) -> 
         return arrays
     path = root / f"{KNOWN[type(spec)].name}.npz"
     if not path.exists():
-        write_archive(_fetched(type(spec), path, download), path)
+        arrays = _fetched(type(spec), path, download)
+        try:
+            write_archive(arrays, path)
+        except OSError as error:
+            raise DataError(
+                f"{path} must be written once, from torchvision's files, and cannot be ({error}); call "
+                "load_data as somebody who may, or set WSN_DATA to a folder of your own with links to them"
+            ) from error
     arrays = read_archive(path)
     _check_known(type(spec), arrays, str(path))
     return arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -78,7 +79,7 @@ def _check(spec: Spec, name: str, kinds: tuple[Any, ...]) -> None:
         real = number is float and isinstance(value, float) and math.isfinite(value)
         if not (whole or real) or not limits.holds(value):
             raise refuse(spec, name, f"{'an integer' if number is int else 'a number'} {limits}")
-        object.__setattr__(spec, name, number(value))
+        object.__setattr__(spec, name, number(value + 0))  # -0.0 is 0.0
 
 
 def plain(value: Any) -> Any:
@@ -97,8 +98,18 @@ def refuse(spec: object, name: str, allowed: str) -> ValueError:
     return ValueError(f"{type(spec).__name__}.{name} must be {allowed}, got {value!r}")
 
 
+def numbers(
+    spec: object, name: str, number: type[float], allowed: str, holds: Callable[[tuple[Any, ...]], bool]
+) -> None:
+    """Make the numbers of a field a tuple of Python's own, or refuse them; none are refused, too."""
+    values = plain(getattr(spec, name))
+    given = [plain(value) for value in values] if isinstance(values, Sequence) else []
+    found = tuple(map(number, given)) if all(type(value) in (int, number) for value in given) else ()
+    if not found or not holds(found):
+        raise refuse(spec, name, allowed)
+    object.__setattr__(spec, name, found)
+
+
 def densities(spec: object, name: str) -> None:
-    values = tuple(float(v) for v in getattr(spec, name))
-    object.__setattr__(spec, name, values)
-    if not values or not all(0 < v <= 1 for v in values):
-        raise refuse(spec, name, "a sequence of numbers > 0 and ≤ 1")
+    allowed = "a sequence of numbers > 0 and ≤ 1"
+    numbers(spec, name, float, allowed, lambda values: all(0 < v <= 1 for v in values))

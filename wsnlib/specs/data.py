@@ -5,10 +5,11 @@ What is read has a record, so that errors can be told and shown where the data a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Spec, plain, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Spec, numbers, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class PackedData(DataSpec):
 def _named(spec: ImageFolder | PackedData) -> None:
     if not isinstance(spec.name, str) or not spec.name.isidentifier():
         raise refuse(spec, "name", "a word of letters, digits and underscores")
-    if not isinstance(spec.sha256, str) or len(spec.sha256) != 64:
+    if not isinstance(spec.sha256, str) or not re.fullmatch("[0-9a-f]{64}", spec.sha256):
         raise refuse(spec, "sha256", "a checksum of 64 hexadecimal digits")
 
 
@@ -141,7 +142,4 @@ class ExampleImages(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        examples = tuple(map(plain, self.examples))
-        if not examples or not all(type(e) is int and e >= 0 for e in examples):
-            raise refuse(self, "examples", "a sequence of integers ≥ 0")
-        object.__setattr__(self, "examples", examples)
+        numbers(self, "examples", int, "a sequence of integers ≥ 0", lambda examples: min(examples) >= 0)

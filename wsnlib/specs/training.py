@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Share, Spec, refuse
+from wsnlib.specs.checks import NonNegativeInt, PositiveInt, Range, Share, Spec, numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class MultiStep(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "milestones", tuple(float(m) for m in self.milestones))
-        rising = list(self.milestones) == sorted(set(self.milestones))
-        if not self.milestones or not rising or not all(0 < m < 1 for m in self.milestones):
-            raise refuse(self, "milestones", "a rising sequence of fractions between 0 and 1")
+        allowed = "a rising sequence of fractions between 0 and 1"
+        numbers(
+            self, "milestones", float, allowed, lambda m: 0 < m[0] <= m[-1] < 1 and list(m) == sorted(set(m))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +77,8 @@ class ResizedCropAndFlip(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise refuse(self, "scale", "two rising numbers > 0 and ≤ 1")
+        allowed = "two rising numbers > 0 and ≤ 1"
+        numbers(self, "scale", float, allowed, lambda s: len(s) == 2 and 0 < s[0] <= s[1] <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ class LocalFolder:
     def publish(self, name: str, data: bytes) -> None:
         """Write a file, whole or not at all: under a temporary name, flushed to the disk and renamed."""
         target = self.location / plain_name(name)
-        temporary = self.location / f".{name}.{uuid.uuid4().hex}{TEMPORARY}"
+        temporary = self.location / f".{name.lstrip('.')}.{uuid.uuid4().hex}{TEMPORARY}"
         self.location.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -190,7 +190,7 @@ class RemoteFolder:
                 files.pipe_file(self._path(name), data)
                 return
             files.makedirs(path, exist_ok=True)
-            temporary = f"{path}/.{name}.{uuid.uuid4().hex}{TEMPORARY}"
+            temporary = f"{path}/.{name.lstrip('.')}.{uuid.uuid4().hex}{TEMPORARY}"
             try:
                 files.pipe_file(temporary, data)
                 files.mv(temporary, self._path(name))

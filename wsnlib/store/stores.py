@@ -93,6 +93,8 @@ class Store:
     """
 
     def __init__(self, path: Path | str, *, also: Sequence[Path | str] = ()) -> None:
+        if isinstance(also, str | os.PathLike):
+            raise ValueError(f"also must be a list of folders, got {str(also)!r}; give [{str(also)!r}]")
         self._folder: Folder = open_folder(path)
         self._also = tuple(open_folder(place) for place in also)
 

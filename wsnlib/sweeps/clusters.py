@@ -89,7 +89,7 @@ def places_of(client: Client, resources: Mapping[str, float] | None) -> int:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     wanted = {name: amount for name, amount in (resources or {}).items() if amount > 0}
     places = sum(
-        int(min([worker["nthreads"], *(worker["resources"].get(n, 0) // a for n, a in wanted.items())]))
+        int(min([1, *(worker["resources"].get(n, 0) // a for n, a in wanted.items())]))  # _ONE_AT_A_TIME
         for worker in workers
     )
     if workers and places == 0:

@@ -132,6 +132,8 @@ def run_missing(
         or math.isnan(budget_minutes)
     ):
         raise ValueError(f"budget_minutes must be a number or None, got {budget_minutes!r}; give one")
+    if workers is not None and executor is not None:
+        raise ValueError(f"workers must be None with an executor, got {workers}; leave it out")
     if resources is not None and executor is None:
         raise ValueError(
             f"resources must be None without an executor, got {dict(resources)!r}; give a client of a cluster"
@@ -282,7 +284,11 @@ def _in_processes(
     def start(place: int) -> None:
         for plan in islice(left, 1):
             with _interrupts_held():
-                future = processes[place].submit(_work_on, plan, store, places[place])
+                try:
+                    future = processes[place].submit(_work_on, plan, store, places[place])
+                except BrokenProcessPool:  # it was ended while it waited
+                    processes[place] = process()
+                    future = processes[place].submit(_work_on, plan, store, places[place])
             under_way[future] = (place, plan)
             watch.started([plan])
 

@@ -18,11 +18,11 @@ from wsnlib.store import Store, Summary
 def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool = False) -> pd.DataFrame:
     """One row a run: every field of its spec under a dotted name, and what came of it.
 
-    A nested spec also gives a column with its class, such as `model.allocation`. Results are
-    `status`, `num_weights`, `connectivity`, `weights.<layer>`, `reported_epoch`, `test_accuracy` and
-    `validation_accuracy` (at the reported epoch), `test_accuracy_last`, `train_accuracy` (of the last
-    weights) and `key`; accuracies lie in [0, 1] and are NaN for a run that diverged, or where there
-    are no validation images.
+    The names are those of the records, in which `training.weight_decay_on` is `training.decayed`. A nested
+    spec also gives a column with its class, such as `model.allocation`. Results are `status`, `num_weights`,
+    `connectivity`, `weights.<layer>`, `reported_epoch`, `test_accuracy` and `validation_accuracy` (at the
+    reported epoch), `test_accuracy_last`, `train_accuracy` (of the last weights) and `key`; accuracies lie in
+    [0, 1] and are NaN for a run that diverged, or where there are no validation images.
 
     Args:
         runs: Experiments, in the order of the rows.
@@ -32,7 +32,12 @@ def table(runs: Iterable[specs.Experiment], *, store: Store, environment: bool =
 
     Raises:
         KeyError: If a record is missing.
+        ValueError: If one of the runs is no training.
     """
+    runs = list(runs)
+    for run in runs:
+        if not isinstance(run, specs.Experiment):
+            raise ValueError(f"runs must be experiments, got one {type(run).__name__}; leave it out")
     rows = [
         _flat(summary.spec)
         | _results(summary)
@@ -130,7 +135,8 @@ def read_population(
     of_examples = specs.ExampleLabels(data=data)
     if of_examples not in store:
         raise KeyError(
-            f"no record of the right classes in {store.path}; wsn.run_missing([{of_examples}]) makes it"
+            f"no record of the right classes in {store.path}; "
+            f"wsn.run_missing([{of_examples}], store=store) makes it"
         )
     labels = store.load(of_examples).arrays["labels"]
     return predictions.Population(

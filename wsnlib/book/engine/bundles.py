@@ -1,6 +1,6 @@
 """A bundle: what a machine without a network lacks to make the records of chapters, and the way back.
 
-It is one archive in files of a given size, a manifest, and a program that needs nothing but Python
+It is one archive in files of a given size, a manifest, and a program that needs nothing but Python and pip
 (`wsnlib.book.engine.offline`): the library, wheels that the machine lacks, packed data, parameter files, and
 the records that are there, so that only what is missing is made.
 """
@@ -104,8 +104,8 @@ def bundle(
     with tempfile.TemporaryDirectory(dir=folder) as place:
         root = Path(place)
         _code(root / "library")
-        _wheels(root / "wheels", machine)
         _data(root / "data", runs)
+        _wheels(root / "wheels", machine)
         (root / "store").mkdir()
         store.export([run for run in runs if run in store], Store(root / "store"))
         placed = ["params/" + "planned/" * (f.resolve().parent.name == "planned") + f.name for f in files]
@@ -122,6 +122,7 @@ def bundle(
             for each in sorted(root.iterdir()):
                 archive.add(each, each.name)
     manifest = {
+        "python": machine.python,
         "parameters": placed,
         "parts": [{"name": p.name, "bytes": p.stat().st_size, "sha256": offline.sha256(p)} for p in parts],
     }

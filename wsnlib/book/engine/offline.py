@@ -4,8 +4,8 @@
     python run.py --minutes 9              the same, stopped in time; the same command goes on
 
 Parts may come one after the other, and be gone at the next call: they are kept in the working folder until
-all are there. What was trained is kept there, too. Only Python's own library is needed to begin. Options that
-it does not know, such as --workers 4, are those of `wsn run`.
+all are there. What was trained is kept there, too. Python with pip is all that is needed to begin. Options
+that it does not know, such as --workers 4, are those of `wsn run`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 MANIFEST = "bundle.json"
@@ -69,7 +70,12 @@ def unpack(paths: list[Path], folder: Path) -> None:
         whole.seek(0)
         try:
             with tarfile.open(fileobj=whole) as archive:
-                archive.extractall(folder, filter="data")
+                for each in archive:
+                    inside = (folder / each.name).resolve().is_relative_to(folder.resolve())
+                    if not inside or not (each.isfile() or each.isdir()):
+                        raise ValueError(f"an archive must hold files and folders alone, got {each.name}")
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+                archive.extractall(folder)
         except tarfile.ReadError as error:
             raise ValueError(
                 f"{paths[0]} must be part of an archive, got something else; bring it"
@@ -83,7 +89,10 @@ def sha256(path: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if all runs are made, 1 if not, 2 if a part is damaged, 3 if parts are missing."""
+    """Return 0 if all runs are made, 1 if not, 2 if a part is damaged, 3 if parts are missing.
+
+    With another Python than the bundle's, or without pip, it ends with 2.
+    """
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,6 +104,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", metavar="FILE", help="parameter file; by default all")
     given, options = parser.parse_known_args(arguments)
     manifest = json.loads((here / MANIFEST).read_text())
+    python = ".".join(map(str, sys.version_info[:2]))
+    if python != manifest["python"]:
+        parser.error(f"Python must be {manifest['python']}, as in the bundle, got {python}; run it with that")
+    if find_spec("pip") is None:
+        parser.error(f"{sys.executable} must have pip, got none; install it, or take an environment with it")
     work = given.work.resolve()
     if code := _unpack(here, work, manifest["parts"]):
         return code

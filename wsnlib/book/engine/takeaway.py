@@ -42,7 +42,8 @@ BUNDLE = '''
 {{bundle}}'''
 if os.path.basename(os.getcwd()) != "{FOLDER}":
     with tarfile.open(fileobj=io.BytesIO(base64.b85decode("".join(BUNDLE.split())))) as packed:
-        packed.extractall("{FOLDER}", filter="data")
+        packed.extraction_filter = getattr(tarfile, "data_filter", None)  # from Python 3.11.4 on
+        packed.extractall("{FOLDER}")
     os.chdir("{FOLDER}")
 del BUNDLE
 if not all(map(importlib.util.find_spec, ("lazy_loader", "numba", "pydantic", "safetensors"))):
