@@ -36,6 +36,11 @@ function of width is measured in `mlp` (one hidden layer) and `sparse` (ResNet-1
 function of the number of networks in `mlp` and `joint_resnets`, of layers and images in `cka`, and of the
 number of runs in `sweeps`.
 """
+TARGET = re.compile(
+    r"(?m)^(?P<what>.+?)[:,]?  *(?P<found>[\d.]+)(?: +\[.*?\])?,? +"
+    r"(?P<way>at least|at most) (?P<target>[\d.]+)"
+)
+"""A line of a ratio, or of another number, and what it is to be."""
 
 
 def names() -> list[str]:
@@ -95,6 +100,24 @@ def parts(page: str) -> dict[str, str]:
     return {re.findall(r"`benchmarks/(\w+)\.py`", part)[0]: part.rstrip() + "\n" for part in found}
 
 
+def missed(parts: dict[str, str]) -> str:
+    """Which of the numbers in parts of the page are not what they are to be; empty if none."""
+    lines = [
+        f"- `{name}`: {each['what'].strip()}: {each['found']}, {each['way']} {each['target']}\n"
+        for name, part in sorted(parts.items())
+        for each in TARGET.finditer(part)
+        if (float(each["found"]) - float(each["target"])) * (-1 if each["way"] == "at least" else 1) > 0
+    ]
+    return "These targets are missed:\n\n" + "".join(lines) if lines else ""
+
+
+def page(parts: dict[str, str]) -> str:
+    """The page of all parts, with what their benchmarks say now."""
+    return "\n".join(
+        [*filter(None, [HEAD, missed(parts)]), *(with_words(parts[name], name) for name in sorted(parts))]
+    )
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,7 +135,7 @@ def main() -> None:
             continue
         found = parts(PAGE.read_text()) if PAGE.exists() else {}
         found[name] = made
-        PAGE.write_text("\n".join([HEAD, *(with_words(found[each], each) for each in sorted(found))]))
+        PAGE.write_text(page(found))
 
 
 if __name__ == "__main__":

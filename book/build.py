@@ -42,7 +42,12 @@ BOOK = Path("book")
 BUILD = Path("_build")
 COLORS = 96  # of a picture in a stored notebook
 SOURCES = ("*.md", "*.ipynb", "*.bib", "_ext", "_static")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 
 
 def chapters() -> list[Path]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import build
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,8 +67,7 @@ def small_imagenet(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium; where it or playwright is missing, the test is skipped."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
+    executable = next(filter(None, map(shutil.which, build.BROWSERS)), None)
     if executable is None or importlib.util.find_spec("playwright") is None:
         pytest.skip("pages are tried with playwright and an installed Chromium or Chrome")
     from playwright.sync_api import sync_playwright

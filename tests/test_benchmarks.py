@@ -43,6 +43,13 @@ def test_every_benchmark_has_a_part_and_parts_that_are_not_measured_stay(bench, 
     assert page.count("## ") == 2 and page == write(bench, monkeypatch, "one")
 
 
+def test_targets_that_are_missed_are_named(bench, monkeypatch):
+    printed = "a / b  1.50 [1.2, 1.9]  at most 1.4\nc / d   2.5  at least 2\n    kept: 2.97, at most 3\nfast  7 at least 8"
+    Path("benchmarks/two.py").write_text(f'"Two."\nprint({printed!r})\n')
+    page = write(bench, monkeypatch)
+    assert "missed:\n\n- `two`: a / b: 1.50, at most 1.4\n- `two`: fast: 7, at least 8\n\n## " in page
+
+
 def test_a_page_of_its_own_is_what_a_benchmark_prints(bench, monkeypatch):
     before = write(bench, monkeypatch)
     Path("benchmarks/two.py").rename("benchmarks/conformance.py")

@@ -21,10 +21,12 @@ def test_the_smoke_profile_runs_from_the_root_and_trains_once(tmp_path):
 
     def executed() -> tuple[list[tuple[str, str]], dict[Path, int]]:
         words = (
-            "book/resnet_sweep.ipynb",
+            "book/sparse_mlp.ipynb",
             str(tmp_path / "out.ipynb"),
             "-f",
-            "params/resnet_sweep.smoke.yml",
+            "params/sparse_mlp.smoke.yml",
+            "-y",
+            "widths: [5, 10]",
         )
         done = command("papermill", *words, **places)
         assert done.returncode == 0, done.stderr[-2000:]

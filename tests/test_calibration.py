@@ -211,15 +211,17 @@ def test_octaves_between_the_best_width_and_that_of_the_smallest_distance():
 
 def test_the_width_that_is_best_on_other_seeds_has_no_calibrated_interval():
     """Why it is a listed reading and decides nothing: mean ± t·s/√n of it covers too seldom."""
-    rng, tries, seeds = np.random.default_rng(5), 1500, 5
-    values = rng.normal(0, 1.9, (tries, 5, seeds))  # a reference and four widths that are alike
+    rng, tries, seeds = np.random.default_rng(5), 600, 5
+    runs = pd.DataFrame(
+        [(width, seed) for width in range(4) for seed in range(seeds)], columns=["width", "seed"]
+    )
     covered = 0
-    for reference, *wider in values:
-        rows = np.array(wider)
-        chosen = [np.delete(rows, s, axis=1).mean(1).argmax() for s in range(seeds)]
-        found = wsn.estimate([rows[c, s] - reference[s] for s, c in enumerate(chosen)])
+    for reference in rng.normal(0, 1.9, (tries, seeds)):
+        runs["test_accuracy"] = rng.normal(0, 1.9, len(runs))  # four widths that are as the reference
+        chosen = wsn.held_out_best(runs, cell=["width"]).set_index("seed")["test_accuracy"]
+        found = wsn.estimate(chosen.sort_index().to_numpy() - reference)
         covered += found.low <= 0 <= found.high
-    assert covered / tries < FROM
+    assert 0.85 < covered / tries < FROM
 
 
 # -- correlations over widths -------------------------------------------------------------------
@@ -323,7 +325,8 @@ def test_neighbours_less_extremes_over_all_pairs():
             for k, x in enumerate((p, (p + q) / 2 + 0.02, q))
         ]  # fmt: skip
 
-    truth = errors.neighbours_less_extremes(drawn(tries, 100, 40_000)).mean
+    means, _ = wsn.predictions.resampled_consistency(drawn(tries, 100, 40_000), resamples=1)
+    truth = (means[0, 1] + means[1, 2]) / 2 - means[0, 2]
     found = [errors.neighbours_less_extremes(drawn(i, 50, 200)) for i in range(tries)]
     assert sum(not e.low <= truth <= e.high for e in found) <= most(tries, 0.05)
     half = stats.t.isf(0.025, 49) * np.std([e.mean for e in found])
@@ -481,17 +484,6 @@ def test_directions_of_a_page_are_wrong_in_at_most_one_page_of_twenty():
         wrong += min(adjusted[3:]) <= 0.05
     assert wrong <= most(tries, 0.05)
     assert wrong >= stats.binom.ppf(1e-4, tries, 0.04)  # five true hypotheses, all but exhausted
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_holm_against_its_definition(n):
-    """The k-th smallest is rejected where all j ≤ k have p ≤ level / (n − j + 1)."""
-    rng = np.random.default_rng(n)
-    for p in rng.random((50, n)) ** 3:
-        adjusted, order = np.array(holm(p.tolist())), np.argsort(p)
-        for level in (0.01, 0.05, 0.3):
-            passed = np.logical_and.accumulate(p[order] <= level / np.arange(n, 0, -1))
-            assert (adjusted[order] <= level).tolist() == passed.tolist()
 
 
 # -- none is left out ---------------------------------------------------------------------------

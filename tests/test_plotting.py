@@ -55,7 +55,9 @@ def test_the_grid_shows_every_value_star_and_gap():
 
 def test_a_grid_where_nothing_beats_the_baseline_can_be_drawn():
     grid = pd.DataFrame({5: [0.9], 10: [0.8]}, index=pd.Index([1.0], name="density"))
-    wsn.plot.connectivity_grid(grid, baseline=0.9, ax=plt.subplots()[1])
+    ax = plt.subplots()[1]
+    wsn.plot.connectivity_grid(grid, baseline=0.9, ax=ax)
+    assert list(ax.collections[0].norm([90.0, 80.0])) == pytest.approx([0.5, 0.0])
     flat = pd.DataFrame({5: [0.9]}, index=pd.Index([1.0], name="density"))
     wsn.plot.connectivity_grid(flat, baseline=0.9, ax=plt.subplots()[1])
 

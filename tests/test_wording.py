@@ -490,7 +490,7 @@ REFUSALS = [
     ),
     (
         lambda: specs.MultiStep(milestones=(0.5, 1)),
-        "MultiStep.milestones must be a rising sequence of fractions between 0 and 1, got (0.5, 1.0)",
+        "MultiStep.milestones must be a rising sequence of fractions between 0 and 1, got (0.5, 1)",
     ),
     (
         lambda: specs.MultiStep(milestones=(0.5,), factor=0),
@@ -630,7 +630,7 @@ REFUSALS = [
     ),
     (
         lambda: distances(densities=(0.5, 0)),
-        "KernelDistances.densities must be a sequence of numbers > 0 and ≤ 1, got (0.5, 0.0)",
+        "KernelDistances.densities must be a sequence of numbers > 0 and ≤ 1, got (0.5, 0)",
     ),
     (
         lambda: distances(densities=(1.5,)),
@@ -650,7 +650,7 @@ REFUSALS = [
     ),
     (
         lambda: simulation(scaled_by=(1, 0)),
-        "KernelSimulation.scaled_by must be a sequence of numbers > 0 and ≤ 1, got (1.0, 0.0)",
+        "KernelSimulation.scaled_by must be a sequence of numbers > 0 and ≤ 1, got (1, 0)",
     ),
     (
         lambda: simulation(scaled_by=(1,)),
@@ -705,7 +705,7 @@ REFUSALS = [
     (lambda: specs.to_dict(5), f"spec must be one of {KINDS}, got 5"),
     (
         lambda: specs.ResizedCropAndFlip(scale=(0, 1)),
-        "ResizedCropAndFlip.scale must be two rising numbers > 0 and ≤ 1, got (0.0, 1.0)",
+        "ResizedCropAndFlip.scale must be two rising numbers > 0 and ≤ 1, got (0, 1)",
     ),
     (
         lambda: specs.ResizedCropAndFlip(scale=(0.2, 1.1)),
