@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import wsnlib as wsn
 from wsnlib import masks, sparse, timings, training
@@ -594,6 +595,22 @@ def test_what_stands_for_images_in_groups_takes_every_function_of_torch():
     torch.testing.assert_close(torch.relu(t).plain(), torch.relu(expected))
     with pytest.raises(RuntimeError, match="must be given to functions of torch"):
         Double.apply(Packed(Pack.apply(x.requires_grad_()), 5)).sum().backward()
+
+
+@pytest.mark.parametrize("look", [False, True])
+@pytest.mark.parametrize("end", [1, 2, 3, 4])
+def test_a_checkpoint_that_would_lose_gradients_is_refused(end, look):
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 5, 3), nn.ReLU())
+    net = wsn.to_sparse(wsn.sparsify(net.append(nn.Flatten()), num_weights=60, generator=generator()))
+    if look:
+        net[end - 1].register_forward_hook(lambda layer, given, made: made.abs().sum() and None)
+    x = torch.randn(4, 3, 9, 9, generator=generator()).requires_grad_()
+    expected = torch.autograd.grad(net(x).sum(), [x, *net.parameters()])
+    made = net[end:](checkpoint(net[:end], x, use_reentrant=False)).sum()
+    for found, gradient in zip(torch.autograd.grad(made, [x, *net.parameters()]), expected, strict=True):
+        torch.testing.assert_close(found, gradient)
+    with pytest.raises(RuntimeError, match="functions of torch, got .* or a reentrant checkpoint; call"):
+        net[end:](checkpoint(net[:end], x, use_reentrant=True))
 
 
 class Double(torch.autograd.Function):

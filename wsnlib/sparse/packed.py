@@ -204,6 +204,7 @@ class Packed(torch.Tensor):
 
     def grouped(self) -> torch.Tensor:
         """(group, channel, height + 2, width + 2, lane)."""
+        self._refuse_others()
         unchanged = self._plain is None or _version(self._plain) == self._seen
         if self._inner is not None and unchanged:
             return self._inner
@@ -218,6 +219,7 @@ class Packed(torch.Tensor):
 
     def plain(self) -> torch.Tensor:
         """(batch, channels, height, width)."""
+        self._refuse_others()
         if self._plain is None:
             inner = self.grouped()
             with torch.inference_mode(self._inference), torch.enable_grad():
@@ -228,7 +230,14 @@ class Packed(torch.Tensor):
 
     def later(self) -> Callable[..., torch.Tensor] | None:
         """What gives `grouped` where it is not computed yet: with something added or cut off, if asked."""
+        self._refuse_others()
         return self._later if self._plain is None else None
+
+    def _refuse_others(self) -> None:
+        """Refuse images that another function has put out, to which alone a gradient would go."""
+        with torch._C.DisableTorchFunctionSubclass():
+            if self.grad_fn is not None:
+                _refuse_gradient(self)
 
     def become(self, inner: torch.Tensor) -> Packed:
         """Stand for something else, as after an operation in place."""
@@ -264,7 +273,7 @@ def _refuse_gradient(found: object) -> None:
     """No gradient reaches what only stands for images: that of `grouped` and `plain` does."""
     raise RuntimeError(
         "the images between sparse layers must be given to functions of torch, got one of another "
-        "kind, such as a torch.autograd.Function; call wsn.to_dense(model) first"
+        "kind, such as a torch.autograd.Function or a reentrant checkpoint; call wsn.to_dense(model) first"
     )
 
 
