@@ -941,6 +941,16 @@ def test_whoever_looks_at_images_leaves_their_gradients(in_place, mode):
     assert len(seen) == 11
 
 
+def test_images_are_those_of_the_weights_there_were():
+    net, seen = residual().train(), {}
+    native = wsn.to_sparse(copy.deepcopy(net))
+    for made in (net, native):
+        made.bn1.register_forward_hook(lambda layer, given, images, made=made: seen.update({made: images}))
+        made(inputs(3, 3, 21, 18)).sum().backward()
+        torch.optim.SGD(made.parameters(), lr=1.0).step()
+    torch.testing.assert_close(seen[native].clone(), seen[net])
+
+
 def test_a_sum_is_recorded_as_when_it_was_made_whoever_looks_first():
     from wsnlib.sparse.packed import Pack, Packed
 

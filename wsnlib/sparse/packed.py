@@ -337,8 +337,9 @@ def _batch_norm(
         assert running_var is not None
         mean, variance = running_mean.to(x.dtype, copy=True), running_var.to(x.dtype)
     inverse = (variance + eps).rsqrt()
-    weight = x.new_ones(x.shape[1]) if weight is None else weight
-    bias = x.new_zeros(x.shape[1]) if bias is None else bias
+    # copies: an optimiser or a state dict may change the parameters before they are used
+    weight = x.new_ones(x.shape[1]) if weight is None else weight.clone()
+    bias = x.new_zeros(x.shape[1]) if bias is None else bias.clone()
 
     def later(other: torch.Tensor | None, relu: bool) -> torch.Tensor:
         given = (x, weight, bias, other, mean, inverse, batch, training, relu)
