@@ -309,6 +309,21 @@ def test_layers_can_be_named_and_dense_ones_are_left_alone():
         wsn.to_sparse(net, layers=["activation1"])
 
 
+def test_an_image_without_a_batch_calls_hooks_once():
+    native, calls = wsn.to_sparse(masked_convolution()), []
+    native.register_forward_hook(lambda layer, given, made: calls.append(made.shape))
+    made = native(inputs(5, 9, 9))
+    assert calls == [made.shape]
+
+
+def test_a_pass_on_no_device_leaves_those_on_others_alone():
+    net = nn.Sequential(nn.Conv2d(3, 13, 3), nn.Conv2d(13, 13, 1), nn.Flatten())
+    wsn.to_sparse(wsn.sparsify(net, allocation={"0": 200}, generator=generator()))
+    with torch.device("meta"):
+        copy.deepcopy(net).to("meta")(torch.empty(2, 3, 8, 8))
+    assert net(torch.ones(2, 3, 8, 8)).shape == (2, 468)
+
+
 def test_hooks_and_frozen_values_stay():
     net = wsn.build(WIDE)
     calls = []

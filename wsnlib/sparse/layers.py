@@ -7,6 +7,7 @@ a CPU in float32 and float64. Elsewhere they multiply by the dense, masked weigh
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -95,12 +96,10 @@ def refuse_transforms(input: object) -> None:
         raise RuntimeError(said.format("a transform of torch.func"))
 
 
-_EVERYWHERE: dict[int, torch.Tensor] = {}
-
-
+@cache
 def everywhere(count: int) -> torch.Tensor:
     """All positions of a weight, one tensor for all layers of that size."""
-    return _EVERYWHERE.setdefault(count, torch.arange(count))
+    return torch.arange(count, device="cpu")
 
 
 class SparseLayer(nn.Module):
@@ -237,7 +236,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
                 "does not fit"
             )
         if input.ndim == 3:
-            return cast(torch.Tensor, self(input[None])[0])
+            return self.forward(input[None])[0]
         if not self._computed_here(values, input):
             given = geometry.stride, geometry.padding, geometry.dilation
             return F.conv2d(input.to(values.dtype), self.weight, self.bias, *given)
