@@ -892,11 +892,12 @@ def test_batch_norm_the_sum_and_the_relu_after_it_are_one_pass(monkeypatch):
     assert sorted(planes) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("batch", [2, 3])
-def test_the_variance_of_a_few_values_is_kept_as_batch_norm_keeps_it(batch):
+@pytest.mark.parametrize("mean", [0, 1000])
+@pytest.mark.parametrize("batch", [2, 3, 16, 17])
+def test_the_variance_of_a_few_values_is_kept_as_batch_norm_keeps_it(batch, mean):
     from wsnlib.sparse.packed import Pack, Packed
 
-    x = torch.randn(batch, 3, 1, 1, generator=generator())
+    x = torch.randn(batch, 3, 1, 1, generator=generator()) + mean
     found, expected = nn.BatchNorm2d(3).train(), nn.BatchNorm2d(3).train()
     found(Packed(Pack.apply(x), batch)).plain()
     expected(x)

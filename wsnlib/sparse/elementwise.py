@@ -68,8 +68,7 @@ def moments(x, shape, images, mean, variance, first, last):
     """Mean and biased variance of these planes over images and positions."""
     groups, planes, rows, columns, lanes = shape
     row, inside = columns * lanes, uint64((columns - 2) * lanes)
-    positions = (rows - 2) * (columns - 2)
-    count, absent = images * positions, (groups * lanes - images) * positions
+    count = images * (rows - 2) * (columns - 2)
     for plane in range(first, last):
         total = 0.0
         for group in range(groups):
@@ -82,16 +81,19 @@ def moments(x, shape, images, mean, variance, first, last):
         middle = x.dtype.type(total / count)
         squares = 0.0
         for group in range(groups):
+            there = images - group * lanes
+            pieces, length = (1, inside) if there >= lanes else (columns - 2, uint64(there))
             for i in range(1, rows - 1):
-                start = uint64(((group * planes + plane) * rows + i) * row + lanes)
-                part = x.dtype.type(0)
-                for t in range(inside):
-                    d = x[start + t] - middle
-                    part += d * d
-                squares += part
+                for j in range(pieces):
+                    start = uint64(((group * planes + plane) * rows + i) * row + (1 + j) * lanes)
+                    part = x.dtype.type(0)
+                    for t in range(length):
+                        d = x[start + t] - middle
+                        part += d * d
+                    squares += part
         off = total / count - middle
         mean[plane] = middle
-        variance[plane] = max(0.0, (squares - absent * np.float64(middle) ** 2) / count - off * off)
+        variance[plane] = max(0.0, squares / count - off * off)
 
 
 @jit
