@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import wsnlib as wsn
-from wsnlib import experiments, training
+from wsnlib import experiments, masks, training
 from wsnlib.experiments import durations, plans
 from wsnlib.models import MLP
 from wsnlib.sparse.tiles import LANES
@@ -212,6 +213,65 @@ def test_what_does_not_fit_the_data_is_refused(digits):
     ):
         with pytest.raises((ValueError, wsn.DataError), match=message):
             wsn.training.train_jointly([net], data, [protocol(epochs=1)], seeds=[0])
+
+
+class Centred(MLP):
+    def forward(self, x):
+        hidden = self.activation1(self.hidden1(x.flatten(1)))
+        return self.output(hidden - hidden.mean(1, keepdim=True))
+
+
+class Squared(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight**2, self.bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda net: setattr(net, "__class__", Centred), "must be MLPs, got a Centred; train it alone"),
+        (lambda net: setattr(net, "output", Squared(16, 10)), "ReLU and .*, got a Squared in output; train"),
+        (
+            lambda net: parametrizations.weight_norm(net.output),
+            "and nothing else, .* in output; train it alo",
+        ),
+        (
+            lambda net: parametrize.register_parametrization(net.hidden1, "bias", nn.Identity()),
+            "weights must be parameters or masked, .*, got others that are computed in hidden1; train",
+        ),
+        (
+            lambda net: parametrize.register_parametrization(
+                masks.sparsify(net, num_weights=99, generator=torch.Generator()).output, "weight", nn.ReLU()
+            ),
+            "weights must be parameters or masked, .*, got others that are computed in output; train",
+        ),
+        (
+            lambda net: prune.random_unstructured(net.hidden2, "weight", amount=0.9),
+            "networks must have no hooks for joint training, got some in hidden2; train it alone",
+        ),
+        (lambda net: net.register_forward_hook(print), "must have no hooks .*, got some in the network; tra"),
+        (
+            lambda net: setattr(net, "activation1", nn.Identity()),
+            "one activation between them, .*, got Linear, Identity, Linear, ReLU, Linear; train it alone",
+        ),
+        (
+            lambda net: net.add_module("last", nn.ReLU()),
+            "got Linear, ReLU, Linear, ReLU, Linear, ReLU; train",
+        ),
+    ],
+)
+def test_what_computes_anything_else_is_refused(digits, change, message):
+    net = MLP(16, inputs=64, hidden_layers=2)
+    change(net)
+    with pytest.raises(ValueError, match=message):
+        wsn.training.train_jointly([net], digits, [protocol(epochs=1)], seeds=[0])
+
+
+def test_weights_are_trained_however_they_lie_in_memory(digits):
+    nets = [wsn.build(BASE), wsn.build(BASE)]
+    nets[1].output.weight.data = nets[1].output.weight.data.t().contiguous().t()
+    wsn.training.train_jointly(nets, digits, [protocol(epochs=1)] * 2, seeds=[0, 0])
+    assert torch.equal(nets[0].output.weight, nets[1].output.weight)
 
 
 def test_frozen_parameters_are_refused_and_networks_left_in_evaluation_mode(digits):

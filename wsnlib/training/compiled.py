@@ -212,7 +212,7 @@ class CompiledNetworks:
             for i, layer in enumerate(layers):
                 below, above = (0 if i == 0 else int(self.rows[i - 1])), int(self.rows[i])
                 output, source = _present(layer)
-                trained = np.concatenate(_trained(layer))
+                trained = np.concatenate([stored.reshape(-1).numpy() for stored in _trained(layer)])
                 bias = np.arange(len(trained) - len(output))
                 plane = np.concatenate([output, bias])
                 read = np.concatenate([below + source, np.full(len(bias), self.inputs)])
@@ -303,8 +303,8 @@ class CompiledNetworks:
             )
             left = left[len(order) :]
             for stored in _trained(layer):
-                torch.from_numpy(stored).copy_(found[: len(stored)])
-                found = found[len(stored) :]
+                stored.copy_(found[: stored.numel()].view(stored.shape))
+                found = found[stored.numel() :]
 
 
 class _Joined:
@@ -331,12 +331,12 @@ class _Joined:
         return np.array(self.weights), begin, np.concatenate(self.segments), np.concatenate(self.offsets)
 
 
-def _trained(layer: nn.Linear) -> list[Floats]:
+def _trained(layer: nn.Linear) -> list[torch.Tensor]:
     """The weights that are there, in order of the outputs, and the biases, in the memory they have."""
     masked = bool(masks.layer_masks(layer))
     values = layer.get_parameter("parametrizations.weight.original") if masked else layer.weight
     parameters = [values, *(p for name, p in layer.named_parameters() if name == "bias")]
-    return [parameter.detach().view(-1).numpy() for parameter in parameters]
+    return [parameter.detach() for parameter in parameters]
 
 
 def _present(layer: nn.Linear) -> tuple[Ints, Ints]:

@@ -12,14 +12,19 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
-from wsnlib import specs
+from wsnlib import masks, specs
 from wsnlib.data import DataError, Dataset, check_data
 from wsnlib.models import MLP
 from wsnlib.models.mlp import NTKLinear, ScaledLinear
 from wsnlib.sparse import SparseLinear
 from wsnlib.training.log import Evaluation, Outcome, TrainingLog
 from wsnlib.training.steps import check_float32
+from wsnlib.widening import HOOKS
+
+LINEAR = (nn.Linear, NTKLinear, ScaledLinear, SparseLinear)
+"""What compiled code knows the forward pass of."""
 
 
 def train_jointly(
@@ -32,8 +37,8 @@ def train_jointly(
     """Train `MLP`s of one shape in place, each by its protocol and seed, and say how each went.
 
     Args:
-        models: `wsnlib.models.MLP` on the CPU, with dense, masked or sparse layers. Masks, densities and
-            values may differ.
+        models: `wsnlib.models.MLP` on the CPU, with dense, masked or sparse layers and no hooks. Masks,
+            densities and values may differ.
         data: Data set on the CPU.
         protocols: A protocol for each; they may differ in the learning rate.
         seeds: A random seed for each, for the order of the images and their augmentation.
@@ -45,8 +50,8 @@ def train_jointly(
     Raises:
         DataError: If images are no bytes, labels not one class number for each, or splits of more than one
             shape.
-        ValueError: If the networks do not have one shape, which fits the data, or the protocols differ in
-            more.
+        ValueError: If the networks do not have one shape, which fits the data, or compute anything else, or
+            the protocols differ in more.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -151,17 +156,41 @@ def _check_fit(model: MLP, data: Dataset) -> None:
 
 
 def _shape(model: nn.Module) -> tuple[object, ...]:
-    if not isinstance(model, MLP):
+    if type(model) is not MLP:
         raise ValueError(f"networks must be MLPs, got a {type(model).__name__}; train it alone")
     for name, layer in model.named_children():
-        if not isinstance(layer, nn.Linear | nn.ReLU | nn.Identity):
+        kind = _kind(layer)
+        if kind not in (*LINEAR, nn.ReLU, nn.Identity):
             raise ValueError(
-                f"layers must be Linear, ReLU and Identity for joint training, got a {type(layer).__name__} "
+                f"layers must be Linear, ReLU and Identity for joint training, got a {kind.__name__} "
                 f"in {name}; train it alone"
             )
+        if kind in LINEAR and len(list(layer.modules())) != (1 if masks.static_mask(layer) is None else 4):
+            raise ValueError(
+                f"weights must be parameters or masked, and nothing else, for joint training, got others "
+                f"that are computed in {name}; train it alone"
+            )
+    for name, module in model.named_modules():
+        if any(getattr(module, kind) for kind in HOOKS):
+            raise ValueError(
+                f"networks must have no hooks for joint training, got some in {name or 'the network'}; "
+                "train it alone"
+            )
+    kinds = [_kind(layer) for layer in model.children()]
+    n = (len(kinds) - 1) // 2
+    if not set(kinds[::2]) <= set(LINEAR) or kinds[1::2] not in ([nn.ReLU] * n, [nn.Identity] * n):
+        raise ValueError(
+            "Linear layers must have one activation between them, ReLU or Identity, for joint training, got "
+            f"{', '.join(kind.__name__ for kind in kinds)}; train it alone"
+        )
     return tuple(
         (m.in_features, m.out_features, m.bias is None, layer_scale(m))
         if isinstance(m, nn.Linear)
         else type(m)
         for m in model.children()
     )
+
+
+def _kind(layer: nn.Module) -> type[nn.Module]:
+    """The class of a layer, masked or not."""
+    return type(layer) if isinstance(layer, SparseLinear) else parametrize.type_before_parametrizations(layer)
