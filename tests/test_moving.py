@@ -168,6 +168,20 @@ def test_rigl_refuses_layers_that_compute_no_gradient_of_absent_weights():
     assert MovingMasks(model, opt, method="rigl", steps=10**9, every=1)(stepped(model, opt)) > 0
 
 
+def test_rigl_refuses_layers_whose_gradient_it_cannot_see():
+    model = wsn.sparsify(nn.Sequential(nn.Linear(8, 9)), num_weights=40, generator=torch.Generator())
+    model[0].compile(backend="aot_eager")
+    opt = torch.optim.SGD(model.parameters(), **SGD)
+    model(torch.ones(3, 8)).sum().backward()
+    move = MovingMasks(model, opt, method="rigl", steps=10**9, every=1)
+    with pytest.raises(ValueError, match="must be called uncompiled for RigL, got no such call of 0; give the"):
+        move(lambda: model(torch.ones(3, 8)).sum())
+    whole = torch.compile(model, backend="aot_eager")
+    whole(torch.ones(3, 8))
+    with pytest.raises(ValueError, match="no such call of _orig_mod.0; give the model as it was before"):
+        MovingMasks(whole, opt, method="rigl", steps=10**9, every=1)(lambda: whole(torch.ones(3, 8)).sum())
+
+
 def test_set_grows_anywhere_and_a_seed_says_where():
     def moved(seed, *, after=0, steps=10, device="cpu"):
         model = net()

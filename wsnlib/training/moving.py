@@ -13,6 +13,7 @@ from torch import nn
 from wsnlib import masks, specs
 from wsnlib.choices import check_choice
 from wsnlib.masks import StaticMask
+from wsnlib.masks.allocation import listed
 from wsnlib.sparse import SparseLayer
 
 Method = Literal["set", "rigl"]
@@ -36,7 +37,7 @@ class MovingMasks:
 
     Args:
         model: With layers made sparse by [`sparsify`][wsnlib.masks.sparsify]; frozen ones stay as they are.
-            RigL needs masked ones, not those of [`to_sparse`][wsnlib.sparse.to_sparse].
+            RigL needs masked ones, not those of [`to_sparse`][wsnlib.sparse.to_sparse] or `torch.compile`.
         optimizer: Of its parameters.
         method: `"set"` or `"rigl"`.
         steps: Of the whole training.
@@ -168,6 +169,11 @@ def dense_gradients(
             handle = mask.register_forward_hook(lambda _, __, weight, notes=notes: notes.append(weight))
             stack.callback(handle.remove)
         value = loss()
+    if unseen := [name for name, weights in computed.items() if not weights]:
+        raise ValueError(
+            f"masked layers must be called uncompiled for RigL, got no such call of {listed(unseen)}; give "
+            "the model as it was before torch.compile, or freeze what is not called"
+        )
     read = [(name, weight) for name, weights in computed.items() for weight in weights]
     gradients = torch.autograd.grad(value, [weight for _, weight in read], allow_unused=True)
     found = {name: torch.zeros(mask.shape, device=mask.index.device) for name, mask in held.items()}
