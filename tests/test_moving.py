@@ -174,7 +174,9 @@ def test_rigl_refuses_layers_whose_gradient_it_cannot_see():
     opt = torch.optim.SGD(model.parameters(), **SGD)
     model(torch.ones(3, 8)).sum().backward()
     move = MovingMasks(model, opt, method="rigl", steps=10**9, every=1)
-    with pytest.raises(ValueError, match="must be called uncompiled for RigL, got no such call of 0; give the"):
+    with pytest.raises(
+        ValueError, match="must be called uncompiled for RigL, got no such call of 0; give the"
+    ):
         move(lambda: model(torch.ones(3, 8)).sum())
     whole = torch.compile(model, backend="aot_eager")
     whole(torch.ones(3, 8))

@@ -391,7 +391,7 @@ def test_masked_layers_are_compiled_whole(backend):
 @pytest.mark.parametrize("form", ["dense", "masked", "native"])
 def test_weights_decay_and_nothing_else_does(form):
     model = MLP(13, inputs=7)
-    model.norm = nn.BatchNorm1d(3)
+    model.norm, model.planes, model.embedding = nn.BatchNorm1d(3), nn.LayerNorm((3, 5)), nn.Embedding(7, 3)
     weights = {"hidden1.weight", "output.weight"}
     if form != "dense":
         wsn.sparsify(model, num_weights=101, generator=generator())
