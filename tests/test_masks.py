@@ -321,6 +321,7 @@ def test_channel_sparsity_keeps_exactly_the_weights_asked_for(num_weights):
         ({"a": 13, "c": 6}, {"a": 9, "c": 10}),  # c has just room enough
         ({"a": 18, "b": 4, "g": 50}, {"a": 9, "b": 9, "g": 54}),  # of whole kernels, though g is larger
         ({"e": 3, "a": 9, "b": 4, "c": 5}, {"e": 2, "a": 9, "b": 9, "c": 1}),  # c gives all but one, then e
+        ({"h": 29, "a": 30}, {"h": 50, "a": 9}),  # the one sum of 25s and 9s that is 59
     ],
 )
 def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
@@ -332,9 +333,26 @@ def test_an_allocation_is_rounded_to_whole_kernels(allocation, rounded):
         "e": (3, 1),
         "f": (5, 3, 3),
         "g": (10, 10),
+        "h": (6, 1, 5, 5),
     }
     assert sum(allocation.values()) == sum(rounded.values())
     assert masks.whole_kernels(allocation, layer_shapes=shapes) == rounded
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_kernels_are_found_wherever_there_are_any(seed):
+    shapes = {"a": (4, 1, 3, 3), "b": (3, 1, 5, 5), "c": (5, 1, 2, 2)}
+    sums = {9 * a + 25 * b + 4 * c for a in range(1, 5) for b in range(1, 4) for c in range(1, 6)}
+    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
+    for total in torch.randint(3, 132, (20,), generator=generator(seed)).tolist():
+        allocation = masks.allocate(sizes, num_weights=total)
+        if total in sums:
+            kept = masks.whole_kernels(allocation, layer_shapes=shapes)
+            assert sum(kept.values()) == total
+            assert all(kept[n] in range(k, sizes[n] + 1, k) for n, k in {"a": 9, "b": 25, "c": 4}.items())
+        else:
+            with pytest.raises(ValueError, match=f"whole kernels must add up to {total} weights, got "):
+                masks.whole_kernels(allocation, layer_shapes=shapes)
 
 
 def test_whole_kernels_that_cannot_be_had_are_named():

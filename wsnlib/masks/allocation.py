@@ -188,7 +188,9 @@ def whole_kernels(
 
     A kernel is all weights between one input and one output channel: 9 in a 3x3 convolution, 1 in
     a Linear layer or a 1x1 convolution. Layers keep the whole kernels of their share, the largest
-    kernels first get one back where that fits, and layers whose kernel is one weight take the rest.
+    kernels first get one back where that fits, and layers whose kernel is one weight take the rest. Where
+    some is left over, one layer after the other, the largest kernels first, keeps what is nearest to that and
+    lets the others make up the sum.
 
     Args:
         allocation: Weights kept per layer.
@@ -245,12 +247,41 @@ def whole_kernels(
         change = max(1 - kept[name], min(rest, sizes[name] - kept[name]))
         kept[name] += change
         rest -= change
-    if rest:
+    if rest == 0:
+        return kept
+    found = _summing(sum(kept[name] for name in free) + rest, kept, kernels, sizes, free)
+    if not found:
         raise ValueError(
             f"whole kernels must add up to {sum(allocation.values())} weights, got {rest} left over; leave "
             "the number of weights free of a layer with kernels of one weight, such as a Linear layer"
         )
-    return kept
+    return kept | found
+
+
+def _summing(
+    total: int,
+    wanted: Mapping[str, int],
+    kernels: Mapping[str, int],
+    sizes: Mapping[str, int],
+    names: list[str],
+) -> dict[str, int]:
+    """Whole kernels that sum to a total, each layer's in turn as near as can be to what is wanted."""
+    sums = [1]  # bit n: the last layers, one more each time, can keep n weights
+    for name in reversed(names):
+        reached, left, step = sums[-1] << kernels[name], sizes[name] // kernels[name] - 1, 1
+        while left > 0:
+            reached |= reached << min(step, left) * kernels[name]
+            left, step = left - step, 2 * step
+        sums.append(reached)
+    if total < 0 or not sums.pop() >> total & 1:
+        return {}
+    found = {}
+    for name in names:
+        after, near = sums.pop(), range(kernels[name], min(total, sizes[name]) + 1, kernels[name])
+        by_distance = sorted(near, key=lambda n: abs(n - wanted[name]))
+        found[name] = next(n for n in by_distance if after >> (total - n) & 1)
+        total -= found[name]
+    return found
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:
