@@ -124,9 +124,8 @@ def conv_places(index: NDArray[np.int64], shape: tuple[int, int, int, int], geom
         (h, w), (my, mx) = geometry.copied, geometry.margin
         forward_place = (source * h + y // sy) * w + x // sx
         backward_place = (output * (h + my) + my - y // sy) * (w + mx) + mx - x // sx
-    reach = [r // s for r, s in zip(geometry.reach, geometry.stride, strict=True)]
     rows, columns = tiles.tile_shape(*geometry.outputs, tiles.MOST)
-    patch = (rows + reach[0]) * (columns + reach[1])
+    patch = (rows + geometry.margin[0]) * (columns + geometry.margin[1])
     return Places(
         terms(output, source, forward_place, planes=outputs, sources=sources, patch=patch),
         terms(source, output, backward_place, planes=sources, sources=outputs, patch=patch),

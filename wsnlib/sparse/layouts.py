@@ -14,7 +14,6 @@ from wsnlib.sparse.layers import SparseConv2d, SparseLayer
 PASSING_MODULES = (nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Identity)
 PASSING_FUNCTIONS = (
     F.relu,
-    F.relu_,
     torch.relu,
     torch.relu_,
     torch.add,
