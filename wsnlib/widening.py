@@ -61,8 +61,8 @@ def bottleneck_sizes(
         proportions: Share of each, by name; only their ratios count.
 
     Returns:
-        Sizes in the order of `bottlenecks`. Their weights differ from `num_weights` by at most half
-        the cheapest unit of those below their largest size.
+        Sizes in the order of `bottlenecks`. Their weights differ from `num_weights` by at most half the
+        cheapest unit of those below their largest size before that last unit is added.
 
     Raises:
         ValueError: If one unit each is too much, or the largest sizes are too little.

@@ -109,7 +109,8 @@ def scale_updates(model: nn.Module, *, fan_in: Sequence[float], base_fan_in: Seq
     weights of layer l move at (nₗ₊₁ / n⁰ₗ₊₁) · (n⁰ₗ / nₗ) times the rate, and those of the last layer start
     √(n⁰ / n) times as large. This is maximal-update parametrisation for gradient descent without momentum or
     with it, with inputs that are present in place of all; at the base it is the standard parametrisation.
-    Biases move at the rate itself.
+    Biases move at the rate itself. The factors are not in the state dict: a network that is to load one is
+    scaled first.
 
     Args:
         model: An `MLP` of the parametrisation `"sparse_mu"`, with weights drawn for these numbers of inputs;

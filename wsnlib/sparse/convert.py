@@ -20,11 +20,11 @@ M = TypeVar("M", bound=nn.Module)
 def to_sparse(model: M, *, layers: Iterable[str] | None = None) -> M:
     """Let layers compute with the weights present only, in place, and return the model.
 
-    Parameters, their names, masks, hooks and the state dict stay what they are, so that training goes on
-    with the same optimiser. Between sparse convolutions images stay in a layout of their own, in which batch
-    norm, ReLU, addition and pooling work, too (see `wsnlib.sparse.packed`); where anything else is done with
-    them they are converted. Sparse layers have first derivatives only and are not for tracing, FX,
-    `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
+    Parameters, their names, masks, forward hooks and the state dict stay what they are, so that training goes
+    on with the same optimiser. Between sparse convolutions images stay in a layout of their own, in which
+    batch norm, ReLU, addition and pooling work, too (see `wsnlib.sparse.packed`); where anything else is done
+    with them they are converted. Sparse layers have first derivatives only and are not for hooks on the
+    gradients between them, tracing, FX, `torch.compile(fullgraph=True)` or `torch.func`, where they ask for
     [`to_dense`][wsnlib.sparse.to_dense].
 
     Args:
