@@ -880,6 +880,25 @@ def test_data_made_by_hand_are_of_the_form_that_is_trained_on(digits, change, me
             wsn.predict(classifier(), digits, given.images)
 
 
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (nn.Flatten(), "the network must have parameters to train, got none; add a layer that has some"),
+        (
+            nn.LazyConv2d(3, 3),
+            "must have their sizes, got weight, bias of lazy layers; call the model on a ba",
+        ),
+        (
+            nn.Sequential(nn.LazyBatchNorm2d()),
+            "got 0.weight, 0.bias of lazy layers; call the model on a batch",
+        ),
+    ],
+)
+def test_a_network_without_parameters_or_their_sizes_is_refused(digits, net, message):
+    with pytest.raises(ValueError, match=message):
+        training.train(net, digits, protocol(epochs=1), seed=0)
+
+
 def test_what_is_no_data_set_and_outputs_of_another_width_are_named(digits):
     pairs = torch.utils.data.TensorDataset(*digits.train)
     with pytest.raises(wsn.DataError, match="data must be a Dataset of wsn.data, got a TensorDataset; take"):

@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from wsnlib import specs
 from wsnlib.choices import check_choice
 from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
+from wsnlib.masks.allocation import listed
 from wsnlib.representations.reading import evaluating, read
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
@@ -68,7 +70,7 @@ def train(
     Raises:
         DataError: If images are no bytes, or labels not one class number for each.
         ValueError: If the protocol reports by validation accuracy and there is no validation split, or the
-            network does not give one number a class.
+            network does not give one number a class, has no parameters, or has lazy ones.
 
     Examples:
         >>> from wsnlib.data import load_data
@@ -105,6 +107,14 @@ def _train(
     checkpoint: Checkpoint | None = None,
     observe: Observe | None = None,
 ) -> Outcome:
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ValueError("the network must have parameters to train, got none; add a layer that has some")
+    if lazy := [name for name, parameter in parameters.items() if is_lazy(parameter)]:
+        raise ValueError(
+            f"parameters must have their sizes, got {listed(lazy)} of lazy layers; call the model on a batch "
+            "first"
+        )
     check_float32(model)
     of_images = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     of_volumes = any(tensor.ndim == 5 for tensor in (*model.parameters(), *model.buffers()))
