@@ -158,6 +158,16 @@ def test_at_density_1_the_distance_is_the_dense_variance():
     assert np.array_equal(found.total, found.variance)
 
 
+@pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
+def test_near_density_1_the_bias_is_that_of_first_order(pairs):
+    x, y = abs(pairs(3, 784))
+    p = np.array([0.9, 0.99, 0.999, 0.9999, 0.99999])
+    found = wsn.kernels.masked_kernels(x, y, density=p)
+    first, second = (v[:, None] * (1 - p) / p for v in theory.corrections(x, y))
+    assert np.allclose(found.first_bias, first, rtol=0.02)
+    assert np.allclose(found.second - wsn.kernels.arc_cosine(x, y, order=2)[:, None], second, rtol=0.1)
+
+
 @pytest.mark.parametrize(("density", "scaled_by"), [(1.0, None), (0.3, None), (0.05, None), (0.3, 0.4)])
 def test_simulated_networks_have_the_distance_of_theorem_1(density, scaled_by):
     x, y = image_pairs(40, 47)

@@ -81,7 +81,8 @@ def differences(x: Array, y: Array, densities: Array, directions: int) -> Array:
             phi -= np.exp(-(radius**2) * p * gaussian / 2)
             scaled = radius * np.sqrt(p)
             terms[i].append(weights @ phi / np.tile([scaled**2, scaled**4], 3))
-            active[i] = np.ptp(phi) > NEGLIGIBLE * scaled**2 and radius < last[i]
+            falls = scaled**2 * gaussian.min() < 16  # φ somewhere; until then a small difference ends nothing
+            active[i] = (falls or np.ptp(phi) > NEGLIGIBLE * scaled**2) and radius < last[i]
         decay *= decay
         radius *= np.sqrt(2)
     integrals, tails = np.array([_integrate(np.array(t)) for t in terms]).transpose(1, 2, 0)
