@@ -71,6 +71,12 @@ def test_prepare_turns_any_batch_into_what_the_network_takes():
         wsn.cka_matrix(net(), odd)
 
 
+def test_arrays_in_a_list_are_batches_as_those_of_a_generator():
+    for batches in ([x.numpy() for x in IMAGES[:24].split(8)], (x.numpy() for x in IMAGES.split(8))):
+        with pytest.raises(ValueError, match="a batch must be a tensor, .* got a ndarray; give prepare"):
+            wsn.cka_matrix(net(), batches)
+
+
 def test_a_shuffling_loader_is_gone_through_again_and_others_are_not():
     torch.manual_seed(0)
     shuffled = loader(shuffle=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,7 +31,7 @@ def in_memory(images: Any) -> bool:
     """
     while isinstance(images, list | tuple) and images:
         images = images[0]
-        if isinstance(images, torch.Tensor | Mapping):
+        if isinstance(images, torch.Tensor | np.ndarray | Mapping):
             return False
     return isinstance(images, torch.Tensor) or hasattr(images, "__array__") or isinstance(images, int | float)
 
