@@ -211,6 +211,15 @@ def test_reading_is_without_gradients_and_in_full_precision():
     assert all(x.dtype == torch.float32 and not x.requires_grad for x in seen)
 
 
+@pytest.mark.parametrize(("of", "name"), [("cka_matrix", "values"), ("decompose_layers", "cka")])
+def test_autocast_changes_nothing_of_cka(of, name):
+    net, images = resnet(), normal(9, 32, 3, 8, 8)
+    plain = getattr(wsn.representations, of)(net, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = getattr(wsn.representations, of)(net, images)
+    np.testing.assert_allclose(getattr(found, name), getattr(plain, name), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -373,7 +373,8 @@ def cka_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
 def cka_of_units(units: Sequence[Gram]) -> npt.NDArray[np.float64]:
     """The same by the vectors of the Gram matrices; 1 on the diagonal."""
     vectors = torch.stack([unit.vector for unit in units])
-    values = (vectors @ vectors.T).double().cpu().numpy()
+    with full_precision(vectors.device):
+        values = (vectors @ vectors.T).double().cpu().numpy()
     np.fill_diagonal(values, 1)
     constant = torch.stack([unit.norm for unit in units]).cpu().numpy() == 0
     values[constant], values[:, constant] = math.nan, math.nan

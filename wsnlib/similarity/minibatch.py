@@ -261,7 +261,8 @@ class MinibatchCKA:
         if not norms.isfinite().all():
             name = self.layers[int((~norms.isfinite()).nonzero()[0])]
             raise ValueError(f"the representation of {name} or its Gram matrix is not finite")
-        product = (grams.vector @ grams.vector.T).double().cpu()
+        with full_precision(grams.vector.device):
+            product = (grams.vector @ grams.vector.T).double().cpu()
         product.fill_diagonal_(1)
         product *= 2 * torch.outer(norms, norms)
         self._add((pass_index, num_examples), product, 1)
