@@ -37,6 +37,17 @@ def test_lines_with_bands():
         np.testing.assert_allclose(part[["y", "low", "high"]], 100 * curve[["mean", "low", "high"]])
 
 
+def test_a_band_is_of_one_line_of_its_colour():
+    one, other = summary([8, 16]), summary([8, 16])
+    runs = {"uniform density": pd.Series([0.4, 0.9], index=[8, 16])}
+    ax, beside = axes(1, 2)
+    wsn.plot.curves({1024: one, 2048: other}, ax=ax, label="width")
+    wsn.plot.widening({"uniform density": one}, ax=beside, runs=runs)
+    ends = drawn(ax)[["low", "high"]].to_numpy()
+    np.testing.assert_allclose(ends[:6], 100 * pd.concat([one, other, one])[["low", "high"]])
+    assert np.isnan(ends[6:]).all() and len(ends) == 8
+
+
 def test_lines_with_bars():
     families = {8: summary([8, 12, 27]), 12: summary([12, 27])}
     ax = axes()

@@ -61,14 +61,18 @@ def _rows(ax: Axes) -> Iterator[Row]:
             yield from _errorbar(line, bars, _name(container))
         elif isinstance(container, BarContainer):
             yield from _bars(container)
-    bands = {
-        to_hex(cast(ColorType, band.get_facecolor()[0])): _band(band)
+    bands = [
+        (to_hex(cast(ColorType, band.get_facecolor()[0])), _band(band))
         for band in ax.collections
         if isinstance(band, FillBetweenPolyCollection)
-    }
+    ]
     for line in ax.lines:
         if line not in in_bars and line.get_transform() is ax.transData:  # others are guides
-            yield from _line(line, bands.get(to_hex(line.get_color()), {}))
+            color, places = to_hex(line.get_color()), set(_floats(line.get_xdata(orig=False)))
+            own = next((band for band in bands if band[0] == color and places & band[1].keys()), None)
+            if own:  # of one line only, the first of its colour
+                bands.remove(own)
+            yield from _line(line, own[1] if own else {})
     for collection in ax.collections:
         if isinstance(collection, PathCollection):
             yield from _dots(collection)
