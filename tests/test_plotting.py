@@ -478,6 +478,8 @@ def test_axes_that_share_their_weights_hold_them_all():
         assert list(bars(ax, allocation.KEPT)) == order
     left, right = axes[0].get_xlim()
     assert left == 100 and right > max(SIZES[91].values())
+    ten = wsn.plot.allocation({"a": 100}, {"a": 7840}, ax=plt.subplots()[1])
+    assert ten.get_xlim()[0] == 10  # a whole power of ten has a bar
     alone = wsn.plot.allocation(KEPT[8], SIZES[8], ax=plt.subplots()[1])
     wsn.plot.allocation(KEPT[8], SIZES[8], ax=alone)
     assert alone.get_xlim()[1] < 1.2 * max(SIZES[8].values())

@@ -610,6 +610,7 @@ def test_a_network_of_few_weights_is_told_and_drawn(open_page):
     assert readout(tab).endswith(
         "3 of 3 layers are sparse and keep 2 weights each, except for 2 of them with 1."
     )
+    assert min(widths_of(tab, "kept")) > 0  # a whole power of ten, too, has a bar
     control(tab, "log").press("Space")
     assert "level 2" in tab.locator("svg.plot").first.locator("text").all_text_contents()
     assert left_of_texts(tab) >= tab.locator("svg.plot").first.bounding_box()["x"]
@@ -773,7 +774,7 @@ def test_the_widened_network_says_its_weights_and_accuracy(open_page, activation
             {
                 "mean": [0.6, 0.7 + i / 10, 0.65],
                 "low": [-np.inf, 0.6, 0.5],
-                "high": [np.inf, 0.9, 0.8],
+                "high": [np.inf, 0.9, np.inf],
                 "first": [60, 53, 41],
                 "last": [15, 22, 34],
             },
@@ -796,7 +797,8 @@ def test_the_widened_network_says_its_weights_and_accuracy(open_page, activation
     assert tab.locator("canvas").first.evaluate(dark) > 1000  # the units of the dense network see all
     box = tab.locator(".wsn-widening svg.plot").first.bounding_box()
     tab.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] / 2)
-    assert "19 hidden units" in readout(tab)
+    assert "19 hidden units" in readout(tab) and "65.0 %: " in readout(tab)
+    assert tab.locator(".wsn-widening svg .band").count() == 0
 
 
 def test_a_widened_network_without_a_column_is_refused():
@@ -808,9 +810,10 @@ def test_a_widened_network_without_a_column_is_refused():
 
 
 def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value(open_page):
-    values = np.array([[1, 0.5, np.nan], [0.5, 1, 0.0], [np.nan, 0.0, 1]])
-    beyond = np.array([[1, -0.7, 3.0], [-0.7, 1, -0.3], [3.0, -0.3, 1]])
-    found = wsn.widgets.CKAMap(layers=["a", "b", "c"], cka=values, without_component=beyond)
+    values, beyond = np.full((2, 4, 4), np.nan)  # the last layer does not vary
+    values[:3, :3] = [[1, 0.5, np.nan], [0.5, 1, 0.0], [np.nan, 0.0, 1]]
+    beyond[:3, :3] = [[1, -0.7, 3.0], [-0.7, 1, -0.3], [3.0, -0.3, 1]]
+    found = wsn.widgets.CKAMap(layers=["a", "b", "c", "d"], cka=values, without_component=beyond)
     tab = open_page(wsn.widgets.cka_explorer_page({"net": {0: found}}))
     pixels = tab.evaluate(
         """async () => {
@@ -818,20 +821,21 @@ def test_the_map_has_the_colours_of_the_figures_and_grey_where_there_is_no_value
             image.src = document.querySelector(".wsn-cka svg image").getAttribute("href");
             await image.decode();
             const canvas = document.createElement("canvas");
-            canvas.width = canvas.height = 3;
+            canvas.width = canvas.height = 4;
             const context = canvas.getContext("2d");
             context.drawImage(image, 0, 0);
-            return [...context.getImageData(0, 0, 3, 3).data];
+            return [...context.getImageData(0, 0, 4, 4).data];
         }"""
     )
-    drawn = np.array(pixels).reshape(3, 3, 4)[::-1]
+    drawn = np.array(pixels).reshape(4, 4, 4)[::-1]
     magma = {v: tuple(round(255 * c) for c in colormaps["magma"](v)[:3]) for v in (0.0, 0.5, 1.0)}
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             assert drawn[row, column, 3] == 0
         else:
             assert tuple(drawn[row, column, :3]) == magma[value]
-    assert "not defined: a layer does not vary" in said(tab, 0, 0, 2, 0, without=False)
+    for row, column in ((2, 0), (3, 3)):
+        assert "not defined: a layer does not vary" in said(tab, 0, 0, row, column, without=False)
     for row, column, text in (
         (1, 0, "−0.50"),
         (0, 2, "2.04"),

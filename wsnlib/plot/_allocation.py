@@ -62,7 +62,7 @@ def allocation(
     ax.barh(places, [sizes[name] for name in names], color=DENSE, height=0.8, label="dense layer")
     ax.barh(places, [kept[name] for name in names], color=KEPT, height=0.8, label="weights kept")
     ax.set_xscale(scale)
-    left = 10.0 ** math.floor(math.log10(min(kept.values()))) if scale == "log" else 0
+    left = 10.0 ** (math.ceil(math.log10(min(kept.values()))) - 1) if scale == "log" else 0
     limits = [left, 1.1 * max(sizes.values())]
     siblings = ax.get_shared_x_axes().get_siblings(ax)
     if any(other.has_data() for other in siblings if other is not ax):
