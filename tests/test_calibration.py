@@ -496,7 +496,7 @@ MAKERS = {
 }
 """Functions of `wsnlib.estimates` that make an estimate."""
 
-WITHOUT_ERROR = {MAKERS["exact"], MAKERS["median_and_range"]}
+WITHOUT_ERROR = {MAKERS[name] for name in ("exact", "exact_range", "median_and_range")}
 
 
 class Made(ast.NodeVisitor):

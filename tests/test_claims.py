@@ -259,7 +259,7 @@ def test_the_largest_of_contrasts_has_the_p_value_of_the_one_that_decides():
     apart = [lower.contrast(each).p_value(0.0) for each in (one, other)]
     assert lower.largest([one, other]).p_value(0.0) == max(apart) == apart[1]
     higher = wsn.estimates.CellsAndSeeds(pd.DataFrame([base, base + 1 + noise[0], base + 2 + noise[1]]))
-    assert higher.largest([one, other]).p_value(0.0) == pytest.approx(1 - (1 - min(apart)) ** 2)
+    assert higher.largest([one, other]).p_value(0.0) == pytest.approx(2 * (1 - (1 - min(apart) / 2) ** 2))
 
 
 def test_a_correlation_over_widths_has_an_interval_over_seeds():
@@ -285,7 +285,14 @@ def test_a_p_value_turns_where_the_interval_does():
         found = wsn.estimate(values)
         assert found.p_value(0.0) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
         assert found.p_value(found.low) == found.p_value(found.high) == pytest.approx(0.05)
-    assert wsn.estimate([1.0]).p_value(0.0) == 1.0
+    one_seed = estimates.correlation_of_means([[1, 2, 4]], [[2, 2, 3]])
+    for alone in (
+        wsn.estimate([1.0]),
+        estimates.median_and_range([80]),
+        estimates.proportion([True]),
+        one_seed,
+    ):
+        assert alone.p_value(0.0) == 1.0
     assert wsn.estimates.exact(3).p_value(0.0) == 0.0
     assert wsn.estimates.exact(0).p_value(0.0) == 1.0
 

@@ -22,6 +22,7 @@ __all__ = [
     "correlation_of_means",
     "estimate",
     "exact",
+    "exact_range",
     "held_out_best",
     "median_and_range",
     "proportion",
@@ -76,7 +77,7 @@ class Estimate:
         """Two-sided, of the border: at most 1 − confidence just where the interval leaves the border out.
 
         From the part of the interval that faces the border, with Student's t: exact for every estimate whose
-        interval is mean ± t · error. 1 where that part has no end.
+        interval is mean ± t · error. 1 where that part has no end, or a single unit no error.
 
         Examples:
             >>> round(estimate([1.0, 2.0, 3.0]).p_value(0.0), 4)  # that of scipy.stats.ttest_1samp
@@ -86,10 +87,10 @@ class Estimate:
             return self.p_of_zero
         part = self.mean - self.low if border < self.mean else self.high - self.mean
         distance = abs(self.mean - border)
-        if not math.isfinite(part):
-            return 1.0
         if part <= 0:  # the number can lie outside of an interval that is not about it
             return 1.0 if self.low <= border <= self.high else 0.0
+        if not (math.isfinite(part) and math.isfinite(self.quantile)):
+            return 1.0
         df = self.n - 1 if self.df is None else self.df
         return float(2 * scipy.special.stdtr(df, -distance / part * self.quantile))
 
@@ -235,20 +236,15 @@ def ratio_of_means(numerators: ArrayLike, denominators: ArrayLike) -> Estimate:
     n = len(a)
     if n == 1:
         return Estimate(mean=float(a[0] / b[0]) if b[0] else math.nan, low=-math.inf, high=math.inf, n=1)
-    return _fieller(a.mean(), b.mean(), np.cov(a, b) / n, n=n, df=n - 1)
-
-
-def _fieller(a: float, b: float, covariance: NDArray[np.float64], *, n: int, df: float) -> Estimate:
-    """a / b, whose interval holds all r with (a − r b)² ≤ t² (Caa − 2 r Cab + r² Cbb)."""
-    ratio = float(a / b) if b else math.nan
-    everything = Estimate(mean=ratio, low=-math.inf, high=math.inf, n=n, df=df)
-    (aa, ab), (_, bb) = covariance * everything.quantile**2
-    leading, middle, last = b**2 - bb, a * b - ab, a**2 - aa
+    x, y = a.mean(), b.mean()
+    everything = Estimate(mean=float(x / y) if y else math.nan, low=-math.inf, high=math.inf, n=n)
+    (aa, ab), (_, bb) = np.cov(a, b) / n * everything.quantile**2  # (x − r y)² ≤ aa − 2 r ab + r² bb
+    leading, middle, last = y**2 - bb, x * y - ab, x**2 - aa
     if not leading > 0:
         return everything
     root = math.sqrt(max(middle**2 - leading * last, 0))
     low, high = ((middle + sign * root) / leading for sign in (-1, 1))
-    return Estimate(mean=ratio, low=float(low), high=float(high), n=n, df=df)
+    return replace(everything, low=float(low), high=float(high))
 
 
 def correlation_of_means(
@@ -332,12 +328,29 @@ def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def median_and_range(values: Sequence[float]) -> Estimate:
-    """Median, smallest and largest value: what the range covers of the median is 1 − 2^(1 − n), 0.998 of 10.
+    """Median, smallest and largest value of a sample.
+
+    The range covers the median with the probability 1 − 2^(1 − n), 0.998 of 10 and 0.75 of 3, which is the
+    confidence where it is below 0.95. Of one value it is infinite.
 
     Examples:
         >>> found = median_and_range([80, 160, 80])
+        >>> found.mean, found.low, found.high, found.n, found.confidence
+        (80.0, 80.0, 160.0, 3, 0.75)
+    """
+    found, n = exact_range(values), len(values)
+    if n == 1:
+        return estimate(values)
+    return replace(found, confidence=min(0.95, 1 - 2.0 ** (1 - n)))
+
+
+def exact_range(values: Sequence[float]) -> Estimate:
+    """Median, smallest and largest of numbers that are computed and have no error.
+
+    Examples:
+        >>> found = exact_range([0, 1, 0])
         >>> found.mean, found.low, found.high, found.n
-        (80.0, 80.0, 160.0, 3)
+        (0.0, 0.0, 1.0, 3)
     """
     if len(values) == 0:
         raise ValueError("values must be a sequence of one or more numbers, got none; give one number a seed")
@@ -390,13 +403,13 @@ class CellsAndSeeds:
         below 0, the smallest for all k together above.
         """
         found = [self.contrast(weights) for weights in contrasts]
-        together = 1 - 2 * (1 - (1 - LEVEL / 2) ** (1 / len(found)))
-        lows = [self.contrast(weights, confidence=together).low for weights in contrasts]
+        each = 1 - 2 * (1 - (1 - LEVEL / 2) ** (1 / len(found)))
+        lows = [self.contrast(weights, confidence=each).low for weights in contrasts]
         one, highs = max(found, key=lambda e: (math.isnan(e.mean), e.mean)), [e.high for e in found]
         if math.isnan(one.mean):
             return one
         p = [e.p_value(0.0) for e in found if (e.mean > 0) == (one.mean > 0)]
-        p_of_zero = max(p) if one.mean <= 0 else 1 - (1 - min(p)) ** len(found)
+        p_of_zero = max(p) if one.mean <= 0 else min(1.0, 2 * (1 - (1 - min(p) / 2) ** len(found)))
         return replace(one, low=max(lows), high=max(highs), p_of_zero=p_of_zero)
 
     def not_below_best(
@@ -476,7 +489,7 @@ def shown(found: Estimate) -> str:
         '0.08 (−3.46 to 3.61)'
         >>> shown(Estimate(mean=0.01347, low=-0.00196, high=0.0289, n=50))
         '0.013 (−0.002 to 0.029)'
-        >>> shown(median_and_range([40, 80, 80]))
+        >>> shown(exact_range([40, 80, 80]))
         '80 (40 to 80)'
         >>> shown(Estimate(mean=0.2, low=-0.3, high=0.7, n=3, confidence=0.9))
         '0.20 (−0.30 to 0.70, 90 %)'

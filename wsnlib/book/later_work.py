@@ -17,7 +17,7 @@ from torch import nn
 
 from wsnlib import data, experiments, masks, similarity, specs, sweeps
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import Estimate, estimate, median_and_range
+from wsnlib.estimates import Estimate, estimate, exact_range
 from wsnlib.models import MLP
 from wsnlib.store import Store
 
@@ -274,7 +274,7 @@ def allocation_estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estima
         "balanced-better": ("largest layer first", "Erdős–Rényi-kernel"),
         "pyramidal-better": ("pyramidal", "Erdős–Rényi-kernel"),
     }
-    found = {"balanced-is-water-filling": median_and_range(balanced_differs(p))}
+    found = {"balanced-is-water-filling": exact_range(balanced_differs(p))}
     for name, (rule, other) in pairs.items():
         if not {rule, other} <= set(accuracy.columns.unique("rule")):
             continue
@@ -587,7 +587,7 @@ def cka_estimates(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> dict[st
         for x, part in ((x, principal(x, 2)) for x, _ in pairs)
     ]
     return {
-        "cka-moved": median_and_range(ratios),
+        "cka-moved": exact_range(ratios),
         "cka-few-features": estimate(falls),
         "cka-few-directions": estimate(excess),
     }

@@ -21,8 +21,8 @@ from wsnlib.estimates import (
     difference,
     estimate,
     exact,
+    exact_range,
     held_out_best,
-    median_and_range,
     shown,
     with_minus,
 )
@@ -634,7 +634,7 @@ def estimates(
             "masks-similar": cells.contrast(_total(masks.values(), share=1 / len(masks)), confidence=0.9),
         }
     if excess := _excess_weights(first).tolist():
-        found["num-weights"] = median_and_range(excess)
+        found["num-weights"] = exact_range(excess)
     if wider:
         found |= {
             "gain": cells.contrast(less(mean_of(wider), start)),

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from wsnlib import data, experiments, specs, sweeps
 from wsnlib.book.engine import parameters as fields
-from wsnlib.estimates import CellsAndSeeds, Estimate, estimate, held_out_best, median_and_range
+from wsnlib.estimates import CellsAndSeeds, Estimate, estimate, exact_range, held_out_best
 from wsnlib.store import Store
 
 
@@ -237,7 +237,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
         table: As `results` gives it.
         p: The parameters of the runs.
     """
-    found = {"num-weights": median_and_range(papers_weights(p))}
+    found = {"num-weights": exact_range(papers_weights(p))}
     rules = {"first-layer": "last layer thinned most", "allocation-best": "uniform density"}
     for name, rule in rules.items():
         points = rule_gains(table, p, over=rule)

@@ -10,7 +10,8 @@ contradicted (C); what lies between does not support it. With the interval of ou
 - *mixed*, if it leaves C out and yet does not lie in H, or if one listed reading is reproduced, another not
   (readings without a calibrated interval aside);
 - *inconclusive*, if it meets both; with fewer than 3 independent units, or for H in the control group; for H
-  unless the control group's interval lies apart from it;
+  unless the control group's interval lies apart from it; if it is arithmetic and the interval of a lower
+  confidence than it asks for;
   if its premise is not met; or if the p-value of its direction is above 0.05 after Holm's correction for the
   directions of its page;
 - *not tested*, on other data, by a shorter training than it needs, or without a measurement.
@@ -155,6 +156,8 @@ def _untested(claim: Claim, ours: Estimate | None, *, same_data: bool, full_prot
 
 def _of_interval(claim: Claim, ours: Estimate) -> tuple[Verdict, str]:
     """Verdict and reason by the interval alone."""
+    if claim.type == "arithmetic" and ours.confidence < claim.confidence:
+        return Verdict.INCONCLUSIVE, f"the interval is one of {100 * ours.confidence:g} % only"
     if ours.confidence != claim.confidence:
         raise ValueError(
             f"the interval for {claim.name!r} must be one of {100 * claim.confidence:g} %, "
@@ -280,7 +283,7 @@ def _seeds(claim: Claim, ours: Estimate, adjusted_p: float | None) -> str:
     share = own_p / adjusted_p if adjusted_p and own_p < adjusted_p else 1
     for border in borders:
         part = ours.mean - ours.low if border < ours.mean else ours.high - ours.mean
-        if not (math.isfinite(part) and math.isfinite(border)):
+        if not all(map(math.isfinite, (part, border, ours.quantile))):
             return f"at least {least}"
         facing = replace(ours, low=ours.mean - part)
         n = units_that_see(facing, abs(ours.mean - border), (1 - ours.confidence) * share)
