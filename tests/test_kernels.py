@@ -159,7 +159,7 @@ def test_at_density_1_the_distance_is_the_dense_variance():
 
 
 @pytest.mark.parametrize("pairs", [gaussian_pairs, image_pairs])
-def test_near_density_1_the_bias_is_that_of_first_order(pairs):
+def test_near_density_1_the_kernels_are_those_of_the_corrections(pairs):
     x, y = abs(pairs(3, 784))
     p = np.array([0.9, 0.99, 0.999, 0.9999, 0.99999])
     found = wsn.kernels.masked_kernels(x, y, density=p)

@@ -84,7 +84,7 @@ class Estimates:
         first_bias: K̃_{1,p} − K_1, computed without cancellation where the method allows it.
         first_error, second_error: 0 for enumeration, a standard error for sampling, for quadrature an
             estimate of the error, which is up to twelve times larger for nearly parallel or opposite inputs
-            (angles below 0.1), and then below 3e-5 |x||y|.
+            (angles below 0.1), and then below 5e-5 |x||y|.
     """
 
     first: Array

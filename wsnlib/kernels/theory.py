@@ -81,7 +81,7 @@ def _check(width: Array, dimension: int) -> None:
 
 
 def corrections(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """B_1 and B_2 in K̃_{l,p} = K_l + (1 − p)/p · B_l + O(p^(−2)): the effect of masks to first order.
+    """B_1 and B_2 in K̃_{l,p} ≈ K_l + (1 − p)/p · B_l, the effect of masks by the second moments they add.
 
     With a = x·x, b = y·y, c = x·y, S_jk = Σ x_i^j y_i^k, s = √(ab − c²) and θ the angle,
 
@@ -89,7 +89,8 @@ def corrections(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         B_2 = [−(cs/2) (S_40/a² + S_04/b²) + 3(π − θ) S_22 + 2s (S_31/a + S_13/b)] / 2π.
 
     The inner products of the masked inputs vary around p times those of the inputs with covariance
-    p(1 − p) times the S's; B_l is half the trace of that with the Hessian of K_l.
+    p(1 − p) times the S's; B_l is half the trace of that with the Hessian of K_l. What is left out, from the
+    third moments on, is smaller by another factor of the order of 1/(dp).
 
     Args:
         x, y: Inputs (..., d), not 0. Of parallel inputs K_1 is linear, and B_1 is 0.
@@ -113,11 +114,12 @@ def corrections(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 
 def corrected_distance(x: ArrayLike, y: ArrayLike, *, width: ArrayLike, density: ArrayLike) -> Array:
-    """Theorem 1 to first order in (1 − p)/p, for any two inputs,
+    """Theorem 1 with the corrections B_1 and B_2 of the kernels, for any two inputs,
 
         [(1 − p)/p · B_1]² / d²  +  [K_2 − K_1² + (1 − p)/p · (B_2 − 2 K_1 B_1)] / (d² n).
 
-    Good where the masked inputs still have many coordinates, p ≫ Σx_i⁴ / |x|⁴.
+    What is left out is smaller by another factor of the order of 1/(dp): good where the masked inputs still
+    have many coordinates, p ≫ Σx_i⁴ / |x|⁴.
 
     Args:
         x, y: Inputs (pairs, d).
