@@ -398,6 +398,7 @@ def test_weights_decay_and_nothing_else_does(form):
         weights = {f"{layer}.parametrizations.weight.original" for layer in ("hidden1", "output")}
     if form == "native":
         wsn.to_sparse(model)
+    weights |= {"embedding.weight"}
     decayed, rest = wsn.masks.decay_groups(model, weight_decay=0.3)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == weights

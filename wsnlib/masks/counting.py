@@ -90,10 +90,10 @@ def warn_uncounted(model: nn.Module) -> None:
 
 
 def decay_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of an optimiser that decays the weights of Linear and Conv layers and nothing else.
+    """Parameter groups of an optimiser that decays weights only, not biases and normalisation.
 
-    Of a sparse weight these are the values, which are a vector. What is not counted (see
-    [`num_weights`][wsnlib.masks.num_weights]), such as an embedding, does not decay.
+    Decayed is what has more than one dimension, but for layer normalisation over planes, and the values of a
+    sparse weight, which are a vector.
 
     Args:
         model: Any network, with masked, sparse-compute or dense layers.
@@ -107,10 +107,11 @@ def decay_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any
         >>> [(len(g["params"][0]), g["weight_decay"]) for g in optimizer.param_groups]
         [(5, 0.01), (4, 0.0)]
     """
-    layers = weight_layers(model).values()
-    chosen = {id(p) for layer in layers for p in layer.parameters() if p.ndim > 1}
-    masked = (m for m in layers if static_mask(m) is not None)
-    chosen |= {id(m.get_parameter("parametrizations.weight.original")) for m in masked}
+    sparse = (m for m in model.modules() if static_mask(m) is not None)
+    values = {id(m.get_parameter("parametrizations.weight.original")) for m in sparse}
+    norms = (m for m in model.modules() if isinstance(m, nn.LayerNorm | nn.RMSNorm))
+    kept = {id(p) for norm in norms for p in norm.parameters()}
+    chosen = values | {id(p) for p in model.parameters() if p.ndim > 1} - kept
     decayed = [p for p in model.parameters() if id(p) in chosen]
     rest = [p for p in model.parameters() if id(p) not in chosen]
     groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0})

@@ -89,8 +89,8 @@ class Training(Spec):
         epochs: Passes over the training images.
         batch_size: Images in a step; the last, smaller batch of an epoch is used too.
         learning_rate, momentum, weight_decay: As in `torch.optim.SGD`.
-        weight_decay_on: What weight decay acts on: `"all"` parameters (G21), or `"weights"` of linear and
-            convolutional layers only, without biases and batch norm (N21).
+        weight_decay_on: What weight decay acts on: `"all"` parameters (G21), or `"weights"` only, without
+            biases and normalisation (N21).
         schedule: Learning-rate schedule, in fractions of the run.
         augmentation: Random changes of the training images, or `None`.
         precision: `"bfloat16"` computes forward passes under autocast.
