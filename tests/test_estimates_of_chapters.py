@@ -1,10 +1,12 @@
 """From records whose effects are known, the chapters' estimates: in points, paired by seed, chosen on other seeds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import write_jpegs
 
 import wsnlib as wsn
@@ -13,6 +15,7 @@ from wsnlib.book import bottlenecks, gp_kernel, resnet_sweep, sparse_mlp
 from wsnlib.kernels import theory
 from wsnlib.store import MeasurementRecord
 
+ROOT = Path(__file__).parent.parent
 SEEDS = [0, 1, 2]
 OF_SEED = [0.0, 11.0, -5.0]
 """Points that a seed adds to every network: much noise, unless differences are paired."""
@@ -128,6 +131,18 @@ def test_a_bottleneck_that_diverged_or_is_missing_leaves_no_number(store):
         found = bottlenecks.estimates(rows, BOTTLENECKS)
         without = {name for name in names_of(found) if np.isnan(found[name].mean)}
         assert without == {"reparametrisation", "linear-against-original", "nonlinear-smallest"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu", "paper"])
+def test_a_width_that_has_no_nonlinear_bottleneck_is_in_no_mean(profile, store):
+    """One channel a layer is more than the weights of a base width of 8 allow at width 64."""
+    values = yaml.safe_load((ROOT / "params" / f"bottlenecks.{profile}.yml").read_text())
+    p = bottlenecks.Parameters.read(values | {"seeds": [0, 1], "more_data": []})
+    for run in bottlenecks.runs(p):
+        store.save(trained(run, 50.0 + 3 * (run.model.width > base_of(run.model))))
+    found = bottlenecks.estimates(bottlenecks.results(p, store), p)
+    gains = {name: each.mean for name, each in found.items() if "nonlinear" in name}
+    assert gains and gains == pytest.approx(dict.fromkeys(gains, 3.0))
 
 
 # -- resnet_sweep -----------------------------------------------------------------------------

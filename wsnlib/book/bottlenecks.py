@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from wsnlib import specs, sweeps
+from wsnlib import experiments, specs, sweeps
 from wsnlib.book.resnet_sweep import (
     Cell,
     ResNetParameters,
@@ -29,6 +29,13 @@ METHODS = {"ResNet18Spec": "original", "LinearBottleneck": "linear", "NonlinearB
 EQUAL = "linear, equal weights"
 """Linear bottlenecks with as many weights as the base; `"linear"` has those of the base at full rank."""
 
+WIDENED: dict[str, Callable[[specs.ResNet18Spec, int], specs.ModelSpec]] = {
+    "linear": lambda base, width: specs.LinearBottleneck(base, width=width, keeps="factorised_base"),
+    EQUAL: lambda base, width: specs.LinearBottleneck(base, width=width),
+    "nonlinear": lambda base, width: specs.NonlinearBottleneck(base, width=width),
+}
+"""The network of a base and a width, by method."""
+
 
 class Parameters(ResNetParameters):
     """Parameters of the chapter `bottlenecks`: the networks of G21, Figure 3."""
@@ -46,9 +53,8 @@ def runs(p: Parameters) -> list[specs.Experiment]:
         for base_width in p.base_widths:
             base, widths = dense(base_width, source), p.widths(base_width)
             found += [base]
-            found += [specs.LinearBottleneck(base, width=w, keeps="factorised_base") for w in widths]
-            found += [specs.LinearBottleneck(base, width=w) for w in widths]
-            found += [specs.NonlinearBottleneck(base, width=w) for w in widths[1:]]
+            for method, network in WIDENED.items():
+                found += [network(base, w) for w in widths if w > base_width or method != "nonlinear"]
         return found
 
     return runs_on(p, networks)
@@ -84,8 +90,10 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     def narrowest(method: str, base: int) -> Weights:
         return {(method, base, base): 1.0}
 
-    def wider(method: str, base: int, widths: list[int] | None = None) -> list[Cell]:
-        return [(method, base, width) for width in widths or p.widths(base)[1:]]
+    def wider(method: str, base: int) -> list[Cell]:
+        narrow, networks = dense(base, p.data_specs[p.data]), WIDENED[method]
+        widths = [w for w in p.widths(base)[1:] if experiments.is_reachable(networks(narrow, w))]
+        return [(method, base, width) for width in widths]
 
     def held_out(method: str, reference: str, base: int) -> Estimate:
         """The width that is best on the other seeds, less another method at the base width."""
@@ -97,35 +105,30 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     full, original = narrowest("linear", smallest), narrowest("original", smallest)
     found = {"reparametrisation": cells.contrast(less(full, original))}
     if linear := wider("linear", smallest):
-        equal = wider(EQUAL, smallest)
         found |= {
             "linear-gain": cells.contrast(less(mean_of(linear), full)),
             "linear-gain/held-out best": held_out("linear", "linear", smallest),
-            "linear-gain/equal weights": cells.contrast(less(mean_of(equal), narrowest(EQUAL, smallest))),
             "linear-against-original": cells.largest([less({cell: 1.0}, original) for cell in linear]),
+        }
+    if equal := wider(EQUAL, smallest):
+        found |= {
+            "linear-gain/equal weights": cells.contrast(less(mean_of(equal), narrowest(EQUAL, smallest))),
             "linear-against-original/equal weights": cells.largest(
                 [less({cell: 1.0}, original) for cell in equal]
             ),
-            "nonlinear-smallest": cells.contrast(less(mean_of(wider("nonlinear", smallest)), original)),
-            "nonlinear-smallest/held-out best": held_out("nonlinear", "original", smallest),
         }
-    if larger and wider("linear", larger[0]):
-        base = larger[0]
-        factors = p.common_factors([smallest, base])
-        found |= {
-            "nonlinear-larger": cells.contrast(
-                less(mean_of(wider("nonlinear", base)), narrowest("original", base))
-            ),
-            "nonlinear-larger/held-out best": held_out("nonlinear", "original", base),
-        }
-        gains = [
-            less(
-                mean_of(wider("linear", b, [p.widths_by_factor(b)[f] for f in factors])),
-                narrowest("linear", b),
-            )
-            for b in (smallest, base)
-            if factors
-        ]
-        if gains:
+    for name, base in zip(("nonlinear-smallest", "nonlinear-larger"), [smallest, *larger], strict=False):
+        if nonlinear := wider("nonlinear", base):
+            found |= {
+                name: cells.contrast(less(mean_of(nonlinear), narrowest("original", base))),
+                f"{name}/held-out best": held_out("nonlinear", "original", base),
+            }
+    if larger:
+        bases = (smallest, larger[0])
+        there = {*linear, *wider("linear", larger[0])}
+        pairs = [[("linear", b, p.widths_by_factor(b)[f]) for b in bases] for f in p.common_factors(bases)]
+        if both := [pair for pair in pairs if there.issuperset(pair)]:
+            wide = map(mean_of, zip(*both, strict=True))
+            gains = [less(w, narrowest("linear", b)) for w, b in zip(wide, bases, strict=True)]
             found["linear-smaller-more"] = cells.contrast(less(*gains))
     return found
