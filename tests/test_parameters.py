@@ -282,6 +282,10 @@ def test_widths_stop_at_the_largest_and_the_clean_preset_sets_images_aside():
         ({"imagenet_folder": "pets"}, "imagenet_folder and imagenet_sha256 must both be given, or both null"),
         ({"channel_factors": [2.0]}, "channel_base_widths and channel_factors must both be lists of numbers"),
         (
+            {"channel_base_widths": [8], "channel_factors": [1.5, 2.0]},
+            "channel_factors must be some of widening_factors [1.0, 2.0], up to largest_width, got [1.5, 2.0]",
+        ),
+        (
             {"learning_rates": [0.2]},
             "learning_rates must be a list that holds learning_rate 0.1, or [], got [0.2]",
         ),

@@ -179,6 +179,12 @@ class Parameters(ResNetParameters):
                 "channel_base_widths and channel_factors must both be lists of numbers, or both [], got "
                 f"{self.channel_base_widths} and {self.channel_factors}"
             )
+        for base in sorted({*self.base_widths} & {*self.channel_base_widths}):
+            if not set(self.channel_widths(base)) <= set(self.widths(base)):
+                raise ValueError(
+                    f"channel_factors must be some of widening_factors {self.widening_factors}, up to "
+                    f"largest_width, got {self.channel_factors}; add them, or raise largest_width"
+                )
         if self.learning_rates and self.learning_rate not in self.learning_rates:
             raise ValueError(
                 f"learning_rates must be a list that holds learning_rate {self.learning_rate:g}, or [], got "
@@ -565,11 +571,13 @@ def gains_by_data(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
 
     Data sets are named by the class of their spec; `"harder less easier"` is the gain on that on which the
     dense base reaches least, less the gain on that on which it reaches most, if there are several. The noise
-    of each data set is its own.
+    of each data set is its own. Empty if the data sets have no wider width in common.
     """
     base = min(p.base_widths)
     sparse = table[(table["method"] == "sparse") & (table["base"] == base)]
     common = sorted(set.intersection(*(set(part["width"]) for _, part in sparse.groupby("data"))))
+    if not common:
+        return {}
     of_data = {str(name): cells_and_seeds(part) for name, part in table.groupby("data")}
     start = table[(table["method"] == "dense") & (table["width"] == base)]
     reached = start.groupby("data")["test_accuracy"].mean().sort_values()
