@@ -149,14 +149,14 @@ def test_a_width_that_has_no_nonlinear_bottleneck_is_in_no_mean(profile, store):
 
 SWEEP = resnet_sweep.Parameters(
     base_widths=[7, 5],
-    widening_factors=[1.0, 2.0, 3.0],
+    widening_factors=[1.0, 1.5, 2.0, 3.0],
     largest_dense_width=15,
     channel_base_widths=[5],
     channel_factors=[1.5, 2.0, 3.0],  # widths 7 (1.4 times 5), 10 and 15
     seeds=SEEDS,
 )
 DENSE = {5: 0.0, 7: 2.0, 10: 4.0, 14: 5.0, 15: 8.0}
-SPARSE = {5: {7: 1.0, 10: 3.0, 15: 4.5}, 7: {14: 0.25, 21: 1.5}}
+SPARSE = {5: {7: 1.0, 10: 3.0, 15: 4.5}, 7: {10: 0.5, 14: 0.25, 21: 1.5}}
 OVER_CHANNELS = {7: 1.5, 10: 2.5, 15: 2.5}
 IN_TRAINING = {5: 60.0, 7: 65.0, 10: 75.0, 15: 70.0}
 
@@ -184,7 +184,7 @@ def test_sparse_resnets_differ_by_what_was_put_in(store):
     elsewhere = {"gain-cifar100", "gain-svhn", "harder-tasks", "resnet-gain-own-rate"}
     elsewhere |= {name for name in book.claims_of("resnet_sweep") if name.startswith("imagenet")}
     assert set(names_of(found)) == set(book.claims_of("resnet_sweep")) - elsewhere
-    shows(found["gain"], (3.0 + 4.5) / 2)
+    shows(found["gain"], (1.0 + 3.0 + 4.5) / 3)
     shows(found["gain/held-out best"], 4.5)
     shows(found["best-factor"], 3.0)
     shows(found["smaller-gains-more"], 4.5 - 1.5)  # both at factor 3
@@ -226,7 +226,7 @@ def test_the_gain_of_width_is_that_of_the_width_chosen_on_other_seeds(store):
 
     found = resnet_sweep.estimates(sweep_table(store, points), SWEEP)
     shows(found["gain/held-out best"], 4.5)
-    has_mean(found["gain"], (2 * np.mean(LUCKY) + 4.5) / 2)
+    has_mean(found["gain"], (1.0 + 2 * np.mean(LUCKY) + 4.5) / 3)
     best = found["best-factor"]  # on average, and what is not below it
     assert (best.mean, best.high) == (3.0, 3.0) and best.low <= 2.0
 
@@ -277,6 +277,9 @@ def test_gains_on_harder_data_are_over_the_widths_that_all_have(store):
     has_mean(found["gain-svhn"], (0.5 + 1.5) / 2)
     has_mean(found["harder-tasks"], (5.0 + 8.0) / 2 - (0.5 + 1.5) / 2)
     assert resnet_sweep.gains_by_data(table, p)["CIFAR10"].mean == pytest.approx((3.0 + 4.5) / 2)
+    on_first, widest = table["data"] == "CIFAR10", table["width"] == 15
+    apart = table[(table["width"] == 5) | (on_first != widest)]  # no wider width in common
+    assert {"gain-cifar100", "gain-svhn", "harder-tasks"}.isdisjoint(resnet_sweep.estimates(apart, p))
 
 
 def test_every_width_takes_the_learning_rate_that_was_best_for_it_on_another_seed(store):
@@ -414,8 +417,10 @@ def mlp_table(store, p=MLPS, points=mlp_points):
 
 
 def test_sparse_mlps_differ_by_what_was_put_in(store):
-    found = sparse_mlp.estimates(mlp_table(store), MLPS)
-    assert set(names_of(found)) == set(book.claims_of("sparse_mlp"))
+    table = mlp_table(store)
+    found = sparse_mlp.estimates(table, MLPS)
+    unknown = {"relu-best-width", "linear-best-width"}  # the paper's are not among these
+    assert set(names_of(found)) == set(book.claims_of("sparse_mlp")) - unknown
     number = found["num-weights"]
     assert (number.low, number.mean, number.high) == (3970, 3970, 3970)
     shows(found["relu-gain"], 3.5)  # largest layer first at 20, the nearest to the paper's 80
@@ -425,7 +430,7 @@ def test_sparse_mlps_differ_by_what_was_put_in(store):
     shows(found["linear-gain/held-out best"], 0.5)
     assert found["relu-baseline"] == wsn.estimate([40.0 + points for points in OF_SEED])
     assert found["linear-best"].mean == pytest.approx(40.0 + np.mean(OF_SEED) + 0.2 * 3.5)
-    best = found["relu-best-width"]  # each width with its best density
+    best = sparse_mlp.not_below_best(table, activation="relu", by="width")  # each width with its best density
     assert (best.mean, best.high) == (20, 20)
     assert found["relu-best-density"].mean == 0.5  # of the best cell on average
     both = (1.0 + 0.2) / 2  # mean over activations
@@ -433,6 +438,23 @@ def test_sparse_mlps_differ_by_what_was_put_in(store):
     shows(found["first-layer/mean over widths"], both * ((3.0 - 1.0) + (3.5 - 2.5)) / 2)
     shows(found["allocation-best"], both * (3.0 - 2.0))
     shows(found["allocation-best/mean over widths"], both * ((3.0 - 2.0) + (3.5 - 0.5)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("widths", "densities", "unknown"),
+    [
+        ([5, 40, 80, 160], [0.5, 1.0], set()),
+        ([5, 40, 80], [0.5, 1.0], {"relu-best-width"}),
+        ([5, 20, 80, 160], [0.5, 1.0], {"linear-best-width"}),
+        ([5, 40, 80, 160], [0.8, 1.0], {"relu-best-density"}),
+        ([5, 40, 80, 160], [1.0], {"relu-best-density", "first-layer"}),
+    ],
+)
+def test_the_best_is_told_only_of_what_was_trained(widths, densities, unknown, store):
+    p = MLPS.model_copy(update={"widths": widths, "last_layer_densities": densities})
+    table = mlp_table(store, p, lambda run: 40.0 + OF_SEED[run.seed] + run.model.width / 100)
+    found = sparse_mlp.estimates(table, p)
+    assert set(book.claims_of("sparse_mlp")) - set(names_of(found)) == unknown
 
 
 def test_rules_are_compared_at_widths_that_have_both(store):
@@ -475,7 +497,12 @@ def test_an_mlp_that_diverged_leaves_no_number(store):
 
     found = sparse_mlp.estimates(mlp_table(store, points=points), MLPS)
     without = {name for name in names_of(found) if np.isnan(found[name].mean)}
-    assert without == {"relu-baseline", "relu-gain", "relu-best-width"}
+    assert without == {"relu-baseline", "relu-gain"}
+
+
+def test_networks_that_all_diverged_are_refused_in_words(store):
+    with pytest.raises(ValueError, match="got 0.1, at which all relu ones diverged; lower it"):
+        mlp_table(store, MLPS.model_copy(update={"activations": ["relu"]}), lambda run: None)
 
 
 # -- gp_kernel --------------------------------------------------------------------------------

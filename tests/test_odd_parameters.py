@@ -24,7 +24,7 @@ from conftest import write_jpegs
 from matplotlib import pyplot as plt
 
 import wsnlib as wsn
-from wsnlib.book import resnet_sweep
+from wsnlib.book import resnet_sweep, sparse_mlp
 from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 
 THINGS = "seeds|epochs|trainings|runs|networks|images|blocks|widths|records|pairs|populations|classes"
 NOTHING = re.compile(
-    rf"(?<![\w.])(?:nan|NaN|[-+−]?inf|None(?! of)|NaT|[Uu]nknown)(?!\w)|(?<![\w.,])1 (?:training )?(?:{THINGS})\b|⋯|(?<![\\\w^_])\{{[a-z_]+\}}"
+    rf"(?<![\w.])(?:nan|NaN|[-+−]?inf|None(?! of)|NaT|[Uu]nknown)(?!\w)|(?<![\w.,])1 (?:training )?(?:{THINGS})\b|⋯|(?:points|not known) points|(?<![\\\w^_])\{{[a-z_]+\}}"
 )
 """What a page says that has nothing to say, or counts one as many."""
 
@@ -138,17 +138,24 @@ SMALL_RESNETS = {
 }
 
 
-def with_photographs(folder):
-    """A grid of learning rates, a second data set, and photographs in place of ImageNet."""
+def with_more_data(folder):
+    """A second data set, on which another width is trained."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (100, 8, 8, 3), dtype=np.uint8), np.tile(np.arange(4), 25)
     np.savez(folder / "raw.npz", train_x=x, train_y=y)
     mine = wsn.pack_data(folder / "raw.npz", name="mine")
+    return SMALL_RESNETS | {
+        "preset": "clean", "validation_size": 20, "train_size": 32, "more_data": ["mine"], "data_sha256": mine.sha256,
+        "more_factors": [1.5],
+    }  # fmt: skip
+
+
+def with_photographs(folder):
+    """A grid of learning rates, a second data set, and photographs in place of ImageNet."""
     write_jpegs(wsn.data.data_root() / "pets")
     pets = wsn.image_folder("pets", image_size=32)
-    return SMALL_RESNETS | {
-        "preset": "clean", "validation_size": 20, "train_size": 32, "learning_rates": [0.1, 0.2], "seeds": [0, 1],
-        "more_data": ["mine"], "data_sha256": mine.sha256, "more_factors": [2.0], "imagenet_folder": "pets",
+    return with_more_data(folder) | {
+        "learning_rates": [0.1, 0.2], "seeds": [0, 1], "more_factors": [2.0], "imagenet_folder": "pets",
         "imagenet_sha256": pets.sha256, "imagenet_classes": 3, "imagenet_size": 32, "imagenet_widths": [2, 3], "imagenet_epochs": 1,
         "imagenet_seeds": [0, 1], "channel_base_widths": [2], "channel_factors": [2.0],
     }  # fmt: skip
@@ -229,6 +236,7 @@ ODD = {
         | {"base_widths": [2, 3], "channel_base_widths": [2], "channel_factors": [2.0]},
         "no masks over channels": SMALL_RESNETS | {"channel_base_widths": [], "channel_factors": []},
         "learning rates, harder data and photographs": with_photographs,
+        "data sets without a common width": with_more_data,
     },
     "gp_kernel": {
         "one seed": SMALL_KERNELS,
@@ -330,6 +338,35 @@ def test_the_best_width_is_said_to_rise_in_training_only_where_it_does(read):
         assert epochs > 1 or first == last
 
 
+@pytest.mark.parametrize(("preset", "images"), [("faithful", "test"), ("clean", "validation")])
+def test_the_epoch_that_counts_is_that_of_the_preset(preset, images, read):
+    values = {"preset": preset, "validation_size": 50, "activations": ["linear"]}
+    text, _ = read("sparse_mlp", SMALL_MLPS | values)
+    assert f"At the last epoch instead of the best one on the {images} images, the gains are" in text
+    of_faithful, of_clean = re.search(
+        r"The preset \*faithful\*(.*?)The preset \*clean\*(.*)", text, re.DOTALL
+    ).groups()
+    assert ("above the last epoch" in of_faithful, "above the last epoch" in of_clean) == (
+        preset == "faithful",
+        preset == "clean",
+    )
+
+
+def test_a_dense_network_that_diverged_leaves_the_page_of_the_others(read, monkeypatch):
+    results = sparse_mlp.results
+
+    def diverged(p, store):
+        table = results(p, store)
+        dense = (table["width"] == 3) & (table["activation"] == "relu")
+        table.loc[dense, ["test_accuracy", "test_accuracy_last"]] = np.nan
+        return table
+
+    monkeypatch.setattr(sparse_mlp, "results", diverged)
+    text, _ = read("sparse_mlp", SMALL_MLPS)
+    assert "**Answer.** A linear network of width 6" in text
+    assert NOTHING.search(text) is None
+
+
 @pytest.mark.parametrize(
     ("best_fit", "said"),
     [
@@ -365,7 +402,15 @@ def test_every_chapter_has_five_odd_cases():
 
 
 def test_the_words_that_say_nothing_are_found():
-    for words in ("5 (-inf to inf)", "nan points", "1 seeds", "unknown to 3", "a {gain} b", "on None images"):
+    for words in (
+        "5 (-inf to inf)",
+        "nan points",
+        "1 seeds",
+        "unknown to 3",
+        "a {gain} b",
+        "on None images",
+        "1.2 points points",
+    ):
         assert NOTHING.search(words)
     for words in ("1 seed", "11 seeds", "0.1 points", "information", "not known", "nanometre"):
         assert not NOTHING.search(words)

@@ -97,14 +97,25 @@ def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
 
 
 def results(p: Parameters, store: Store) -> pd.DataFrame:
-    """One row a run with its `width`, `activation`, `rule` and, by that, `density` of the last layer."""
+    """One row a run with its `width`, `activation`, `rule` and, by that, `density` of the last layer.
+
+    Raises:
+        ValueError: If all networks of an activation diverged.
+    """
     names = {
         "model.width": "width",
         "model.base.activation": "activation",
         "model.allocation": "rule",
         "model.allocation.density": "density",
     }
-    return sweeps.table(runs(p), store=store, environment=True).rename(columns=names)
+    table = sweeps.table(runs(p), store=store, environment=True).rename(columns=names)
+    for activation, finished in (table["status"] == "finished").groupby(table["activation"]):
+        if not finished.any():
+            raise ValueError(
+                f"learning_rate must be one at which networks train, got {p.learning_rate:g}, at which all "
+                f"{activation} ones diverged; lower it"
+            )
+    return table
 
 
 def figure_5(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,14 +123,14 @@ def figure_5(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["rule"] == "LastLayerDensity"]
 
 
-PAPERS_WIDTH = {"relu": 80, "linear": 40}
-"""The best width by activation, as G21 prints it (Section 2.3 and Appendix A)."""
+PAPERS_WIDTHS = {"relu": (80, 160), "linear": (40,)}
+"""The best widths by activation, as G21 prints them (Section 2.3 and Appendix A)."""
 
 
 def papers_width(p: Parameters, activation: str) -> int:
-    """G21's best width, or the nearest of those that are wider than the base and trained."""
+    """G21's first best width, or the nearest of those that are wider than the base and trained."""
     wider = [w for w in p.widths if w > p.base_width] or p.widths
-    return min(wider, key=lambda w: abs(log(w / PAPERS_WIDTH[activation])))
+    return min(wider, key=lambda w: abs(log(w / PAPERS_WIDTHS[activation][0])))
 
 
 def papers_best(
@@ -241,7 +252,7 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
     rules = {"first-layer": "last layer thinned most", "allocation-best": "uniform density"}
     for name, rule in rules.items():
         points = rule_gains(table, p, over=rule)
-        if points.columns.empty:
+        if points.columns.empty or (name == "first-layer" and min(p.last_layer_densities) == 1):
             continue
         found[name] = estimate(points[median_width(points)].tolist())
         found[f"{name}/mean over widths"] = estimate(points.mean(axis=1, skipna=False).tolist())
@@ -258,8 +269,9 @@ def estimates(table: pd.DataFrame, p: Parameters) -> dict[str, Estimate]:
             f"{activation}-gain": estimate(best["gain"].tolist()),
             f"{activation}-gain/held-out best": estimate((chosen - best["dense"]).tolist()),
             f"{activation}-gain/last epoch": estimate(last["gain"].tolist()),
-            f"{activation}-best-width": not_below_best(table, activation=activation, by="width"),
         }
-        if activation == "relu":
+        if set(PAPERS_WIDTHS[activation]) <= set(p.widths):
+            found[f"{activation}-best-width"] = not_below_best(table, activation=activation, by="width")
+        if activation == "relu" and min(p.last_layer_densities) < 0.8:
             found["relu-best-density"] = not_below_best(table, activation=activation, by="density")
     return found

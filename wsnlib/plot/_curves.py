@@ -63,15 +63,16 @@ def connectivity_grid(
     Args:
         accuracy: Test accuracy in [0, 1]; index: last-layer density; columns: width; NaN where
             impossible. Columns are labelled with their width and connectivity.
-        baseline: Accuracy of the dense network, where the two halves of the colours meet.
+        baseline: Accuracy of the dense network, where the two halves of the colours meet; NaN if it diverged.
         ax: Axes to draw on; a colour bar is added beside it.
         floor: Values below it share the darkest colour; the smallest value by default.
     """
     grid = accuracy.sort_index().sort_index(axis=1)
     values = grid.to_numpy(dtype=float) * 100
     best = np.nanmax(values)
-    low = min(np.nanmin(values) if floor is None else floor * 100, baseline * 100 - 0.1)
-    norm = TwoSlopeNorm(baseline * 100, low, max(best, baseline * 100 + 0.1))
+    middle = np.nanmin(values) if np.isnan(baseline) else baseline * 100
+    low = np.nanmin([np.nanmin(values) if floor is None else floor * 100, middle - 0.1])
+    norm = TwoSlopeNorm(middle, low, max(best, middle + 0.1))
     ax.set_facecolor("white")
     ax.patch.set(hatch="////", edgecolor="#cccccc")
     mesh = ax.pcolormesh(
@@ -92,10 +93,11 @@ def connectivity_grid(
     ax.set_ylabel("density of the last layer")
     bar = ax.figure.colorbar(mesh, ax=ax, extend="neither" if floor is None else "min")
     bar.set_label("test accuracy (%)")
-    bar.ax.axhline(baseline * 100, color="black", linewidth=1)
-    ticks = [t for t in bar.get_ticks() if low <= t <= best and abs(t - baseline * 100) > 0.06 * (best - low)]
-    bar.set_ticks([*ticks, baseline * 100])
-    bar.set_ticklabels([*(f"{t:g}" for t in ticks), f"dense {baseline * 100:.1f}"])
+    if not np.isnan(baseline):
+        bar.ax.axhline(middle, color="black", linewidth=1)
+        ticks = [t for t in bar.get_ticks() if low <= t <= best and abs(t - middle) > 0.06 * (best - low)]
+        bar.set_ticks([*ticks, middle])
+        bar.set_ticklabels([*(f"{t:g}" for t in ticks), f"dense {middle:.1f}"])
     bar.minorticks_off()
     return ax
 
