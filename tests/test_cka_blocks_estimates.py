@@ -66,11 +66,18 @@ def checked(stages: list[list[specs.Run]]) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: "-".join(file.parts[-2:]))
 def test_the_runs_of_every_profile_come_once_and_comparisons_after_their_networks(file):
     p = book.read_parameters(file)
-    stages = list(book.chapter_stages(p, store=None))
-    checked(stages)
     runs = cka_blocks.Runs(p)
+    stages = list(runs.stages())
+    checked(stages)
     assert {*runs.everything} == {run for stage in stages for run in stage}
     assert len(FILES) == 5 and type(p) is cka_blocks.Parameters
+
+
+def test_the_images_that_the_page_shows_come_last():
+    p, store = book.read_parameters(ROOT / "params" / "cka_blocks.cpu.yml"), wsn.Store(ROOT / "records")
+    *stages, (images,) = book.chapter_stages(p, store=store)
+    assert stages == list(cka_blocks.Runs(p).stages())
+    assert isinstance(images, wsn.ExampleImages) and store.has_made(images)
 
 
 def test_a_comparison_follows_as_soon_as_its_networks_are_trained():

@@ -329,7 +329,7 @@ def test_a_chapter_asks_for_no_run_that_wsn_run_does_not_make():
         code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         text = "\n".join(code)
         assert re.search(r"chapter\.[rR]uns\(p\)", text), path.name
-        for name in ("Experiment", "BlockOrigins", "OutputSimilarity", "KernelDistances"):
+        for name in ("Experiment", "BlockOrigins", "OutputSimilarity", "KernelDistances", "ExampleImages"):
             assert f"wsn.{name}(" not in text, path.name
 
 

@@ -396,6 +396,19 @@ def test_the_kernel_s_page_says_which_networks_are_trained_and_which_widths_comp
     assert "differ from those of *released code* at no width here." in text
 
 
+def test_the_page_on_blocks_names_the_networks_that_it_shows(read):
+    """Two networks, of which one, both or none has a block."""
+    text, _ = read("cka_blocks", SMALL_BLOCKS | {"learning_rate": 0.05})
+    assert ("in the deepest networks with and without a block" in text) == (
+        "1 of 1 " in text and "0 of 1 " in text
+    )
+    assert "The learning rate is 0.05, not the *0.01* of the authors' released code" in text
+    assert "What is planned next" not in text
+    text, _ = read("cka_blocks", SMALL_BLOCKS | {"least_fit": 1.0})
+    assert "in the deepest networks with and" not in text and "the deepest network with a block" not in text
+    assert "they do by" not in text
+
+
 def test_every_chapter_has_five_odd_cases():
     chapters = {path.stem for path in (ROOT / "book").glob("*.ipynb")}
     assert {chapter for chapter, cases in ODD.items() if len(cases) >= 5} == chapters

@@ -436,7 +436,7 @@ def test_the_paper_profile_of_the_block_structure_is_the_papers_protocol():
 
 def test_the_profile_of_the_page_trains_on_a_sixteenth_of_the_images_seed_by_seed():
     p = book.read_parameters(ROOT / "params" / "cka_blocks.cpu.yml")
-    first, *_ = cka_blocks.stages(p, None)
+    first = next(cka_blocks.stages(p, None))
     assert [run.experiment.model for run in first] == [wsn.ResNetCifarSpec(depth=56, norm_momentum=0.01)] * 3
     assert [run.experiment.seed for run in first] == [0, 1, 2]
     for run in first:
@@ -509,6 +509,7 @@ WIDE = DEEP | {"name": "wide", "width_multiplier": 2.0}
         ({"num_removed": 11}, "num_removed must be an integer of 1 to 10, got 11"),
         ({"num_removed": 0}, "num_removed must be an integer of 1 to 10, got 0"),
         ({"num_rotated": 3}, "num_rotated must be an integer ≥ 4, got 3"),
+        ({"num_rotated": 101}, "num_rotated must be at most num_images 100, got 101; lower it"),
         ({"least_fit": 0.0}, r"least_fit must be a training accuracy in \(0, 1\], got 0.0"),
         ({"norm_momentum": 1.5}, "norm_momentum must be a number > 0 and ≤ 1, got 1.5"),
         ({"validation_size": 0}, "validation_size must be an integer ≥ 1, got 0"),

@@ -145,6 +145,10 @@ class Parameters(fields.ChapterParameters):
                     )
             if len(set(comparison.keys)) < max(2, len(comparison.keys)):
                 raise ValueError(f"compared must be of two different networks or more, got {comparison.keys}")
+        if self.num_rotated > self.num_images:
+            raise ValueError(
+                f"num_rotated must be at most num_images {self.num_images}, got {self.num_rotated}; lower it"
+            )
         if self.moments != sorted(set(self.moments)):
             allowed = type(self).model_fields["moments"].description
             raise ValueError(f"moments must be {allowed}, got {self.moments}")
@@ -270,8 +274,10 @@ class Runs:
 
 
 def stages(p: Parameters, store: Store) -> Iterator[list[specs.Run]]:
-    """All runs, those that depend on others after them."""
-    return Runs(p).stages()
+    """All runs, those that depend on others after them; last the images that the page shows."""
+    runs = Runs(p)
+    yield from runs.stages()
+    yield [Results.read(runs, store).examples]
 
 
 # -- what was measured ------------------------------------------------------------------------
@@ -424,11 +430,41 @@ class Results:
 
     def judged(self, *, block: bool) -> list[Measured]:
         """Fitting networks with residual connections on that part, with or without a block."""
-        return [
-            m
-            for m in self.fitting
-            if m.network.residual and m.network.part == self.part and m.has_block == block
-        ]
+        return [m for m in self._judged if m.has_block == block]
+
+    @property
+    def _judged(self) -> list[Measured]:
+        return [m for m in self.fitting if m.network.residual and m.network.part == self.part]
+
+    @property
+    def ordered(self) -> list[Measured]:
+        """All networks as the page shows them, those with residual connections on that part first."""
+
+        def place(m: Measured) -> tuple[Any, ...]:
+            n = m.network
+            other = not n.residual, n.part != self.part
+            return *other, n.depth, n.width_multiplier, n.epochs, m.seed
+
+        return sorted(self.networks.values(), key=place)
+
+    def example(self, *, block: bool) -> Measured:
+        """The deepest network that is judged, with or without a block; of all where there is none."""
+
+        def deepest(found: list[Measured]) -> list[Measured]:
+            return sorted(found, key=lambda m: (-m.network.depth, m.seed))
+
+        having = (m for m in deepest(self._judged) if m.has_block == block)
+        return next(having, deepest(self.ordered)[0])
+
+    @property
+    def examples(self) -> specs.ExampleImages:
+        """The dominant images of every seed of the network that is the example with a block."""
+        example = self.example(block=True)
+        alike = [m for m in self.networks.values() if m.network == example.network]
+        dominant = {i for m in alike for i in top_images(m.origins.dominance)}
+        places = example.origins.examples  # the same images for all networks
+        found = sorted(int(places[i]) for i in dominant)
+        return specs.ExampleImages(data=self.runs.p.data_spec(), examples=tuple(found))
 
     def _family(
         self, wanted: Callable[[Network], bool], order: Callable[[Network], Any]
