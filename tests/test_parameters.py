@@ -13,7 +13,16 @@ import yaml
 
 import wsnlib as wsn
 from wsnlib import book
-from wsnlib.book import bottlenecks, cka_blocks, gp_kernel, resnet_sweep, sparse_mlp, your_network
+from wsnlib.book import (
+    bottlenecks,
+    cka_blocks,
+    gp_kernel,
+    later_work,
+    resnet_sweep,
+    sparse_mlp,
+    your_layers,
+    your_network,
+)
 
 ROOT = Path(__file__).parent.parent
 EVERY_FILE = sorted((ROOT / "params").glob("*.yml"))
@@ -309,6 +318,26 @@ def test_mistakes_in_the_resnet_chapters_are_named_in_one_sentence(values, messa
         resnet_sweep.Parameters.read(values)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("chapter", "values", "message"),
+    [
+        (sparse_mlp, {"seeds": [0, 0]}, "seeds must hold no value twice, got [0, 0]; name each once"),
+        (sparse_mlp, {"widths": [5, 80, 80]}, "widths must hold no value twice, got [5, 80, 80]"),
+        (later_work, {"learning_rates": [0.1, 0.1, 0.2]}, "learning_rates must hold no value twice"),
+        (later_work, {"split_base_widths": [5, 5]}, "split_base_widths must hold no value twice"),
+        (later_work, {"split_base_widths": [6, 3]}, "split_base_widths must be a rising list of 2 or more"),
+        (later_work, {"preset": "faithful"}, "preset must be 'clean': validation images choose epochs"),
+        (your_layers, {"networks": ["resnet18", "resnet18"]}, "networks must hold no value twice"),
+        (your_layers, {"size": 448}, "size must be the height and width of a patch in pixels, 32 to 427"),
+    ],
+    ids=str,
+)
+def test_what_would_fail_after_training_is_refused_before(chapter, values, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        chapter.Parameters.read(values)
+    assert str(caught.value).startswith(message)
 
 
 YOURS = sorted((ROOT / "params").glob("your_network.*.yml"))

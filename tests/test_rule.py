@@ -451,6 +451,7 @@ def test_what_needs_no_scale_is_judged_in_every_profile():
         ("sparse_mlp", "num-weights"), ("resnet_sweep", "figure-10"), ("resnet_sweep", "num-weights"),
         ("gp_kernel", "theorem-1"), ("gp_kernel", "distance-falls"), ("cka_blocks", "proposition-1"),
         ("later_work", "balanced-is-water-filling"), ("later_work", "cka-moved"),
+        ("later_work", "cka-few-directions"),
     }  # fmt: skip
     assert all(c.type == "arithmetic" for c in ALL if c.any_scale)
     claim = book.claims_of("resnet_sweep")["num-weights"]

@@ -28,6 +28,10 @@ PARTS: tuple[Part, ...] = get_args(Part)
 class Parameters(fields.ChapterParameters):
     """Parameters of the chapter `later_work`: networks, and which parts of the page have runs."""
 
+    preset: Literal["clean"] = Field(
+        "clean", description="'clean': validation images choose epochs and rates"
+    )
+    validation_size: fields.PositiveInt = 100
     parts: list[Part] = Field(
         ["rate"], description=f"a list of {', '.join(PARTS[:-1])} and {PARTS[-1]}, or of some of them"
     )
@@ -77,6 +81,11 @@ class Parameters(fields.ChapterParameters):
             raise ValueError(
                 "deep_base_widths must be a falling list of 2 or more integers ≥ 1, got "
                 f"{self.deep_base_widths}"
+            )
+        if self.split_base_widths != sorted(self.split_base_widths):
+            raise ValueError(
+                "split_base_widths must be a rising list of 2 or more integers ≥ 1, got "
+                f"{self.split_base_widths}"
             )
         _ = self.data_spec
 

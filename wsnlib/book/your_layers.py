@@ -19,7 +19,9 @@ class Parameters(fields.ChapterParameters):
         description="the names of two classification models of torchvision",
     )
     num_images: int = Field(128, ge=32, description="a number of patches ≥ 32")
-    size: int = Field(32, ge=32, description="the height and width of a patch in pixels, ≥ 32")
+    size: int = Field(
+        32, ge=32, le=427, description="the height and width of a patch in pixels, 32 to 427, a photograph's"
+    )
     batch_size: int = Field(16, ge=4, description="images in a batch, ≥ 4")
     passes: fields.PositiveInt = 2
     seed: fields.NonNegativeInt = 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsnlib import specs
 from wsnlib.data.sources import KNOWN
@@ -54,6 +54,14 @@ class ChapterParameters(BaseModel):
         5.0, description="a number of minutes ≥ 0"
     )
     download: Flag = False
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name, value in self:
+            plain_list = isinstance(value, list) and all(isinstance(v, int | float | str) for v in value)
+            if plain_list and len(set(value)) < len(value):
+                raise ValueError(f"{name} must hold no value twice, got {value}; name each once")
+        return self
 
     @classmethod
     def read(cls, namespace: Mapping[str, Any]) -> Self:
