@@ -409,6 +409,13 @@ def test_the_page_on_blocks_names_the_networks_that_it_shows(read):
     assert "they do by" not in text
 
 
+def test_the_page_on_later_work_says_the_rate_that_it_has(read):
+    values = {"parts": ["rate", "moving"], "learning_rates": [0.1, 0.4], "learning_rate": 0.4}
+    text, _ = read("later_work", SMALL_LATER | values)
+    assert "all at the rate 0.4, and all at" in text and "at G21's rate" not in text
+    assert re.search(r"rule a layer differs by [\d.]+ ", text)
+
+
 def test_every_chapter_has_five_odd_cases():
     chapters = {path.stem for path in (ROOT / "book").glob("*.ipynb")}
     assert {chapter for chapter, cases in ODD.items() if len(cases) >= 5} == chapters
