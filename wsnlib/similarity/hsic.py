@@ -216,7 +216,8 @@ def warn_constant(names: list[str]) -> None:
     """Warn that layers do not vary, so that their CKA is NaN."""
     listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     warnings.warn(
-        f"{listed}: constant over the examples (or all equally far apart), so that CKA is undefined: NaN",
+        f"{listed}: constant over the examples (or all equally far apart, or all but one alike), "
+        "so that CKA is undefined: NaN",
         RuntimeWarning,
         stacklevel=3,
     )
