@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from pydantic import BaseModel, Field
 from scipy.stats import norm, rankdata
 from torch import Tensor
@@ -292,12 +293,30 @@ class Measured:
         seed: Of its training.
         origins: What was measured.
         fits: Whether its training accuracy is high enough to say anything about networks that fit.
+        title: Of the network, as the page has it.
     """
 
     network: Network
     seed: int
     origins: OriginResults
     fits: bool
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """Title and seed."""
+        return f"{self.title}, seed {self.seed}"
+
+    @property
+    def fit(self) -> str:
+        """Its training accuracy in words."""
+        fits = "" if self.fits else ", does not fit"
+        return f"training accuracy {100 * self.origins.train_accuracy:.0f} %{fits}"
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What `wsn.plot.cka` marks in a map of all layers."""
+        return {"rows": self.origins.layers, "blocks": edges(self.structure)}
 
     @cached_property
     def structure(self) -> BlockStructure:
@@ -383,7 +402,9 @@ class Results:
         for (name, seed), run in runs.origins.items():
             found = origin_results(run, store=store)
             fits = found.train_accuracy >= runs.p.least_fit
-            networks[name, seed] = Measured(network=runs.networks[name], seed=seed, origins=found, fits=fits)
+            networks[name, seed] = Measured(
+                network=runs.networks[name], seed=seed, origins=found, fits=fits, title=runs.titles[name]
+            )
         compared = {keys: output_results(run, store=store) for keys, run in runs.compared.items()}
         return cls(runs=runs, networks=networks, compared=compared)
 
@@ -456,6 +477,17 @@ class Results:
         having = (m for m in deepest(self._judged) if m.has_block == block)
         return next(having, deepest(self.ordered)[0])
 
+    def some(self, name: str, most: int) -> list[Measured]:
+        """Seeds of a network: the first with and without a block, then others."""
+        found = [m for m in self.ordered if m.network.name == name]
+        first = {m.has_block: m.seed for m in reversed(found)}
+        found.sort(key=lambda m: m.seed != first[m.has_block])
+        return sorted(found[:most], key=lambda m: m.seed)
+
+    def runs_of(self, networks: Iterable[Measured]) -> list[specs.BlockOrigins]:
+        """The runs behind some networks."""
+        return [self.runs.origins[m.network.name, m.seed] for m in networks]
+
     @property
     def examples(self) -> specs.ExampleImages:
         """The dominant images of every seed of the network that is the example with a block."""
@@ -475,6 +507,16 @@ class Results:
         ]
         found = [[m for m in self.fitting if m.network == n] for n in sorted(networks, key=order)]
         return [seeds for seeds in found if seeds]
+
+
+def entries(maps: Mapping[str, tuple[Sequence[str], Array]]) -> pd.DataFrame:
+    """Numbers of symmetric maps by name, each with its layers: one row a pair, to two decimals."""
+    parts = []
+    for name, (layers, values) in maps.items():
+        i, j = np.triu_indices(len(layers), 1)
+        pairs = {"layer": np.array(layers)[i], "other": np.array(layers)[j]}
+        parts.append(pd.DataFrame({"map": name, **pairs, "similarity": np.round(values[i, j], 2)}))
+    return pd.concat(parts)
 
 
 def edges(structure: BlockStructure) -> list[tuple[int, int]]:
