@@ -289,7 +289,7 @@ def simulated(blocks, *, within=None, shift=None, unfit=(), across=between) -> c
             shift=(shift or {}).get(key, 0.0),
         )
         networks[key] = cka_blocks.Measured(
-            network=network, seed=key[1], origins=origins, fits=key not in unfit
+            network=network, seed=key[1], origins=origins, fits=key not in unfit, title=key[0]
         )
     compared = {}
     for keys in PLAN.compared:
@@ -352,7 +352,7 @@ def test_the_inside_is_that_of_the_highest_ranked_block_where_a_range_that_is_no
     np.fill_diagonal(values, 1)
     without = np.where(values == 0.95, 0.6, values)
     one = cka_blocks.Measured(
-        network=PLAN.networks["deep"], seed=3, fits=True,
+        network=PLAN.networks["deep"], seed=3, fits=True, title="deep",
         origins=replace(origins, cka=values, cka_without_component=without),
     )  # fmt: skip
     assert (one.structure.best.start, one.structure.best.stop) == (8, 60)
@@ -661,7 +661,11 @@ def changed(results: cka_blocks.Results, key: cka_blocks.Key, **fields) -> cka_b
     """Results with another number in one network."""
     each = results.networks[key]
     other = cka_blocks.Measured(
-        network=each.network, seed=each.seed, origins=replace(each.origins, **fields), fits=each.fits
+        network=each.network,
+        seed=each.seed,
+        origins=replace(each.origins, **fields),
+        fits=each.fits,
+        title=each.title,
     )
     return replace(results, networks={**results.networks, key: other})
 
@@ -901,6 +905,7 @@ def test_of_as_many_parts_the_smallest_is_judged_and_of_as_many_widths_the_narro
             seed=0,
             origins=simulated_origins(runs.networks[key[0]], 0, block=True),
             fits=True,
+            title=key[0],
         )
         for key in runs.origins
     }
@@ -964,7 +969,7 @@ def unmeasured(networks: list[dict[str, object]]) -> cka_blocks.Results:
     given = [{"epochs": 2, "seeds": [0]} | each for each in networks]
     runs = cka_blocks.Runs(cka_blocks.Parameters.read(GIVEN | {"networks": given, "compared": compared}))
     measured = {
-        key: cka_blocks.Measured(network=runs.networks[key[0]], seed=0, origins=None, fits=True)
+        key: cka_blocks.Measured(network=runs.networks[key[0]], seed=0, origins=None, fits=True, title=key[0])
         for key in runs.origins
     }
     return cka_blocks.Results(runs=runs, networks=measured, compared={})

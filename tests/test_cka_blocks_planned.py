@@ -43,7 +43,7 @@ class MadeUp:
         return Path("records")
 
 
-def measured(network, seed: int) -> cka_blocks.Measured:
+def measured(network, seed: int, title: str) -> cka_blocks.Measured:
     layers, key = len(layer_names(network)), (network.name, seed)
     origins = simulated_origins(
         network,
@@ -54,11 +54,13 @@ def measured(network, seed: int) -> cka_blocks.Measured:
         accuracy=0.87 if key in UNFIT else 0.95 + 0.01 * seed,
         where=slice(layers // 6, layers * 3 // 5),
     )
-    return cka_blocks.Measured(network=network, seed=seed, origins=origins, fits=key not in UNFIT)
+    return cka_blocks.Measured(
+        network=network, seed=seed, origins=origins, fits=key not in UNFIT, title=title
+    )
 
 
 def made_up(runs: cka_blocks.Runs, store) -> cka_blocks.Results:
-    networks = {key: measured(runs.networks[key[0]], key[1]) for key in runs.origins}
+    networks = {key: measured(runs.networks[key[0]], key[1], runs.titles[key[0]]) for key in runs.origins}
     compared = {}
     for keys in runs.compared:
         own = [networks[key] for key in keys]

@@ -300,7 +300,7 @@ class Measured:
     seed: int
     origins: OriginResults
     fits: bool
-    title: str = ""
+    title: str
 
     @property
     def name(self) -> str:
