@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 import wsnlib as wsn
 from wsnlib import training
-from wsnlib.training import loop, schedules, steps
+from wsnlib.training import log, loop, schedules, steps
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +359,31 @@ def test_evaluation_does_not_depend_on_the_batches_and_changes_nothing(digits):
     assert a.loss == pytest.approx(b.loss, rel=1e-5)
     assert torch.equal(a.predictions, training.predict(net, digits, digits.test.images))
     assert all(torch.equal(net.state_dict()[k], v) for k, v in state.items())
+
+
+def test_of_a_pass_over_many_images_only_some_of_the_logits_are_kept(digits, monkeypatch):
+    """Those of all images of ImageNet would be 5 GB."""
+    sizes = []
+
+    def cross_entropy(logits, labels):
+        sizes.append(len(logits))
+        return F.cross_entropy(logits, labels)
+
+    def trained():
+        sizes.clear()
+        net = classifier()
+        history = training.train(net, digits, protocol(epochs=2, batch_size=30), seed=0).history
+        return history, training.predict(net, digits, digits.test.images)
+
+    monkeypatch.setattr(log, "F", SimpleNamespace(cross_entropy=cross_entropy))
+    whole, predictions = trained()
+    assert max(sizes) == len(digits.train.labels)
+    monkeypatch.setattr(log, "MOST_LOGITS", 1000)
+    in_pieces, same = trained()
+    assert max(sizes) <= 500  # a batch of an evaluation
+    assert torch.equal(predictions, same)
+    for name, values in whole.items():
+        assert in_pieces[name] == pytest.approx(values, rel=1e-6), name
 
 
 # -- the recorded step --

@@ -290,7 +290,7 @@ class CompiledNetworks:
                 self.batch, self.rows, *self.forward, self.value, self.floor, self.scale,
             )  # fmt: skip
             found.append(torch.from_numpy(logits))
-        return [evaluation(logits, split.labels) for logits in torch.cat(found, 1)]
+        return [evaluation([logits], split.labels) for logits in torch.cat(found, 1)]
 
     @torch.no_grad()
     def write_back(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,14 +47,39 @@ class Evaluation:
     predictions: torch.Tensor
 
 
-def evaluation(logits: torch.Tensor, labels: torch.Tensor) -> Evaluation:
-    """What logits (n, classes) say of images with these labels."""
-    predictions = logits.argmax(1)
-    return Evaluation(
-        loss=F.cross_entropy(logits, labels).item(),
-        accuracy=(predictions == labels).double().mean().item(),
-        predictions=predictions,
-    )
+MOST_LOGITS = 2**25
+"""Of a pass over images as many are kept at once: of 33,554 images of ImageNet, 128 MiB."""
+
+
+def evaluation(batches: Iterable[torch.Tensor], labels: torch.Tensor) -> Evaluation:
+    """What logits say of n images with these labels; they come batch by batch, (images, classes) float32.
+
+    No value is read by the host before the end.
+    """
+    done = 0
+    losses, predictions = [], []
+    for logits in _joined(batches):
+        seen = labels[done : done + len(logits)]
+        losses.append(F.cross_entropy(logits, seen).double() * (len(seen) / len(labels)))
+        predictions.append(logits.argmax(1))
+        done += len(logits)
+    classes = torch.cat(predictions)
+    loss, accuracy = torch.stack([torch.stack(losses).sum(), (classes == labels).double().mean()]).tolist()
+    return Evaluation(loss=loss, accuracy=accuracy, predictions=classes)
+
+
+def _joined(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """As few batches as may be, of `MOST_LOGITS` numbers and a batch at most."""
+    kept: list[torch.Tensor] = []
+    numbers = 0
+    for logits in batches:
+        kept.append(logits)
+        numbers += logits.numel()
+        if numbers >= MOST_LOGITS:
+            yield torch.cat(kept)
+            kept, numbers = [], 0
+    if kept:
+        yield torch.cat(kept)
 
 
 class TrainingLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Literal
 
@@ -217,24 +217,20 @@ def train_epoch(
     epoch: int,
 ) -> tuple[float, float]:
     """One pass in a new order; mean loss and accuracy over it, which the host reads at its end."""
-    device = data.train.labels.device
     n = len(data.train.labels)
     order = torch.randperm(n, generator=generator)
-    outputs = torch.empty(n, data.num_classes, device=device)
     batches = data.train.batches(
         order, batch_size=protocol.batch_size, augmentation=protocol.augmentation, generator=generator
     )
     factors = learning_rate_factors(protocol, epoch=epoch, steps=-(-n // protocol.batch_size))
-    done = 0
-    for factor, (images, labels) in zip(factors, batches, strict=True):
-        set_learning_rate(optimizer, protocol.learning_rate * factor)
-        logits = step(images, labels)
-        outputs[done : done + len(labels)] = logits
-        done += len(labels)
-    seen = data.train.labels[order.to(device)]
-    loss, correct = F.cross_entropy(outputs, seen), outputs.argmax(1) == seen
-    mean_loss, accuracy = torch.stack([loss.double(), correct.double().mean()]).tolist()
-    return mean_loss, accuracy
+
+    def logits() -> Iterator[torch.Tensor]:
+        for factor, (images, labels) in zip(factors, batches, strict=True):
+            set_learning_rate(optimizer, protocol.learning_rate * factor)
+            yield step(images, labels).to(torch.float32, copy=True)  # the next step may write there
+
+    found = evaluation(logits(), data.train.labels[order.to(data.train.labels.device)])
+    return found.loss, found.accuracy
 
 
 def evaluate(
@@ -252,23 +248,24 @@ def evaluate(
     check_data(data, split)
     check_choice("precision", precision, Precision)
     batches = split.batches(torch.arange(len(split.labels)), batch_size=batch_size)
-    logits = _logits(model, data, (batch.images for batch in batches), precision)
-    check_outputs(logits, data.num_classes)
-    return evaluation(logits, split.labels)
+    with evaluating(model), torch.no_grad():
+        return evaluation(_logits(model, data, (b.images for b in batches), precision), split.labels)
 
 
 def predict(model: nn.Module, data: Dataset, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
     """Predicted class of every image, (n,) int64; `images` are uint8, normalised as in `data`."""
     check_bytes(images)
-    return _logits(model, data, images.split(batch_size), "float32").argmax(1)
+    with evaluating(model), torch.no_grad():
+        batches = _logits(model, data, images.split(batch_size), "float32")
+        return torch.cat([logits.argmax(1) for logits in batches])
 
 
-@torch.no_grad()
-def _logits(model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str) -> torch.Tensor:
+def _logits(
+    model: nn.Module, data: Dataset, batches: Iterable[torch.Tensor], precision: str
+) -> Iterator[torch.Tensor]:
     check_float32(model)
-    outputs = []
-    with evaluating(model):
-        for images in batches:
-            with computing(precision, images.device):
-                outputs.append(model(data.normalise(images)).float())
-    return torch.cat(outputs)
+    for images in batches:
+        with computing(precision, images.device):
+            logits = model(data.normalise(images))
+        check_outputs(logits, data.num_classes)
+        yield logits.float()
