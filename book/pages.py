@@ -118,8 +118,8 @@ def mutant_table() -> str:
         (PAGES / "mutants_left.toml").read_text(encoding="utf-8")
     )
     rows = [
-        "| code | mutants | tried | equivalent | killed | of these out of time | score |",
-        "|---|---|---|---|---|---|---|",
+        "| code | mutants | tried | equivalent | killed | of these out of time | score | commit |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     left = []
     for area, each in found.items():
@@ -131,7 +131,7 @@ def mutant_table() -> str:
         )
         rows.append(
             f"| {area} | {each['mutants']:,} | {each['tried']} | {len(same)} | {killed} | "
-            f"{each['out of time']} | {100 * killed / tried:.0f} % |"
+            f"{each['out of time']} | {100 * killed / tried:.0f} % | `{each['commit']}` |"
         )
         for mutant, change in survivors.items():
             kind = "equivalent" if mutant in same else "left"

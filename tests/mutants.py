@@ -91,10 +91,9 @@ KILLED = {1, 3, -4, -6, -7, -8, -11} | OUT_OF_TIME  # a test fails, or pytest, P
 
 
 def copy(name: str, folder: Path) -> None:
-    """The tracked files, with mutmut's settings for this area."""
+    """The tracked files, with mutmut's settings for this area, and the commit that they are of."""
     area = AREAS[name]
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout
-    for file in tracked.splitlines():
+    for file in git("ls-files").splitlines():
         if os.path.exists(file) and not file.startswith("records/"):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, folder / file)
@@ -106,6 +105,12 @@ def copy(name: str, folder: Path) -> None:
     for file, more in (("pyproject.toml", values), ("tests/conftest.py", HOOK)):
         with (folder / file).open("a") as end:
             end.write(more)
+    (folder / "commit").write_text(git("rev-parse", "--short", "HEAD").strip())
+
+
+def git(*words: str) -> str:
+    """What git prints."""
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
 def mutmut(folder: Path, *words: str) -> str:
@@ -171,6 +176,7 @@ def tried(name: str, *, sample: int, again: bool) -> dict[str, Any]:
         )
     survivors = sorted(mutant for mutant in chosen if codes[mutant] not in KILLED)
     return {
+        "commit": (folder / "commit").read_text(),
         "mutants": len(every),
         "tried": len(chosen),
         "out of time": sum(codes[mutant] in OUT_OF_TIME for mutant in chosen),
