@@ -323,6 +323,19 @@ def test_every_width_takes_the_learning_rate_that_was_best_for_it_on_another_see
     assert by_length[4].to_dict() == pytest.approx({0.1: ((1.0 + 3.0) + 2.0) / 2})
     shows(found["resnet-gain-own-rate"], (2.0 + 4.0) / 2)  # widths 10 and 15 less 5: 1 + 3 − 2 and 2 + 4 − 2
     has_mean(found["resnet-gain-own-rate/one rate"], ((1.0 + 3.0) + 2.0) / 2)  # width 10 has one rate only
+    narrow = p.model_copy(update={"largest_tuned_width": 10})
+    assert {run.model.width for run in resnet_sweep.own_rate_runs(narrow, store)} == {5, 10}
+    found = resnet_sweep.estimates(table, narrow, own=resnet_sweep.at_own_rates(narrow, store))
+    shows(found["resnet-gain-own-rate"], 2.0)
+    shows(found["resnet-gain-own-rate/one rate"], 1.0 + 3.0)
+    by_length = resnet_sweep.gains_by_length(table, narrow, store)
+    assert by_length[4].to_dict() == pytest.approx({0.1: 1.0 + 3.0})  # of the width that has both lengths
+    assert by_length[2].dropna().to_dict() == pytest.approx({0.1: 0.0})
+    alone = p.model_copy(update={"largest_tuned_width": 1})
+    assert {run.model.width for run in resnet_sweep.rate_runs(alone)} == {5}
+    assert "resnet-gain-own-rate" not in resnet_sweep.estimates(
+        table, alone, own=resnet_sweep.at_own_rates(alone, store)
+    )
 
 
 def test_a_width_that_diverges_at_every_learning_rate_is_refused(store):

@@ -145,6 +145,9 @@ class Parameters(ResNetParameters):
     learning_rates: list[fields.PositiveFloat] = Field(
         [], description="a list of numbers > 0 that holds learning_rate, or []"
     )
+    largest_tuned_width: fields.PositiveInt | None = Field(
+        None, description="an integer ≥ 1, or null, up to which widths take the best of learning_rates, too"
+    )
     rate_epochs: fields.PositiveInt = 1
     rate_seed: fields.NonNegativeInt = 900_000
     channel_factors: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(
@@ -299,12 +302,19 @@ def family_runs(p: Parameters, seeds: Sequence[int], **changes: Any) -> list[spe
     ]
 
 
+def tuned_runs(p: Parameters, seeds: Sequence[int], **changes: Any) -> list[specs.Experiment]:
+    """That family up to `largest_tuned_width`, and the base in any case."""
+    base, most = min(p.base_widths), p.largest_tuned_width
+    family = family_runs(p, seeds, **changes)
+    return [run for run in family if most is None or width_of(run) <= max(base, most)]
+
+
 def rate_runs(p: Parameters) -> list[specs.Experiment]:
-    """That family at every learning rate, for fewer epochs and with a seed of its own."""
+    """Those at every learning rate, for fewer epochs and with a seed of its own."""
     return [
         run
         for rate in p.learning_rates
-        for run in family_runs(p, [p.rate_seed], epochs=p.rate_epochs, learning_rate=rate)
+        for run in tuned_runs(p, [p.rate_seed], epochs=p.rate_epochs, learning_rate=rate)
     ]
 
 
@@ -320,7 +330,7 @@ def tried_rates(p: Parameters, store: Store) -> pd.DataFrame:
 
 
 def own_rate_runs(p: Parameters, store: Store) -> list[specs.Experiment]:
-    """The whole training of that family, each width at the learning rate that was best for it.
+    """Their whole trainings, each width at the learning rate that was best for it.
 
     Raises:
         ValueError: If a width diverged at every rate.
@@ -334,7 +344,7 @@ def own_rate_runs(p: Parameters, store: Store) -> list[specs.Experiment]:
             f"{p.learning_rates}: add smaller ones"
         )
     best = tried.idxmax(axis=1)
-    by_rate = {rate: family_runs(p, p.seeds, learning_rate=rate) for rate in p.learning_rates}
+    by_rate = {rate: tuned_runs(p, p.seeds, learning_rate=rate) for rate in p.learning_rates}
     return [run for rate, runs in by_rate.items() for run in runs if best[width_of(run)] == rate]
 
 
@@ -422,13 +432,13 @@ def gains_by_epoch(p: Parameters, store: Store) -> pd.DataFrame:
 def gains_by_length(first: pd.DataFrame, p: Parameters, store: Store) -> pd.Series[float]:
     """Mean points of validation accuracy above the dense base after whole trainings, by epochs and rate.
 
-    The short trainings are those that try the learning rates of the long ones, and have one seed. NaN at a
-    rate at which one of them diverged.
+    The short trainings are those that try the learning rates of the long ones, and have one seed. Means are
+    over the widths that have both. NaN at a rate at which one of them diverged.
     """
     base = min(p.base_widths)
     long = 100 * family_of(first, base).groupby("width")["validation_accuracy"].mean()
     of_long = pd.DataFrame({p.learning_rate: long})
-    accuracy = pd.concat({p.rate_epochs: tried_rates(p, store), p.epochs: of_long}, axis=1).T
+    accuracy = pd.concat({p.rate_epochs: tried_rates(p, store), p.epochs: of_long}, axis=1, join="inner").T
     return accuracy.sub(accuracy[base], axis=0).drop(columns=base).mean(axis=1, skipna=False)
 
 
@@ -652,10 +662,12 @@ def estimates(
         gains = gains_by_data(table, p)
         judged = {"CIFAR100": "gain-cifar100", "SVHN": "gain-svhn", "harder less easier": "harder-tasks"}
         found |= {name: gains[of] for of, name in judged.items() if of in gains}
-    if own is not None and wider:
-        tuned = CellsAndSeeds(own.T)
-        found["resnet-gain-own-rate"] = tuned.contrast(less(mean_of(own.columns[1:]), {base: 1.0}))
-        found["resnet-gain-own-rate/one rate"] = found["gain"]
+    if own is not None and len(own.columns) > 1:
+        tuned, of_one_rate = own.columns[1:], [("sparse", base, w) for w in own.columns[1:]]
+        found |= {
+            "resnet-gain-own-rate": CellsAndSeeds(own.T).contrast(less(mean_of(tuned), {base: 1.0})),
+            "resnet-gain-own-rate/one rate": cells.contrast(less(mean_of(of_one_rate), start)),
+        }
     if shares:
         both = [width_gains(base, width) for width in shares]
         total = [_total(parts) for parts in zip(*both, strict=True)]
