@@ -389,6 +389,26 @@ def test_the_widest_trained_is_not_said_to_fit_best_of_all(best_fit, said, read,
     assert "other seeds, the best is not biased, but the seeds share their choices" in text
 
 
+def test_widths_without_a_dense_network_or_a_learning_rate_of_their_own_are_told_apart(read, monkeypatch):
+    results = resnet_sweep.results
+    monkeypatch.setattr(
+        resnet_sweep,
+        "results",
+        lambda p, store: (table := results(p, store)).assign(train_accuracy=table["width"] / 10),
+    )
+    widths = {"widening_factors": [1.0, 1.5, 2.0], "largest_dense_width": 3, "largest_tuned_width": 3}
+    rates = {"preset": "clean", "validation_size": 50, "learning_rates": [0.1, 0.2], "epochs": 2}
+    text, _ = read("resnet_sweep", SMALL_RESNETS | {"seeds": [0, 1]} | widths | rates)
+    for words in (
+        "width 4, which fits the training images best, was not trained dense.",
+        "At a learning rate of each width's own, networks of widths up to 3 are",
+        "On validation images, the mean gain of widths up to 3 is",
+        "each width up to 3 of the family of sparse networks also took its best (4 further trainings of 1 epoch)",
+    ):
+        assert words in text, words
+    assert re.search(r"All widths up to 3 took the same rate|From width 2 to 3, the best rates are", text)
+
+
 def test_the_kernel_s_page_says_which_networks_are_trained_and_which_widths_compared(read):
     """296 weights: at width 16 a dense last layer would hold more than half of them."""
     text, _ = read("gp_kernel", SMALL_KERNELS)

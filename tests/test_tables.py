@@ -94,6 +94,7 @@ def test_no_runs_have_no_groups_and_the_same_columns(by):
     runs = pd.DataFrame({"width": [5], "rule": ["a"], "test_accuracy": [0.1]})
     one, none = wsn.summarise(runs, by=by), wsn.summarise(runs[:0], by=by)
     assert (len(none), list(none.columns), none.index.names) == (0, list(one.columns), one.index.names)
+    assert {none[each].dtype for each in ("mean", "low", "high")} == {np.dtype(float)}
 
 
 def test_runs_without_a_value_are_a_group_of_their_own():

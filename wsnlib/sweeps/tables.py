@@ -160,7 +160,8 @@ def summarise(table: pd.DataFrame, *, by: str | list[str], value: str = "test_ac
     """
     groups = table.groupby(by, dropna=False)[value]
     found = [asdict(estimate(part.tolist())) for _, part in groups]
-    return pd.DataFrame(found, groups.size().index, columns=[each.name for each in fields(Estimate)])
+    names, numbers = [each.name for each in fields(Estimate)], None if found else float
+    return pd.DataFrame(found, groups.size().index, columns=names, dtype=numbers)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
