@@ -230,14 +230,14 @@ ODD = {
         "one seed": SMALL_RESNETS | {"channel_base_widths": [2], "channel_factors": [2.0]},
         "no wider width": SMALL_RESNETS | {"largest_width": 2, "channel_base_widths": [2], "channel_factors": [1.0]},
         "no dense width": SMALL_RESNETS
-        | {"largest_dense_width": 2, "channel_base_widths": [2], "channel_factors": [2.0]},
+        | {"largest_dense_width": 1, "channel_base_widths": [2], "channel_factors": [2.0]},
         "two seeds": SMALL_RESNETS | {"seeds": [3, 5], "channel_base_widths": [2], "channel_factors": [2.0]},
         "two base widths": SMALL_RESNETS
         | {"base_widths": [2, 3], "channel_base_widths": [2], "channel_factors": [2.0]},
         "no masks over channels": SMALL_RESNETS | {"channel_base_widths": [], "channel_factors": []},
         "learning rates, harder data and photographs": with_photographs,
         "a learning rate of its own for the base alone": SMALL_RESNETS
-        | {"preset": "clean", "validation_size": 50, "learning_rates": [0.1, 0.2], "largest_tuned_width": 1},
+        | {"preset": "clean", "validation_size": 50, "learning_rates": [0.1, 0.2], "largest_tuned_width": 1, "epochs": 2},
         "data sets without a common width": with_more_data,
     },
     "gp_kernel": {

@@ -493,14 +493,14 @@ def shown(found: Estimate) -> str:
         '80 (40 to 80)'
         >>> shown(Estimate(mean=0.2, low=-0.3, high=0.7, n=3, confidence=0.9))
         '0.20 (−0.30 to 0.70, 90 %)'
-        >>> shown(estimate([math.nan, 0.5]))
-        'not known'
+        >>> shown(estimate([math.nan, 0.5])), shown(estimate([math.inf]))
+        ('not known', '∞ (no interval)')
     """
     numbers = (found.mean, found.low, found.high)
     if math.isnan(found.mean):
         return "not known"
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
-        return with_minus(f"{found.mean:,.4g} (no interval)")
+        return with_minus(f"{found.mean:,.4g} (no interval)").replace("inf", "∞")
     half, rounding = (found.high - found.low) / 2, ROUNDING * max(map(abs, numbers))
     if half <= rounding:
         return with_minus(f"{found.mean:,.0f}" if abs(found.mean) >= 1000 else f"{found.mean:,.4g}")

@@ -136,7 +136,7 @@ class Parameters(ResNetParameters):
     """Parameters of the chapter `resnet_sweep`: the networks of G21, Figures 6, 7 and 9."""
 
     largest_dense_width: fields.PositiveInt | None = Field(
-        None, description="an integer ≥ 1, or null, up to which widths are trained dense, too"
+        None, description="an integer ≥ 1, or null, up to which wider networks are trained dense, too"
     )
     more_factors: list[Annotated[float, Field(gt=1, allow_inf_nan=False)]] = Field(
         [],
@@ -280,7 +280,7 @@ def runs(p: Parameters) -> list[specs.Experiment]:
                 specs.widths(base, widening_factors=[1.0, *p.more_factors]) if few else p.widths(base_width)
             )
             found += [specs.StaticSparsity(base, width=w) for w in widths[1:]]
-            found += [dense(w, source) for w in widths if most is None or w <= most]
+            found += [dense(w, source) for w in widths if most is None or w <= max(base_width, most)]
         for base_width in [] if few else p.channel_base_widths:
             base = dense(base_width, source)
             for width in p.channel_widths(base_width):
