@@ -24,7 +24,7 @@ from conftest import write_jpegs
 from matplotlib import pyplot as plt
 
 import wsnlib as wsn
-from wsnlib.book import resnet_sweep, sparse_mlp
+from wsnlib.book import gp_kernel, resnet_sweep, sparse_mlp
 from wsnlib.book.engine import claims
 from wsnlib.book.engine import page as pages
 from wsnlib.book.engine.verdicts import VERDICTS_TYPE
@@ -246,11 +246,12 @@ ODD = {
         "two widths": SMALL_KERNELS | {"widths": [4, 8]},
         "a validation set": SMALL_KERNELS | {"preset": "clean", "validation_size": 50},
         "two learning rates": SMALL_KERNELS | {"learning_rates": [4.0, 8.0]},
+        "a width that is not drawn": SMALL_KERNELS | {"widths": [4, 12, 32]},
     },
     "wide_vs_deep_errors": {
         "small populations": SMALL_POPULATIONS,
         "no pair of equal accuracy": SMALL_POPULATIONS | {"caliper": 1e-9},
-        "other populations smaller": SMALL_POPULATIONS | {"other_networks": 8},
+        "other populations smaller": SMALL_POPULATIONS | {"other_networks": 8, "other_rate_epochs": [1]},
         "networks for controls": SMALL_POPULATIONS | {"control_networks": 8, "shared_seeds": True},
         "another base": SMALL_POPULATIONS | {"base_multiplier": 0.125},
         "networks at chance": SMALL_POPULATIONS | {"batch_size": 100, "learning_rate": 1e-6},
@@ -416,6 +417,26 @@ def test_the_kernel_s_page_says_which_networks_are_trained_and_which_widths_comp
     assert "at widths with at least as many weights per unit as at $p^*$ (8), equation (4) gives" in text
     text, _ = read("gp_kernel", SMALL_KERNELS | {"widths": [4, 8]})
     assert "differ from those of *released code* at no width here." in text
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ((16.0, 16.0), "Theorem 1 does not support this"),
+        ((512.0, 1024.0), "Theorem 1 does not contradict this"),
+        ((16.0, 1024.0), "Whether Theorem 1 supports this is open"),
+        ((4.0, 64.0), "Whether Theorem 1 supports this is open"),  # the widest that is trained
+    ],
+)
+def test_where_accuracy_is_best_must_be_known_before_it_speaks_of_the_theorem(
+    widths, said, read, monkeypatch
+):
+    ends = wsn.Estimate(mean=widths[0], low=widths[0], high=widths[1], n=9)
+    minimisers = gp_kernel.minimisers
+    monkeypatch.setattr(gp_kernel, "accurate_widths", lambda *_: ends)
+    monkeypatch.setattr(gp_kernel, "minimisers", lambda *given: minimisers(*given).assign(exact=4 / 1000))
+    text, _ = read("gp_kernel", SMALL_KERNELS | {"widths": [4, 16, 64]})
+    assert f"**Answer.** {said}" in text
 
 
 def test_the_page_on_blocks_names_the_networks_that_it_shows(read):

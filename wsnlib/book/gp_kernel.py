@@ -364,6 +364,13 @@ def sparse_family(trained: pd.DataFrame, p: Parameters) -> pd.DataFrame:
     return pd.concat([trained[trained["kind"] == "sparse"], trained[narrow]])
 
 
+def accurate_widths(trained: pd.DataFrame, p: Parameters) -> Estimate:
+    """The sparse width of best mean test accuracy, and from which to which width it may lie (97.5 %)."""
+    accuracy = sparse_family(trained, p).pivot(index="width", columns="seed", values="test_accuracy")
+    widths = {width: float(width) for width in accuracy.index}
+    return CellsAndSeeds(100 * accuracy).not_below_best(widths, level=0.025)
+
+
 def estimates(
     distances: pd.DataFrame, simulated: pd.Series[float], trained: pd.DataFrame, p: Parameters
 ) -> dict[str, Estimate]:
@@ -381,8 +388,7 @@ def estimates(
     start = family[is_dense].set_index("seed")["test_accuracy"]
     held_out = held_out_best(family[~is_dense], cell=["width"]).set_index("seed")["test_accuracy"]
     accuracy = 100 * family.pivot(index="width", columns="seed", values="test_accuracy")
-    cells = CellsAndSeeds(accuracy)
-    best = cells.not_below_best({width: float(width) for width in accuracy.index}, level=0.025)
+    cells, best = CellsAndSeeds(accuracy), accurate_widths(trained, p)
     by_reading = {
         reading: rows.droplevel("reading").unstack("width") for reading, rows in simulated.groupby("reading")
     }
@@ -391,11 +397,13 @@ def estimates(
     wider = [width for width in accuracy.index if width > p.base_width]
     at = minimisers(distances, plan).loc[images]
 
-    def correlation(reading: str, scale: Callable[[Any], Any] = np.log) -> Estimate:
-        """Of the distance, means over seeds, with the test error."""
+    def correlation(reading: str, scale: Callable[[Any], Any] = np.log) -> Estimate | None:
+        """Of the distance, means over seeds, with the test error; none with less than three widths."""
         distance = by_reading[reading]
         common = [width for width in accuracy.index if width in distance.columns]
         error = 100 - accuracy.loc[common].T
+        if len(common) < 3:
+            return None
         return correlation_of_means(scale(distance.loc[error.index, common]).to_numpy(), error.to_numpy())
 
     def closest(reading: str) -> Estimate:
@@ -418,14 +426,13 @@ def estimates(
     }
     if p.normalisation == "pixelwise":
         found["approximation-experiment"] = estimate(eq_4_in_experiment(simulated, plan).tolist())
-    if sum(width in theorem.columns for width in accuracy.index) > 2:
-        found |= {
-            "correlation": correlation("released code"),
-            "correlation/allocation": correlation("allocation"),
-            "correlation/linear": correlation("released code", lambda distance: distance),
-            "correlation/Theorem 1": correlation("Theorem 1"),
-        }
-    return found
+    correlations = {
+        "correlation": correlation("released code"),
+        "correlation/allocation": correlation("allocation"),
+        "correlation/linear": correlation("released code", lambda distance: distance),
+        "correlation/Theorem 1": correlation("Theorem 1"),
+    }
+    return found | {name: each for name, each in correlations.items() if each is not None}
 
 
 def octaves(best: Estimate, closest: Estimate) -> Estimate:
