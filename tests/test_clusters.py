@@ -19,6 +19,7 @@ from reliability import fault
 
 import wsnlib as wsn
 from wsnlib import book, experiments, specs
+from wsnlib.store import Failure
 from wsnlib.sweeps import clusters
 
 ROOT = Path(__file__).parent.parent
@@ -209,6 +210,33 @@ def test_a_run_that_kills_its_worker_is_reported_and_the_others_are_made(client,
             sweep(runs, store, client)
     assert [run in store for run in runs] == [True, True, False]
     assert list(store.failures()) == [wsn.spec_key(runs[2])]
+
+
+def on_failed_gpu(plan, store, *arguments):
+    """The work, of which the first process to have some fails whatever it is given, and at once."""
+    first = store.path / "first"
+    with suppress(FileExistsError), first.open("x") as file:
+        file.write(str(os.getpid()))
+    if first.read_text() == str(os.getpid()):
+        error = "AcceleratorError: CUDA error: uncorrectable ECC error encountered"
+        clusters.work_on = lambda plan, store, device: [
+            Failure(experiment=run, error=error, traceback=error) for run in plan.runs
+        ]
+    return clusters._work_here(plan, store, *arguments)
+
+
+def test_a_worker_whose_gpu_has_failed_reports_one_run_and_gives_its_place_to_another(tmp_path, monkeypatch):
+    """Else it would fail one after the other, faster than the others make theirs."""
+    monkeypatch.setattr(clusters, "_work_here", on_failed_gpu)
+    store, runs = wsn.Store(tmp_path), [stub(seed, pairs=200) for seed in range(40)]
+    with wsn.local_cluster(2) as cluster, Client(cluster) as own:
+        before = workers_of(own)
+        with pytest.raises(wsn.SweepError, match="1 of 40 runs failed, .* with AcceleratorError"):
+            sweep(runs, store, own)
+        own.wait_for_workers(2, timeout=600)
+        (failed,) = set(before) - set(workers_of(own))
+    assert (tmp_path / "first").read_text() == str(failed)
+    assert len(store.keys()) == 39
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from wsnlib.experiments import Plan
 from wsnlib.experiments.machine import Numerics, numerics, set_numerics
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.watching import Watch
-from wsnlib.sweeps.work import SweepError, ended_from_outside, forget_stdin, work_on
+from wsnlib.sweeps.work import GPU_FAILED, SweepError, ended_from_outside, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -30,6 +30,9 @@ WINDOW = 2000
 
 _ONE_AT_A_TIME = threading.Lock()
 """Torch's random generator, its determinism and its number of threads are the process's, not the thread's."""
+
+_LEAVING = threading.Event()
+"""Set once the GPU has failed this worker's process: what it is still given belongs to others."""
 
 
 class VersionError(RuntimeError):
@@ -152,14 +155,30 @@ def on_cluster(
 def _work_here(
     plan: Plan, store: Store, device: str, expected: dict[str, str], beside: str, computing: Numerics
 ) -> list[Failure]:
+    from distributed import Reschedule
+
     if (found := versions()) != expected:  # of a worker that came later
         raise VersionError(
             f"a worker must have {expected!r}, got {found!r}; install the same version everywhere"
         )
     import_beside(beside)
     with _ONE_AT_A_TIME:
+        if _LEAVING.is_set():
+            raise Reschedule
         set_numerics(computing)
-        return work_on(plan, store, device)
+        failures = work_on(plan, store, device)
+        if any(failure.error.startswith(GPU_FAILED) for failure in failures):
+            _leave()
+    return failures
+
+
+def _leave() -> None:
+    """End this worker once it has handed over its results; its nanny, if it has one, starts another."""
+    from distributed import get_worker
+
+    _LEAVING.set()
+    worker = get_worker()
+    worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its GPU has failed")
 
 
 def _as_they_end(

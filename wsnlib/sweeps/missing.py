@@ -26,7 +26,7 @@ from wsnlib.specs.checks import plain
 from wsnlib.store import Failure, Store
 from wsnlib.sweeps.clusters import on_cluster, places_of
 from wsnlib.sweeps.watching import Bar, Progress, Watch
-from wsnlib.sweeps.work import SweepError, ended_from_outside, forget_stdin, work_on
+from wsnlib.sweeps.work import GPU_FAILED, SweepError, ended_from_outside, forget_stdin, work_on
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -39,8 +39,8 @@ PROCESS_BYTES = 2**30
 
 ENDED = "its process was ended from outside, or by the operating system where memory ran out"
 
-FOR_GOOD = (ENDED, "AcceleratorError")
-"""How errors begin after which a process can train nothing more; another one takes its place."""
+FOR_GOOD = (ENDED, GPU_FAILED)
+"""How errors begin after which a process can train nothing more."""
 
 
 class BudgetError(RuntimeError):

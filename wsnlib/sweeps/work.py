@@ -13,6 +13,9 @@ import torch
 from wsnlib import experiments
 from wsnlib.store import CheckpointFile, Failure, Store, StoreError
 
+GPU_FAILED = "AcceleratorError"
+"""How an error begins after which every call to a GPU fails in that process; another one takes its place."""
+
 
 class SweepError(RuntimeError):
     """Some runs of a sweep failed, or it was stopped; the others are in the store.
