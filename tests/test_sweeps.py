@@ -797,6 +797,40 @@ def test_a_process_whose_gpu_has_failed_gives_its_place_to_another(tmp_path, mon
     assert {path.read_text() for path in tmp_path.iterdir()} == {"7"}  # all CPUs read for one training
 
 
+def fail_on_b(plan, store, device) -> list[Failure]:
+    """What a GPU that is broken gives, and sooner than the other one its results."""
+    error = "AcceleratorError: CUDA error: uncorrectable ECC error encountered"
+    while device == "a" and len(list(store.path.glob("b.*"))) < 2:
+        time.sleep(0.01)
+    (store.path / f"{device}.{plan.runs[0].seed}").touch()
+    return [Failure(experiment=plan.runs[0], error=error, traceback=error)] if device == "b" else []
+
+
+def on_gpus(places: str, tmp_path, monkeypatch) -> list[Failure]:
+    monkeypatch.setattr(sweeps, "_work_on", fail_on_b)
+    plan = experiments.plan(experiment(), device="cpu")
+    work = [replace(plan, runs=(experiment(seed=seed),), seconds=1.0) for seed in range(8)]
+    with Watch(8, 8.0, lambda _: None) as watch:
+        return sweeps._in_processes(work, wsn.Store(tmp_path), list(places), watch)
+
+
+def test_a_gpu_that_fails_two_runs_in_succession_is_given_no_more(tmp_path, monkeypatch):
+    """Else it would fail all runs of a sweep while the others are busy."""
+    failures = on_gpus("ab", tmp_path, monkeypatch)
+    assert len(failures) == 2 == len(list(tmp_path.glob("b.*")))
+    assert len(list(tmp_path.glob("a.*"))) == 6
+
+
+@pytest.mark.parametrize(("places", "failed"), [("b", 2), ("bb", 3)])  # of two that share it one has begun
+def test_a_sweep_stops_when_all_gpus_fail_again(places, failed, tmp_path, monkeypatch):
+    words = (
+        f"every GPU has failed two runs in succession, and {8 - failed} were not begun; .* with Accelerator"
+    )
+    with pytest.raises(wsn.SweepError, match=words) as caught:
+        on_gpus(places, tmp_path, monkeypatch)
+    assert len(caught.value.failures) == failed == len(list(tmp_path.glob("b.*")))
+
+
 def test_work_in_a_process_whose_gpu_has_failed_is_reported_as_it_failed(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")

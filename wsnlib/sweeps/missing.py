@@ -103,7 +103,7 @@ def run_missing(
         BudgetError: If the runs would take longer than the budget; nothing is trained.
         StoreError: If the store cannot be read or written.
         SweepError: If runs failed (`failures` says which, and why), or a process, the scheduler or this
-            process's GPU died; what was finished is kept.
+            process's GPU died, or every GPU failed two runs in succession; what was finished is kept.
 
     Examples:
         >>> import tempfile
@@ -268,8 +268,12 @@ def _here(work: Sequence[experiments.Plan], store: Store, device: str, watch: Wa
 def _in_processes(
     work: Sequence[experiments.Plan], store: Store, places: Sequence[str], watch: Watch
 ) -> list[Failure]:
-    """One process for each place, the device that it keeps; the next run goes where one has ended."""
+    """One process for each place, the device that it keeps; the next run goes where one has ended.
+
+    A GPU that fails two runs in succession, each in a process of its own, is given no more.
+    """
     failures: list[Failure] = []
+    in_succession = dict.fromkeys(places, 0)
     forget_stdin()
     context = multiprocessing.get_context("spawn")
     given = (numerics(), readers(len(places)))
@@ -317,8 +321,17 @@ def _in_processes(
                     processes[place].shutdown(wait=False)
                     processes[place] = process()
                 failures += bad
-                start(place)
+                device, by_gpu = places[place], any(each.error.startswith(GPU_FAILED) for each in bad)
+                in_succession[device] = in_succession[device] + 1 if by_gpu else 0
+                if in_succession[device] < 2:
+                    start(place)
                 watch.ended(plan, bad)
+        if never_begun := sum(len(plan.runs) for plan in left):
+            raise SweepError(
+                f"every GPU has failed two runs in succession, and {never_begun} were not begun; the last "
+                f"one failed with {failures[-1].error}; what was finished is stored, call again to go on",
+                failures,
+            )
     finally:
         for each in processes:  # runs under way are still finished and stored
             each.shutdown(wait=False)
