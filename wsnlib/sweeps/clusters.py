@@ -32,7 +32,7 @@ _ONE_AT_A_TIME = threading.Lock()
 """Torch's random generator, its determinism and its number of threads are the process's, not the thread's."""
 
 _LEAVING = threading.Event()
-"""Set once the GPU has failed this worker's process: what it is still given belongs to others."""
+"""Set once the GPU has failed this worker's process, whose work then belongs to others."""
 
 
 class VersionError(RuntimeError):

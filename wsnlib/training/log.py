@@ -48,7 +48,7 @@ class Evaluation:
 
 
 MOST_LOGITS = 2**25
-"""Of a pass over images as many are kept at once: of 33,554 images of ImageNet, 128 MiB."""
+"""How many of a pass over images are kept at once, those of 33,554 images of ImageNet (128 MiB)."""
 
 
 def evaluation(batches: Iterable[torch.Tensor], labels: torch.Tensor) -> Evaluation:
