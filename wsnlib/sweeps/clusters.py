@@ -6,6 +6,7 @@ started elsewhere; so whatever dies, Dask may do what it does, and the next swee
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import uuid
@@ -173,12 +174,19 @@ def _work_here(
 
 
 def _leave() -> None:
-    """End this worker once it has handed over its results; its nanny, if it has one, starts another."""
+    """End this worker once the scheduler has its results; its nanny, if it has one, starts another."""
     from distributed import get_worker
 
-    _LEAVING.set()
     worker = get_worker()
-    worker.loop.add_callback(worker.close_gracefully, restart=True, reason="its GPU has failed")
+    key = worker.get_current_task()
+
+    async def leave() -> None:
+        while (await worker.scheduler.get_task_status(keys=[key]))[key] == "processing":
+            await asyncio.sleep(0.1)
+        await worker.close_gracefully(restart=True, reason="its GPU has failed")
+
+    _LEAVING.set()
+    worker.loop.add_callback(leave)
 
 
 def _as_they_end(
