@@ -30,6 +30,7 @@ from turns import Work, compare, row, title
 
 import wsnlib as wsn
 from wsnlib import masks
+from wsnlib.precision import computing
 from wsnlib.sparse import tiles
 from wsnlib.sparse.functions import Conv2dFunction, Images, product, values_gradient
 from wsnlib.sparse.geometry import conv_places
@@ -40,12 +41,12 @@ from wsnlib.timings import reused_memory
 GOAL = 0.35
 
 
-def step_of(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, *, bfloat16: bool = False) -> Work:
+def step_of(model: nn.Module, x: torch.Tensor, labels: torch.Tensor, *, precision: str = "float32") -> Work:
     """A step of gradient descent on one batch, already normalised."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with computing(precision, x.device):
             y = model(x)
         loss = F.cross_entropy(y.float(), labels)
         optimizer.zero_grad()
@@ -239,23 +240,17 @@ def resnet(repetitions: int, batch_size: int) -> None:
                 sparse = f"{cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  {cost.chosen}"
                 print(f"{cost.layer:22s} {cost.density:7.4f} {sparse}")
         steps = {
-            name: step_of(net, x, labels, bfloat16=name == "bfloat16")
+            name: step_of(net, x, labels, precision="bfloat16" if name == "bfloat16" else "float32")
             for name, net in nets.items()
-            if name != "bfloat16" or _has_bfloat16()
         }
         took = compare(steps, repetitions, clock=time.thread_time)
-        best = min((took[name] for name in ("float32", "bfloat16") if name in took), key=median)
+        best = min(took["float32"], took["bfloat16"], key=median)
         said = f"ResNet-18 {base} -> {width}, batch {batch_size}"
         goal = f"at least {goals[0]}" if goals[0] else ""
         row(f"{said}: masked dense float32 / chosen", took["float32"], took["chosen"], goal)
         row("    best masked dense / chosen", best, took["chosen"], f"at least {goals[1]}")
         goal = "at most 7" if (base, width) == (8, 64) else ""
         row("    chosen / the base network", took["chosen"], took["base"], goal)
-
-
-def _has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; where it does not, that is ten times slower."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def memory() -> None:

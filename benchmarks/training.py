@@ -35,6 +35,7 @@ from torchvision import transforms
 
 import wsnlib as wsn
 from wsnlib import specs
+from wsnlib.precision import computing
 from wsnlib.training import loop, steps
 
 Work = Callable[[], object]
@@ -115,7 +116,7 @@ def bare_epoch(net: nn.Module, data: wsn.data.Dataset, protocol: wsn.Training) -
     def epoch() -> None:
         for index in range(len(batches)):
             images, labels = inputs[index == len(batches) - 1]
-            with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
+            with computing(protocol.precision, device):
                 logits = net(images)
             loss = F.cross_entropy(logits.float(), labels)
             optimizer.zero_grad(set_to_none=True)

@@ -19,11 +19,10 @@ from torch import nn
 
 from wsnlib import masks
 from wsnlib.choices import check_choice
+from wsnlib.precision import Precision, computing
 from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
 from wsnlib.sparse.layers import geometry_of
 from wsnlib.timings import kept, thread_ms
-
-Precision = Literal["float32", "bfloat16"]
 
 MARGIN = 0.9
 """Sparse forms are chosen where they take less than this share of the time without them."""
@@ -227,7 +226,7 @@ def _layer_ms(timed: Timed, form: str) -> float:
         layer.to(memory_format=torch.channels_last if timed.kind == "conv" else torch.contiguous_format)
 
     def work() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=form == "bfloat16"):
+        with computing(form, x.device):
             y = layer(x)
         y.backward(torch.ones_like(y))
 

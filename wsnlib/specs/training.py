@@ -93,7 +93,8 @@ class Training(Spec):
             biases and normalisation (N21).
         schedule: Learning-rate schedule, in fractions of the run.
         augmentation: Random changes of the training images, or `None`.
-        precision: `"bfloat16"` computes forward passes under autocast.
+        precision: `"bfloat16"` computes forward passes under autocast, on a CPU without instructions for it
+            in about float32's time.
         evaluate_every: Epochs between two evaluations on the validation and test images; the last
             epoch is always evaluated.
         report: The epoch whose test accuracy and predictions count: `"last"`,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from wsnlib import specs
 from wsnlib.choices import check_choice
 from wsnlib.data import Dataset, Split, StreamedSplit, check_bytes, check_data
 from wsnlib.masks.allocation import listed
+from wsnlib.precision import Precision, computing
 from wsnlib.representations.reading import evaluating, read
 from wsnlib.timings import reused_memory
 from wsnlib.training.checkpoints import Checkpoint
@@ -26,7 +26,6 @@ from wsnlib.training.steps import (
     Step,
     check_float32,
     check_outputs,
-    computing,
     set_learning_rate,
     sgd,
     sgd_step,
@@ -34,7 +33,6 @@ from wsnlib.training.steps import (
 )
 
 Observe = Callable[[int, nn.Module], None]
-Precision = Literal["float32", "bfloat16"]
 
 
 def train(

@@ -24,6 +24,7 @@ from torch import nn
 
 from wsnlib import masks, specs
 from wsnlib.data import Dataset
+from wsnlib.precision import computing
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Images and labels of a batch to logits, with the network changed on the way."""
@@ -90,11 +91,6 @@ def check_outputs(logits: object, num_classes: int) -> None:
         f"the network must give {num_classes} numbers for an image, one for each class, got {got}; "
         "change its last layer"
     )
-
-
-def computing(precision: str, device: torch.device) -> torch.autocast:
-    """In bfloat16 if that is asked for; no cast of a weight is kept, as another autocast outside would."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
 def sgd_step(model: nn.Module, optimizer: torch.optim.Optimizer, data: Dataset, *, precision: str) -> Step:

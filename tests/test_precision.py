@@ -1,0 +1,161 @@
+"""bfloat16 by instructions for float32, against torch's own."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import wsnlib as wsn
+from wsnlib import masks, precision
+from wsnlib.precision import Rounded, computing
+
+CPU = torch.device("cpu")
+
+
+def passes(function, shapes, mode, *, whole):
+    """Output and gradients under autocast; whole numbers have sums that bfloat16 holds exactly."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(shape):
+        if whole:
+            return torch.randint(-2, 3, shape, generator=generator).float()
+        return torch.randn(shape, generator=generator)
+
+    given = [draw(shape).requires_grad_() for shape in shapes]
+    with torch.autocast("cpu", torch.bfloat16), mode:
+        y = function(*given)
+    y.backward(draw(y.shape).to(y.dtype))
+    return [y.detach(), *(each.grad for each in given)]
+
+
+OPERATIONS = {
+    "linear": (F.linear, [(6, 7), (5, 7), (5,)]),
+    "conv1d": (F.conv1d, [(2, 3, 9), (4, 3, 3), (4,)]),
+    "conv2d": (F.conv2d, [(2, 3, 6, 6), (4, 3, 3, 3), (4,)]),
+    "strided": (lambda x, w: F.conv2d(x, w, stride=2, padding=1), [(2, 4, 7, 7), (3, 4, 3, 3)]),
+    "grouped": (lambda x, w: F.conv2d(x, w, groups=2), [(2, 4, 6, 6), (6, 2, 3, 3)]),
+    "conv3d": (F.conv3d, [(2, 3, 5, 5, 5), (4, 3, 3, 3, 3)]),
+    "matmul": (torch.matmul, [(3, 4, 5), (5, 2)]),
+    "method": (lambda x, y: x.matmul(y), [(4, 5), (5, 2)]),
+    "sign": (lambda x, y: x @ y, [(4, 5), (5, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whole_numbers_give_what_torch_gives_to_the_last_bit(name):
+    function, shapes = OPERATIONS[name]
+    expected = passes(function, shapes, nullcontext(), whole=True)
+    found = passes(function, shapes, Rounded(), whole=True)
+    assert [each.dtype for each in found] == [torch.bfloat16, *[torch.float32] * len(shapes)]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_other_numbers_are_rounded_where_torch_rounds_them(name):
+    """To one unit of bfloat16's last digit, as sums have another order, and far closer than to float32."""
+    function, shapes = OPERATIONS[name]
+    expected = passes(function, shapes, nullcontext(), whole=False)
+    found = passes(function, shapes, Rounded(), whole=False)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2**-7, atol=2**-7)
+        assert (a != b).float().mean() < 0.2
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_products_are_computed_in_float32_and_rounded(name):
+    """Which is faster without instructions for bfloat16; with them it would be slower."""
+    function, shapes = OPERATIONS[name]
+    with torch.autocast("cpu", torch.bfloat16):
+        for mode, last in ((nullcontext(), False), (Rounded(), True)):
+            with mode:
+                y = function(*(torch.ones(shape).requires_grad_() for shape in shapes))
+            assert (y.grad_fn.name() == "ToCopyBackward0") is last
+
+
+def test_what_autocast_leaves_alone_is_left_alone():
+    x, w = torch.tensor([[1 + 2**-12]]), torch.tensor([[3.0]])
+    exact = F.linear(x, w)
+    with Rounded():
+        assert torch.equal(F.linear(x, w), exact)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.linear(x, w).dtype == torch.bfloat16
+            assert F.linear(x.double(), w.double()).dtype == torch.float64
+            assert torch.equal(F.relu(x), x)
+            with torch.autocast("cpu", enabled=False):
+                assert torch.equal(F.linear(x, w), exact)
+        with torch.autocast("cpu", torch.float16):
+            assert F.linear(x, w).dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"architecture": "arm64", "neon": True, "bf16": True}, True),
+        ({"architecture": "arm64", "neon": True, "bf16": False}, False),
+        ({"architecture": "riscv64"}, False),
+    ],
+)
+def test_the_processor_is_asked_for_its_instructions(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    precision.has_bfloat16.cache_clear()
+    assert precision.has_bfloat16() is expected
+    precision.has_bfloat16.cache_clear()
+
+
+@pytest.fixture(params=[True, False], ids=["with instructions", "without"])
+def instructions(request, monkeypatch):
+    """Whether the processor has instructions for bfloat16, in what it says."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_products_are_rounded_where_instructions_are_missing(instructions, monkeypatch):
+    entered = []
+    monkeypatch.setattr(Rounded, "__enter__", lambda self: entered.append(self))
+    monkeypatch.setattr(Rounded, "__exit__", lambda *_: None)
+    for chosen, device in (("float32", "cpu"), ("bfloat16", "cuda"), ("bfloat16", "cpu")):
+        with computing(chosen, torch.device(device)):
+            assert torch.is_autocast_enabled("cpu") == ((chosen, device) == ("bfloat16", "cpu"))
+    assert len(entered) == (0 if instructions else 1)
+
+
+def net():
+    """A masked convolution, one that is not, and a linear layer."""
+    torch.manual_seed(0)
+    made = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 4)
+    )
+    return masks.sparsify(made, num_weights=900, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["masked", "sparse"])
+def test_networks_compute_the_same_with_instructions_and_without(sparse, monkeypatch):
+    x, found = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)), []
+    for has in (True, False):
+        model = net()
+        if sparse:
+            wsn.to_sparse(model, layers=["0"])
+        monkeypatch.setattr(precision, "has_bfloat16", lambda has=has: has)
+        with computing("bfloat16", CPU):
+            y = model(x)
+        y.float().square().sum().backward()
+        found.append([y.detach().float(), *(parameter.grad for parameter in model.parameters())])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * float(b.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_a_compiled_network_computes_so_too(instructions):
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    with computing("bfloat16", CPU):
+        expected, found = model(x), torch.compile(model, backend="aot_eager")(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
