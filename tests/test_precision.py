@@ -82,7 +82,10 @@ def test_what_autocast_leaves_alone_is_left_alone():
         assert torch.equal(F.linear(x, w), exact)
         with torch.autocast("cpu", torch.bfloat16):
             assert F.linear(x, w).dtype == torch.bfloat16
-            assert F.linear(x.double(), w.double()).dtype == torch.float64
+            for dtype in (torch.float64, torch.int64, torch.complex64):
+                assert torch.equal(
+                    x.to(dtype) @ w.to(dtype), exact.to(dtype) if dtype != torch.int64 else w.to(dtype)
+                )
             assert torch.equal(F.relu(x), x)
             with torch.autocast("cpu", enabled=False):
                 assert torch.equal(F.linear(x, w), exact)

@@ -61,7 +61,7 @@ class Rounded(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = args, kwargs or {}
-        if func not in PRODUCTS or not _in_bfloat16() or _has_float64(given):
+        if func not in PRODUCTS or not _in_bfloat16() or not all(map(_is_cast, tree_leaves(given))):
             return func(*given[0], **given[1])
         args, kwargs = tree_map(_rounded, given)
         with torch.autocast("cpu", enabled=False):
@@ -72,10 +72,10 @@ def _in_bfloat16() -> bool:
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
-def _has_float64(given: Any) -> bool:
-    """Autocast leaves such products as they are."""
-    return any(isinstance(each, torch.Tensor) and each.dtype == torch.float64 for each in tree_leaves(given))
+def _is_cast(given: Any) -> bool:
+    """Whether autocast would cast it; it leaves whole, complex and float64 numbers as they are."""
+    return not isinstance(given, torch.Tensor) or (given.is_floating_point() and given.dtype != torch.float64)
 
 
-def _rounded(each: Any) -> Any:
-    return each.bfloat16().float() if isinstance(each, torch.Tensor) else each
+def _rounded(given: Any) -> Any:
+    return given.bfloat16().float() if isinstance(given, torch.Tensor) else given
