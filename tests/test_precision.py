@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import wsnlib as wsn
 from wsnlib import masks, precision
 from wsnlib.precision import Rounded, computing
+from wsnlib.training import steps
 
 CPU = torch.device("cpu")
 
@@ -154,7 +156,6 @@ def test_networks_compute_the_same_with_instructions_and_without(sparse, monkeyp
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * float(b.abs().max()))
 
 
-@pytest.mark.filterwarnings("ignore")  # of the compiler
 def test_a_compiled_network_computes_so_too(instructions):
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
     x = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -162,3 +163,25 @@ def test_a_compiled_network_computes_so_too(instructions):
         expected, found = model(x), torch.compile(model, backend="aot_eager")(x)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected)
+
+
+class Checkpointed(nn.Module):
+    """Activations of its layers are computed anew in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+
+    def forward(self, x):
+        return checkpoint(self.layers, x, use_reentrant=False)
+
+
+def test_activations_that_are_computed_anew_are_rounded_too(instructions):
+    data = wsn.load_data(wsn.Digits(validation_size=0))
+    torch.manual_seed(0)
+    model = Checkpointed()
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    step = steps.sgd_step(model, torch.optim.SGD(model.parameters(), lr=0.1), data, precision="bfloat16")
+    step(*data.train.take(torch.arange(20)))
+    for before, after in zip(weights, model.parameters(), strict=True):
+        assert not torch.equal(before, after)

@@ -61,7 +61,8 @@ class Rounded(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = args, kwargs or {}
-        if func not in PRODUCTS or not _in_bfloat16() or not all(map(_is_cast, tree_leaves(given))):
+        leaves = tree_leaves(given)
+        if func not in PRODUCTS or not _in_bfloat16() or _saves_by_hooks() or not all(map(_is_cast, leaves)):
             return func(*given[0], **given[1])
         args, kwargs = tree_map(_rounded, given)
         with torch.autocast("cpu", enabled=False):
@@ -70,6 +71,13 @@ class Rounded(TorchFunctionMode):
 
 def _in_bfloat16() -> bool:
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _saves_by_hooks() -> bool:
+    """Whether activations are saved by hooks, as under checkpointing; these return outside of this mode."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def _is_cast(given: Any) -> bool:
