@@ -110,6 +110,9 @@ def test_the_processor_is_asked_for_its_instructions(capabilities, expected, mon
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     precision.has_bfloat16.cache_clear()
     assert precision.has_bfloat16() is expected
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    precision.has_bfloat16.cache_clear()
+    assert not precision.has_bfloat16()
     precision.has_bfloat16.cache_clear()
 
 

@@ -43,8 +43,8 @@ def computing(precision: str, device: torch.device) -> Iterator[None]:
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 by instructions of its own."""
-    found = torch.cpu.get_capabilities()
+    """Whether the processor has instructions for bfloat16, and torch has oneDNN, which uses them."""
+    found = torch.cpu.get_capabilities() if torch.backends.mkldnn.is_available() else {}
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

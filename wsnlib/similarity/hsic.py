@@ -393,7 +393,8 @@ def bures_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
         grams: (layers, n, n), XXᵀ of representations whose mean over the n examples is 0.
 
     Returns:
-        (layers, layers), NaN where a layer does not vary.
+        (layers, layers), NaN where a layer does not vary. Of Gram matrices in float32 it is up to 3e-4 too
+        large, as rounding errors look like directions of little variance.
 
     References:
         Williams, Kunz, Kornblith, Linderman, *Generalized shape metrics on neural representations* (2021).
