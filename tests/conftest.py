@@ -10,6 +10,7 @@ from pathlib import Path
 import build
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from wsnlib import data, specs
@@ -38,6 +39,14 @@ def small_mnist(monkeypatch):
 def times_of_layers(tmp_path_factory):
     """What layers take is kept in a file of the tests."""
     os.environ["WSN_TIMES"] = str(tmp_path_factory.mktemp("times") / "layers.json")
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    """torch compiles eight networks in a process, and refuses the ninth; every test starts with none."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 SYNSETS = ("n01440764", "n01443537", "n02123045")
