@@ -78,11 +78,11 @@ def main() -> None:
     options = parser.parse_args()
     as_older = AVX2.items() <= os.environ.items()
     if as_older:
+        torch.set_num_threads(1)
         print("\nas with AVX2")
     else:
         title(threads=1)
         print(f"this processor, {'with' if has_bfloat16() else 'without'} instructions for bfloat16")
-    torch.set_num_threads(1)
     goal = "" if has_bfloat16() and not as_older else f"at most {GOAL}"
     measure(options.networks, options.repetitions, goal)
     if not as_older:

@@ -16,20 +16,25 @@ from wsnlib.training import steps
 CPU = torch.device("cpu")
 
 
-def passes(function, shapes, mode, *, whole):
-    """Output and gradients under autocast; whole numbers have sums that bfloat16 holds exactly."""
+def passes(function, shapes, mode, *, whole=False, exact=False):
+    """Output and gradients under autocast; whole numbers have sums that bfloat16 holds exactly.
+
+    `exact`: rounded numbers in float64, rounded where autocast rounds.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(shape):
         if whole:
             return torch.randint(-2, 3, shape, generator=generator).float()
-        return torch.randn(shape, generator=generator)
+        drawn = torch.randn(shape, generator=generator)
+        return drawn.bfloat16().double() if exact else drawn
 
     given = [draw(shape).requires_grad_() for shape in shapes]
-    with torch.autocast("cpu", torch.bfloat16), mode:
+    with torch.autocast("cpu", torch.bfloat16, enabled=not exact), mode:
         y = function(*given)
     y.backward(draw(y.shape).to(y.dtype))
-    return [y.detach(), *(each.grad for each in given)]
+    found = [y.detach(), *(each.grad for each in given)]
+    return [each.bfloat16() for each in found] if exact else found
 
 
 OPERATIONS = {
@@ -56,14 +61,14 @@ def test_whole_numbers_give_what_torch_gives_to_the_last_bit(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_other_numbers_are_rounded_where_torch_rounds_them(name):
-    """To one unit of bfloat16's last digit, as sums have another order, and far closer than to float32."""
+def test_other_numbers_give_the_rounded_sums_of_rounded_numbers(name):
+    """To one unit of bfloat16's last digit; torch's own are less exact with AVX2 alone."""
     function, shapes = OPERATIONS[name]
-    expected = passes(function, shapes, nullcontext(), whole=False)
-    found = passes(function, shapes, Rounded(), whole=False)
+    expected = passes(function, shapes, nullcontext(), exact=True)
+    found = passes(function, shapes, Rounded())
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=2**-7, atol=2**-7)
-        assert (a != b).float().mean() < 0.2
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=2**-7, atol=1e-6)
+        assert (a.bfloat16() != b).float().mean() < 0.05
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -107,13 +112,11 @@ def test_what_autocast_leaves_alone_is_left_alone():
     ],
 )
 def test_the_processor_is_asked_for_its_instructions(capabilities, expected, monkeypatch):
+    asked = precision.has_bfloat16.__wrapped__
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    precision.has_bfloat16.cache_clear()
-    assert precision.has_bfloat16() is expected
+    assert asked() is expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    precision.has_bfloat16.cache_clear()
-    assert not precision.has_bfloat16()
-    precision.has_bfloat16.cache_clear()
+    assert not asked()
 
 
 @pytest.fixture(params=[True, False], ids=["with instructions", "without"])
@@ -154,9 +157,10 @@ def test_networks_compute_the_same_with_instructions_and_without(sparse, monkeyp
         with computing("bfloat16", CPU):
             y = model(x)
         y.float().square().sum().backward()
-        found.append([y.detach().float(), *(parameter.grad for parameter in model.parameters())])
+        gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        found.append([y.detach().float(), gradients])
     for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.02 * float(b.abs().max()))
 
 
 def test_a_compiled_network_computes_so_too(instructions):
@@ -179,7 +183,7 @@ class Checkpointed(nn.Module):
         return checkpoint(self.layers, x, use_reentrant=False)
 
 
-def test_activations_that_are_computed_anew_are_rounded_too(instructions):
+def test_networks_that_compute_activations_anew_train(instructions):
     data = wsn.load_data(wsn.Digits(validation_size=0))
     torch.manual_seed(0)
     model = Checkpointed()

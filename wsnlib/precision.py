@@ -1,8 +1,8 @@
 """The precision of a forward pass: float32, or bfloat16 as autocast has it, fast on every processor.
 
 Instructions for bfloat16 multiply rounded numbers and add in float32. A processor without them can do the
-same with its instructions for float32, in about float32's time; torch's own way takes 1.5 to 2 times as long
-there with AVX-512, and ten to hundreds of times without.
+same with its instructions for float32, in about float32's time; torch's own way takes twice as long with
+AVX-512 and ten times with AVX2 (`benchmarks/bfloat16.py`), where it also adds less exactly.
 """
 
 from __future__ import annotations
