@@ -26,12 +26,17 @@ LOGS, RECORD = Path("_build/machines"), Path("book/machines.json")
 VARIABLES = {
     "this": {},
     "torch-default": {"ATEN_CPU_CAPABILITY": "default"},  # no vector units in torch
-    "torch-avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "avx2": {  # in every library, as most laptops have it
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_CBWR": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "NUMBA_CPU_NAME": "haswell",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
     "mkl": {"MKL_CBWR": "COMPATIBLE"},
     "onednn": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
     "numba": {"NUMBA_CPU_NAME": "generic"},
     "numpy": {"NPY_DISABLE_CPU_FEATURES": "all"},  # those that this numpy chooses among
-    "haswell": {"OPENBLAS_CORETYPE": "Haswell"},
     "sandybridge": {"OPENBLAS_CORETYPE": "Sandybridge"},
     "prescott": {"OPENBLAS_CORETYPE": "Prescott"},
     # more threads than cores; those that wait leave these to the others
