@@ -1,5 +1,6 @@
 """Bundles: what a machine without a network is given, what it makes of it, and what comes back."""
 
+import dataclasses
 import io
 import json
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from conftest import write_jpegs
 
 import wsnlib as wsn
 from wsnlib import book, cli, specs
@@ -209,8 +212,25 @@ def test_data_are_those_that_the_runs_name(small_mnist, tmp_path, monkeypatch):
     streamed = specs.Experiment(
         model=specs.ResNetImageNetSpec(), data=specs.ImageNet(normalisation="imagenet"), training=training
     )
-    with pytest.raises(ValueError, match="data of a bundle must be packed, got ImageNet"):
+    with pytest.raises(ValueError, match="must be packed or photographs of your own, got ImageNet"):
         bundles._data(tmp_path / "none", [streamed])
+
+
+def test_photographs_go_as_they_are_and_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSN_DATA", str(tmp_path))
+    write_jpegs(tmp_path / "pets")
+    pets = wsn.image_folder("pets", image_size=32)
+    training, net = specs.Training(epochs=1), specs.ResNetImageNetSpec()
+    sizes = [dataclasses.replace(pets, image_size=size) for size in (32, 64)]
+    runs = [specs.Experiment(model=net, data=each, training=training) for each in sizes]
+    bundles._data(tmp_path / "bundled", runs)
+    assert [path.name for path in (tmp_path / "bundled").iterdir()] == ["pets"]
+    there = wsn.load_data(pets, root=tmp_path / "bundled").train
+    (batch,), (expected,) = (
+        [images for images, _ in each.batches(torch.arange(len(each.labels)), batch_size=99)]
+        for each in (there, wsn.load_data(pets).train)
+    )
+    assert torch.equal(batch, expected)
 
 
 def test_a_frozen_environment_is_read_as_pip_prints_it():

@@ -96,7 +96,7 @@ def bundle(
         part_bytes: Size of its parts at most.
 
     Raises:
-        ValueError: If there is no wheel of a package for that machine, or data are streamed from a folder.
+        ValueError: If there is no wheel of a package for that machine, or runs need ImageNet.
         DataError: If data are missing.
     """
     runs = [run for stage in stages for run in stage]
@@ -250,19 +250,27 @@ def _pip(*words: str) -> str:
 
 
 def _data(folder: Path, runs: Iterable[specs.Run]) -> None:
-    """The packed files of the data sets that runs name."""
+    """The packed files of the data sets that runs name, and folders of photographs as they are."""
     folder.mkdir()
     for spec in sorted({each for run in runs for each in _data_specs(run)}, key=repr):
-        if isinstance(spec, specs.StreamedData):
+        if isinstance(spec, specs.ImageNet):
             raise ValueError(
-                f"data of a bundle must be packed, got {type(spec).__name__}, which is read from a folder; "
-                "take a parameter file without it"
+                "data of a bundle must be packed or photographs of your own, got ImageNet, whose 150 GB that "
+                "machine must have already; take a parameter file without it"
             )
-        if not isinstance(spec, specs.Digits):
-            data.load_data(spec)
-            name = spec.name if isinstance(spec, specs.PackedData) else data.KNOWN[type(spec)].name
-            if not (folder / f"{name}.npz").exists():
-                shutil.copyfile(data.data_root() / f"{name}.npz", folder / f"{name}.npz")
+        if isinstance(spec, specs.Digits):
+            continue
+        data.load_data(spec)
+        yours = spec.name if isinstance(spec, specs.PackedData | specs.ImageFolder) else None
+        name = yours or data.KNOWN[type(spec)].name
+        photographs = isinstance(spec, specs.ImageFolder)
+        source = data.data_root() / (name if photographs else f"{name}.npz")
+        if (folder / source.name).exists():
+            continue
+        if photographs:
+            shutil.copytree(source, folder / source.name)
+        else:
+            shutil.copyfile(source, folder / source.name)
 
 
 def _data_specs(value: Any) -> Iterator[specs.DataSpec]:
