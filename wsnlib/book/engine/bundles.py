@@ -255,8 +255,8 @@ def _data(folder: Path, runs: Iterable[specs.Run]) -> None:
     for spec in sorted({each for run in runs for each in _data_specs(run)}, key=repr):
         if isinstance(spec, specs.ImageNet):
             raise ValueError(
-                "data of a bundle must be packed or photographs of your own, got ImageNet, whose 150 GB that "
-                "machine must have already; take a parameter file without it"
+                "data of a bundle must be packed or photographs of your own, got ImageNet, which is 150 GB; "
+                "take a parameter file without it"
             )
         if isinstance(spec, specs.Digits):
             continue
