@@ -558,6 +558,16 @@ def test_a_matrix_of_zeros_and_one_that_is_not_finite_have_no_component():
         assert value == 0 and vector.tolist() == [0] * 4
 
 
+def test_tables_are_symmetric_where_a_product_of_matrices_is_not(monkeypatch):
+    """As that of MKL with AVX2, whose sums have another order below the diagonal."""
+    vectors = nn.functional.normalize(normal(0, 5, 40, dtype=torch.float32))
+    odd = 1e-7 * normal(1, 5, 5, dtype=torch.float32)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: torch.matmul(a, b) + odd)
+    found = hsic.inner_products(vectors)
+    assert torch.equal(found, found.T) and (found.diagonal() == 1).all()
+    assert torch.allclose(found, torch.matmul(vectors.double(), vectors.double().T), atol=1e-6)
+
+
 def test_cka_of_grams_is_hsic1_of_the_images_that_are_left():
     x, y = normal(0, 19, 5), normal(1, 19, 3) ** 2
     grams = torch.stack([similarity.centred(z @ z.T) for z in (x, y, torch.ones(19, 2))])

@@ -373,13 +373,20 @@ def cka_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:
 
 def cka_of_units(units: Sequence[Gram]) -> npt.NDArray[np.float64]:
     """The same by the vectors of the Gram matrices; 1 on the diagonal."""
-    vectors = torch.stack([unit.vector for unit in units])
-    with full_precision(vectors.device):
-        values = (vectors @ vectors.T).double().cpu().numpy()
-    np.fill_diagonal(values, 1)
+    values = inner_products(torch.stack([unit.vector for unit in units])).numpy()
     constant = torch.stack([unit.norm for unit in units]).cpu().numpy() == 0
     values[constant], values[:, constant] = math.nan, math.nan
     return np.asarray(values)
+
+
+def inner_products(vectors: torch.Tensor) -> torch.Tensor:
+    """Of every two of some unit vectors (k, m), in float64 on the CPU, (k, k).
+
+    1 on the diagonal, and symmetric to the last bit, which a product of matrices is not on every processor.
+    """
+    with full_precision(vectors.device):
+        above = (vectors @ vectors.T).double().cpu().triu_(1)
+    return (above + above.T).fill_diagonal_(1)
 
 
 def bures_of_grams(grams: torch.Tensor) -> npt.NDArray[np.float64]:

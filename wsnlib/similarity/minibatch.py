@@ -20,6 +20,7 @@ from wsnlib.similarity.hsic import (
     Array,
     Gram,
     full_precision,
+    inner_products,
     read_gram,
     real,
     warn_constant,
@@ -261,10 +262,7 @@ class MinibatchCKA:
         if not norms.isfinite().all():
             name = self.layers[int((~norms.isfinite()).nonzero()[0])]
             raise ValueError(f"the representation of {name} or its Gram matrix is not finite")
-        with full_precision(grams.vector.device):
-            product = (grams.vector @ grams.vector.T).double().cpu()
-        product.fill_diagonal_(1)
-        product *= 2 * torch.outer(norms, norms)
+        product = inner_products(grams.vector) * (2 * torch.outer(norms, norms))
         self._add((pass_index, num_examples), product, 1)
         number, batches = self._grouped if self._groups else (pass_index, 0)
         if pass_index == number:  # images are in one batch of a pass
