@@ -228,7 +228,7 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
     monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
     monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 1e8)
     expected = {
-        wide: ("sparse", "layers take about"),
+        wide: ("sparse", "layers with a sparse form take about"),
         replace(wide, training=replace(wide.training, precision="bfloat16")): (
             "masked",
             "no layer is faster",
@@ -261,6 +261,21 @@ def test_a_plan_says_which_engine_trains_a_run_and_why_and_the_record_says_so_to
     assert dense.environment["engine"] == "masked"
     assert dense.history["train_loss"] == pytest.approx(said.history["train_loss"], rel=1e-3)
     assert dense.network == said.network
+
+
+def test_times_in_a_plan_leave_out_layers_without_a_sparse_form(monkeypatch):
+    net = wsn.StaticSparsity(replace(CIFAR_NET, details="released"), width=8)  # strided ones pad
+    monkeypatch.setattr(costs, "layer_ms", lambda timed, form: 1.0 if form == "sparse" else 2.0)
+    monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, 0.0))
+    monkeypatch.setattr(plans, "FEWEST_OPERATIONS", 1e6)
+    run = replace(experiment(), model=net, data=wsn.Digits(train_size=costs.IMAGES))
+    plan = experiments.plan(replace(run, training=replace(run.training, batch_size=costs.IMAGES)))
+    assert set(wsn.weights_per_layer(net)) - set(plan.sparse_layers) == {
+        "stage2.block1.conv1",
+        "stage3.block1.conv1",
+    }
+    count = len(plan.sparse_layers)
+    assert f"form take about {count:.2g} ms a step, and {2 * count:.2g} ms as masked ones" in plan.why
 
 
 def test_a_batch_larger_than_the_training_set_is_planned_and_timed_as_the_training_set(monkeypatch):

@@ -158,11 +158,13 @@ def _decided(run: specs.Experiment, data: Dataset, *, on_cpu: bool) -> tuple[Eng
     layers = tuple(cost.layer for cost in costs if cost.chosen == "sparse")
     if not layers:
         return torch_engine, f"{why}; no layer is faster as a sparse-compute one here", ()
+    either = [cost for cost in costs if not math.isnan(cost.sparse_ms)]
     before, after = (
-        sum(cost.dense_ms if cost.layer not in chosen else cost.sparse_ms for cost in costs)
+        sum(cost.dense_ms if cost.layer not in chosen else cost.sparse_ms for cost in either)
         for chosen in ((), layers)
     )
-    why = f"{why}; layers take about {after:.2g} ms a step, and {before:.2g} ms as masked ones"
+    forms = f"{after:.2g} ms a step, and {before:.2g} ms as masked ones"
+    why = f"{why}; layers with a sparse form take about {forms}"
     return "sparse", why, layers
 
 

@@ -37,7 +37,8 @@ class LayerCost:
     Args:
         layer: Its name.
         density: Weights present / weights of the dense layer.
-        dense_ms: Milliseconds of a forward and a backward pass with the dense weight, masked if it is.
+        dense_ms: Milliseconds of a forward and a backward pass with the dense weight, masked if it is; NaN
+            if there is no sparse form, as it is not timed then.
         sparse_ms: The same of the sparse form; NaN if there is none.
         chosen: The form in which the whole network is fastest, changes of the layout included.
     """
