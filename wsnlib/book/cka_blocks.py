@@ -157,9 +157,12 @@ class Parameters(fields.ChapterParameters):
 
     def data_spec(self, *, part: int = 1) -> specs.DataSpec:
         """The data set scaled to [0, 1], with one of so many class-balanced parts of the training images."""
-        size = min(self.images // part, self.images - self.validation_size)
-        found = self._data_spec(train_size=size, normalisation="unit")
+        found = self._data_spec(train_size=self.train_size(part), normalisation="unit")
         return replace(found, validation_size=self.validation_size)
+
+    def train_size(self, part: int) -> int:
+        """Training images of one such part, none of which is for validation."""
+        return min(self.images // part, self.images - self.validation_size)
 
     def experiment(self, network: Network, seed: int) -> specs.Experiment:
         """N21's protocol for one network and seed; images are evaluated once, after the last epoch."""
@@ -354,6 +357,21 @@ class Measured:
             self.origins.cka_without_component, start=self.block.start, stop=self.block.stop
         )
 
+    @property
+    def left_without_component(self) -> float:
+        """That strength as a share of the strength of `block`."""
+        return self.strength_without_component / self.block.strength
+
+    @property
+    def ratio_inside(self) -> float:
+        """Explained variance ratio of the first component, mean over the layers of `block`."""
+        return float(np.nanmean(self.origins.explained_variance_ratio[self.inside]))
+
+    @property
+    def top_share_inside(self) -> float:
+        """Share of the variance along the first component that ten images carry, mean over these layers."""
+        return float(np.nanmean(self.origins.top_shares[TOP][self.inside]))
+
     @cached_property
     def inside(self) -> npt.NDArray[np.bool_]:
         """Which layers lie in `block`."""
@@ -364,6 +382,11 @@ class Measured:
     def inside_outputs(self) -> npt.NDArray[np.bool_]:
         """The same of the outputs."""
         return np.asarray(self.inside[self.origins.positions])
+
+    def mean_inside(self, values: Array) -> float:
+        """Mean of a map of the outputs over pairs inside `block`; NaN if it holds under 2."""
+        square = values[np.ix_(self.inside_outputs, self.inside_outputs)]
+        return _mean(square[np.triu_indices(len(square), 1)])
 
     def output_strength(self, values: Array) -> float:
         """Strength of `block` in a map of the outputs; NaN if it holds under 3, or all."""
@@ -476,6 +499,12 @@ class Results:
 
         having = (m for m in deepest(self._judged) if m.has_block == block)
         return next(having, deepest(self.ordered)[0])
+
+    @property
+    def shown(self) -> list[Measured]:
+        """The examples with and without a block; one network if it is both."""
+        having, without = (self.example(block=block) for block in (True, False))
+        return [having] if having is without else [having, without]
 
     def some(self, name: str, most: int) -> list[Measured]:
         """Seeds of a network: the first with and without a block, then others."""
@@ -597,7 +626,7 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
         "every-seed": _choices(m.has_block for m in deepest),
         "every-seed/control": _choices(m.has_block for m in shallowest),
         "no-residuals": _choices(m.has_block for m in plain if m.network.width_multiplier == widest),
-        "component-without": _contrast(results, _ratio_inside, sign=-1),
+        "component-without": _contrast(results, lambda m: m.ratio_inside, sign=-1),
         "component-seeds": _estimate(_ratios_with_less_without(results)),
         "probes": _contrast(results, _middle_gain),
         "deletion": _contrast(results, _middle_loss),
@@ -608,14 +637,14 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
     }
     of_blocks: dict[str, Value] = {
         "late": _late,
-        "component": _ratio_inside,
+        "component": lambda m: m.ratio_inside,
         "component-inside": _ratio_difference,
         "component-kept": _component_kept,
         "component-map": _component_map,
-        "component-removed": _left_without_component,
+        "component-removed": lambda m: m.left_without_component,
         "sparsity": _sparsity_difference,
         "additions": _addition_gain,
-        "few-images": lambda m: float(np.nanmean(m.origins.top_shares[TOP][m.inside])),
+        "few-images": lambda m: m.top_share_inside,
         "dominant-removed": lambda m: m.strength_left(m.origins.cka_without_dominant),
         "others-removed": lambda m: m.strength_left(m.origins.cka_without_others) - 1,
         "dominant-shared": _shared_in_block,
@@ -640,17 +669,12 @@ def estimates(results: Results, *, ratios: Array) -> dict[str, Estimate]:
             values_of = _means(results.judged(block=block), value).values()
             confidence = claims_of("cka_blocks")[name.partition("/")[0]].confidence
             found[name] = _estimate(values_of, confidence)
-    left = map(_left_without_component, results.judged(block=True))
+    left = [m.left_without_component for m in results.judged(block=True)]
     found["component-removed/networks"] = _estimate(left)
     return {name: e for name, e in (found | _between(results)).items() if e is not None}
 
 
 Value = Callable[[Measured], float]
-
-
-def _left_without_component(m: Measured) -> float:
-    """Strength of a block without the first component of each layer, as a share of that with it."""
-    return m.strength_without_component / m.block.strength
 
 
 def _estimate(values: Iterable[float], confidence: float = 0.95) -> Estimate | None:
@@ -709,12 +733,8 @@ def _late(m: Measured) -> float:
     return float(late[m.inside].mean() - late.mean())
 
 
-def _ratio_inside(m: Measured) -> float:
-    return float(np.nanmean(m.origins.explained_variance_ratio[m.inside]))
-
-
 def _ratio_difference(m: Measured) -> float:
-    return _ratio_inside(m) - float(np.nanmean(m.origins.explained_variance_ratio[~m.inside]))
+    return m.ratio_inside - float(np.nanmean(m.origins.explained_variance_ratio[~m.inside]))
 
 
 def _mean_ratio(m: Measured) -> float:
@@ -736,7 +756,7 @@ def _ratios_with_less_without(results: Results) -> list[float]:
 
 
 def _component_kept(m: Measured) -> float:
-    return _mean_of_pairs(m, m.origins.component_similarity)
+    return m.mean_inside(m.origins.component_similarity)
 
 
 def _component_map(m: Measured) -> float:
@@ -759,12 +779,6 @@ def _probes_rise(m: Measured) -> float:
     """Rank correlation of the accuracy of probes after additions with their depth."""
     added = [accuracy for name, accuracy in m.origins.probes.items() if name.endswith(".add")]
     return _correlation(range(len(added)), rankdata(added))
-
-
-def _mean_of_pairs(m: Measured, values: Array) -> float:
-    """Mean of a map of outputs over pairs inside the block."""
-    square = values[np.ix_(m.inside_outputs, m.inside_outputs)]
-    return _mean(square[np.triu_indices(len(square), 1)])
 
 
 def _mean(values: npt.ArrayLike) -> float:
@@ -891,7 +905,7 @@ def _between(results: Results) -> dict[str, Estimate | None]:
             own, across = (found.cka[i, i], found.cka[j, j]), found.cka[i, j]
             if a.network == b.network:
                 pair = (min(a.seed, b.seed), max(a.seed, b.seed))
-                less = [_mean_of_pairs(a, own[0] - across), _mean_of_pairs(b, own[1] - across.T)]
+                less = [a.mean_inside(own[0] - across), b.mean_inside(own[1] - across.T)]
                 unique[a.has_block].setdefault(pair, []).append(float(np.mean(less)))
                 if a.has_block:
                     shared = _overlap(a.origins.dominance, b.origins.dominance)
@@ -901,7 +915,7 @@ def _between(results: Results) -> dict[str, Estimate | None]:
                     alike = [_map_correlation(cka, across) for cka in own]
                     resembles.setdefault(pair, []).append(float(np.mean(alike)))
             elif a.seed == b.seed and a.has_block:
-                within = [_mean_of_pairs(m, cka) for m, cka in zip((a, b), own, strict=True)]
+                within = [m.mean_inside(cka) for m, cka in zip((a, b), own, strict=True)]
                 between = _mean(across[np.ix_(a.inside_outputs, b.inside_outputs)])
                 architectures.setdefault(a.seed, []).append(float(np.mean(within) - between))
             elif a.seed == b.seed:
