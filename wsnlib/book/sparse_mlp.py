@@ -66,6 +66,12 @@ class Parameters(fields.ChapterParameters):
         return self.epochs >= 300 and self.batch_size == 100 and self.learning_rate == 0.1
 
 
+def base(p: Parameters) -> specs.MLPSpec:
+    """The dense network, whose number of weights all have."""
+    inputs, classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
+    return specs.MLPSpec(width=p.base_width, inputs=inputs, outputs=classes)
+
+
 def runs(p: Parameters) -> list[specs.Experiment]:
     """Every activation, width, rule of allocation and seed for which there is a network.
 
@@ -73,8 +79,7 @@ def runs(p: Parameters) -> list[specs.Experiment]:
         >>> len(runs(Parameters(widths=[5, 10], seeds=[0, 1])))
         28
     """
-    inputs, classes = prod(data.image_shape(p.data_spec)), data.num_classes(p.data_spec)
-    dense = specs.MLPSpec(width=p.base_width, inputs=inputs, outputs=classes)
+    dense = base(p)
     rules: list[specs.LastLayerDensity | specs.LargestFirst | specs.UniformDensity] = [
         *(specs.LastLayerDensity(density=q) for q in p.last_layer_densities),
         specs.LargestFirst(),
