@@ -279,7 +279,7 @@ def theorem_ratios(distances: pd.DataFrame, simulated: pd.Series[float], plan: R
 
     def ratios(n: int) -> pd.Series[float]:
         rows = exact[exact["density"] == plan.connectivity[n]].set_index("seed")
-        return by_width.xs(n, level="width") / _theorem_1(rows, n)
+        return by_width.xs(n, level="width") / distance_by_theorem(rows, n)
 
     return pd.concat([ratios(n) for n in plan.p.widths], axis=1).mean(axis=1, skipna=False)
 
@@ -291,7 +291,7 @@ def eq_4_ratios(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
     def ratios(density: float, rows: pd.DataFrame) -> pd.Series[float]:
         width = plan.p.base_width / density
         printed = float(paper_distance(width=width, density=density, dimension=plan.inputs))
-        return printed / _theorem_1(rows.set_index("seed"), width)
+        return printed / distance_by_theorem(rows.set_index("seed"), width)
 
     densities: list[float] = sorted(set(gaussian["density"].tolist()))
     return pd.DataFrame({q: ratios(q, gaussian[gaussian["density"] == q]) for q in densities})
@@ -340,7 +340,7 @@ def minimisers(distances: pd.DataFrame, plan: Runs) -> pd.DataFrame:
     }
 
     def lowest(rows: pd.DataFrame, *, corrected: bool) -> float:
-        curve = _theorem_1(rows, base_width / rows["density"], corrected=corrected)
+        curve = distance_by_theorem(rows, base_width / rows["density"], corrected=corrected)
         return lowest_point(rows["density"], curve)[0]
 
     groups = distances[distances["density"].isin(plan.grid)].groupby(["source", "seed"])
@@ -456,7 +456,7 @@ def octaves(best: Estimate, closest: Estimate) -> Estimate:
     return Estimate(mean=off(best.mean, closest.mean), low=low, high=high, n=best.n, later=later)
 
 
-def _theorem_1(
+def distance_by_theorem(
     rows: pd.DataFrame, width: float | pd.Series[float], *, corrected: bool = False
 ) -> pd.Series[float]:
     """Mean-square distance at a width by Theorem 1, or by its corrected closed form, row by row."""
