@@ -22,6 +22,9 @@ LARGEST_NOTEBOOK = 4_000_000
 FEWEST_WORDS = 8
 """Words of an alt text: fewer do not say what a figure shows."""
 
+LONGEST_HIDDEN = 40
+"""Lines of a cell that pages leave out, and that some readers of notebooks see all the same."""
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -248,6 +251,17 @@ def typed_numbers(notebook: published.Notebook) -> Iterator[str]:
             yield f"cell {number} has a typed number, {found.group()!r} in {around!r}; fill it in or mark it"
 
 
+def hidden(notebook: published.Notebook) -> Iterator[str]:
+    """What pages leave out is short: sentences are built in `wsnlib.book.words`, not in a notebook."""
+    for number, cell in _code(notebook):
+        lines = len("".join(cell["source"]).splitlines())
+        if (
+            "remove-cell" in cell["metadata"].get("tags", [])
+            and lines > LONGEST_HIDDEN
+        ):
+            yield f"cell {number} is left out of the page and has {lines} lines; wsnlib.book.words is the place for them"
+
+
 def size(path: Path) -> Iterator[str]:
     """The file of a chapter is not larger than a reader's browser or a review can take."""
     if (found := path.stat().st_size) > LARGEST_NOTEBOOK:
@@ -263,6 +277,7 @@ RULES: tuple[Callable[[published.Notebook], Iterator[str]], ...] = (
     paths,
     widgets,
     typed_numbers,
+    hidden,
 )
 
 

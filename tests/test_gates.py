@@ -205,6 +205,11 @@ def dead_widget(prose, code, notebook):
     code["outputs"].append({"output_type": "display_data", "data": {gates.WIDGET_VIEW: {"model_id": "a1"}}})
 
 
+def long_hidden(prose, code, notebook):
+    notebook["cells"][3]["metadata"] = {"tags": ["remove-cell"]}
+    notebook["cells"][3]["source"] = "x = 0\n" * (gates.LONGEST_HIDDEN + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -235,6 +240,7 @@ def dead_widget(prose, code, notebook):
         (path_in_source, "cell 2 holds the absolute path /Users/ada"),
         (path_in_html, "cell 2 holds the absolute path C:\\ada"),
         (dead_widget, "cell 2 shows a widget without its state"),
+        (long_hidden, "cell 3 is left out of the page and has 41 lines"),
     ],
 )
 def test_a_breach_is_named(change, said, records):

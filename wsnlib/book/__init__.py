@@ -1,6 +1,6 @@
-"""The book's own machinery: one module a chapter, and what chapters share, in `engine`.
+"""The book's own machinery: one module a chapter, what its page says in `words`, what all share in `engine`.
 
-A chapter's notebook imports `wsnlib`, this package and its own module, nothing deeper. The library knows
+A chapter's notebook imports `wsnlib`, this package and its own two modules, nothing deeper. The library knows
 nothing of it.
 """
 
