@@ -114,6 +114,8 @@ def test_notebooks_use_the_library_s_public_names_only(path):
     said = [cell for cell in code if "remove-input" in cell["metadata"].get("tags", [])]  # text with numbers
     source = "".join("".join(cell["source"]) for cell in code if cell not in said)
     own = f"import wsnlib as wsn\nfrom wsnlib import book\nfrom wsnlib.book import {path.stem} as chapter\n"
+    if (ROOT / f"wsnlib/book/words/{path.stem}.py").exists():
+        own += f"from wsnlib.book.words import {path.stem} as words\n"
     assert source.count(own) == 1
     assert not re.search(r"wsnlib\.\w|from wsnlib|sys\.path|!pip|except", source.replace(own, ""))
 
