@@ -31,5 +31,6 @@ from .engine.text import counted as counted
 from .engine.text import data_name as data_name
 from .engine.text import listed as listed
 from .engine.text import said as said
+from .engine.text import span as span
 from .engine.verdicts import PageVerdicts as PageVerdicts
 from .engine.verdicts import table_html as table_html

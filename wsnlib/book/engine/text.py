@@ -102,6 +102,22 @@ def listed(values: Iterable[object]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def span(values: Iterable[float], form: str) -> str:
+    """The least and the greatest of some numbers, or one of them where both read the same.
+
+    Args:
+        values: Numbers; those that are not known are left out.
+        form: How a number is written, such as `"{:.1f}"`.
+
+    Examples:
+        >>> span([20, 110, 56], "{:d}"), span([99.6, 100.0, math.nan], "{:.0f}"), span([], "{:g}")
+        ('20 to 110', '100', 'not known')
+    """
+    found = [value for value in values if not math.isnan(value)]
+    ends = dict.fromkeys(form.format(end) for end in (min(found), max(found))) if found else ["not known"]
+    return " to ".join(ends)
+
+
 def data_name(data: specs.DataSpec) -> str:
     """What a data set is called in text.
 

@@ -121,7 +121,6 @@ def scope(table: pd.DataFrame, p: Parameters) -> dict[str, str]:
     """What was trained, and what is planned; arguments as those of `summary`."""
     first = on_first_data(table)
     reached = 100 * first[first["method"] == "original"].groupby("base")["test_accuracy"].mean()
-    ends = dict.fromkeys(f"{end:.1f}" for end in (reached.min(), reached.max()))
     taken = "all" if p.train_size is None else f"{p.train_size:,}"
     sets = book.listed(map(book.data_name, p.data_specs.values()))
     return {
@@ -129,7 +128,7 @@ def scope(table: pd.DataFrame, p: Parameters) -> dict[str, str]:
         "base_widths": f"base width{'s' * (len(p.base_widths) > 1)} {book.listed(p.base_widths)}",
         "images": f"{taken} training images of {sets}",
         "epochs": book.counted(p.epochs, "epoch"),
-        "accuracy": " to ".join(ends),
+        "accuracy": book.span(reached, "{:.1f}"),
         "num_seeds": book.counted(len(p.seeds), "seed"),
         "planned": _planned(p),
         "num_diverged": book.counted(int((table["status"] == "diverged").sum()), "run"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -245,16 +245,16 @@ def scope(results: Results) -> dict[str, str]:
         "num_networks": book.counted(len(ordered), "training"),
         "architectures": book.listed(names)
         if len(names) < 5
-        else f"{len(names)} architectures of depths {_range((n.depth for n in networks), '{:d}')}"
-        f" and widths {_range((n.width_multiplier for n in networks), '{:g}×')}",
+        else f"{len(names)} architectures of depths {book.span((n.depth for n in networks), '{:d}')}"
+        f" and widths {book.span((n.width_multiplier for n in networks), '{:g}×')}",
         "part": f"{book.listed(f'{n:,}' for n in sizes)} images",
         "data_name": book.data_name(p.data_spec()),
-        "epochs": f"{_range((n.epochs for n in networks), '{:d}')} epoch{'s' * (p.networks[0].epochs != 1)}",
-        "fit_range": _range(fit["training"].mean(), "{:.0f}"),
-        "test_range": _range(fit["test"].mean(), "{:.0f}"),
+        "epochs": f"{book.span((n.epochs for n in networks), '{:d}')} epoch{'s' * (networks[0].epochs != 1)}",
+        "fit_range": book.span(fit["training"].mean(), "{:.0f}"),
+        "test_range": book.span(fit["test"].mean(), "{:.0f}"),
         "num_seeds": "1 seed"
         if len({m.seed for m in ordered}) == 1
-        else f"{_range(fit.size(), '{:d}')} seeds each",
+        else f"{book.span(fit.size(), '{:d}')} seeds each",
         "num_validation": f"{p.validation_size:,}",
         "num_images": f"{p.num_images:,}",
         "num_rotated": f"{p.num_rotated:,}",
@@ -268,17 +268,6 @@ def scope(results: Results) -> dict[str, str]:
         "tops": book.listed(ordered[0].origins.top_shares),
         "every_of": book.counted(chapter.seeds_of_every(), "seed"),
     }
-
-
-def _range(values: Iterable[float], form: str) -> str:
-    """The least and the greatest, or one of them where they read the same.
-
-    Examples:
-        >>> _range([20, 110, 56], "{:d}"), _range([99.6, 100.0], "{:.0f}")
-        ('20 to 110', '100')
-    """
-    found = list(values)
-    return " to ".join(dict.fromkeys(form.format(end) for end in (min(found), max(found))))
 
 
 def _confounded(results: Results) -> str:

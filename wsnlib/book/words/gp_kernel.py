@@ -180,12 +180,11 @@ def _on_grid(measured: pd.DataFrame, plan: Runs, source: str) -> pd.DataFrame:
 
 def scope(trained: pd.DataFrame, plan: Runs) -> dict[str, str]:
     """What was trained and simulated; arguments as those of `summary`."""
-    p, error = plan.p, _error(trained, plan)
-    ends = dict.fromkeys(f"{100 - end:.1f}" for end in (error.max(), error.min()))
+    p = plan.p
     differ = [width for width in p.widths if plan.allocated[width] != plan.released[width]]
     images, _ = plan.sources
     return {
-        "accuracy": " to ".join(ends),
+        "accuracy": book.span(100 - _error(trained, plan), "{:.1f}"),
         "data_name": images,
         "num_train": f"{p.train_size:,}" if p.train_size else "all",
         "epochs": book.counted(p.epochs, "epoch"),

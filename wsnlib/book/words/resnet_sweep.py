@@ -226,7 +226,6 @@ def scope(table: pd.DataFrame, p: Parameters, store: Store) -> dict[str, str]:
     whole, rates = [*chapter.runs(p), *chapter.own_rate_runs(p, store)], chapter.rate_runs(p)
     first, sets = chapter.on_first_data(table), names_of_data(p)
     reached = 100 * first.groupby(["method", "base", "width"])["test_accuracy"].mean()
-    ends = dict.fromkeys(f"{end:.1f}" for end in (reached.min(), reached.max()))
     taken = "all" if p.train_size is None else f"{p.train_size:,}"
     validated = p.preset == "clean" and p.train_size is None
     aside = f", {p.validation_size:,} of them for validation" if validated else ""
@@ -249,7 +248,7 @@ def scope(table: pd.DataFrame, p: Parameters, store: Store) -> dict[str, str]:
         "base_widths": f"base width{'s' * (len(p.base_widths) > 1)} {book.listed(p.base_widths)}",
         "images": f"{taken} images of {book.listed(sets.values())}{aside}",
         "epochs": book.counted(p.epochs, "epoch"),
-        "accuracy": " to ".join(ends),
+        "accuracy": book.span(reached, "{:.1f}"),
         "where": f" on {next(iter(sets.values()))}" * (len(sets) > 1),
         "top_training": f"{fit.max():.1f}",
         "num_seeds": book.counted(len(p.seeds), "seed"),
