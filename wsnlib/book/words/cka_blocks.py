@@ -239,6 +239,7 @@ def scope(results: Results) -> dict[str, str]:
             "test": [100 * m.origins.test_accuracy for m in ordered],
         }
     ).groupby("network")
+    epochs = [network.epochs for network in networks]
     rate = "that" if p.learning_rate == 0.01 else "not the *0.01*"
     return {
         "confounded": _confounded(results),
@@ -249,7 +250,7 @@ def scope(results: Results) -> dict[str, str]:
         f" and widths {book.span((n.width_multiplier for n in networks), '{:g}×')}",
         "part": f"{book.listed(f'{n:,}' for n in sizes)} images",
         "data_name": book.data_name(p.data_spec()),
-        "epochs": f"{book.span((n.epochs for n in networks), '{:d}')} epoch{'s' * (networks[0].epochs != 1)}",
+        "epochs": f"{book.span(epochs, '{:d}')} epoch{'s' * (max(epochs) > 1)}",
         "fit_range": book.span(fit["training"].mean(), "{:.0f}"),
         "test_range": book.span(fit["test"].mean(), "{:.0f}"),
         "num_seeds": "1 seed"
