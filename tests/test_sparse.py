@@ -554,6 +554,20 @@ def test_images_are_converted_at_the_ends_only(monkeypatch):
     ]  # the mean over all positions is a plain tensor by itself
 
 
+@pytest.mark.parametrize("details", ["released", "torchvision"])
+def test_images_of_a_cifar_network_stay_in_groups(details):
+    base = wsn.ResNetCifarSpec(depth=8, width_multiplier=0.125, details=details)
+    net = wsn.build(wsn.StaticSparsity(base, width=3)).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # strided convolutions of the released code stay dense
+        native = wsn.to_sparse(copy.deepcopy(net))
+    kept = [layer.keeps_layout for layer in native.modules() if isinstance(layer, SparseConv2d)]
+    assert kept and all(kept)
+    x = inputs(5, 3, 32, 32)
+    for found, expected in zip(outputs_and_gradients(native, x), outputs_and_gradients(net, x), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_what_leaves_a_traced_network_is_an_ordinary_tensor():
     conv = wsn.sparsify(nn.Conv2d(3, 5, 3), num_weights=50, generator=generator())
     relu = nn.Sequential(copy.deepcopy(conv), nn.ReLU(), nn.Conv2d(5, 5, 1), nn.BatchNorm2d(5))
@@ -578,6 +592,20 @@ def test_a_network_that_cannot_be_traced_converts_at_every_layer():
     net = wsn.to_sparse(wsn.sparsify(Branching(), num_weights=50, generator=generator()))
     assert not net.conv.keeps_layout
     assert type(net(torch.randn(2, 3, 7, 7))) is torch.Tensor
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [(nn.Sequential, "sparse"), (Branching, "dense")])
+def test_where_every_layer_converts_it_has_to_be_faster_by_the_conversions(kind, chosen, monkeypatch):
+    monkeypatch.setattr(costs, "layer_ms", lambda timed, form: 1.0 if form == "sparse" else 2.0)
+    x = torch.zeros(costs.IMAGES, 3, 7, 7)  # read once; what is written stays in groups if it may
+    numbers = x.numel() + costs.IMAGES * 5 * 5 * 5
+    change = 1e6 / numbers
+    assert 1.0 + change * x.numel() / 1e6 < 0.9 * 2.0
+    monkeypatch.setattr(costs, "elementwise_ns", lambda: costs.Elementwise(0.0, 0.0, change))
+    net = Branching() if kind is Branching else nn.Sequential(nn.Conv2d(3, 5, 3))
+    wsn.sparsify(net, num_weights=50, generator=generator())
+    (cost,) = costs.estimated_costs(net, x)
+    assert cost.chosen == chosen
 
 
 def test_what_stands_for_images_in_groups_takes_every_function_of_torch():

@@ -22,6 +22,7 @@ from wsnlib.choices import check_choice
 from wsnlib.precision import Precision, computing
 from wsnlib.sparse.convert import full_convolutions, masked_layers, to_sparse, unsupported
 from wsnlib.sparse.layers import geometry_of
+from wsnlib.sparse.layouts import traced
 from wsnlib.timings import kept, thread_ms
 
 MARGIN = 0.9
@@ -120,7 +121,12 @@ def estimated_costs(
         times[name] = _milliseconds(layers[name], x, factor, weights[name], precision)
         sizes[name] = factor * (outputs[name] if isinstance(layers[name], nn.Conv2d) else 0)
     timed = {name: each for name, each in times.items() if not math.isnan(each[1])}
-    chosen = choose(timed, sizes, {name: factor * x.numel() for name, x in inputs.items()}, elementwise_ns())
+    read, around = {name: factor * x.numel() for name, x in inputs.items()}, elementwise_ns()
+    if traced(model) is None:  # images are converted before and after every layer
+        for name, (dense, native) in timed.items():
+            timed[name] = dense, native + around.change * (read[name] + sizes[name]) / 1e6
+        around = Elementwise(around.dense, around.dense, 0.0)
+    chosen = choose(timed, sizes, read, around)
     order = [*inputs, *(name for name in layers if name not in inputs)]
     return [
         LayerCost(

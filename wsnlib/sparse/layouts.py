@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from wsnlib.models.resnet_cifar import SameConv2d
 from wsnlib.sparse.layers import SparseConv2d, SparseLayer
 
 PASSING_MODULES = (nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Identity)
@@ -30,7 +31,26 @@ PASSING_METHODS = ("relu", "relu_", "add", "add_")
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SparseLayer) or super().is_leaf_module(m, module_qualified_name)
+        # a padding that follows from the size of the images cannot be traced; it is torch's functions, too
+        return isinstance(m, SparseLayer | SameConv2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def traced(model: nn.Module) -> fx.Graph | None:
+    """What a network does to images, its layers as they are; None if it cannot be traced.
+
+    Examples:
+        >>> graph = traced(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()))
+        >>> [node.op for node in graph.nodes]
+        ['placeholder', 'call_module', 'call_module', 'output']
+    """
+    try:
+        copied = copy.deepcopy(model)
+        for module in copied.modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+        return _Tracer().trace(copied)
+    except Exception:  # whatever a forward pass does to what is no tensor
+        return None
 
 
 def keeping_layers(model: nn.Module) -> set[str]:
@@ -45,17 +65,10 @@ def keeping_layers(model: nn.Module) -> set[str]:
         >>> sorted(keeping_layers(sparse.to_sparse(net))), sorted(keeping_layers(net[:3]))
         (['0', '2'], ['0'])
     """
-    if not any(isinstance(layer, SparseConv2d) for layer in model.modules()):
-        return set()
-    try:
-        copied = copy.deepcopy(model)
-        for module in copied.modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
-        graph = _Tracer().trace(copied)
-    except Exception:  # whatever a forward pass does to what is no tensor
-        return set()
     layers = {name for name, layer in model.named_modules() if isinstance(layer, SparseConv2d)}
+    graph = traced(model) if layers else None
+    if graph is None:
+        return set()
     sources: dict[fx.Node, set[str]] = {}
     converting: set[str] = set()
     for node in graph.nodes:
