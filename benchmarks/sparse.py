@@ -223,10 +223,15 @@ def resnet(repetitions: int, batch_size: int) -> None:
     """Whole training steps, in the ways that a sweep may choose from, and what each layer costs."""
     x = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch_size,))
-    for base, width, goals in ((8, 64, (3, 2)), (8, 27, (None, 1.3)), (18, 64, (None, 1.3))):
-        spec = wsn.StaticSparsity(wsn.ResNet18Spec(width=base), width=width)
+    for base, width, goals in (
+        (wsn.ResNet18Spec(width=8), 64, (3, 2)),
+        (wsn.ResNet18Spec(width=8), 27, (None, 1.3)),
+        (wsn.ResNet18Spec(width=18), 64, (None, 1.3)),
+        (wsn.ResNetCifarSpec(depth=14), 24, (None, 1)),
+    ):
+        spec = wsn.StaticSparsity(base, width=width)
         made: dict[str, Callable[[], nn.Module]] = {
-            "base": lambda base=base: wsn.build(wsn.ResNet18Spec(width=base)),
+            "base": lambda base=base: wsn.build(base),
             "float32": lambda spec=spec: wsn.build(spec),
             "bfloat16": lambda spec=spec: wsn.build(spec),
             "chosen": lambda spec=spec: wsn.build(spec),
@@ -234,7 +239,7 @@ def resnet(repetitions: int, batch_size: int) -> None:
         nets = {name: build().to(memory_format=torch.channels_last) for name, build in made.items()}
         costs = wsn.sparse.estimated_costs(nets["chosen"], x[:1], batch_size=batch_size)
         wsn.to_sparse(nets["chosen"], layers=[cost.layer for cost in costs if cost.chosen == "sparse"])
-        if (base, width) == (8, 64):
+        if goals[0]:
             print(f"{'layer':22s} density  dense ms  sparse ms  chosen")
             for cost in costs:
                 sparse = f"{cost.dense_ms:9.1f} {cost.sparse_ms:10.1f}  {cost.chosen}"
@@ -245,11 +250,12 @@ def resnet(repetitions: int, batch_size: int) -> None:
         }
         took = compare(steps, repetitions, clock=time.thread_time)
         best = min(took["float32"], took["bfloat16"], key=median)
-        said = f"ResNet-18 {base} -> {width}, batch {batch_size}"
+        depth = getattr(base, "depth", 18)
+        said = f"ResNet-{depth} {base.width} -> {width}, batch {batch_size}"
         goal = f"at least {goals[0]}" if goals[0] else ""
         row(f"{said}: masked dense float32 / chosen", took["float32"], took["chosen"], goal)
         row("    best masked dense / chosen", best, took["chosen"], f"at least {goals[1]}")
-        goal = "at most 7" if (base, width) == (8, 64) else ""
+        goal = "at most 7" if goals[0] else ""
         row("    chosen / the base network", took["chosen"], took["base"], goal)
 
 
